@@ -1,0 +1,174 @@
+"""The chain: a backbone seen as layers in order, then a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain as concatenate
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from locallearn import _fake
+from locallearn._errors import LocalLearnError
+from locallearn._sequential import split_sequential
+
+Shape = tuple[int, int, int]
+"""Channels, height, width of one image's features; a vector of n values counts as (n, 1, 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """Layers in order, then a classifier.
+
+    The layers hold the backbone's own modules, so nothing is copied and no parameter gets another name.
+
+    Attributes:
+        layers: name of each layer to the module that computes it: one tensor in, one tensor out.
+        classifier: from the last layer's features to logits of shape (batch, classes).
+    """
+
+    layers: Mapping[str, nn.Module]
+    classifier: nn.Module
+
+
+@runtime_checkable
+class HasChain(Protocol):
+    """A network that says itself what its layers are."""
+
+    def chain(self) -> Chain: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracedChain:
+    """A chain with the shapes that pass through it.
+
+    Attributes:
+        names, layers: the chain's layers in order.
+        classifier: as in `Chain`.
+        image_shape: channels, height, width of one image.
+        shapes: the shape of each layer's output.
+        vectors: for each layer whether its output is (batch, n) rather than a map.
+        begins_in_place: for each layer whether it writes on its input.
+        classes: number of logits.
+    """
+
+    names: tuple[str, ...]
+    layers: tuple[nn.Module, ...]
+    classifier: nn.Module
+    image_shape: Shape
+    shapes: tuple[Shape, ...]
+    vectors: tuple[bool, ...]
+    begins_in_place: tuple[bool, ...]
+    classes: int
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def width(self, layer: int) -> int:
+        """Output channels of a layer."""
+        return self.shapes[layer][0]
+
+
+def chain_of(model: nn.Module) -> Chain:
+    """See a model as a chain: by its own `chain()` method, or as an `nn.Sequential`.
+
+    Raises:
+        LocalLearnError: the model is neither, or some of its parameters belong to no layer.
+    """
+    if isinstance(model, HasChain):
+        chain = model.chain()
+    elif isinstance(model, nn.Sequential):
+        layers, classifier = split_sequential(model)
+        chain = Chain(layers=layers, classifier=classifier)
+    else:
+        raise LocalLearnError(
+            f"{type(model).__name__} does not say what its layers are: give it a method chain() that returns"
+            " locallearn.Chain(layers={name: module, ...}, classifier=module), or write it as an nn.Sequential."
+        )
+    if not chain.layers:
+        raise LocalLearnError(f"{type(model).__name__} has no layer before its classifier: nothing to train locally.")
+    owned = {id(p) for part in (*chain.layers.values(), chain.classifier) for p in part.parameters()}
+    if lost := [name for name, parameter in model.named_parameters() if id(parameter) not in owned]:
+        raise LocalLearnError(
+            f"{type(model).__name__} is no chain of the layers it names: its parameter {lost[0]!r} is in no layer and not"
+            " in the classifier. Add the module that uses it to a layer in chain()."
+        )
+    return chain
+
+
+def trace(chain: Chain, image_shape: Shape) -> TracedChain:
+    """Follow one image through the chain without computing it.
+
+    Raises:
+        LocalLearnError: a layer does not pass one tensor on, or cannot take a feature of the size it gets.
+    """
+    modules = [*chain.layers.values(), chain.classifier]
+    shapes, vectors, in_place = [], [], []
+    reference = next((p for module in modules for p in module.parameters()), torch.empty(0))
+    with _fake.fake_mode(), _fake.without_training(modules), torch.no_grad():
+        # two images, so that no layer can mistake the batch for something else
+        feature = torch.empty((2, *image_shape), device=reference.device, dtype=reference.dtype)
+        for name, layer in chain.layers.items():
+            version = feature._version
+            source, feature = feature, _run(layer, feature, f"layer {name!r}")
+            in_place.append(source._version != version)
+            if feature.dim() not in (2, 4):
+                raise LocalLearnError(
+                    f"layer {name!r} passes on a tensor of shape {_size(feature)}; a chain passes maps"
+                    " (channels, height, width) or vectors (channels)."
+                )
+            vectors.append(feature.dim() == 2)
+            shapes.append((*feature.shape[1:], 1, 1)[:3])
+        logits = _run(chain.classifier, feature, "the classifier")
+    if logits.dim() != 2:
+        raise LocalLearnError(f"the classifier gives a tensor of shape {_size(logits)} instead of one logit per class.")
+    return TracedChain(
+        names=tuple(chain.layers),
+        layers=tuple(chain.layers.values()),
+        classifier=chain.classifier,
+        image_shape=image_shape,
+        shapes=tuple(shapes),
+        vectors=tuple(vectors),
+        begins_in_place=tuple(in_place),
+        classes=logits.shape[1],
+    )
+
+
+def refuse_shared_parameters(model: nn.Module, groups: list[list[nn.Module]]) -> None:
+    """Refuse a parameter that two local modules would train."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    owner: dict[int, int] = {}
+    for module, group in enumerate(groups):
+        for parameter in concatenate.from_iterable(part.parameters() for part in group):
+            if owner.setdefault(id(parameter), module) != module:
+                raise LocalLearnError(
+                    f"parameter {names[id(parameter)]!r} is shared by local modules {owner[id(parameter)]} and {module}:"
+                    " give each its own copy, or choose modules so that one holds both uses."
+                )
+
+
+def _run(layer: nn.Module, feature: torch.Tensor, name: str) -> torch.Tensor:
+    try:
+        output = layer(feature)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise LocalLearnError(
+            f"{name} ({type(layer).__name__}) cannot take a feature of shape {_size(feature)}: {reason}."
+            " Is input_shape right, and the image large enough for the network?"
+        ) from error
+    if not isinstance(output, torch.Tensor):
+        raise LocalLearnError(
+            f"the network is no chain at {name}: {type(layer).__name__} returns a {type(output).__name__}, not one tensor."
+            " Wrap it in a module that returns the tensor the next layer needs."
+        )
+    if output.numel() == 0:
+        raise LocalLearnError(
+            f"{name} leaves nothing of a feature of shape {_size(feature)}: the image size is too small for the network."
+        )
+    return output
+
+
+def _size(feature: torch.Tensor) -> str:
+    return "x".join(map(str, feature.shape[1:])) or "no values"

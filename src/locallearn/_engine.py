@@ -1,0 +1,84 @@
+"""The engine: runs one training step of a list of objectives, with no more graphs alive than one objective needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from locallearn._errors import NonFiniteLoss
+from locallearn._objectives import Objective
+
+
+class LocalModule(nn.Module):
+    """Neighbouring layers of the backbone, run in order. It holds the backbone's own modules.
+
+    Args:
+        layers: the layers.
+        begins_in_place: whether the first of them writes on its input, so that it must be given a copy.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], *, begins_in_place: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.begins_in_place = begins_in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.begins_in_place:
+            x = x.clone()
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def run_step(
+    modules: Sequence[LocalModule],
+    objectives: Sequence[Objective],
+    images: Tensor,
+    labels: Tensor,
+    *,
+    scale: float | Tensor,
+    on_complete: Callable[[int], None],
+) -> Tensor:
+    """Run every module forward once and every objective backward; objectives follow each other without overlap.
+
+    An objective's backward runs as soon as its loss is known, and frees its graph before the next module starts.
+
+    Returns:
+        Losses, detached and unweighted, of shape (objectives,).
+    """
+    losses = []
+    features = images
+    for objective in objectives:
+        span = range(objective.first, objective.last + 1)
+        for module in span:
+            features = modules[module](features)
+        loss = objective.auxiliary(features, images, labels)
+        features = features.detach()
+        losses.append(loss.detach())
+        if loss.requires_grad:
+            # operators must run in the precision that the forward pass chose for them
+            with torch.autocast(images.device.type, enabled=False):
+                (loss * (objective.weight * scale)).backward()
+        del loss
+        for module in span:
+            on_complete(module)
+    return torch.stack(losses)
+
+
+def refuse_non_finite(losses: Tensor, objectives: Sequence[Objective], *, step: int, completed: Sequence[int]) -> None:
+    """Stop at a NaN or infinite loss; one look at the device for all losses of a step."""
+    finite = torch.isfinite(losses)
+    if finite.all():
+        return
+    index = int(finite.logical_not().nonzero()[0])
+    module = objectives[index].last
+    done = f"modules {', '.join(map(str, completed))} were completed before it was seen" if completed else "nothing was stepped"
+    raise NonFiniteLoss(
+        f"the loss of objective {index} (local module {module}) is {losses[index].item()} at step {step}; {done}."
+        " Lower the learning rate, or look at this batch.",
+        objective=index,
+        module=module,
+        step=step,
+    )

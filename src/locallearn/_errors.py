@@ -1,0 +1,32 @@
+"""Errors that a user can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LocalLearnError(ValueError):
+    """A user's mistake or an unusable input, told in one sentence that says what to do."""
+
+
+class NonFiniteLoss(LocalLearnError):
+    """A loss became NaN or infinite; no optimizer step followed.
+
+    Attributes:
+        objective: index of the objective in `net.objectives`.
+        module: index of the objective's last local module.
+        step: number of the step, from 1.
+    """
+
+    def __init__(self, message: str, *, objective: int, module: int, step: int) -> None:
+        super().__init__(message)
+        self.objective, self.module, self.step = objective, module, step
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error sentence: the nearest known name, or all of them."""
+    known = sorted(known)
+    if near := get_close_matches(name.lower(), known, n=1):
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(known)}."

@@ -1,0 +1,50 @@
+"""Fake tensors: shapes, devices and autograd without data.
+
+The only module that touches PyTorch's private names, which may differ between versions.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = ["TorchDispatchMode", "fake_copy", "fake_mode", "without_training"]
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@contextmanager
+def fake_mode() -> Iterator[FakeTensorMode]:
+    """Operations inside compute shapes only; real tensors may enter and are never written."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # autograd notes that apply to data, which there is none of
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            yield mode
+
+
+def fake_copy(module: Module, mode: FakeTensorMode) -> Module:
+    """A deep copy whose parameters and buffers are fake: it takes no memory and shares nothing."""
+    fakes: dict[int, object] = {id(buffer): mode.from_tensor(buffer) for buffer in module.buffers()}
+    for parameter in module.parameters():
+        fakes[id(parameter)] = nn.Parameter(mode.from_tensor(parameter.detach()), parameter.requires_grad)
+    return copy.deepcopy(module, fakes)
+
+
+@contextmanager
+def without_training(modules: list[nn.Module]) -> Iterator[None]:
+    """Put modules in evaluation mode, and each submodule back as it was."""
+    was = {part: part.training for module in modules for part in module.modules()}
+    try:
+        for part in was:
+            part.training = False
+        yield
+    finally:
+        for part, training in was.items():
+            part.training = training

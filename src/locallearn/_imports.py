@@ -1,0 +1,18 @@
+"""The one place that imports what `import locallearn` does not need."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from locallearn._errors import LocalLearnError
+
+
+def optional(name: str, *, extra: str = "cli") -> ModuleType:
+    """Import `name`, or say which `pip install` line brings it."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.split(".")[0]:
+            raise
+        raise LocalLearnError(f"{name} is not installed: run pip install 'locallearn[{extra}]'.") from None

@@ -1,0 +1,137 @@
+"""The network that `localize` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from locallearn._chain import TracedChain
+from locallearn._checks import first_part_that_needs_several, refuse_labels
+from locallearn._engine import LocalModule, refuse_non_finite, run_step
+from locallearn._errors import LocalLearnError
+from locallearn._objectives import Auxiliary, Objective
+from locallearn._partition import Partition
+
+
+class LocalNet(nn.Module):
+    """A backbone, trained in place by local objectives. Made by `localize`.
+
+    Attributes:
+        model: the backbone itself; its state-dict keys are unchanged.
+        auxiliary: the auxiliary networks, thrown away after training.
+        objectives: the objectives in order of `last`, narrow spans first.
+        chain: the backbone's layers and their shapes.
+        partition: which layers make which local module.
+        local_modules: the local modules, which hold the backbone's own layers.
+        steps: number of finished training steps, by which errors name a step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        chain: TracedChain,
+        partition: Partition,
+        local_modules: Sequence[LocalModule],
+        objectives: Sequence[Objective],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.chain = chain
+        self.partition = partition
+        # Tuples are not registered, so that each tensor is in the state dict once, under the backbone's own name.
+        self.local_modules = tuple(local_modules)
+        self.objectives = tuple(objectives)
+        self.auxiliary = nn.ModuleList(o.auxiliary for o in objectives if o.last < len(partition) - 1)
+        self.steps = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Inference: the backbone alone."""
+        return self.model(images)
+
+    def backward(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        scale: float | Tensor = 1.0,
+        final: bool = True,
+        on_complete: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Forward and all local backwards of one (micro-)batch; gradients are added to `.grad`.
+
+        Args:
+            images: (batch, channels, height, width).
+            labels: (batch,) class indices, or whatever the loss takes.
+            scale: factor of every loss, for accumulation and gradient scalers.
+            final: whether an optimizer step follows; False for all but the last micro-batch.
+            on_complete: called with a local module's index as soon as the gradients of its parameters and of the auxiliary
+                networks that end there (`parameters_of`) are complete, so that they can be clipped, stepped and freed.
+
+        Returns:
+            One loss per objective, detached and unweighted, of shape (objectives,).
+
+        Raises:
+            LocalLearnError: images of another size than localized for, labels outside the classes, or one image where a
+                layer needs the statistics of several.
+            NonFiniteLoss: a loss is NaN or infinite.
+        """
+        self._check(images, labels)
+        completed: list[int] = []
+
+        def complete(module: int) -> None:
+            if on_complete is not None:
+                completed.append(module)
+                on_complete(module)
+
+        losses = run_step(self.local_modules, self.objectives, images, labels, scale=scale, on_complete=complete)
+        refuse_non_finite(losses, self.objectives, step=self.steps + 1, completed=completed)
+        if final:
+            for objective in self.objectives:
+                objective.auxiliary.after_backward()
+            self.steps += 1
+        return losses
+
+    def parameters_of(self, module: int) -> list[nn.Parameter]:
+        """Parameters of a local module and of the auxiliary networks that end there; over all modules, each once."""
+        parts = (self.local_modules[module], *self.heads_of(module))
+        return list({id(parameter): parameter for part in parts for parameter in part.parameters()}.values())
+
+    def heads_of(self, module: int) -> list[Auxiliary]:
+        """Auxiliary networks that sit on a local module's output; the last module's is the classifier."""
+        return [objective.auxiliary for objective in self.objectives if objective.last == module]
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> list[Tensor | None]:
+        """Logits of each objective, (batch, classes), or None where its auxiliary network does not classify."""
+        features, found = images, []
+        for index, module in enumerate(self.local_modules):
+            features = module(features)
+            found += [head.logits(features) for head in self.heads_of(index)]
+        return found
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile each local module and auxiliary network by itself, with the arguments of `torch.compile`."""
+        for part in (*self.local_modules, *(objective.auxiliary for objective in self.objectives)):
+            part.compile(*args, **kwargs)
+
+    @cached_property
+    def needs_several(self) -> str | None:
+        """Name of a part that cannot train on a single image (it normalises vectors over the batch), or None."""
+        return first_part_that_needs_several(self)
+
+    def _check(self, images: Tensor, labels: Tensor) -> None:
+        if images.shape[1:] != self.chain.image_shape:
+            given, expected = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.chain.image_shape))
+            raise LocalLearnError(f"images are {given}, but localize was told input_shape {expected}.")
+        # To look at labels on an accelerator is to wait for it, so there the first step alone is checked.
+        if labels.dtype == torch.long and (labels.device.type == "cpu" or self.steps == 0):
+            refuse_labels(labels, self.chain.classes)
+        if len(images) == 1 and self.training and self.needs_several is not None:
+            raise LocalLearnError(
+                f"a batch of one image: {self.needs_several} normalises over the batch and needs at least two."
+                " Drop the last batch, or choose another batch size."
+            )

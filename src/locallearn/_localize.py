@@ -1,0 +1,87 @@
+"""`localize`: a backbone and a rule become a network that trains locally."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from locallearn._chain import Shape, TracedChain, chain_of, refuse_shared_parameters, trace
+from locallearn._engine import LocalModule
+from locallearn._local_net import LocalNet
+from locallearn._objectives import Head, Level, Loss, Objective, Site, Span
+from locallearn._partition import Partition, partition
+from locallearn._recompute import Recomputed
+from locallearn.rules import Rule
+
+
+def localize(
+    model: nn.Module,
+    rule: Rule,
+    *,
+    modules: str | int | Sequence[str] = "all",
+    input_shape: Shape,
+    loss: Loss = F.cross_entropy,
+    seed: int = 0,
+) -> LocalNet:
+    """Turn a backbone into a network that trains by local objectives.
+
+    The backbone's weights, buffers and the global random state stay as they are; it is trained in place.
+
+    Args:
+        model: an `nn.Sequential`, or a module with a method `chain()`, as those of `locallearn.models` have.
+        rule: the training rule.
+        modules: which layers make which local module: `"all"` (each its own), a number K, names or regular expressions
+            of the modules' last layers, or a published split such as `"infopro-16"` or `"hpff-8"`.
+        input_shape: channels, height, width of one image.
+        loss: from logits and targets to a scalar; auxiliary networks that classify use it too.
+        seed: of the auxiliary networks' first weights.
+
+    Raises:
+        LocalLearnError: the model is no chain, the modules do not fit it, a parameter is shared between two modules, or the
+            rule cannot be applied.
+    """
+    chain = trace(chain_of(model), input_shape)
+    groups = rule.partition(partition(modules, chain.names))
+    spans = rule.spans(len(groups))
+    if len(spans) > 1:
+        parts = [[chain.layers[layer] for layer in groups.layers(module)] for module in range(len(groups))]
+        parts[-1].append(chain.classifier)
+        refuse_shared_parameters(model, parts)
+    local_modules = [_local_module(chain, groups, index, spans) for index in range(len(groups))]
+    with _random_numbers_of_its_own(seed):
+        objectives = [_objective(rule, span, chain, groups, loss) for span in spans]
+    return LocalNet(model, chain, groups, local_modules, objectives)
+
+
+def _local_module(chain: TracedChain, groups: Partition, index: int, spans: list[Span]) -> LocalModule:
+    recompute = any(span.recompute for span in spans if span.first <= index <= span.last)
+    layers = [
+        Recomputed(chain.layers[i], copy_input=chain.begins_in_place[i]) if recompute else chain.layers[i]
+        for i in groups.layers(index)
+    ]
+    begins_in_place = chain.begins_in_place[groups.layers(index)[0]] and not recompute
+    return LocalModule(layers, begins_in_place=begins_in_place)
+
+
+def _objective(rule: Rule, span: Span, chain: TracedChain, groups: Partition, loss: Loss) -> Objective:
+    if span.last == len(groups) - 1:
+        auxiliary = Head(chain.classifier, loss)
+    else:
+        layer = groups.ends[span.last]
+        level = Level.INDEPENDENT if span.first == span.last else Level.CASCADE
+        site = Site(chain=chain, layer=layer, module=span.last, modules=len(groups), level=level, loss=loss)
+        reference = next(chain.layers[layer].parameters(), torch.empty(0))
+        auxiliary = rule.auxiliary(site).to(device=reference.device, dtype=reference.dtype)
+    return Objective(first=span.first, last=span.last, weight=span.weight, auxiliary=auxiliary)
+
+
+@contextmanager
+def _random_numbers_of_its_own(seed: int) -> Iterator[None]:
+    """Networks made inside draw from `seed`, on the CPU; the global random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -1,0 +1,129 @@
+"""Objectives over a chain of local modules, and what a rule is told to make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor, nn
+
+from locallearn._chain import Shape, TracedChain
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From logits (batch, classes) and targets to a scalar."""
+
+
+class Level(Enum):
+    """What an objective's auxiliary network is for."""
+
+    INDEPENDENT = "one module"
+    CASCADE = "several neighbouring modules"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Which modules one objective trains.
+
+    Attributes:
+        first, last: indices of local modules; gradient flows from `last` back to `first` and no further.
+        weight: factor of the loss.
+        recompute: drop what the layers compute and recompute it, layer by layer, in the backward pass.
+    """
+
+    first: int
+    last: int
+    weight: float = 1.0
+    recompute: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """The place of one auxiliary network, and all that a rule may ask about it.
+
+    Attributes:
+        chain: the backbone's layers and their shapes.
+        layer: index of the layer after which the auxiliary network sits.
+        module: index of the local module that ends with that layer.
+        modules: number of local modules, M.
+        level: whether it serves one module or a cascade.
+        loss: the task's loss.
+    """
+
+    chain: TracedChain
+    layer: int
+    module: int
+    modules: int
+    level: Level
+    loss: Loss
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height, width of the features there."""
+        return self.chain.shapes[self.layer]
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether the features there are (batch, channels)."""
+        return self.chain.vectors[self.layer]
+
+    @property
+    def image_shape(self) -> Shape:
+        """Channels, height, width of an image."""
+        return self.chain.image_shape
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.chain.classes
+
+
+class Auxiliary(nn.Module):
+    """An auxiliary network: from a local module's features to its loss. Subclass it, or use `Head`."""
+
+    def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """The scalar loss.
+
+        Args:
+            features: output of the module, (batch, channels, height, width) or (batch, channels).
+            images: the network's input.
+            labels: targets as given to `backward`.
+        """
+        raise NotImplementedError
+
+    def logits(self, features: Tensor) -> Tensor | None:
+        """Logits of shape (batch, classes), or None where the network does not classify."""
+        return None
+
+    def after_backward(self) -> None:
+        """Called once per training step, after its last backward and before the optimizer."""
+
+
+class Head(Auxiliary):
+    """A classifying auxiliary network: `network` maps features to logits, `loss` compares them with the labels."""
+
+    def __init__(self, network: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+
+    def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        return self.loss(self.network(features), labels)
+
+    def logits(self, features: Tensor) -> Tensor:
+        return self.network(features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """One loss over neighbouring local modules.
+
+    Attributes:
+        first, last, weight: as in `Span`.
+        auxiliary: an `Auxiliary`; the last module's is the backbone's own classifier with the task's loss.
+    """
+
+    first: int
+    last: int
+    auxiliary: Auxiliary
+    weight: float = 1.0

@@ -1,0 +1,108 @@
+"""Multiply-accumulates: of one image forward, module by module, and of a whole training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from locallearn import _fake
+from locallearn._engine import run_step
+from locallearn._local_net import LocalNet
+
+_aten = torch.ops.aten
+
+Convention = Mapping[Any, Callable[..., int]]
+"""Operators counted besides convolutions and matrix products, each with a function from shapes to operations, doubled
+because PyTorch's counter counts a multiply-accumulate as two."""
+
+CONVOLUTION_AND_LINEAR: Convention = {}
+"""A multiply-accumulate is one; nothing else counts."""
+
+
+def _normalisation(shape: list[int], *_: Any, **__: Any) -> int:
+    return 2 * 2 * prod(shape)
+
+
+def _pooling(shape: list[int], *_: Any, **__: Any) -> int:
+    return 2 * prod(shape)
+
+
+FVCORE: Convention = {
+    _aten.native_batch_norm: _normalisation,
+    _aten._native_batch_norm_legit_no_training: _normalisation,
+    _aten.cudnn_batch_norm: _normalisation,
+    _aten.mean: _pooling,
+    _aten._adaptive_avg_pool2d: _pooling,
+}
+"""The convention of AugLocal's Table 11: two more per element of a batch normalisation, one per element pooled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleMacs:
+    """Multiply-accumulates of one image forward in one local module.
+
+    Attributes:
+        backbone: of the backbone's layers, and in the last module of its classifier.
+        task_heads: of what computes logits in auxiliary networks.
+        others: of all else in auxiliary networks, decoders for one.
+    """
+
+    backbone: int
+    task_heads: int
+    others: int
+
+
+def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR) -> list[ModuleMacs]:
+    """Multiply-accumulates of one image forward, for each local module."""
+    counts = []
+    with _fake.fake_mode() as mode, torch.no_grad():
+        net = _fake.fake_copy(net, mode).eval()
+        images, labels = example_batch(net, 1)
+        features = images
+        for index, module in enumerate(net.local_modules):
+            backbone, features = _count(convention, module, features)
+            task_heads = others = 0
+            for head in net.heads_of(index):
+                everything, _ = _count(convention, head, features, images, labels)
+                logits, _ = _count(convention, head.logits, features)
+                task_heads += logits
+                others += everything - logits
+            if index == len(net.partition) - 1:
+                backbone, task_heads = backbone + task_heads, 0
+            counts.append(ModuleMacs(backbone=backbone, task_heads=task_heads, others=others))
+    return counts
+
+
+def step_macs(net: LocalNet, batch: int) -> int:
+    """Multiply-accumulates of one whole training step, forward and backward, of everything that runs."""
+    with _fake.fake_mode() as mode:
+        net = _fake.fake_copy(net, mode)
+        images, labels = example_batch(net, batch)
+        count, _ = _count({}, _step, net, images, labels)
+    return count
+
+
+def example_batch(net: nn.Module, batch: int) -> tuple[Tensor, Tensor]:
+    """Images of the size and memory format that suit the network, without meaning, and labels."""
+    assert isinstance(net, LocalNet)
+    reference = next(net.parameters())
+    images = torch.zeros((batch, *net.chain.image_shape), device=reference.device, dtype=reference.dtype)
+    if any(p.dim() == 4 and p.is_contiguous(memory_format=torch.channels_last) for p in net.parameters()):
+        images = images.to(memory_format=torch.channels_last)
+    return images, torch.zeros(batch, device=reference.device, dtype=torch.long)
+
+
+def _step(net: LocalNet, images: Tensor, labels: Tensor) -> None:
+    run_step(net.local_modules, net.objectives, images, labels, scale=1.0, on_complete=lambda _: None)
+
+
+def _count(convention: Convention, function: Callable[..., Any], *args: Any) -> tuple[int, Any]:
+    with FlopCounterMode(display=False, custom_mapping=dict(convention)) as counter:
+        result = function(*args)
+    return counter.get_total_flops() // 2, result

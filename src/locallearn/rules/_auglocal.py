@@ -1,0 +1,115 @@
+"""AugLocal: Scaling Supervised Local Learning with Augmented Auxiliary Networks (Ma et al., ICLR 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor, log2
+
+from torch import nn
+
+from locallearn._errors import LocalLearnError
+from locallearn._init import he_normal_
+from locallearn._like import new_layer_like
+from locallearn._objectives import Auxiliary, Head, Site
+from locallearn._partition import Partition
+from locallearn.rules._rule import Fidelity, Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugLocal(Rule):
+    """One loss per module behind new layers like some of the backbone's later ones, fewer of them towards its end.
+
+    A module that ends with layer l (from 0) of L gets k_l new layers, like the backbone's layers spread evenly over
+    l + 1 ... L - 1 (uniform selection, section 3.2), then average pooling and a linear classifier. The number of layers
+    falls from depth - 1 towards 1 (pyramidal depth, Eq. 3). A new layer has stride 2 where the width grows.
+
+    Where the paper and the official code (`train.py`, `networks/resnet.py`, `networks/auxiliary_nets.py`) differ:
+
+    ====================== =============================================== =========================================
+    \\                      `fidelity="official"`                           `fidelity="paper"`
+    ====================== =============================================== =========================================
+    modules                those that more than depth - 1 layers follow;   all
+                           the later ones join the last
+    Eq. 3 divides by       M - 2, of the M modules that remain             L - 2
+    ties round             to even                                         up
+    x4 growth of width     stride 2 here and stride 2 at the next layer    stride 2 here
+    heads of one layer     BatchNorm before the classifier                 no BatchNorm
+    ====================== =============================================== =========================================
+
+    Args:
+        depth: layers with weights of the deepest auxiliary network, its classifier counted; at least 2.
+        tau: how much the depth falls; 0 keeps it.
+        fidelity: see the table.
+    """
+
+    depth: int = 4
+    tau: float = 0.5
+    fidelity: Fidelity = "official"
+
+    def __post_init__(self) -> None:
+        if self.depth < 2:
+            raise LocalLearnError(f"AugLocal: depth={self.depth}, but it counts the classifier, so it is at least 2.")
+        if not 0 <= self.tau <= 1:
+            raise LocalLearnError(f"AugLocal: tau={self.tau} is outside [0, 1].")
+
+    def partition(self, partition: Partition) -> Partition:
+        if self.fidelity == "paper":
+            return partition
+        last = partition.ends[-1]
+        kept = sum(last - end > self.depth - 1 for end in partition.ends)
+        return partition.join_last(kept + 1)
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        chain, layer = site.chain, site.layer
+        selected = select(layer, len(chain), self.hidden(site), self.fidelity)
+        strides = strides_for([chain.width(i) for i in (layer, *selected)], carry=self.fidelity == "official")
+        width, parts = chain.width(layer), []
+        for i, stride in zip(selected, strides, strict=True):
+            if chain.vectors[i] != site.is_vector:
+                raise LocalLearnError(
+                    f"AugLocal cannot put a layer like {chain.names[i]!r} behind {chain.names[layer]!r}: one works on maps"
+                    " and the other on vectors. Choose modules that end before or after the change."
+                )
+            try:
+                parts.append(new_layer_like(chain.layers[i], in_channels=width, stride=stride))
+            except LocalLearnError as error:
+                raise LocalLearnError(f"AugLocal, layer {chain.names[i]!r}: {error}") from None
+            width = chain.width(i)
+        if not site.is_vector:
+            parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        if self.fidelity == "official" and len(selected) == 1:
+            parts.append(nn.BatchNorm1d(width))
+        network = nn.Sequential(*parts, nn.Linear(width, site.classes))
+        he_normal_(network)
+        return Head(network, site.loss)
+
+    def hidden(self, site: Site) -> int:
+        """Pyramidal depth (Eq. 3): number of layers, k_l, of a site's auxiliary network before its classifier."""
+        k, tau = self.depth - 1, self.tau
+        if self.fidelity == "official":
+            steps = site.modules - 2
+            ratio = site.module * tau / steps if steps > 0 else 0.0
+            return max(1, round(k * (1 - ratio) + ratio))
+        steps = len(site.chain) - 2
+        ratio = site.layer * tau / steps if steps > 0 else 0.0
+        return max(1, floor((1 - ratio) * (k + 1) + ratio * 2 + 0.5) - 1)
+
+
+def select(layer: int, layers: int, hidden: int, fidelity: Fidelity) -> list[int]:
+    """Uniform selection (section 3.2): indices of the layers that the auxiliary network behind `layer` imitates."""
+    later = layers - 1 - layer
+    if hidden >= later:
+        return list(range(layer + 1, layers))
+    if fidelity == "official":
+        return [round(layer + later / hidden * i) for i in range(1, hidden + 1)]
+    return [layer + floor(later / hidden * i + 0.5) for i in range(1, hidden + 1)]
+
+
+def strides_for(widths: list[int], *, carry: bool) -> list[int]:
+    """Stride of each new layer: 2 where the width at least doubles; further doublings carry over to the next layers."""
+    strides, pending = [], 0
+    for before, after in zip(widths, widths[1:], strict=False):
+        pending = (pending if carry else 0) + max(0, floor(log2(max(1, after // before))))
+        strides.append(2 if pending else 1)
+        pending -= bool(pending)
+    return strides

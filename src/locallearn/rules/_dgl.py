@@ -1,0 +1,65 @@
+"""DGL: Decoupled Greedy Learning of CNNs (Belilovsky et al., ICML 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from torch import nn
+
+from locallearn._errors import LocalLearnError
+from locallearn._init import he_normal_
+from locallearn._objectives import Auxiliary, Head, Site
+from locallearn.rules._rule import Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class DGL(Rule):
+    """One cross-entropy loss per module behind a small convolutional and fully connected head (MLP-SR-aux).
+
+    The head pools the C x H x W features to a quarter of their size, applies `convolutions` times conv1x1 - BN - ReLU at
+    width C, pools to 2 x 2, applies `hidden` times Linear(4C, 4C) - BN - ReLU, and a linear classifier.
+
+    `DGL()` is the head of the AugLocal comparison (official code of AugLocal, `networks/auxiliary_nets.py`; AugLocal,
+    Table 6), on which all published tables build; `DGL.original()` is the head of DGL's own repository
+    (`auxiliary_nets_study/models.py`): three hidden layers with bias, always on 2 x 2. Paper and code agree on it.
+    The original's immediate optimizer step per module is the training option `step="module"`.
+
+    Args:
+        convolutions: number of 1x1 convolutions.
+        hidden: number of hidden fully connected layers.
+        bias: whether the hidden layers have one (batch normalisation follows them).
+        pooled: height and width that the fully connected part sees at most.
+        enlarge: whether a map smaller than `pooled` is repeated up to it, as adaptive pooling does.
+    """
+
+    convolutions: int = 3
+    hidden: int = 2
+    bias: bool = False
+    pooled: int = 2
+    enlarge: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.convolutions, self.hidden) < 0 or self.pooled < 1:
+            raise LocalLearnError("DGL: convolutions and hidden must be at least 0, and pooled at least 1.")
+
+    @classmethod
+    def original(cls) -> DGL:
+        """The head of DGL's own repository."""
+        return cls(hidden=3, bias=True, enlarge=True)
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        channels, height, width = site.shape
+        quarter = ceil(height / 4), ceil(width / 4)
+        grid = [self.pooled if self.enlarge else min(size, self.pooled) for size in quarter]
+        features = channels * grid[0] * grid[1]
+        parts: list[nn.Module] = [nn.Unflatten(1, site.shape)] if site.is_vector else []
+        parts.append(nn.AdaptiveAvgPool2d(quarter))
+        for _ in range(self.convolutions):
+            parts += [nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+        parts += [nn.AdaptiveAvgPool2d((grid[0], grid[1])), nn.Flatten()]
+        for _ in range(self.hidden):
+            parts += [nn.Linear(features, features, self.bias), nn.BatchNorm1d(features), nn.ReLU(inplace=True)]
+        network = nn.Sequential(*parts, nn.Linear(features, site.classes))
+        he_normal_(network)
+        return Head(network, site.loss)

@@ -1,0 +1,31 @@
+"""What a training rule is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from locallearn._objectives import Auxiliary, Site, Span
+from locallearn._partition import Partition
+
+Fidelity = Literal["official", "paper"]
+"""`"official"`: what the released code does, with which the published numbers were made; `"paper"`: what the text says."""
+
+
+class Rule:
+    """Settings that turn a chain and its partition into objectives; subclasses are frozen dataclasses.
+
+    The defaults are those of most rules: the user's partition, one objective per module. The last objective always ends
+    in the backbone's own classifier, so a rule is asked for auxiliary networks only before it.
+    """
+
+    def partition(self, partition: Partition) -> Partition:
+        """Which modules remain of those the user asked for."""
+        return partition
+
+    def spans(self, modules: int) -> list[Span]:
+        """Which objectives stand over `modules` local modules, in order of `last`, narrow ones first."""
+        return [Span(first=module, last=module) for module in range(modules)]
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        """A fresh auxiliary network for a site."""
+        raise NotImplementedError
