@@ -1,12 +1,12 @@
 """Supervised local learning: train deep networks in gradient-isolated local modules.
 
-    net = locallearn.localize(model, locallearn.AugLocal(depth=4), modules="all", input_shape=(3, 32, 32))
-    losses = net.backward(images, labels)
+net = locallearn.localize(model, locallearn.AugLocal(depth=4), modules="all", input_shape=(3, 32, 32))
+losses = net.backward(images, labels)
 """
 
 from locallearn import models as models
 from locallearn._chain import Chain as Chain
-from locallearn._errors import LocalLearnError as LocalLearnError, NonFiniteLoss as NonFiniteLoss
+from locallearn._errors import LocalLearnError as LocalLearnError, NonFiniteLossError as NonFiniteLossError
 from locallearn._like import new_layer_like as new_layer_like
 from locallearn._local_net import LocalNet as LocalNet
 from locallearn._localize import localize as localize
@@ -18,6 +18,6 @@ from locallearn._objectives import (
     Site as Site,
     Span as Span,
 )
-from locallearn.rules import AugLocal as AugLocal, BP as BP, Checkpoint as Checkpoint, DGL as DGL, Rule as Rule
+from locallearn.rules import BP as BP, DGL as DGL, AugLocal as AugLocal, Checkpoint as Checkpoint, Rule as Rule
 
 __version__ = "0.1.0"

@@ -92,8 +92,8 @@ def chain_of(model: nn.Module) -> Chain:
     owned = {id(p) for part in (*chain.layers.values(), chain.classifier) for p in part.parameters()}
     if lost := [name for name, parameter in model.named_parameters() if id(parameter) not in owned]:
         raise LocalLearnError(
-            f"{type(model).__name__} is no chain of the layers it names: its parameter {lost[0]!r} is in no layer and not"
-            " in the classifier. Add the module that uses it to a layer in chain()."
+            f"{type(model).__name__} is no chain of the layers it names: its parameter {lost[0]!r} is in no layer"
+            " and not in the classifier. Add the module that uses it to a layer in chain()."
         )
     return chain
 
@@ -144,8 +144,8 @@ def refuse_shared_parameters(model: nn.Module, groups: list[list[nn.Module]]) ->
         for parameter in concatenate.from_iterable(part.parameters() for part in group):
             if owner.setdefault(id(parameter), module) != module:
                 raise LocalLearnError(
-                    f"parameter {names[id(parameter)]!r} is shared by local modules {owner[id(parameter)]} and {module}:"
-                    " give each its own copy, or choose modules so that one holds both uses."
+                    f"parameter {names[id(parameter)]!r} is shared by local modules {owner[id(parameter)]} and"
+                    f" {module}: give each its own copy, or choose modules so that one holds both uses."
                 )
 
 
@@ -160,12 +160,13 @@ def _run(layer: nn.Module, feature: torch.Tensor, name: str) -> torch.Tensor:
         ) from error
     if not isinstance(output, torch.Tensor):
         raise LocalLearnError(
-            f"the network is no chain at {name}: {type(layer).__name__} returns a {type(output).__name__}, not one tensor."
-            " Wrap it in a module that returns the tensor the next layer needs."
+            f"the network is no chain at {name}: {type(layer).__name__} returns a {type(output).__name__}, not one"
+            " tensor. Wrap it in a module that returns the tensor the next layer needs."
         )
     if output.numel() == 0:
         raise LocalLearnError(
-            f"{name} leaves nothing of a feature of shape {_size(feature)}: the image size is too small for the network."
+            f"{name} leaves nothing of a feature of shape {_size(feature)}: the image size is too small for the"
+            " network."
         )
     return output
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from locallearn._errors import NonFiniteLoss
+from locallearn._errors import NonFiniteLossError
 from locallearn._objectives import Objective
 
 
@@ -74,8 +74,12 @@ def refuse_non_finite(losses: Tensor, objectives: Sequence[Objective], *, step: 
         return
     index = int(finite.logical_not().nonzero()[0])
     module = objectives[index].last
-    done = f"modules {', '.join(map(str, completed))} were completed before it was seen" if completed else "nothing was stepped"
-    raise NonFiniteLoss(
+    done = (
+        f"modules {', '.join(map(str, completed))} were completed before it was seen"
+        if completed
+        else "nothing was stepped"
+    )
+    raise NonFiniteLossError(
         f"the loss of objective {index} (local module {module}) is {losses[index].item()} at step {step}; {done}."
         " Lower the learning rate, or look at this batch.",
         objective=index,

@@ -10,7 +10,7 @@ class LocalLearnError(ValueError):
     """A user's mistake or an unusable input, told in one sentence that says what to do."""
 
 
-class NonFiniteLoss(LocalLearnError):
+class NonFiniteLossError(LocalLearnError):
     """A loss became NaN or infinite; no optimizer step followed.
 
     Attributes:

@@ -13,6 +13,5 @@ def optional(name: str, *, extra: str = "cli") -> ModuleType:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name.split(".")[0]:
-            raise
-        raise LocalLearnError(f"{name} is not installed: run pip install 'locallearn[{extra}]'.") from None
+        missing = (error.name or name).split(".")[0]
+        raise LocalLearnError(f"{missing} is not installed: run pip install 'locallearn[{extra}]'.") from None

@@ -32,14 +32,9 @@ def new_layer_like(layer: nn.Module, *, in_channels: int, stride: int) -> nn.Mod
 def _(layer: nn.Conv2d, *, in_channels: int, stride: int) -> nn.Conv2d:
     if layer.groups != 1:
         raise LocalLearnError(f"cannot build a new layer like a convolution with {layer.groups} groups yet.")
-    return nn.Conv2d(
-        in_channels,
-        layer.out_channels,
-        layer.kernel_size,  # pyright: ignore[reportArgumentType]
-        stride,
-        padding=tuple(size // 2 for size in layer.kernel_size),
-        bias=layer.bias is not None,
-    )
+    height, width = layer.kernel_size
+    padding = (height // 2, width // 2)
+    return nn.Conv2d(in_channels, layer.out_channels, (height, width), stride, padding, bias=layer.bias is not None)
 
 
 @new_layer_like.register
@@ -56,8 +51,8 @@ def _(layer: nn.Sequential, *, in_channels: int, stride: int) -> nn.Sequential:
             continue
         if isinstance(child, (*NORMS, nn.PReLU)) or not any(True for _ in child.parameters()):
             child = copy.deepcopy(child)
-            if hasattr(child, "reset_parameters"):
-                child.reset_parameters()
+            if callable(reset := getattr(child, "reset_parameters", None)):
+                reset()
         elif taken:
             raise LocalLearnError(
                 f"cannot build a new layer like an nn.Sequential with several {type(child).__name__} yet:"

@@ -13,7 +13,7 @@ from locallearn._chain import TracedChain
 from locallearn._checks import first_part_that_needs_several, refuse_labels
 from locallearn._engine import LocalModule, refuse_non_finite, run_step
 from locallearn._errors import LocalLearnError
-from locallearn._objectives import Auxiliary, Objective
+from locallearn._objectives import Auxiliary, Loss, Objective
 from locallearn._partition import Partition
 
 
@@ -27,6 +27,7 @@ class LocalNet(nn.Module):
         chain: the backbone's layers and their shapes.
         partition: which layers make which local module.
         local_modules: the local modules, which hold the backbone's own layers.
+        loss: the task's loss.
         steps: number of finished training steps, by which errors name a step.
     """
 
@@ -37,6 +38,7 @@ class LocalNet(nn.Module):
         partition: Partition,
         local_modules: Sequence[LocalModule],
         objectives: Sequence[Objective],
+        loss: Loss,
     ) -> None:
         super().__init__()
         self.model = model
@@ -46,6 +48,7 @@ class LocalNet(nn.Module):
         self.local_modules = tuple(local_modules)
         self.objectives = tuple(objectives)
         self.auxiliary = nn.ModuleList(o.auxiliary for o in objectives if o.last < len(partition) - 1)
+        self.loss = loss
         self.steps = 0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -68,8 +71,9 @@ class LocalNet(nn.Module):
             labels: (batch,) class indices, or whatever the loss takes.
             scale: factor of every loss, for accumulation and gradient scalers.
             final: whether an optimizer step follows; False for all but the last micro-batch.
-            on_complete: called with a local module's index as soon as the gradients of its parameters and of the auxiliary
-                networks that end there (`parameters_of`) are complete, so that they can be clipped, stepped and freed.
+            on_complete: called with a local module's index as soon as the gradients of its parameters and of the
+                auxiliary networks that end there (`parameters_of`) are complete, so that they can be clipped, stepped
+                and freed.
 
         Returns:
             One loss per objective, detached and unweighted, of shape (objectives,).
@@ -77,7 +81,7 @@ class LocalNet(nn.Module):
         Raises:
             LocalLearnError: images of another size than localized for, labels outside the classes, or one image where a
                 layer needs the statistics of several.
-            NonFiniteLoss: a loss is NaN or infinite.
+            NonFiniteLossError: a loss is NaN or infinite.
         """
         self._check(images, labels)
         completed: list[int] = []

@@ -41,9 +41,11 @@ def localize(
         seed: of the auxiliary networks' first weights.
 
     Raises:
-        LocalLearnError: the model is no chain, the modules do not fit it, a parameter is shared between two modules, or the
-            rule cannot be applied.
+        LocalLearnError: the model is no chain, the modules do not fit it, a parameter is shared between two modules,
+            or the rule cannot be applied.
     """
+    if isinstance(loss, nn.Module):
+        loss = loss.forward  # as a module it would stand in the state dict once for each head
     chain = trace(chain_of(model), input_shape)
     groups = rule.partition(partition(modules, chain.names))
     spans = rule.spans(len(groups))
@@ -54,7 +56,7 @@ def localize(
     local_modules = [_local_module(chain, groups, index, spans) for index in range(len(groups))]
     with _random_numbers_of_its_own(seed):
         objectives = [_objective(rule, span, chain, groups, loss) for span in spans]
-    return LocalNet(model, chain, groups, local_modules, objectives)
+    return LocalNet(model, chain, groups, local_modules, objectives, loss)
 
 
 def _local_module(chain: TracedChain, groups: Partition, index: int, spans: list[Span]) -> LocalModule:

@@ -37,9 +37,9 @@ def partition(modules: str | int | Sequence[str], layers: Sequence[str]) -> Part
     """Resolve what a user calls `modules` for a chain with these layer names.
 
     Args:
-        modules: `"all"` (each layer a module); a number K (K groups, the larger ones first); the name of a published split
-            (`"infopro-16"`, `"hpff-8"`, ...); or layer names or regular expressions that match whole names, each marking
-            the last layer of a module.
+        modules: `"all"` (each layer a module); a number K (K groups, the larger ones first); the name of a published
+            split (`"infopro-16"`, `"hpff-8"`, ...); or layer names or regular expressions that match whole names, each
+            marking the last layer of a module.
         layers: the names.
 
     Raises:

@@ -41,7 +41,7 @@ def split_sequential(model: nn.Sequential) -> tuple[dict[str, nn.Module], nn.Mod
 def _classifier_start(children: list[tuple[str, nn.Module]], weighted: list[int]) -> int:
     linear = [i for i in weighted if isinstance(children[i][1], nn.Linear)]
     if not linear or linear[-1] != weighted[-1]:
-        # no linear output (a fully convolutional head, say): the classifier starts at the trailing pool, if there is one
+        # no linear output, a fully convolutional head say: the classifier starts at the trailing pool, if there is one
         tail = [i for i in range(weighted[-1] + 1, len(children)) if _reshapes(children[i][1])]
         return tail[0] if tail else weighted[-1]
     last_other = max((i for i in weighted if i not in linear), default=-1)

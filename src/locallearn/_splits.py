@@ -1,8 +1,8 @@
 """The papers' splits of CIFAR ResNets, as data: the last layer of each local module but the final one.
 
 Sources: InfoPro's official code (`networks/configs.py`), whose names here are `infopro-K` and, balanced by memory,
-`infopro-balanced-K` and `infopro-balanced-stl-K`; the official code of HPFF, MAN and MLAAN (`config.py`), `hpff-K`, where
-the stem belongs to the first module, so that `hpff-16` has 15 modules and `hpff-55` has 54.
+`infopro-balanced-K` and `infopro-balanced-stl-K`; the official code of HPFF, MAN and MLAAN (`config.py`), `hpff-K`,
+where the stem belongs to the first module, so that `hpff-16` has 15 modules and `hpff-55` has 54.
 """
 
 from __future__ import annotations
@@ -49,11 +49,7 @@ _RESNET110: dict[str, _Blocks] = {
 _TABLES = {("layer3.4", 16): _RESNET32, ("layer3.17", 55): _RESNET110}
 
 SPLITS: dict[str, tuple[str, ...]] = {
-    name: tuple(
-        network
-        for network, table in (("resnet32", _RESNET32), ("resnet110", _RESNET110))
-        if name in table
-    )
+    name: tuple(network for network, table in (("resnet32", _RESNET32), ("resnet110", _RESNET110)) if name in table)
     for name in {**_RESNET32, **_RESNET110}
 }
 """Name of each published split to the networks that it is for."""
@@ -65,4 +61,6 @@ def published_split(name: str, layers: Sequence[str]) -> list[str]:
     if name not in table:
         known = f"for this network, {did_you_mean(name, table)}" if table else "this network has no published splits."
         raise LocalLearnError(f"split {name!r} is for {' and '.join(SPLITS[name])}; {known}")
-    return ["stem" if stage == 0 else f"layer{stage}.{block}" for stage, blocks in table[name].items() for block in blocks]
+    return [
+        "stem" if stage == 0 else f"layer{stage}.{block}" for stage, blocks in table[name].items() for block in blocks
+    ]

@@ -8,12 +8,13 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from locallearn import _fake
 from locallearn._engine import run_step
 from locallearn._local_net import LocalNet
+from locallearn.cost._memory import example_batch
 
 _aten = torch.ops.aten
 
@@ -86,16 +87,6 @@ def step_macs(net: LocalNet, batch: int) -> int:
         images, labels = example_batch(net, batch)
         count, _ = _count({}, _step, net, images, labels)
     return count
-
-
-def example_batch(net: nn.Module, batch: int) -> tuple[Tensor, Tensor]:
-    """Images of the size and memory format that suit the network, without meaning, and labels."""
-    assert isinstance(net, LocalNet)
-    reference = next(net.parameters())
-    images = torch.zeros((batch, *net.chain.image_shape), device=reference.device, dtype=reference.dtype)
-    if any(p.dim() == 4 and p.is_contiguous(memory_format=torch.channels_last) for p in net.parameters()):
-        images = images.to(memory_format=torch.channels_last)
-    return images, torch.zeros(batch, device=reference.device, dtype=torch.long)
 
 
 def _step(net: LocalNet, images: Tensor, labels: Tensor) -> None:

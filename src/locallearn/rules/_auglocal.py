@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import floor, log2
 
 from torch import nn
@@ -17,7 +18,7 @@ from locallearn.rules._rule import Fidelity, Rule
 
 @dataclass(frozen=True, kw_only=True)
 class AugLocal(Rule):
-    """One loss per module behind new layers like some of the backbone's later ones, fewer of them towards its end.
+    r"""One loss per module behind new layers like some of the backbone's later ones, fewer of them towards its end.
 
     A module that ends with layer l (from 0) of L gets k_l new layers, like the backbone's layers spread evenly over
     l + 1 ... L - 1 (uniform selection, section 3.2), then average pooling and a linear classifier. The number of layers
@@ -26,7 +27,7 @@ class AugLocal(Rule):
     Where the paper and the official code (`train.py`, `networks/resnet.py`, `networks/auxiliary_nets.py`) differ:
 
     ====================== =============================================== =========================================
-    \\                      `fidelity="official"`                           `fidelity="paper"`
+    \                      `fidelity="official"`                           `fidelity="paper"`
     ====================== =============================================== =========================================
     modules                those that more than depth - 1 layers follow;   all
                            the later ones join the last
@@ -67,8 +68,8 @@ class AugLocal(Rule):
         for i, stride in zip(selected, strides, strict=True):
             if chain.vectors[i] != site.is_vector:
                 raise LocalLearnError(
-                    f"AugLocal cannot put a layer like {chain.names[i]!r} behind {chain.names[layer]!r}: one works on maps"
-                    " and the other on vectors. Choose modules that end before or after the change."
+                    f"AugLocal cannot put a layer like {chain.names[i]!r} behind {chain.names[layer]!r}: one works"
+                    " on maps and the other on vectors. Choose modules that end before or after the change."
                 )
             try:
                 parts.append(new_layer_like(chain.layers[i], in_channels=width, stride=stride))
@@ -108,7 +109,7 @@ def select(layer: int, layers: int, hidden: int, fidelity: Fidelity) -> list[int
 def strides_for(widths: list[int], *, carry: bool) -> list[int]:
     """Stride of each new layer: 2 where the width at least doubles; further doublings carry over to the next layers."""
     strides, pending = [], 0
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         pending = (pending if carry else 0) + max(0, floor(log2(max(1, after // before))))
         strides.append(2 if pending else 1)
         pending -= bool(pending)

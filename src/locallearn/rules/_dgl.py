@@ -17,8 +17,8 @@ from locallearn.rules._rule import Rule
 class DGL(Rule):
     """One cross-entropy loss per module behind a small convolutional and fully connected head (MLP-SR-aux).
 
-    The head pools the C x H x W features to a quarter of their size, applies `convolutions` times conv1x1 - BN - ReLU at
-    width C, pools to 2 x 2, applies `hidden` times Linear(4C, 4C) - BN - ReLU, and a linear classifier.
+    The head pools the C x H x W features to a quarter of their size, applies `convolutions` times conv1x1 - BN - ReLU
+    at width C, pools to 2 x 2, applies `hidden` times Linear(4C, 4C) - BN - ReLU, and a linear classifier.
 
     `DGL()` is the head of the AugLocal comparison (official code of AugLocal, `networks/auxiliary_nets.py`; AugLocal,
     Table 6), on which all published tables build; `DGL.original()` is the head of DGL's own repository

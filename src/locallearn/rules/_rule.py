@@ -8,7 +8,7 @@ from locallearn._objectives import Auxiliary, Site, Span
 from locallearn._partition import Partition
 
 Fidelity = Literal["official", "paper"]
-"""`"official"`: what the released code does, with which the published numbers were made; `"paper"`: what the text says."""
+"""`"official"`: what the released code does, which made the published numbers; `"paper"`: what the text says."""
 
 
 class Rule:

@@ -1,0 +1,111 @@
+"""When optimizers step: all modules together after the last backward, or each as soon as its gradient is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from locallearn._errors import LocalLearnError
+from locallearn._local_net import LocalNet
+
+MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
+"""From parameters to an optimizer over them."""
+
+
+class Stepper:
+    """Steps all modules together: the papers' way.
+
+    Args:
+        net: the network; parameters that are frozen at this moment get no optimizer.
+        make_optimizer: makes the optimizer over all its parameters.
+        clip_norm: largest norm of the whole gradient, or None.
+        clip_module_norm: largest norm of one local module's gradient with its auxiliary networks', or None.
+    """
+
+    def __init__(
+        self,
+        net: LocalNet,
+        make_optimizer: MakeOptimizer,
+        *,
+        clip_norm: float | None = None,
+        clip_module_norm: float | None = None,
+    ) -> None:
+        self.net = net
+        self.clip_norm, self.clip_module_norm = clip_norm, clip_module_norm
+        self.optimizers = [make_optimizer(group) for group in self.groups() if group]
+
+    def groups(self) -> list[list[nn.Parameter]]:
+        """Parameters of each optimizer."""
+        return [_trainable(self.net.parameters())]
+
+    def on_complete(self, module: int) -> None:
+        """To be given to `net.backward` for the last micro-batch."""
+        if self.clip_module_norm is not None:
+            clip_grad_norm_(self.net.parameters_of(module), self.clip_module_norm)
+
+    def finish(self) -> None:
+        """To be called after the step's last `net.backward`."""
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.net.parameters(), self.clip_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of all parameters."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """State of all optimizers."""
+        return [optimizer.state_dict() for optimizer in self.optimizers]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        """Load what `state_dict` gave."""
+        for optimizer, part in zip(self.optimizers, state, strict=True):
+            optimizer.load_state_dict(part)
+
+
+class ModuleStepper(Stepper):
+    """Steps each module as soon as its gradient is complete, and frees the gradient: same weights, less memory.
+
+    Raises:
+        LocalLearnError: `clip_norm` is given, since the norm of the whole gradient is never known.
+    """
+
+    def __init__(
+        self,
+        net: LocalNet,
+        make_optimizer: MakeOptimizer,
+        *,
+        clip_norm: float | None = None,
+        clip_module_norm: float | None = None,
+    ) -> None:
+        if clip_norm is not None:
+            raise LocalLearnError(
+                "modules that step as soon as they are complete cannot be clipped by the norm of the whole gradient:"
+                " use clip_module_norm, or step all modules together."
+            )
+        super().__init__(net, make_optimizer, clip_module_norm=clip_module_norm)
+        self._of_module = dict(zip((i for i, group in enumerate(self.groups()) if group), self.optimizers, strict=True))
+
+    def groups(self) -> list[list[nn.Parameter]]:
+        return [_trainable(self.net.parameters_of(module)) for module in range(len(self.net.partition))]
+
+    def on_complete(self, module: int) -> None:
+        super().on_complete(module)
+        if optimizer := self._of_module.get(module):
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def finish(self) -> None:
+        pass
+
+
+def _trainable(parameters: Any) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.requires_grad]

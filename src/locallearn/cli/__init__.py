@@ -1,0 +1,68 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+
+from locallearn._errors import LocalLearnError
+
+HELP = """Supervised local learning: train deep networks in gradient-isolated local modules.
+
+  locallearn compare --data digits --model resnet20    several rules side by side, in a minute or two
+  locallearn cost --model resnet110 --rule dgl         what a training step costs, without training
+  locallearn train --rule auglocal --rule.depth 4      train one network
+  locallearn list                                      all names of models, data sets, rules and splits
+
+COMMAND --help shows a command's options and examples.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0; 1 for an error that is told in one sentence; 130 when stopped by Ctrl-C. Wrong options exit with 2.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _run(arguments)
+    except LocalLearnError as error:
+        return _fail(str(error), arguments)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EISDIR):
+            raise
+        return _fail(f"{error.filename or 'a file'}: {error.strerror}.", arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        from locallearn.cli import _compare, _cost, _data, _list, _train
+        from locallearn.cli._parser import Parser, spelled_out
+    except ModuleNotFoundError as error:
+        raise LocalLearnError(f"{error.name} is not installed: run pip install 'locallearn[cli]'.") from None
+    from locallearn.training import Interrupted
+
+    parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]")
+    commands = parser.add_subcommands(metavar="COMMAND")
+    modules = {"train": _train, "compare": _compare, "cost": _cost, "data": _data, "list": _list}
+    for name, module in modules.items():
+        commands.add_subcommand(name, module.parser(), help=module.HELP.partition("\n")[0])
+    config = parser.parse_args(spelled_out(arguments or ["--help"]))
+    try:
+        modules[config.subcommand].run(config[config.subcommand])
+    except Interrupted:
+        return 130
+    return 0
+
+
+def _fail(sentence: str, arguments: Sequence[str]) -> int:
+    if "--json" in arguments:
+        from locallearn.cli._console import show_json
+
+        show_json({"error": sentence})
+    print(f"error: {sentence}", file=sys.stderr)
+    return 1

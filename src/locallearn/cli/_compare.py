@@ -1,0 +1,95 @@
+"""`locallearn compare`: several rules side by side in one run."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from locallearn._errors import LocalLearnError
+from locallearn._names import find
+from locallearn.cli._console import mebibytes, say, show, show_json
+from locallearn.cli._parser import Parser, parse_rule
+from locallearn.cli._train import add_settings, settings_from, train_shown
+from locallearn.training import RunFolder
+from locallearn.training._curves import draw_curves
+from locallearn.training._run_folder import write_whole
+from locallearn.training._train import as_yaml, build
+
+HELP = """Train by several rules, one after the other: same first weights, same batches.
+
+examples:
+  locallearn compare --data digits --model resnet20 --epochs 10
+  locallearn compare --rules bp dgl "auglocal(depth=3)" --modules infopro-16 --out runs/mine
+
+Each rule has its run folder under --out; curves.png and compare.json there put them side by side. The same command
+again goes on where it was stopped.
+"""
+
+DEFAULT_RULES = ["bp", "checkpoint", "dgl", "auglocal"]
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    parser = Parser(description=HELP, usage="locallearn compare [options]")
+    parser.add_argument("--rules", nargs="+", default=DEFAULT_RULES, help="rules, with settings in brackets")
+    parser.add_argument("--out", type=Path | None, help="folder of the run folders; by default a new one under runs/")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    add_settings(parser, skip={"rule"})
+    return parser
+
+
+def run(config: Any) -> None:
+    """Train by each rule, and print the table."""
+    rules = {text: parse_rule(text) for text in config.rules}
+    settings = {text: settings_from(parser(), config, rule=rule) for text, rule in rules.items()}
+    out = config.out or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
+    images = find("data", config.data)(config.data_dir)
+    for rule_settings in settings.values():  # what cannot be built is told before any training
+        build(rule_settings, images)
+    results = {}
+    for text, rule_settings in settings.items():
+        folder = RunFolder(out / "".join(c if c.isalnum() or c in "-_=." else "_" for c in text).strip("_"))
+        results[text] = _train_or_reuse(text, rule_settings, folder)
+    draw_curves(
+        {text: RunFolder(Path(result["folder"])).rows() for text, result in results.items()}, out / "curves.png"
+    )
+    write_whole(out / "compare.json", json.dumps(results, indent=2) + "\n")
+    if config.json:
+        show_json(results)
+        return
+    first = next(iter(results.values()))
+    reference = results.get("bp", first)
+    rows = [
+        (
+            text,
+            f"{result['test_accuracy']:.2%}",
+            *_with_ratio(result, reference, "peak_activation_bytes", mebibytes),
+            *_with_ratio(result, reference, "seconds_per_epoch", "{:.2f}".format),
+            *_with_ratio(result, reference, "parameters", "{:,}".format),
+        )
+        for text, result in results.items()
+    ]
+    ratio = "x BP" if reference is not first or "bp" in results else f"x {next(iter(results))}"
+    columns = ("rule", "test accuracy", "peak activations", ratio, "s / epoch", ratio, "parameters in training", ratio)
+    show(f"{config.data}, {config.model}, {config.epochs} epochs", columns, rows)
+    say(f"run folders and curves: {out}")
+
+
+def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, Any]:
+    resume = folder.settings.exists()
+    if resume and folder.settings.read_text() != as_yaml(settings):
+        raise LocalLearnError(
+            f"{folder.path} holds a run with other settings: choose another folder by --out, or repeat its settings."
+        )
+    if resume and folder.result.exists():
+        say(f"{text}: finished already in {folder.path}")
+        result = json.loads(folder.result.read_text())
+    else:
+        result = train_shown(text, settings, folder, resume=resume)
+    return result | {"parameters": result["backbone_parameters"] + result["auxiliary_parameters"]}
+
+
+def _with_ratio(result: dict[str, Any], reference: dict[str, Any], name: str, form: Any) -> tuple[str, str]:
+    return form(result[name]), f"{result[name] / reference[name]:.2f}"

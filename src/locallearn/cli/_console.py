@@ -1,0 +1,94 @@
+"""What a person sees: live progress, sentences and tables on a terminal; and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from locallearn.training import Watcher
+
+err = Console(stderr=True, highlight=False)
+"""Progress and sentences; results go to standard output."""
+
+
+class ConsoleWatcher(Watcher):
+    """Shows a bar within the epoch and prints a line after it; stops training at Ctrl-C or SIGTERM."""
+
+    def __init__(self, name: str, epochs: int) -> None:
+        self.name, self.epochs, self.stopping = name, epochs, False
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+        self.bar = self.progress.add_task(name)
+        self.loss = ""
+
+    def batch(self, *, epoch: int, step: int, steps: int, loss: float | None) -> None:
+        if loss is not None:
+            self.loss = f"loss {loss:.3f}"
+        description = f"{self.name}  epoch {epoch}/{self.epochs}  {self.loss}"
+        self.progress.update(self.bar, description=description, completed=step, total=steps)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        heads = [accuracy for accuracy in row.get("head_accuracies", ()) if accuracy is not None]
+        err.print(
+            f"{self.name}  epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
+            f"  loss {row['train_loss']:.4f}  test accuracy {row['test_accuracy']:.2%}  {row['seconds']:.1f} s"
+            + (f"  heads {' '.join(f'{accuracy:.1%}' for accuracy in heads)}" if heads else "")
+        )
+
+    def stop_requested(self) -> bool:
+        return self.stopping
+
+    @contextmanager
+    def shown(self) -> Iterator[ConsoleWatcher]:
+        """While active, progress is shown, and the first Ctrl-C asks training to stop; a second one kills it."""
+
+        def stop(number: int, _: Any) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt
+            self.stopping = True
+            err.print("stopping after this step; its checkpoint will be written")
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with self.progress:
+                yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence for a person."""
+    err.print(sentence)
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:
+    """Print a table to standard output; the first `texts` columns are text, the others are numbers."""
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < texts else "right")
+    for row in rows:
+        table.add_row(*row)
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = 160
+    out.print(table)
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """Print JSON for machines to standard output."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def mebibytes(size: float) -> str:
+    """Bytes as MiB."""
+    return f"{size / 2**20:,.1f} MiB"

@@ -1,0 +1,133 @@
+"""The command line's parser: short names for classes, and errors that name the nearest valid word."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from pkgutil import resolve_name
+from typing import Any, NoReturn
+
+import jsonargparse
+
+from locallearn._errors import LocalLearnError, did_you_mean
+from locallearn._names import names
+from locallearn.rules import Rule
+from locallearn.training import OptimizerSettings, Schedule
+
+jsonargparse.set_parsing_settings(subclasses_enabled=[OptimizerSettings, Schedule])
+
+_TRAINING = "locallearn.training."
+_CLASSES = {
+    "--optimizer": {"sgd": _TRAINING + "SGD", "adamw": _TRAINING + "AdamW"},
+    "--schedule": {
+        "cosine": _TRAINING + "Cosine",
+        "paper-cosine": _TRAINING + "PaperCosine",
+        "constant": _TRAINING + "Constant",
+    },
+}
+_NAMED = ("--rule", *_CLASSES)
+
+
+def names_of(option: str) -> dict[str, str]:
+    """Short names of an option's classes to their dotted paths."""
+    return names("rules") if option == "--rule" else _CLASSES[option]
+
+
+class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions."""
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """An argument parser whose errors are one sentence."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Tell what is wrong, in one sentence, and exit with 2."""
+        super().exit(2, f"error: {self._sentence(str(ex or message))}\n")
+
+    def _sentence(self, message: str) -> str:
+        return self._cause(message) or " ".join(line.strip() for line in message.splitlines())
+
+    def _cause(self, message: str) -> str | None:
+        if found := re.search(r"Literal\[(.*?)\]. Got value: (.*)", message):
+            choices = [choice.strip("' ") for choice in found[1].split(",")]
+            return f"{self._key(message)}{found[2]!r} is not valid; {did_you_mean(found[2], choices)}"
+        if found := re.search(r"[Uu]nrecognized arguments: --?([\w.-]+)", message):
+            options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
+            return f"unknown option --{found[1]}; {did_you_mean(found[1], options)}"
+        if found := re.search(r"Option '(\w+)' is not accepted|Key '(\w+)' is not expected", message):
+            setting = found[1] or found[2]
+            return f"unknown setting {setting!r}; {did_you_mean(setting, _all_settings())}"
+        if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            return f"unknown command {found[1]!r}; {did_you_mean(found[1], re.findall(r'[a-z_]+', found[2]))}"
+        return None
+
+    @staticmethod
+    def _key(message: str) -> str:
+        found = re.findall(r'[Kk]ey "([\w.]+)"', message)
+        return f"--{'.'.join(found)}: " if found else ""
+
+
+def spelled_out(arguments: Sequence[str]) -> list[str]:
+    """Arguments as the parser takes them: `--data-dir` as `--data_dir`, `--rule dgl` as the path of the class."""
+    result: list[str] = []
+    previous = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+            option = option.replace("-", "_").replace("__", "--", 1)
+            if equals and option.removesuffix(".help") in _NAMED:
+                value = class_path(option.removesuffix(".help"), value)
+            result.append(option + equals + value)
+        elif previous.removesuffix(".help") in _NAMED:
+            result.append(class_path(previous.removesuffix(".help"), argument))
+        else:
+            result.append(argument)
+        previous = result[-1]
+    return result
+
+
+def class_path(option: str, text: str) -> str:
+    """From `auglocal`, `auglocal(depth=3)`, or a dotted path to what the parser takes.
+
+    Raises:
+        LocalLearnError: the name is unknown, or what stands in brackets is no list of settings.
+    """
+    if text.lstrip().startswith("{"):
+        return text
+    name, bracket, _ = text.partition("(")
+    known = names_of(option)
+    path = known.get(name.strip().lower(), name.strip())
+    classes = {path.rpartition(".")[2]: path for path in known.values()}
+    path = classes.get(path, path)
+    if "." not in path:
+        raise LocalLearnError(f"unknown {option.lstrip('-')} {name!r}; {did_you_mean(name, known)}")
+    if not bracket:
+        return path
+    try:
+        call = ast.parse(f"f{text[len(name) :]}", mode="eval").body
+        assert isinstance(call, ast.Call)
+        assert not call.args
+        settings = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg}
+    except (SyntaxError, ValueError, AssertionError):
+        raise LocalLearnError(f"cannot read {text!r}: write settings as {name}(name=value, ...).") from None
+    return json.dumps({"class_path": path, "init_args": settings})
+
+
+def _all_settings() -> set[str]:
+    """Names of the settings of all classes that have a short name."""
+    paths = [path for option in _NAMED for path in names_of(option).values()]
+    return {field.name for kind in map(resolve_name, paths) if isinstance(kind, type) for field in fields(kind)}
+
+
+def parse_rule(text: str) -> Rule:
+    """A rule from its text, such as `auglocal(depth=3)`."""
+    parser = Parser(prog="locallearn")
+    parser.add_argument("--rule", type=Rule)
+    return parser.instantiate(parser.parse_args(["--rule", class_path("--rule", text)])).rule

@@ -1,0 +1,12 @@
+"""What training costs, without training: parameters, multiply-accumulates, peak memory."""
+
+from locallearn.cost._cost import Cost as Cost, cost as cost
+from locallearn.cost._live import LiveBytes as LiveBytes
+from locallearn.cost._macs import (
+    CONVOLUTION_AND_LINEAR as CONVOLUTION_AND_LINEAR,
+    FVCORE as FVCORE,
+    ModuleMacs as ModuleMacs,
+    forward_macs as forward_macs,
+    step_macs as step_macs,
+)
+from locallearn.cost._memory import PeakMemory as PeakMemory, measure as measure, peak_memory as peak_memory

@@ -1,0 +1,58 @@
+"""Batched augmentation on whatever device holds the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from locallearn.data._image_set import Augmentation, Border
+
+
+def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """A random crop of each padded image, and a random flip.
+
+    Args:
+        images: uint8, (batch, height, width, channels).
+        augmentation: what is drawn.
+        generator: a CPU generator, so that all devices see the same draws.
+
+    Returns:
+        Images of the same shape and type.
+    """
+    batch, height, width, _ = images.shape
+    pad = augmentation.pad
+    shift = torch.randint(-pad, pad + 1, (2, batch, 1), generator=generator)
+    mirrored = torch.randint(0, 2, (batch, 1), generator=generator).bool() & augmentation.flip
+    shift, mirrored = shift.to(images.device), mirrored.to(images.device)
+    rows = torch.arange(height, device=images.device) + shift[0]
+    columns = torch.arange(width, device=images.device).expand(batch, width)
+    columns = torch.where(mirrored, width - 1 - columns, columns) + shift[1]
+    inside_rows, rows = _into(rows, height, augmentation.border)
+    inside_columns, columns = _into(columns, width, augmentation.border)
+    image = torch.arange(batch, device=images.device)[:, None, None]
+    cropped = images[image, rows[:, :, None], columns[:, None, :]]
+    return cropped * (inside_rows[:, :, None] & inside_columns[:, None, :])[..., None]
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float], *, channels_last: bool) -> Tensor:
+    """From uint8 (batch, height, width, channels) to float32 (batch, channels, height, width), by channel.
+
+    Args:
+        images: pixel values, 0 to 255.
+        mean: of each channel in the same unit.
+        std: likewise.
+        channels_last: whether the result keeps the channels-last memory format.
+    """
+    values = (images - images.new_tensor(mean, dtype=torch.float32)) / images.new_tensor(std, dtype=torch.float32)
+    values = values.permute(0, 3, 1, 2)
+    return values if channels_last else values.contiguous()
+
+
+def _into(index: Tensor, size: int, border: Border) -> tuple[Tensor, Tensor]:
+    """Which positions hold image, and a valid index for each."""
+    if border is Border.REFLECT:
+        index = (size - 1) - ((size - 1) - index.abs()).abs()
+        return torch.ones_like(index, dtype=torch.bool), index
+    return (index >= 0) & (index < size), index.clamp(0, size - 1)

@@ -1,0 +1,15 @@
+"""Training: settings, loop, evaluation, checkpoints."""
+
+from locallearn.training._checkpoint import load_checkpoint as load_checkpoint, save_checkpoint as save_checkpoint
+from locallearn.training._evaluate import Evaluation as Evaluation, evaluate as evaluate
+from locallearn.training._fit import Fit as Fit, Interrupted as Interrupted, Watcher as Watcher
+from locallearn.training._optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
+from locallearn.training._run_folder import RunFolder as RunFolder
+from locallearn.training._schedules import (
+    Constant as Constant,
+    Cosine as Cosine,
+    PaperCosine as PaperCosine,
+    Schedule as Schedule,
+)
+from locallearn.training._settings import FitSettings as FitSettings
+from locallearn.training._train import TrainSettings as TrainSettings, train as train

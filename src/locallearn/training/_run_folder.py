@@ -1,0 +1,106 @@
+"""The run folder: settings, versions, metrics and checkpoints of one training run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from locallearn._errors import LocalLearnError
+from locallearn._imports import optional
+
+
+class RunFolder:
+    """Files of one run.
+
+    ========================= =============================================================
+    `settings.yaml`           all settings; `locallearn train --config settings.yaml` repeats the run
+    `environment.json`        versions, device, threads, and the command that repeats the run
+    `metrics.jsonl`           one line of JSON for each epoch
+    `events.out.tfevents.*`   the same for TensorBoard
+    `last.pt`, `best.pt`      checkpoints: the latest, and that of the highest test accuracy
+    `result.json`             the summary, once the run is finished
+    `curves.png`              loss and accuracy as a picture
+    ========================= =============================================================
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings, self.metrics = path / "settings.yaml", path / "metrics.jsonl"
+        self.last, self.best = path / "last.pt", path / "best.pt"
+        self.result, self.curves = path / "result.json", path / "curves.png"
+
+    def create(self, settings: str, *, device: str) -> None:
+        """Make the folder for a new run.
+
+        Args:
+            settings: as YAML.
+            device: name of the training device.
+
+        Raises:
+            LocalLearnError: it holds a run already.
+        """
+        if self.settings.exists():
+            raise LocalLearnError(
+                f"{self.path} holds a run already: go on with it by --resume {self.path}, or choose another folder"
+                " by --out."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        environment = {
+            "versions": {name: _version(name) for name in ("locallearn", "torch", "numpy")},
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "repeat": shlex.join(["locallearn", "train", "--config", str(self.settings), "--out", "ANOTHER_FOLDER"]),
+        }
+        write_whole(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        write_whole(self.settings, settings)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Metrics of all epochs so far."""
+        if not self.metrics.exists():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
+    def keep_epochs(self, epochs: int) -> None:
+        """Drop metrics of later epochs than the checkpoint's, which will be run again."""
+        kept = [row for row in self.rows() if row["epoch"] <= epochs]
+        write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def add_epoch(self, row: Mapping[str, Any]) -> None:
+        """Append one epoch's metrics."""
+        with open(self.metrics, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def events(self, first_epoch: int) -> Any:
+        """A TensorBoard writer for the epochs from `first_epoch` on."""
+        tensorboard = optional("torch.utils.tensorboard")
+        return tensorboard.SummaryWriter(str(self.path), purge_step=first_epoch)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file beside and rename it, so that it is never half there."""
+    beside = path.with_name(path.name + ".new")
+    try:
+        with open(beside, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,59 @@
+"""Settings of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from locallearn._errors import LocalLearnError
+from locallearn.training._optimizers import SGD, OptimizerSettings
+from locallearn.training._schedules import Cosine, Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How a network is trained, whatever its rule.
+
+    Args:
+        epochs: passes over the training split.
+        optimizer: the optimizer and its base learning rate.
+        schedule: how the learning rate moves.
+        accumulate: number of micro-batches a batch is cut into; gradients are their sum, batch statistics their own.
+        step: "together": all modules are stepped after the last backward, as in the papers; "module": each module as
+            soon as its gradient is complete, which is then freed: same weights, less memory.
+        clip_norm: largest norm of the whole gradient.
+        clip_module_norm: largest norm of the gradient of one local module and its auxiliary networks.
+        precision: "fp32", or "bf16" for mixed precision with bfloat16.
+        compile: compile each local module and auxiliary network with torch.compile.
+        eval_heads: evaluate every module's own head too.
+        checkpoint_every: optimizer steps between checkpoints within an epoch; there is always one after each epoch.
+    """
+
+    epochs: int = 10
+    optimizer: OptimizerSettings = field(default_factory=SGD)
+    schedule: Schedule = field(default_factory=Cosine)
+    accumulate: int = 1
+    step: Literal["together", "module"] = "together"
+    clip_norm: float | None = None
+    clip_module_norm: float | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    eval_heads: bool = False
+    checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "accumulate", "checkpoint_every", "clip_norm", "clip_module_norm"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise LocalLearnError(f"{name}={value} must be larger than 0.")
+        if self.step == "module" and self.clip_norm is not None:
+            raise LocalLearnError(
+                "clip_norm needs the whole gradient, but step=module frees each module's at once: use clip_module_norm."
+            )
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """Type of mixed precision."""
+        return torch.bfloat16 if self.precision == "bf16" else None

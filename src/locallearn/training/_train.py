@@ -1,0 +1,196 @@
+"""One training run from settings alone: data, network, rule, run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from locallearn._errors import LocalLearnError
+from locallearn._local_net import LocalNet
+from locallearn._localize import localize
+from locallearn._names import find
+from locallearn.cost import peak_memory
+from locallearn.data import ImageSet, TensorBatches
+from locallearn.rules import AugLocal, Rule
+from locallearn.training._curves import draw_curves
+from locallearn.training._fit import Fit, Watcher, make_stepper
+from locallearn.training._run_folder import RunFolder, write_whole
+from locallearn.training._settings import FitSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(FitSettings):
+    """All settings of a training run.
+
+    Args:
+        model: a name that `locallearn list` shows, or the dotted path of a function from (num_classes, in_channels).
+        data: a name that `locallearn list` shows, or the dotted path of a function from a folder to an ImageSet.
+        rule: the training rule.
+        modules: which layers make which local module: all (each its own), a number K, names or regular expressions of
+            the modules' last layers, or a published split such as infopro-16.
+        batch: images in a batch.
+        seed: of weights, order and augmentation; the same for every rule.
+        device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
+        threads: CPU threads; results are equal bit for bit for equal numbers.
+        channels_last: memory format of images and weights.
+        train_images: how many images of the training split to use; all by default.
+        data_dir: folder of the data sets.
+    """
+
+    model: str = "resnet32"
+    data: str = "cifar10"
+    rule: Rule = field(default_factory=AugLocal)
+    modules: int | str | list[str] = "all"
+    batch: int = 128
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    channels_last: bool = True
+    train_images: int | None = None
+    data_dir: Path = Path("data")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch < 1:
+            raise LocalLearnError(f"batch={self.batch} must be at least 1.")
+        if self.threads is not None and self.threads < 1:
+            raise LocalLearnError(f"threads={self.threads} must be at least 1.")
+
+
+def train(
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train a network and fill a run folder.
+
+    Args:
+        settings: what to train and how.
+        folder: the run folder; new, unless `resume`.
+        resume: go on from the folder's last checkpoint, bit for bit.
+        watcher: told how training goes.
+        say: gets sentences that a person should see.
+
+    Returns:
+        The summary that is also in `result.json`: test_accuracy, best_accuracy, seconds_per_epoch (median),
+        peak_activation_bytes, peak_total_bytes, backbone_parameters, auxiliary_parameters, epochs, folder.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = device_of(settings.device)
+    images: ImageSet = find("data", settings.data)(settings.data_dir)
+    if settings.train_images is not None:
+        images = images.limited(settings.train_images)
+    net = build(settings, images).to(device)
+    run = RunFolder(folder)
+    if not resume:
+        run.create(as_yaml(settings), device=_device_name(device))
+    batch = min(settings.batch, len(images.train))
+    peak = peak_memory(net, batch, make_stepper=make_stepper(settings), autocast=settings.autocast)
+    if settings.compile:
+        net.compile()
+    single = len(images.train) % settings.batch == 1 and net.needs_several is not None
+    if single:
+        say(
+            f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise over."
+        )
+    on_device: dict[str, Any] = {"device": device, "channels_last": settings.channels_last}
+    fit = Fit(
+        net,
+        TensorBatches(
+            images.train,
+            images,
+            batch=settings.batch,
+            augmentation=images.augmentation,
+            seed=settings.seed,
+            drop_single=single,
+            **on_device,
+        ),
+        TensorBatches(images.test, images, batch=4 * settings.batch, **on_device),
+        settings,
+        folder=run,
+        watcher=watcher,
+    )
+    if resume and run.last.exists():
+        fit.resume()
+    fit.run()
+    rows = run.rows()
+    draw_curves({type(settings.rule).__name__: rows}, run.curves)
+    result = {
+        "test_accuracy": rows[-1]["test_accuracy"],
+        "best_accuracy": max(row["test_accuracy"] for row in rows),
+        "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
+        "peak_activation_bytes": peak.activations,
+        "peak_total_bytes": peak.total,
+        "backbone_parameters": sum(p.numel() for p in net.model.parameters()),
+        "auxiliary_parameters": sum(p.numel() for p in net.auxiliary.parameters()),
+        "epochs": len(rows),
+        "folder": str(folder),
+    }
+    write_whole(run.result, json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def build(settings: TrainSettings, images: ImageSet) -> LocalNet:
+    """The network of a run, on the CPU; equal settings but for the rule give equal backbone weights."""
+    torch.manual_seed(settings.seed)
+    model: nn.Module = find("models", settings.model)(
+        num_classes=len(images.classes), in_channels=images.image_shape[0]
+    )
+    net = localize(model, settings.rule, modules=settings.modules, input_shape=images.image_shape, seed=settings.seed)
+    if settings.channels_last:
+        net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return net
+
+
+def device_of(name: str) -> torch.device:
+    """The device a name means."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LocalLearnError(f"unknown device {name!r}: give auto, cpu, cuda or cuda:0.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise LocalLearnError(f"device {name!r} is asked for, but PyTorch finds no CUDA GPU here: use --device cpu.")
+    return device
+
+
+def as_yaml(settings: TrainSettings) -> str:
+    """Settings as the YAML that `--config` reads."""
+    from locallearn._imports import optional
+
+    fields = {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    return optional("yaml").safe_dump(fields, sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        arguments = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"class_path": public_path(type(value)), "init_args": arguments}
+    return str(value) if isinstance(value, Path) else value
+
+
+def public_path(kind: type) -> str:
+    """The shortest dotted path under which a class can be imported."""
+    parts = inspect.getmodule(kind).__name__.split(".")  # pyright: ignore[reportOptionalMemberAccess]
+    prefixes = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    public = (p for p in prefixes if getattr(sys.modules[p], kind.__name__, None) is kind)
+    return f"{next(public, kind.__module__)}.{kind.__qualname__}"
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,0 +1,223 @@
+"""How a step runs: completion, stepping, frozen parts, in-place layers, NaN, memory, precision, compilation."""
+
+import copy
+import gc
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import locallearn as ll
+from networks import (
+    LOCAL_RULES,
+    RESNET20_MODULES,
+    RULES,
+    SMALL,
+    Preactivated,
+    assert_same,
+    batch,
+    conv_net,
+    gradients,
+    gradients_of,
+    resnet20,
+    small_net,
+)
+
+
+@pytest.mark.parametrize("rule", LOCAL_RULES)
+def test_modules_complete_in_order_with_all_their_gradients(rule):
+    net = small_net(rule)
+    seen: dict[int, list[Tensor]] = {}
+
+    def complete(module: int) -> None:
+        seen[module] = [p.grad.clone() for p in net.parameters_of(module)]
+
+    net.backward(*batch(), on_complete=complete)
+    assert list(seen) == list(range(len(RESNET20_MODULES[rule])))
+    for module, early in seen.items():
+        assert all(torch.equal(a, p.grad) for a, p in zip(early, net.parameters_of(module), strict=True))
+
+
+@pytest.mark.parametrize("rule", ["BP", "Checkpoint"])
+def test_under_one_objective_every_module_completes_once_with_all_gradients(rule):
+    net = small_net(rule, modules=4)
+    seen: dict[int, dict[str, Tensor | None]] = {}
+    net.backward(*batch(), on_complete=lambda module: seen.setdefault(module, gradients(net)))
+    assert sorted(seen) == [0, 1, 2, 3]
+    for early in seen.values():
+        assert_same(early, gradients(net))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_parameters_of_all_modules_are_all_parameters_once(rule):
+    net = small_net(rule, modules=4)
+    found = [id(p) for module in range(len(net.partition)) for p in net.parameters_of(module)]
+    assert sorted(found) == sorted(id(p) for p in net.parameters())
+
+
+def sgd(parameters) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_stepping_each_module_as_it_completes_gives_the_same_weights(rule):
+    together, early = small_net(rule), small_net(rule)
+    optimizer = sgd(together.parameters())
+    optimizers = [sgd(early.parameters_of(module)) for module in range(len(early.partition))]
+
+    def step(module: int) -> None:
+        optimizers[module].step()
+        optimizers[module].zero_grad()
+
+    for seed in range(3):
+        together.backward(*batch(seed=seed))
+        optimizer.step()
+        optimizer.zero_grad()
+        early.backward(*batch(seed=seed), on_complete=step)
+        assert all(p.grad is None for p in early.parameters())
+    assert_same(early.state_dict(), together.state_dict())
+
+
+class Counting(ll.Head):
+    calls = 0
+
+    def after_backward(self) -> None:
+        self.calls += 1
+
+
+class CountingRule(ll.Rule):
+    def auxiliary(self, site: ll.Site) -> ll.Auxiliary:
+        network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(site.shape[0], site.classes))
+        return Counting(network, site.loss)
+
+
+def test_after_backward_is_called_once_and_only_in_the_final_micro_batch():
+    net = ll.localize(resnet20(), CountingRule(), input_shape=SMALL)
+    heads = [objective.auxiliary for objective in net.objectives[:-1]]
+    net.backward(*batch(), final=False)
+    assert [head.calls for head in heads] == [0] * 9
+    net.backward(*batch(), final=True)
+    assert [head.calls for head in heads] == [1] * 9
+    with pytest.raises(ll.NonFiniteLossError):
+        net.backward(torch.full((2, *SMALL), torch.nan), torch.tensor([0, 1]))
+    assert [head.calls for head in heads] == [1] * 9
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_frozen_parameters_get_no_gradient_and_the_others_theirs(rule):
+    expected = gradients_of(small_net(rule), *batch())
+    net = small_net(rule)
+    frozen = {name for name, p in net.named_parameters() if "layer2.1" in name or name.endswith("fc.bias")}
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    found = gradients_of(net, *batch())
+    assert_same(found, {name: None if name in frozen else gradient for name, gradient in expected.items()})
+
+
+@pytest.mark.parametrize("rule", LOCAL_RULES)
+def test_wholly_frozen_modules_are_passed_through(rule):
+    expected = gradients_of(small_net(rule), *batch())
+    net = small_net(rule)
+    frozen = {id(p) for module in (0, 2, 3) for p in net.parameters_of(module)}
+    for parameter in net.parameters():
+        parameter.requires_grad_(id(parameter) not in frozen)
+    completed: list[int] = []
+    net.backward(*batch(), on_complete=completed.append)
+    assert completed == list(range(len(net.partition)))
+    kept = {name: None if id(p) in frozen else expected[name] for name, p in net.named_parameters()}
+    assert_same(gradients(net), kept)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_wholly_frozen_network_trains_nothing(rule):
+    net = small_net(rule).requires_grad_(False)
+    assert net.backward(*batch()).isfinite().all()
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("modules", ["all", 2, 1])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("build", [conv_net, Preactivated], ids=["first layer", "every layer"])
+def test_layers_that_begin_in_place_train_like_those_that_do_not(build, rule, modules):
+    images, labels = batch(classes=5)
+    kept = images.clone()
+    nets = [ll.localize(build(inplace=x), RULES[rule], modules=modules, input_shape=SMALL) for x in (True, False)]
+    losses = [net.backward(images, labels) for net in nets]
+    assert torch.equal(images, kept)
+    assert torch.equal(losses[0], losses[1])
+    assert_same(gradients(nets[0]), gradients(nets[1]))
+    assert {part.inplace for part in nets[0].model.modules() if isinstance(part, nn.LeakyReLU)} == {True}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_in_place_dropout_in_front_leaves_the_images_as_they_are(rule):
+    model = nn.Sequential(nn.Dropout(0.5, inplace=True), *conv_net())
+    net = ll.localize(model, RULES[rule], input_shape=SMALL)
+    images, labels = batch(classes=5)
+    kept = images.clone()
+    net.backward(images, labels)
+    assert torch.equal(images, kept)
+
+
+def spoil(chosen: int, value: float):
+    """A loss whose `chosen`-th call is not finite."""
+    calls = -1
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return F.cross_entropy(logits, labels) + (value if calls == chosen else 0.0)
+
+    return loss
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("rule", "module"), [("BP", 9), ("Checkpoint", 9), ("DGL", 4), ("AugLocal d=3", 7)])
+def test_a_loss_that_is_not_finite_stops_with_module_objective_and_step(rule, module, value):
+    objectives = len(RESNET20_MODULES[rule])
+    objective = min(module, objectives - 1)
+    net = small_net(rule, loss=spoil(2 * objectives + objective, value))
+    net.backward(*batch())
+    net.backward(*batch())
+    before = copy.deepcopy([*net.parameters()])
+    with pytest.raises(
+        ll.NonFiniteLossError, match=rf"objective {objective}\b.*module {module}\b.*step 3\b.*nothing"
+    ) as error:
+        net.backward(*batch())
+    assert re.search(rf"objective {objective}\b.*module {module}\b.*step 3\b", str(error.value))
+    assert (error.value.objective, error.value.module, error.value.step) == (objective, module, 3)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    net.zero_grad()
+    assert net.backward(*batch()).isfinite().all()
+
+
+def test_modules_already_stepped_are_named_with_a_nan():
+    net = small_net("DGL", modules=4, loss=spoil(2, float("nan")))
+    stepped: list[int] = []
+    with pytest.raises(ll.NonFiniteLossError) as error:
+        net.backward(*batch(), on_complete=stepped.append)
+    named = re.search(r"modules ([\d, ]+) were completed", str(error.value))
+    assert named is not None
+    assert [int(i) for i in named[1].split(",")] == stepped
+    assert {0, 1} <= set(stepped)
+
+
+def live_tensors() -> int:
+    gc.collect()
+    return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("rule", ["BP", "Checkpoint", "DGL", "AugLocal d=3"])
+def test_no_memory_growth_over_50_steps(rule):
+    net = small_net(rule)
+    optimizer = sgd(net.parameters())
+    counts = []
+    for step in range(53):
+        net.backward(*batch(2, seed=step))
+        optimizer.step()
+        optimizer.zero_grad()
+        if step in (2, 52):
+            counts.append(live_tensors())
+    assert counts[0] == counts[1]

@@ -1,0 +1,115 @@
+import builtins
+import errno
+import zipfile
+
+import pytest
+import torch
+
+from locallearn import LocalLearnError
+from locallearn.training import load_checkpoint, save_checkpoint
+
+STATE = {"weights": torch.arange(300.0), "epoch": 3, "names": ["a", "b"]}
+
+
+def same(state) -> bool:
+    return torch.equal(state["weights"], STATE["weights"]) and state["epoch"] == 3 and state["names"] == ["a", "b"]
+
+
+def test_what_is_saved_is_loaded_also_by_torch_alone(tmp_path):
+    save_checkpoint(STATE, tmp_path / "last.pt")
+    assert same(load_checkpoint(tmp_path / "last.pt"))
+    assert same(torch.load(tmp_path / "last.pt", weights_only=True))
+    assert zipfile.ZipFile(tmp_path / "last.pt").testzip() is None
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_any_flipped_byte_is_noticed(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(STATE, path)
+    content = path.read_bytes()
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(LocalLearnError, match=r"the checkpoint .*last.pt is damaged"):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize("length", [0, 10, 1000, -1])
+def test_a_partial_file_is_noticed(tmp_path, length):
+    path = tmp_path / "last.pt"
+    save_checkpoint(STATE, path)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(LocalLearnError, match="is damaged"):
+        load_checkpoint(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(LocalLearnError, match=r"there is no checkpoint .*gone.pt"):
+        load_checkpoint(tmp_path / "gone.pt")
+
+
+class FailingFile:
+    """A file that takes some bytes and then fails."""
+
+    def __init__(self, file, limit, error):
+        self.file, self.limit, self.error = file, limit, error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def write(self, content):
+        self.file.write(content[: self.limit])
+        raise self.error
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+@pytest.fixture
+def failing_open(monkeypatch):
+    def use(error, limit=100):
+        whole_open = builtins.open
+
+        def partial_open(path, mode="r", **options):
+            file = whole_open(path, mode, **options)
+            return FailingFile(file, limit, error) if "w" in mode else file
+
+        monkeypatch.setattr(builtins, "open", partial_open)
+
+    return use
+
+
+def test_a_full_disk_is_told_and_the_old_checkpoint_stays(tmp_path, failing_open):
+    path = tmp_path / "last.pt"
+    save_checkpoint(STATE, path)
+    failing_open(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(
+        LocalLearnError, match=r"the disk is full: .*last.pt needs [\d,]+ bytes.*before it, which is whole"
+    ):
+        save_checkpoint(STATE | {"epoch": 4}, path)
+    assert same(load_checkpoint(path))
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_kill_in_mid_write_leaves_the_old_checkpoint(tmp_path, failing_open):
+    path = tmp_path / "last.pt"
+    save_checkpoint(STATE, path)
+    failing_open(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(STATE | {"epoch": 4}, path)
+    assert same(load_checkpoint(path))
+
+
+def test_a_disk_that_garbles_is_noticed_before_the_old_checkpoint_is_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    save_checkpoint(STATE, path)
+    whole_read = type(path).read_bytes
+    monkeypatch.setattr(type(path), "read_bytes", lambda self: whole_read(self)[:-1] + b"?")
+    with pytest.raises(LocalLearnError, match="does not read back as it was written"):
+        save_checkpoint(STATE | {"epoch": 4}, path)
+    monkeypatch.undo()
+    assert same(load_checkpoint(path))
