@@ -192,7 +192,7 @@ def test_accumulated_gradients_are_the_sum_over_micro_batches(rule):
 
 
 @pytest.mark.parametrize("scale", [0.25, torch.tensor(0.25), 1024.0], ids=["float", "tensor", "large"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ["BP", "Checkpoint", "DGL", "AugLocal d=2"])
 def test_scale_multiplies_gradients_but_not_the_losses(rule, scale):
     plain, scaled = small_net(rule), small_net(rule)
     losses = plain.backward(*batch())

@@ -12,7 +12,19 @@ import torch.nn.functional as F
 from torch import nn
 
 import locallearn as ll
-from networks import LOCAL_RULES, RULES, SMALL, assert_same, batch, conv_net, gradients, mlp, resnet20, small_net
+from networks import (
+    LOCAL_RULES,
+    RULES,
+    SMALL,
+    assert_same,
+    batch,
+    conv_net,
+    fresh_net,
+    gradients,
+    mlp,
+    resnet20,
+    small_net,
+)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -105,7 +117,7 @@ def test_the_last_objective_is_the_backbones_classifier_with_its_loss(rule):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_deep_copy_is_independent_and_complete(rule):
-    net = small_net(rule)
+    net = fresh_net(rule)
     before = copy.deepcopy(net.state_dict())
     twin = copy.deepcopy(net)
     twin.backward(*batch())
@@ -197,12 +209,15 @@ def test_one_image_is_accepted_in_evaluation_mode():
     assert small_net("DGL").eval().backward(*batch(1)).isfinite().all()
 
 
+class Linear(ll.Rule):
+    def auxiliary(self, site):
+        return ll.Head(nn.Linear(site.shape[0], site.classes), site.loss)
+
+
 def test_one_image_is_refused_by_the_name_of_the_backbones_module_that_normalises_vectors():
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 5)
-    )
-    net = ll.localize(model, ll.AugLocal(depth=2), modules=["1"], input_shape=SMALL)
-    with pytest.raises(ll.LocalLearnError, match=r"local module \d\b"):
+    hidden = [nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 8), nn.BatchNorm1d(8)]
+    net = ll.localize(nn.Sequential(nn.Flatten(), *hidden, nn.Linear(8, 5)), Linear(), input_shape=SMALL)
+    with pytest.raises(ll.LocalLearnError, match=r": local module 1\b"):
         net.backward(*batch(1, classes=5))
 
 

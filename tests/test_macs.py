@@ -40,13 +40,13 @@ TABLE_11 = {  # depth: tau = 1, 0.9, 0.8, 0.7, 0.6
     8: (1.089, 1.160, 1.222, 1.293, 1.359),
     9: (1.179, 1.255, 1.345, 1.407, 1.488),
 }
-CELLS = [(5, 0), (9, 0), (6, 1), (7, 2), (8, 3), (5, 4), (9, 4)]  # both diagonals would take minutes
+CELLS = [(5, 4), (6, 0), (6, 3), (7, 2), (8, 1), (9, 0)]  # a diagonal and the cell given to four digits
 
 
 @pytest.mark.parametrize(("depth", "column"), CELLS)
 def test_resnet110_as_in_table_11(depth, column):
     rule = ll.AugLocal(depth=depth, tau=(1, 0.9, 0.8, 0.7, 0.6)[column])
-    assert total(rule, convention=FVCORE) == pytest.approx(TABLE_11[depth][column], abs=5e-4)
+    assert total(rule, convention=FVCORE) == pytest.approx(TABLE_11[depth][column], abs=5.1e-4)
 
 
 def convolution(before: int, after: int, side: int, kernel: int = 3) -> int:

@@ -39,7 +39,7 @@ def run_step(
     labels: Tensor,
     *,
     scale: float | Tensor,
-    on_complete: Callable[[int], None],
+    on_complete: Callable[[int], None] | None,
 ) -> Tensor:
     """Run every module forward once and every objective backward; objectives follow each other without overlap.
 
@@ -62,7 +62,7 @@ def run_step(
             with torch.autocast(images.device.type, enabled=False):
                 (loss * (objective.weight * scale)).backward()
         del loss
-        for module in span:
+        for module in span if on_complete is not None else ():
             on_complete(module)
     return torch.stack(losses)
 
@@ -74,11 +74,11 @@ def refuse_non_finite(losses: Tensor, objectives: Sequence[Objective], *, step: 
         return
     index = int(finite.logical_not().nonzero()[0])
     module = objectives[index].last
-    done = (
-        f"modules {', '.join(map(str, completed))} were completed before it was seen"
-        if completed
-        else "nothing was stepped"
-    )
+    done = "nothing was stepped"
+    if completed:
+        done = (
+            f"on_complete was called for modules {', '.join(map(str, completed))} before, which may be stepped already"
+        )
     raise NonFiniteLossError(
         f"the loss of objective {index} (local module {module}) is {losses[index].item()} at step {step}; {done}."
         " Lower the learning rate, or look at this batch.",

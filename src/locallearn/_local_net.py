@@ -87,11 +87,12 @@ class LocalNet(nn.Module):
         completed: list[int] = []
 
         def complete(module: int) -> None:
-            if on_complete is not None:
-                completed.append(module)
-                on_complete(module)
+            assert on_complete is not None
+            completed.append(module)
+            on_complete(module)
 
-        losses = run_step(self.local_modules, self.objectives, images, labels, scale=scale, on_complete=complete)
+        callback = None if on_complete is None else complete
+        losses = run_step(self.local_modules, self.objectives, images, labels, scale=scale, on_complete=callback)
         refuse_non_finite(losses, self.objectives, step=self.steps + 1, completed=completed)
         if final:
             for objective in self.objectives:

@@ -42,8 +42,12 @@ class Stepper:
         """Parameters of each optimizer."""
         return [_trainable(self.net.parameters())]
 
-    def on_complete(self, module: int) -> None:
+    @property
+    def on_complete(self) -> Callable[[int], None] | None:
         """To be given to `net.backward` for the last micro-batch."""
+        return None if self.clip_module_norm is None else self._clip
+
+    def _clip(self, module: int) -> None:
         if self.clip_module_norm is not None:
             clip_grad_norm_(self.net.parameters_of(module), self.clip_module_norm)
 
@@ -97,8 +101,12 @@ class ModuleStepper(Stepper):
     def groups(self) -> list[list[nn.Parameter]]:
         return [_trainable(self.net.parameters_of(module)) for module in range(len(self.net.partition))]
 
-    def on_complete(self, module: int) -> None:
-        super().on_complete(module)
+    @property
+    def on_complete(self) -> Callable[[int], None]:
+        return self._step
+
+    def _step(self, module: int) -> None:
+        self._clip(module)
         if optimizer := self._of_module.get(module):
             optimizer.step()
             optimizer.zero_grad()

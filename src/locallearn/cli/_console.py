@@ -67,7 +67,7 @@ class ConsoleWatcher(Watcher):
 
 def say(sentence: str) -> None:
     """Print a sentence for a person."""
-    err.print(sentence)
+    err.print(sentence, soft_wrap=True)
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:

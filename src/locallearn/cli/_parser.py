@@ -7,7 +7,7 @@ import ast
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields, is_dataclass
 from pkgutil import resolve_name
 from typing import Any, NoReturn
 
@@ -75,49 +75,64 @@ class Parser(jsonargparse.ArgumentParser):
 
 
 def spelled_out(arguments: Sequence[str]) -> list[str]:
-    """Arguments as the parser takes them: `--data-dir` as `--data_dir`, `--rule dgl` as the path of the class."""
+    """Arguments as the parser takes them: `--data-dir` as `--data_dir`, `--rule dgl` as the class and its defaults."""
     result: list[str] = []
-    previous = ""
     for argument in arguments:
+        option, equals, value = argument.partition("=")
         if argument.startswith("--"):
-            option, equals, value = argument.partition("=")
             option = option.replace("-", "_").replace("__", "--", 1)
-            if equals and option.removesuffix(".help") in _NAMED:
-                value = class_path(option.removesuffix(".help"), value)
-            result.append(option + equals + value)
-        elif previous.removesuffix(".help") in _NAMED:
-            result.append(class_path(previous.removesuffix(".help"), argument))
+            result.append(option + equals + (_spelled_value(option, value) if equals else ""))
         else:
-            result.append(argument)
-        previous = result[-1]
+            result.append(_spelled_value(result[-1] if result else "", argument))
     return result
 
 
-def class_path(option: str, text: str) -> str:
-    """From `auglocal`, `auglocal(depth=3)`, or a dotted path to what the parser takes.
+def _spelled_value(option: str, value: str) -> str:
+    if option in _NAMED and not value.lstrip().startswith("{"):
+        return spelled_class(option, value)
+    if option.removesuffix(".help") in _NAMED:
+        return class_path(option.removesuffix(".help"), value)
+    return value
+
+
+def class_path(option: str, name: str) -> str:
+    """The dotted path of a class that has a short name (`auglocal`), a name (`AugLocal`), or is a dotted path already.
+
+    Raises:
+        LocalLearnError: the name is unknown.
+    """
+    known = names_of(option)
+    paths = {path.rpartition(".")[2]: path for path in known.values()} | known
+    path = paths.get(name) or paths.get(name.lower(), name)
+    if "." not in path:
+        raise LocalLearnError(f"unknown {option.lstrip('-')} {name!r}; {did_you_mean(name, known)}")
+    return path
+
+
+def spelled_class(option: str, text: str) -> str:
+    """From `auglocal` or `auglocal(depth=3)` to the class with all its settings, as JSON.
+
+    Defaults are spelled out, since the parser would else keep those of the class that was chosen before.
 
     Raises:
         LocalLearnError: the name is unknown, or what stands in brackets is no list of settings.
     """
-    if text.lstrip().startswith("{"):
-        return text
-    name, bracket, _ = text.partition("(")
-    known = names_of(option)
-    path = known.get(name.strip().lower(), name.strip())
-    classes = {path.rpartition(".")[2]: path for path in known.values()}
-    path = classes.get(path, path)
-    if "." not in path:
-        raise LocalLearnError(f"unknown {option.lstrip('-')} {name!r}; {did_you_mean(name, known)}")
-    if not bracket:
-        return path
+    name = text.partition("(")[0].strip()
+    path = class_path(option, name)
     try:
-        call = ast.parse(f"f{text[len(name) :]}", mode="eval").body
+        kind = resolve_name(path)
+    except (ImportError, AttributeError) as error:
+        raise LocalLearnError(f"{option.lstrip('-')} {name!r} cannot be imported: {error}.") from None
+    try:
+        call = ast.parse("f" + (text[len(name) :].strip() or "()"), mode="eval").body
         assert isinstance(call, ast.Call)
         assert not call.args
-        settings = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg}
+        given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg}
     except (SyntaxError, ValueError, AssertionError):
         raise LocalLearnError(f"cannot read {text!r}: write settings as {name}(name=value, ...).") from None
-    return json.dumps({"class_path": path, "init_args": settings})
+    settings = fields(kind) if isinstance(kind, type) and is_dataclass(kind) else ()
+    defaults = {field.name: field.default for field in settings if field.default is not MISSING}
+    return json.dumps({"class_path": path, "init_args": defaults | given})
 
 
 def _all_settings() -> set[str]:
@@ -130,4 +145,4 @@ def parse_rule(text: str) -> Rule:
     """A rule from its text, such as `auglocal(depth=3)`."""
     parser = Parser(prog="locallearn")
     parser.add_argument("--rule", type=Rule)
-    return parser.instantiate(parser.parse_args(["--rule", class_path("--rule", text)])).rule
+    return parser.instantiate(parser.parse_args(["--rule", spelled_class("--rule", text)])).rule

@@ -90,7 +90,7 @@ def step_macs(net: LocalNet, batch: int) -> int:
 
 
 def _step(net: LocalNet, images: Tensor, labels: Tensor) -> None:
-    run_step(net.local_modules, net.objectives, images, labels, scale=1.0, on_complete=lambda _: None)
+    run_step(net.local_modules, net.objectives, images, labels, scale=1.0, on_complete=None)
 
 
 def _count(convention: Convention, function: Callable[..., Any], *args: Any) -> tuple[int, Any]:

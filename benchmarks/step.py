@@ -1,0 +1,190 @@
+"""Time and peak memory of one training step: each rule against BP and gradient checkpointing.
+
+    python benchmarks/step.py --model resnet32 --batch 128 --out benchmarks/results/step-resnet32.json
+
+Steps are interleaved in one process (BP, rule, BP, rule ...), so that the drift of a shared machine hits both; a ratio
+is the median over pairs. "step MACs" are those of a whole step, forward and backward, of everything that runs, counted
+by PyTorch's FLOP counter: the time that arithmetic alone would explain. Peak bytes are counted on the CPU (tensors that
+forward and backward create), and read from the allocator on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+
+import locallearn as ll
+from locallearn._names import find
+from locallearn.cost import peak_memory, step_macs
+from locallearn.training import SGD
+
+RULES: dict[str, ll.Rule] = {
+    "checkpoint": ll.Checkpoint(),
+    "dgl": ll.DGL(),
+    "dgl-original": ll.DGL.original(),
+    **{f"auglocal(depth={depth})": ll.AugLocal(depth=depth) for depth in range(2, 7)},
+}
+Step = Callable[[], None]
+
+
+class Bench:
+    """A model, a batch and the precision that all steps share."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.device = torch.device(arguments.device)
+        self.autocast = torch.bfloat16 if arguments.precision == "bf16" else None
+        size = arguments.image
+        images = torch.randn(arguments.batch, 3, size, size, device=self.device)
+        self.images = images.to(memory_format=torch.channels_last)
+        self.labels = torch.randint(0, 10, (arguments.batch,), device=self.device)
+
+    def net(self, rule: ll.Rule) -> ll.LocalNet:
+        model = find("models", self.arguments.model)()
+        size = self.arguments.image
+        net = ll.localize(model, rule, modules=self.arguments.modules, input_shape=(3, size, size)).to(self.device)
+        return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def precision(self) -> Any:
+        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, dtype=self.autocast)
+
+    def local_step(self, net: ll.LocalNet) -> Step:
+        optimizer = SGD(lr=0.01).make(list(net.parameters()))
+
+        def step() -> None:
+            with self.precision():
+                net.backward(self.images, self.labels)
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+
+    def plain_step(self) -> Step:
+        """BP as anyone would write it, without locallearn's engine."""
+        model = self.net(ll.BP()).model
+        optimizer = SGD(lr=0.01).make(list(model.parameters()))
+
+        def step() -> None:
+            with self.precision():
+                loss = F.cross_entropy(model(self.images), self.labels)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+
+    def seconds(self, step: Step) -> float:
+        self.wait()
+        start = perf_counter()
+        step()
+        self.wait()
+        return perf_counter() - start
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def peak(self, net: ll.LocalNet, step: Step) -> int:
+        if self.device.type != "cuda":
+            return peak_memory(net, self.arguments.batch, autocast=self.autocast).activations
+        step()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+
+
+def pairs(bench: Bench, reference: Step, step: Step, rounds: int) -> dict[str, Any]:
+    """Times of both in turn, after two warm-up rounds."""
+    times = [(bench.seconds(reference), bench.seconds(step)) for _ in range(rounds + 2)][2:]
+    ratios = [own / other for other, own in times]
+    return {
+        "bp_seconds": statistics.median(other for other, _ in times),
+        "seconds": statistics.median(own for _, own in times),
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+    }
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    bench = Bench(arguments)
+    bp = bench.net(ll.BP())
+    reference, bp_macs = bench.local_step(bp), step_macs(bp, arguments.batch)
+    bp_peak = bench.peak(bp, reference)
+    rows: dict[str, Any] = {"bp": {"macs_ratio": 1.0, "peak_bytes": bp_peak, "peak_ratio": 1.0}}
+    rows["plain PyTorch loop"] = pairs(bench, reference, bench.plain_step(), arguments.rounds)
+    for name, rule in RULES.items():
+        net = bench.net(rule)
+        step = bench.local_step(net)
+        macs_ratio = step_macs(net, arguments.batch) / bp_macs
+        row = pairs(bench, reference, step, arguments.rounds)
+        peak = bench.peak(net, step)
+        row |= {"macs_ratio": macs_ratio, "ratio_over_macs": row["ratio"] / macs_ratio}
+        rows[name] = row | {"peak_bytes": peak, "peak_ratio": peak / bp_peak}
+    return {"settings": vars(arguments) | {"out": str(arguments.out)}, "machine": machine(bench.device), "rows": rows}
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def show(result: dict[str, Any]) -> None:
+    settings = result["settings"]
+    title = f"{settings['model']}, batch {settings['batch']}, {settings['precision']}, {result['machine']['device']}"
+    table = Table(title=title)
+    for column in ("rule", "s / step", "x BP", "range", "step MACs x BP", "time / MACs", "peak MiB / image", "x BP"):
+        table.add_column(column, justify="left" if column == "rule" else "right")
+    for name, row in result["rows"].items():
+        table.add_row(
+            name,
+            f"{row['seconds']:.3f}" if "seconds" in row else "",
+            f"{row['ratio']:.2f}" if "ratio" in row else "1.00",
+            "{:.2f} - {:.2f}".format(*row["ratio_range"]) if "ratio_range" in row else "",
+            f"{row['macs_ratio']:.2f}" if "macs_ratio" in row else "",
+            f"{row['ratio_over_macs']:.2f}" if "ratio_over_macs" in row else "",
+            f"{row['peak_bytes'] / settings['batch'] / 2**20:.2f}" if "peak_bytes" in row else "",
+            f"{row['peak_ratio']:.2f}" if "peak_ratio" in row else "",
+        )
+    Console(width=140).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet32")
+    parser.add_argument("--modules", default="all")
+    parser.add_argument("--image", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=21, help="pairs of steps for each rule")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, help="a JSON file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    result = measure(arguments)
+    show(result)
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""`python -m locallearn`."""
+
+import sys
+
+from locallearn.cli import main
+
+sys.exit(main())
