@@ -14,11 +14,11 @@ RULES: dict[str, ll.Rule] = {
     "BP": ll.BP(),
     "Checkpoint": ll.Checkpoint(),
     "DGL": ll.DGL(),
-    "DGL.original": ll.DGL.original(),
     "AugLocal d=2": ll.AugLocal(depth=2),
     "AugLocal d=3": ll.AugLocal(depth=3),
     "AugLocal paper": ll.AugLocal(depth=3, fidelity="paper"),
 }
+ALL_RULES = {**RULES, "DGL.original": ll.DGL.original()}
 LOCAL_RULES = {name: rule for name, rule in RULES.items() if name not in ("BP", "Checkpoint")}
 
 # Layers in each local module of ResNet-20 (10 layers), every layer asked for: official AugLocal joins the last `depth`.
@@ -26,7 +26,6 @@ RESNET20_MODULES = {
     "BP": [10],
     "Checkpoint": [10],
     "DGL": [1] * 10,
-    "DGL.original": [1] * 10,
     "AugLocal d=2": [1] * 8 + [2],
     "AugLocal d=3": [1] * 7 + [3],
     "AugLocal paper": [1] * 10,
@@ -41,7 +40,7 @@ def resnet20(seed: int = 0, num_classes: int = 10) -> nn.Module:
 
 def fresh_net(rule: str, *, seed: int = 0, modules="all", **options) -> ll.LocalNet:
     """ResNet-20 on 16 x 16 images; equal seeds give equal weights."""
-    return ll.localize(resnet20(seed), RULES[rule], modules=modules, input_shape=SMALL, **options)
+    return ll.localize(resnet20(seed), ALL_RULES[rule], modules=modules, input_shape=SMALL, **options)
 
 
 _made_once = functools.cache(fresh_net)

@@ -198,7 +198,7 @@ def test_modules_already_stepped_are_named_with_a_nan():
     stepped: list[int] = []
     with pytest.raises(ll.NonFiniteLossError) as error:
         net.backward(*batch(), on_complete=stepped.append)
-    named = re.search(r"modules ([\d, ]+) were completed", str(error.value))
+    named = re.search(r"modules ([\d, ]*\d)", str(error.value))
     assert named is not None
     assert [int(i) for i in named[1].split(",")] == stepped
     assert {0, 1} <= set(stepped)
@@ -211,11 +211,11 @@ def live_tensors() -> int:
 
 @pytest.mark.parametrize("rule", ["BP", "Checkpoint", "DGL", "AugLocal d=2"])
 def test_no_memory_growth_over_50_steps(rule):
-    net = ll.localize(conv_net(), RULES[rule], input_shape=SMALL)
+    net = ll.localize(conv_net(), RULES[rule], input_shape=(3, 6, 6))
     optimizer = sgd(net.parameters())
     counts = []
     for step in range(53):
-        net.backward(*batch(2, classes=5, seed=step))
+        net.backward(*batch(2, (3, 6, 6), 5, seed=step))
         optimizer.step()
         optimizer.zero_grad()
         if step in (2, 52):

@@ -10,6 +10,7 @@ from torch import nn
 import locallearn as ll
 from locallearn.cost import LiveBytes
 from networks import (
+    ALL_RULES,
     LOCAL_RULES,
     RESNET20_MODULES,
     RULES,
@@ -101,7 +102,7 @@ def test_bp_is_a_plain_pytorch_step_bit_for_bit(modules):
     assert_same(net.model.state_dict(), plain.state_dict())
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ALL_RULES)
 def test_one_module_is_plain_backpropagation_bit_for_bit(rule):
     plain = resnet20()
     plain_steps(plain, 3)

@@ -40,7 +40,7 @@ TABLE_11 = {  # depth: tau = 1, 0.9, 0.8, 0.7, 0.6
     8: (1.089, 1.160, 1.222, 1.293, 1.359),
     9: (1.179, 1.255, 1.345, 1.407, 1.488),
 }
-CELLS = [(5, 4), (6, 0), (6, 3), (7, 2), (8, 1), (9, 0)]  # a diagonal and the cell given to four digits
+CELLS = [(5, 4), (6, 0), (9, 2)]  # all 25 take minutes; (6, 0) is the one given to four digits
 
 
 @pytest.mark.parametrize(("depth", "column"), CELLS)

@@ -147,6 +147,34 @@ def test_a_rule_whose_auxiliary_networks_do_not_classify():
     assert [found is None for found in net.eval().logits(images)] == [True] * 9 + [False]
 
 
+class Centring(nn.Module):
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, x):
+        return x.sub_(1) if self.inplace else x - 1
+
+
+class CentredAutoencoding(Autoencoding):
+    def __init__(self, inplace: bool) -> None:
+        self.inplace = inplace
+
+    def auxiliary(self, site):
+        network = super().auxiliary(site)
+        network.decoder = nn.Sequential(Centring(self.inplace), network.decoder)
+        return network
+
+
+def test_an_auxiliary_network_that_writes_on_its_features_leaves_the_next_module_its_own():
+    images, labels = batch()
+    plain, writing = (
+        ll.localize(resnet20(), rule, modules=["stem", "layer2.0"], input_shape=SMALL)
+        for rule in (CentredAutoencoding(False), CentredAutoencoding(True))
+    )
+    assert torch.equal(plain.backward(images, labels), writing.backward(images, labels))
+
+
 def test_a_rule_is_asked_for_a_network_where_each_module_ends():
     sites = []
 

@@ -104,13 +104,13 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
     Raises:
         LocalLearnError: a layer does not pass one tensor on, or cannot take a feature of the size it gets.
     """
-    modules = [*chain.layers.values(), chain.classifier]
     shapes, vectors, in_place = [], [], []
-    reference = next((p for module in modules for p in module.parameters()), torch.empty(0))
-    with _fake.fake_mode(), _fake.without_training(modules), torch.no_grad():
-        # two images, so that no layer can mistake the batch for something else
+    with _fake.fake_mode() as mode, torch.no_grad():
+        parts = _fake.fake_copy(nn.ModuleList([*chain.layers.values(), chain.classifier]), mode).train()
+        reference = next(parts.parameters())
+        # two images, for batch normalisation over vectors
         feature = torch.empty((2, *image_shape), device=reference.device, dtype=reference.dtype)
-        for name, layer in chain.layers.items():
+        for name, layer in zip(chain.layers, parts, strict=False):
             version = feature._version
             source, feature = feature, _run(layer, feature, f"layer {name!r}")
             in_place.append(source._version != version)
@@ -121,7 +121,7 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
                 )
             vectors.append(feature.dim() == 2)
             shapes.append((*feature.shape[1:], 1, 1)[:3])
-        logits = _run(chain.classifier, feature, "the classifier")
+        logits = _run(parts[-1], feature, "the classifier")
     if logits.dim() != 2:
         raise LocalLearnError(f"the classifier gives a tensor of shape {_size(logits)} instead of one logit per class.")
     return TracedChain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from locallearn import _fake
 from locallearn._errors import LocalLearnError
+from locallearn._objectives import Auxiliary, Site
 
 if TYPE_CHECKING:
     from locallearn._local_net import LocalNet
@@ -24,6 +26,29 @@ def refuse_labels(labels: Tensor, classes: int) -> None:
         )
 
 
+def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) -> bool:
+    """Run an auxiliary network without computing: whether it changes its input in place.
+
+    Raises:
+        LocalLearnError: it cannot take the features of its site, or does not give one logit for each class.
+    """
+    name = f"the auxiliary network behind layer {site.chain.names[site.layer]!r}"
+    shape = site.shape[:1] if site.is_vector else site.shape
+    with _fake.fake_mode() as mode, torch.no_grad():
+        features = torch.empty((2, *shape), device=reference.device, dtype=reference.dtype)
+        version = features._version
+        try:
+            logits = _fake.fake_copy(auxiliary, mode).train().logits(features)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise LocalLearnError(
+                f"{name} cannot take features of shape {'x'.join(map(str, shape))}: {reason}."
+            ) from error
+        if logits is not None and logits.shape != (2, site.classes):
+            raise LocalLearnError(f"{name} gives {logits.shape[1:].numel()} logits for {site.classes} classes.")
+        return features._version != version
+
+
 def first_part_that_needs_several(net: LocalNet) -> str | None:
     """Name of the first local module or auxiliary network that cannot train on one image, found without computing."""
     with _fake.fake_mode() as mode, torch.no_grad():
@@ -31,14 +56,22 @@ def first_part_that_needs_several(net: LocalNet) -> str | None:
         reference = next(net.parameters())
         images = torch.empty((1, *net.chain.image_shape), device=reference.device, dtype=reference.dtype)
         labels = torch.zeros(1, dtype=torch.long, device=reference.device)
-        features, name = images, ""
-        try:
-            for index, module in enumerate(net.local_modules):
-                name = f"local module {index}"
-                features = module(features)
-                for head in net.heads_of(index):
-                    name = f"the auxiliary network of local module {index}"
-                    head(features, images, labels)
-        except ValueError:  # PyTorch's "expected more than 1 value per channel when training"
-            return name
+        features = images
+        for index, module in enumerate(net.local_modules):
+            if _needs_several(module, features):
+                return f"local module {index}"
+            features = module(features)
+            for objective in net.objectives_of(index):
+                if _needs_several(objective.loss, features, images, labels):
+                    return f"the auxiliary network of local module {index}"
     return None
+
+
+def _needs_several(part: Callable[..., Tensor], *inputs: Tensor) -> bool:
+    try:
+        part(*inputs)
+    except ValueError as error:
+        return "more than 1 value per channel" in str(error)
+    except Exception:  # a loss that takes other labels than these, say: it comes after all that could normalise
+        return False
+    return False

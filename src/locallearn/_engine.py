@@ -54,7 +54,7 @@ def run_step(
         span = range(objective.first, objective.last + 1)
         for module in span:
             features = modules[module](features)
-        loss = objective.auxiliary(features, images, labels)
+        loss = objective.loss(features, images, labels)
         features = features.detach()
         losses.append(loss.detach())
         if loss.requires_grad:
@@ -62,8 +62,9 @@ def run_step(
             with torch.autocast(images.device.type, enabled=False):
                 (loss * (objective.weight * scale)).backward()
         del loss
-        for module in span if on_complete is not None else ():
-            on_complete(module)
+        if on_complete is not None:
+            for module in span:
+                on_complete(module)
     return torch.stack(losses)
 
 

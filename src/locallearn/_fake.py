@@ -15,7 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["TorchDispatchMode", "fake_copy", "fake_mode", "without_training"]
+__all__ = ["TorchDispatchMode", "fake_copy", "fake_mode"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -35,16 +35,3 @@ def fake_copy(module: Module, mode: FakeTensorMode) -> Module:
     for parameter in module.parameters():
         fakes[id(parameter)] = nn.Parameter(mode.from_tensor(parameter.detach()), parameter.requires_grad)
     return copy.deepcopy(module, fakes)
-
-
-@contextmanager
-def without_training(modules: list[nn.Module]) -> Iterator[None]:
-    """Put modules in evaluation mode, and each submodule back as it was."""
-    was = {part: part.training for module in modules for part in module.modules()}
-    try:
-        for part in was:
-            part.training = False
-        yield
-    finally:
-        for part, training in was.items():
-            part.training = training

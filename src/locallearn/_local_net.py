@@ -7,14 +7,16 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from locallearn._chain import TracedChain
 from locallearn._checks import first_part_that_needs_several, refuse_labels
 from locallearn._engine import LocalModule, refuse_non_finite, run_step
 from locallearn._errors import LocalLearnError
-from locallearn._objectives import Auxiliary, Loss, Objective
+from locallearn._objectives import Loss, Objective
 from locallearn._partition import Partition
+from locallearn._recompute import Recomputed
 
 
 class LocalNet(nn.Module):
@@ -102,12 +104,12 @@ class LocalNet(nn.Module):
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:
         """Parameters of a local module and of the auxiliary networks that end there; over all modules, each once."""
-        parts = (self.local_modules[module], *self.heads_of(module))
+        parts = (self.local_modules[module], *(objective.auxiliary for objective in self.objectives_of(module)))
         return list({id(parameter): parameter for part in parts for parameter in part.parameters()}.values())
 
-    def heads_of(self, module: int) -> list[Auxiliary]:
-        """Auxiliary networks that sit on a local module's output; the last module's is the classifier."""
-        return [objective.auxiliary for objective in self.objectives if objective.last == module]
+    def objectives_of(self, module: int) -> list[Objective]:
+        """Objectives that end with a local module."""
+        return [objective for objective in self.objectives if objective.last == module]
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> list[Tensor | None]:
@@ -115,13 +117,15 @@ class LocalNet(nn.Module):
         features, found = images, []
         for index, module in enumerate(self.local_modules):
             features = module(features)
-            found += [head.logits(features) for head in self.heads_of(index)]
+            found += [objective.logits(features) for objective in self.objectives_of(index)]
         return found
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile each local module and auxiliary network by itself, with the arguments of `torch.compile`."""
         for part in (*self.local_modules, *(objective.auxiliary for objective in self.objectives)):
-            part.compile(*args, **kwargs)
+            recomputed = [layer for layer in part.modules() if isinstance(layer, Recomputed)]
+            for unit in recomputed or [part]:
+                unit.compile(*args, **kwargs)
 
     @cached_property
     def needs_several(self) -> str | None:
@@ -133,7 +137,8 @@ class LocalNet(nn.Module):
             given, expected = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.chain.image_shape))
             raise LocalLearnError(f"images are {given}, but localize was told input_shape {expected}.")
         # To look at labels on an accelerator is to wait for it, so there the first step alone is checked.
-        if labels.dtype == torch.long and (labels.device.type == "cpu" or self.steps == 0):
+        are_classes = self.loss is F.cross_entropy and not labels.is_floating_point()
+        if are_classes and (labels.device.type == "cpu" or self.steps == 0):
             refuse_labels(labels, self.chain.classes)
         if len(images) == 1 and self.training and self.needs_several is not None:
             raise LocalLearnError(

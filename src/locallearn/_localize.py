@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from locallearn._chain import Shape, TracedChain, chain_of, refuse_shared_parameters, trace
+from locallearn._checks import writes_on_its_features
 from locallearn._engine import LocalModule
 from locallearn._local_net import LocalNet
 from locallearn._objectives import Head, Level, Loss, Objective, Site, Span
@@ -44,8 +45,7 @@ def localize(
         LocalLearnError: the model is no chain, the modules do not fit it, a parameter is shared between two modules,
             or the rule cannot be applied.
     """
-    if isinstance(loss, nn.Module):
-        loss = loss.forward  # as a module it would stand in the state dict once for each head
+    task_loss = _unregistered(loss)
     chain = trace(chain_of(model), input_shape)
     groups = rule.partition(partition(modules, chain.names))
     spans = rule.spans(len(groups))
@@ -55,8 +55,13 @@ def localize(
         refuse_shared_parameters(model, parts)
     local_modules = [_local_module(chain, groups, index, spans) for index in range(len(groups))]
     with _random_numbers_of_its_own(seed):
-        objectives = [_objective(rule, span, chain, groups, loss) for span in spans]
-    return LocalNet(model, chain, groups, local_modules, objectives, loss)
+        objectives = [_objective(rule, span, chain, groups, task_loss) for span in spans]
+    return LocalNet(model, chain, groups, local_modules, objectives, task_loss)
+
+
+def _unregistered(loss: Loss) -> Loss:
+    """A loss that is a module would stand in the state dict once for each head; a function does not."""
+    return (lambda logits, targets: loss(logits, targets)) if isinstance(loss, nn.Module) else loss
 
 
 def _local_module(chain: TracedChain, groups: Partition, index: int, spans: list[Span]) -> LocalModule:
@@ -71,14 +76,20 @@ def _local_module(chain: TracedChain, groups: Partition, index: int, spans: list
 
 def _objective(rule: Rule, span: Span, chain: TracedChain, groups: Partition, loss: Loss) -> Objective:
     if span.last == len(groups) - 1:
-        auxiliary = Head(chain.classifier, loss)
-    else:
-        layer = groups.ends[span.last]
-        level = Level.INDEPENDENT if span.first == span.last else Level.CASCADE
-        site = Site(chain=chain, layer=layer, module=span.last, modules=len(groups), level=level, loss=loss)
-        reference = next(chain.layers[layer].parameters(), torch.empty(0))
-        auxiliary = rule.auxiliary(site).to(device=reference.device, dtype=reference.dtype)
-    return Objective(first=span.first, last=span.last, weight=span.weight, auxiliary=auxiliary)
+        classifier = Head(chain.classifier, loss)
+        return Objective(first=span.first, last=span.last, weight=span.weight, auxiliary=classifier)
+    layer = groups.ends[span.last]
+    level = Level.INDEPENDENT if span.first == span.last else Level.CASCADE
+    site = Site(chain=chain, layer=layer, module=span.last, modules=len(groups), level=level, loss=loss)
+    reference = next(chain.layers[layer].parameters(), torch.empty(0))
+    auxiliary = rule.auxiliary(site).to(device=reference.device, dtype=reference.dtype)
+    return Objective(
+        first=span.first,
+        last=span.last,
+        weight=span.weight,
+        auxiliary=auxiliary,
+        copy_features=writes_on_its_features(auxiliary, site, reference),
+    )
 
 
 @contextmanager

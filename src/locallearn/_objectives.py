@@ -121,9 +121,19 @@ class Objective:
     Attributes:
         first, last, weight: as in `Span`.
         auxiliary: an `Auxiliary`; the last module's is the backbone's own classifier with the task's loss.
+        copy_features: whether the auxiliary network writes on its input, so that it must be given a copy.
     """
 
     first: int
     last: int
     auxiliary: Auxiliary
     weight: float = 1.0
+    copy_features: bool = False
+
+    def loss(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """The loss on the features of module `last`, unweighted."""
+        return self.auxiliary(features.clone() if self.copy_features else features, images, labels)
+
+    def logits(self, features: Tensor) -> Tensor | None:
+        """Logits on the features of module `last`, or None where the auxiliary network does not classify."""
+        return self.auxiliary.logits(features.clone() if self.copy_features else features)

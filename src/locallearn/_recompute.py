@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -25,10 +27,15 @@ class Recomputed(nn.Module):
         self.copy_input = copy_input
 
     def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(self._run, x, use_reentrant=False, context_fn=self._contexts)  # pyright: ignore[reportReturnType]
+        return checkpoint(self.run, x, use_reentrant=False, context_fn=self._contexts)  # pyright: ignore[reportReturnType]
 
-    def _run(self, x: Tensor) -> Tensor:
+    def run(self, x: Tensor) -> Tensor:
+        """The layer, once."""
         return self.layer(x.clone() if self.copy_input else x)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile what is run, not the recomputing."""
+        self.run = torch.compile(self.run, *args, **kwargs)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _buffers_apart(self.layer)

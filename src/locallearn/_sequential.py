@@ -24,7 +24,7 @@ def split_sequential(model: nn.Sequential) -> tuple[dict[str, nn.Module], nn.Mod
     parameters join the layer before them (the first layer, where they come first). The classifier starts at the
     trailing pool or flatten, else at the last linear child.
     """
-    children = list(model.named_children())
+    children = [(name, child) for name, child in model._modules.items() if child is not None]  # also a child used twice
     weighted = [i for i, (_, child) in enumerate(children) if _starts_layer(child)]
     if not weighted:
         raise LocalLearnError("this nn.Sequential has no child with weights: nothing to train.")

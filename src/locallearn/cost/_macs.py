@@ -69,9 +69,9 @@ def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR)
         for index, module in enumerate(net.local_modules):
             backbone, features = _count(convention, module, features)
             task_heads = others = 0
-            for head in net.heads_of(index):
-                everything, _ = _count(convention, head, features, images, labels)
-                logits, _ = _count(convention, head.logits, features)
+            for objective in net.objectives_of(index):
+                everything, _ = _count(convention, objective.loss, features, images, labels)
+                logits, _ = _count(convention, objective.logits, features)
                 task_heads += logits
                 others += everything - logits
             if index == len(net.partition) - 1:
