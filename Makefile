@@ -10,7 +10,7 @@ test: .venv/.ready  ## everything that is checked: lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4
 
 benchmark: .venv/.ready  ## time and peak memory of each rule against BP and checkpointing
 	$(BIN)/python benchmarks/step.py

@@ -150,17 +150,18 @@ def refuse_shared_parameters(model: nn.Module, groups: list[list[nn.Module]]) ->
 
 
 def _run(layer: nn.Module, feature: torch.Tensor, name: str) -> torch.Tensor:
+    kind = type(layer[0] if isinstance(layer, nn.Sequential) and len(layer) == 1 else layer).__name__
     try:
         output = layer(feature)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = str(error).strip().splitlines()[0]
         raise LocalLearnError(
-            f"{name} ({type(layer).__name__}) cannot take a feature of shape {_size(feature)}: {reason}."
+            f"{name} ({kind}) cannot take a feature of shape {_size(feature)}: {reason}."
             " Is input_shape right, and the image large enough for the network?"
         ) from error
     if not isinstance(output, torch.Tensor):
         raise LocalLearnError(
-            f"the network is no chain at {name}: {type(layer).__name__} returns a {type(output).__name__}, not one"
+            f"the network is no chain at {name}: {kind} returns a {type(output).__name__}, not one"
             " tensor. Wrap it in a module that returns the tensor the next layer needs."
         )
     if output.numel() == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,8 +38,9 @@ def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) 
     with _fake.fake_mode() as mode, torch.no_grad():
         features = torch.empty((2, *shape), device=reference.device, dtype=reference.dtype)
         version = features._version
+        copied = _fake.fake_copy(auxiliary, mode).train()
         try:
-            logits = _fake.fake_copy(auxiliary, mode).train().logits(features)
+            logits = copied.logits(features)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             reason = str(error).strip().splitlines()[0]
             raise LocalLearnError(
@@ -46,6 +48,11 @@ def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) 
             ) from error
         if logits is not None and logits.shape != (2, site.classes):
             raise LocalLearnError(f"{name} gives {logits.shape[1:].numel()} logits for {site.classes} classes.")
+        if logits is None:
+            images = torch.empty((2, *site.image_shape), device=reference.device, dtype=reference.dtype)
+            labels = torch.zeros(2, device=reference.device, dtype=torch.long)
+            with suppress(Exception):  # a loss may take other labels than these: that is its own affair
+                copied(features, images, labels)
         return features._version != version
 
 

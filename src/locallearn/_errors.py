@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import partial
 
 
 class LocalLearnError(ValueError):
@@ -22,6 +23,9 @@ class NonFiniteLossError(LocalLearnError):
     def __init__(self, message: str, *, objective: int, module: int, step: int) -> None:
         super().__init__(message)
         self.objective, self.module, self.step = objective, module, step
+
+    def __reduce__(self) -> tuple[Callable[[], NonFiniteLossError], tuple[()]]:
+        return partial(type(self), str(self), objective=self.objective, module=self.module, step=self.step), ()
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

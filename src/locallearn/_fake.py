@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["TorchDispatchMode", "fake_copy", "fake_mode"]
@@ -34,4 +34,5 @@ def fake_copy(module: Module, mode: FakeTensorMode) -> Module:
     fakes: dict[int, object] = {id(buffer): mode.from_tensor(buffer) for buffer in module.buffers()}
     for parameter in module.parameters():
         fakes[id(parameter)] = nn.Parameter(mode.from_tensor(parameter.detach()), parameter.requires_grad)
-    return copy.deepcopy(module, fakes)
+    with unset_fake_temporarily():  # tensors that are not registered are few, and copied as they are
+        return copy.deepcopy(module, fakes)

@@ -113,7 +113,10 @@ class LocalNet(nn.Module):
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> list[Tensor | None]:
-        """Logits of each objective, (batch, classes), or None where its auxiliary network does not classify."""
+        """Logits of each objective, (batch, classes), or None where its auxiliary network does not classify.
+
+        As for any inference, put the network in evaluation mode first.
+        """
         features, found = images, []
         for index, module in enumerate(self.local_modules):
             features = module(features)
@@ -136,6 +139,8 @@ class LocalNet(nn.Module):
         if images.shape[1:] != self.chain.image_shape:
             given, expected = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.chain.image_shape))
             raise LocalLearnError(f"images are {given}, but localize was told input_shape {expected}.")
+        if not len(images):
+            raise LocalLearnError("a batch without images: leave it out.")
         # To look at labels on an accelerator is to wait for it, so there the first step alone is checked.
         are_classes = self.loss is F.cross_entropy and not labels.is_floating_point()
         if are_classes and (labels.device.type == "cpu" or self.steps == 0):

@@ -12,6 +12,7 @@ from torch import nn
 from locallearn._chain import Shape, TracedChain, chain_of, refuse_shared_parameters, trace
 from locallearn._checks import writes_on_its_features
 from locallearn._engine import LocalModule
+from locallearn._errors import LocalLearnError
 from locallearn._local_net import LocalNet
 from locallearn._objectives import Head, Level, Loss, Objective, Site, Span
 from locallearn._partition import Partition, partition
@@ -24,7 +25,7 @@ def localize(
     rule: Rule,
     *,
     modules: str | int | Sequence[str] = "all",
-    input_shape: Shape,
+    input_shape: Sequence[int],
     loss: Loss = F.cross_entropy,
     seed: int = 0,
 ) -> LocalNet:
@@ -46,7 +47,7 @@ def localize(
             or the rule cannot be applied.
     """
     task_loss = _unregistered(loss)
-    chain = trace(chain_of(model), input_shape)
+    chain = trace(chain_of(model), _shape(input_shape))
     groups = rule.partition(partition(modules, chain.names))
     spans = rule.spans(len(groups))
     if len(spans) > 1:
@@ -57,6 +58,13 @@ def localize(
     with _random_numbers_of_its_own(seed):
         objectives = [_objective(rule, span, chain, groups, task_loss) for span in spans]
     return LocalNet(model, chain, groups, local_modules, objectives, task_loss)
+
+
+def _shape(shape: Sequence[int]) -> Shape:
+    if len(shape) != 3 or min(shape) < 1:
+        raise LocalLearnError(f"input_shape={tuple(shape)}: give channels, height and width of one image.")
+    channels, height, width = shape
+    return channels, height, width
 
 
 def _unregistered(loss: Loss) -> Loss:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 from locallearn._errors import LocalLearnError, did_you_mean
 from locallearn._splits import SPLITS, published_split
@@ -46,7 +47,8 @@ def partition(modules: str | int | Sequence[str], layers: Sequence[str]) -> Part
         LocalLearnError: K is out of range, a name or expression matches nothing, or a split is not for this network.
     """
     count = len(layers)
-    if isinstance(modules, int):
+    if isinstance(modules, Integral):
+        modules = int(modules)
         if not 1 <= modules <= count:
             raise LocalLearnError(f"modules={modules}: the network has {count} layers, so K must be from 1 to {count}.")
         size, larger = divmod(count, modules)
@@ -56,6 +58,8 @@ def partition(modules: str | int | Sequence[str], layers: Sequence[str]) -> Part
         return Partition(tuple(range(count)))
     if isinstance(modules, str):
         modules = published_split(modules, layers) if modules in SPLITS else [modules]
+    if not isinstance(modules, Sequence) or not all(isinstance(pattern, str) for pattern in modules):
+        raise LocalLearnError(f"modules={modules!r}: give a number, a name, or a list of names of layers.")
     marked = {index for pattern in modules for index in _matching(pattern, layers)}
     return Partition(tuple(sorted(marked | {count - 1})))
 

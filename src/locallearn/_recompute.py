@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -23,22 +22,27 @@ class Recomputed(nn.Module):
 
     def __init__(self, layer: nn.Module, *, copy_input: bool) -> None:
         super().__init__()
+        self.once = _Once(layer, copy_input)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.once, x, use_reentrant=False, context_fn=self._contexts)  # pyright: ignore[reportReturnType]
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile what is run, not the running again."""
+        self.once.compile(*args, **kwargs)
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _buffers_apart(self.once)
+
+
+class _Once(nn.Module):
+    def __init__(self, layer: nn.Module, copy_input: bool) -> None:
+        super().__init__()
         self.layer = layer
         self.copy_input = copy_input
 
     def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(self.run, x, use_reentrant=False, context_fn=self._contexts)  # pyright: ignore[reportReturnType]
-
-    def run(self, x: Tensor) -> Tensor:
-        """The layer, once."""
         return self.layer(x.clone() if self.copy_input else x)
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile what is run, not the recomputing."""
-        self.run = torch.compile(self.run, *args, **kwargs)
-
-    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _buffers_apart(self.layer)
 
 
 @contextmanager
