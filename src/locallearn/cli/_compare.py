@@ -64,7 +64,7 @@ def run(config: Any) -> None:
     rows = [
         (
             text,
-            f"{result['test_accuracy']:.2%}",
+            *_with_ratio(result, reference, "test_accuracy", "{:.2%}".format),
             *_with_ratio(result, reference, "peak_activation_bytes", mebibytes),
             *_with_ratio(result, reference, "seconds_per_epoch", "{:.2f}".format),
             *_with_ratio(result, reference, "parameters", "{:,}".format),
@@ -72,7 +72,17 @@ def run(config: Any) -> None:
         for text, result in results.items()
     ]
     ratio = "x BP" if reference is not first or "bp" in results else f"x {next(iter(results))}"
-    columns = ("rule", "test accuracy", "peak activations", ratio, "s / epoch", ratio, "parameters in training", ratio)
+    columns = (
+        "rule",
+        "test accuracy",
+        ratio,
+        "peak activations",
+        ratio,
+        "s / epoch",
+        ratio,
+        "parameters in training",
+        ratio,
+    )
     show(f"{config.data}, {config.model}, {config.epochs} epochs", columns, rows)
     say(f"run folders and curves: {out}")
 
@@ -92,4 +102,4 @@ def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, An
 
 
 def _with_ratio(result: dict[str, Any], reference: dict[str, Any], name: str, form: Any) -> tuple[str, str]:
-    return form(result[name]), f"{result[name] / reference[name]:.2f}"
+    return form(result[name]), f"{result[name] / reference[name]:.2f}" if reference[name] else "-"
