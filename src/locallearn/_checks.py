@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from locallearn import _fake
+from locallearn._chain import Shape
 from locallearn._errors import LocalLearnError
-from locallearn._objectives import Auxiliary, Site
-
-if TYPE_CHECKING:
-    from locallearn._local_net import LocalNet
+from locallearn._objectives import Auxiliary, Objective, Site
 
 
 def refuse_labels(labels: Tensor, classes: int) -> None:
@@ -56,20 +53,23 @@ def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) 
         return features._version != version
 
 
-def first_part_that_needs_several(net: LocalNet) -> str | None:
+def first_part_that_needs_several(
+    modules: Sequence[nn.Module], objectives: Sequence[Objective], image_shape: Shape
+) -> str | None:
     """Name of the first local module or auxiliary network that cannot train on one image, found without computing."""
     with _fake.fake_mode() as mode, torch.no_grad():
-        net = _fake.fake_copy(net, mode).train()
-        reference = next(net.parameters())
-        images = torch.empty((1, *net.chain.image_shape), device=reference.device, dtype=reference.dtype)
+        parts = nn.ModuleList([*modules, *(objective.auxiliary for objective in objectives)])
+        copies = _fake.fake_copy(parts, mode).train()
+        reference = next(copies.parameters())
+        images = torch.empty((1, *image_shape), device=reference.device, dtype=reference.dtype)
         labels = torch.zeros(1, dtype=torch.long, device=reference.device)
         features = images
-        for index, module in enumerate(net.local_modules):
+        for index, module in enumerate(copies[: len(modules)]):
             if _needs_several(module, features):
                 return f"local module {index}"
             features = module(features)
-            for objective in net.objectives_of(index):
-                if _needs_several(objective.loss, features, images, labels):
+            for objective, auxiliary in zip(objectives, copies[len(modules) :], strict=True):
+                if objective.last == index and _needs_several(auxiliary, features.clone(), images, labels):
                     return f"the auxiliary network of local module {index}"
     return None
 

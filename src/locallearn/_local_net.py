@@ -133,7 +133,7 @@ class LocalNet(nn.Module):
     @cached_property
     def needs_several(self) -> str | None:
         """Name of a part that cannot train on a single image (it normalises vectors over the batch), or None."""
-        return first_part_that_needs_several(self)
+        return first_part_that_needs_several(self.local_modules, self.objectives, self.chain.image_shape)
 
     def _check(self, images: Tensor, labels: Tensor) -> None:
         if images.shape[1:] != self.chain.image_shape:

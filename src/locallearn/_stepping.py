@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from locallearn._errors import LocalLearnError
 from locallearn._local_net import LocalNet
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
@@ -78,23 +77,10 @@ class Stepper:
 class ModuleStepper(Stepper):
     """Steps each module as soon as its gradient is complete, and frees the gradient: same weights, less memory.
 
-    Raises:
-        LocalLearnError: `clip_norm` is given, since the norm of the whole gradient is never known.
+    The norm of the whole gradient is never known, so only modules can be clipped.
     """
 
-    def __init__(
-        self,
-        net: LocalNet,
-        make_optimizer: MakeOptimizer,
-        *,
-        clip_norm: float | None = None,
-        clip_module_norm: float | None = None,
-    ) -> None:
-        if clip_norm is not None:
-            raise LocalLearnError(
-                "modules that step as soon as they are complete cannot be clipped by the norm of the whole gradient:"
-                " use clip_module_norm, or step all modules together."
-            )
+    def __init__(self, net: LocalNet, make_optimizer: MakeOptimizer, *, clip_module_norm: float | None = None) -> None:
         super().__init__(net, make_optimizer, clip_module_norm=clip_module_norm)
         self._of_module = dict(zip((i for i, group in enumerate(self.groups()) if group), self.optimizers, strict=True))
 

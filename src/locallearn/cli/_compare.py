@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._errors import LocalLearnError
+from locallearn._files import write_whole
 from locallearn._names import find
 from locallearn.cli._console import mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser, parse_rule
 from locallearn.cli._train import add_settings, settings_from, train_shown
 from locallearn.training import RunFolder
 from locallearn.training._curves import draw_curves
-from locallearn.training._run_folder import write_whole
 from locallearn.training._train import as_yaml, build
 
 HELP = """Train by several rules, one after the other: same first weights, same batches.
@@ -55,7 +55,7 @@ def run(config: Any) -> None:
     draw_curves(
         {text: RunFolder(Path(result["folder"])).rows() for text, result in results.items()}, out / "curves.png"
     )
-    write_whole(out / "compare.json", json.dumps(results, indent=2) + "\n")
+    write_whole(out / "compare.json", (json.dumps(results, indent=2) + "\n").encode())
     if config.json:
         show_json(results)
         return

@@ -12,9 +12,10 @@ from typing import IO
 from urllib.request import urlopen
 
 from locallearn._errors import LocalLearnError, did_you_mean
+from locallearn._files import is_disk_full
 from locallearn.data._cifar10 import CIFAR10, read_cifar10
 from locallearn.data._image_set import Split
-from locallearn.data._store import StoredSet, is_disk_full, load, save, verify, workspace
+from locallearn.data._store import StoredSet, load, save, verify, workspace
 
 _HOST_TIMEOUT, _NPM_TIMEOUT = 20, 600  # seconds
 _CHUNK, _STEP = 2**20, 20_000_000  # bytes read at a time, and between two lines of progress

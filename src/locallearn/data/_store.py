@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -15,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from locallearn._errors import LocalLearnError
+from locallearn._files import is_disk_full
 from locallearn.data._image_set import Split
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _FILES = frozenset(f"{name}.npy" for name in _ARRAYS)
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +129,6 @@ def workspace(known: StoredSet, root: Path) -> Iterator[Path]:
             f"{known.title} cannot be written to {root} ({error.strerror or error}):"
             " choose another folder with --data-dir."
         ) from None
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether the reason is a full disk or a used-up quota."""
-    return isinstance(error, OSError) and error.errno in _DISK_FULL
 
 
 def _named(train: Split, test: Split) -> dict[str, np.ndarray]:

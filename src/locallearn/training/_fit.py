@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -188,14 +189,7 @@ class Fit:
 
 def make_stepper(settings: FitSettings) -> Callable[[LocalNet], Stepper]:
     """What makes the optimizers of a network."""
-
-    def make(net: LocalNet) -> Stepper:
-        kind = ModuleStepper if settings.step == "module" else Stepper
-        return kind(
-            net,
-            settings.optimizer.make,
-            clip_norm=settings.clip_norm,
-            clip_module_norm=settings.clip_module_norm,
-        )
-
-    return make
+    make, clip = settings.optimizer.make, settings.clip_module_norm
+    if settings.step == "module":
+        return partial(ModuleStepper, make_optimizer=make, clip_module_norm=clip)
+    return partial(Stepper, make_optimizer=make, clip_norm=settings.clip_norm, clip_module_norm=clip)

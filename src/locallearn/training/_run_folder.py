@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from locallearn._errors import LocalLearnError
+from locallearn._files import write_whole
 from locallearn._imports import optional
 
 
@@ -61,19 +61,18 @@ class RunFolder:
             "threads": torch.get_num_threads(),
             "repeat": shlex.join(["locallearn", "train", "--config", str(self.settings), "--out", "ANOTHER_FOLDER"]),
         }
-        write_whole(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
-        write_whole(self.settings, settings)
+        write_whole(self.path / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
+        write_whole(self.settings, settings.encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """Metrics of all epochs so far."""
-        if not self.metrics.exists():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        """Metrics of all epochs so far; a last line that a kill left unfinished does not count."""
+        lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def keep_epochs(self, epochs: int) -> None:
         """Drop metrics of later epochs than the checkpoint's, which will be run again."""
         kept = [row for row in self.rows() if row["epoch"] <= epochs]
-        write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+        write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:
         """Append one epoch's metrics."""
@@ -84,19 +83,6 @@ class RunFolder:
         """A TensorBoard writer for the epochs from `first_epoch` on."""
         tensorboard = optional("torch.utils.tensorboard")
         return tensorboard.SummaryWriter(str(self.path), purge_step=first_epoch)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside and rename it, so that it is never half there."""
-    beside = path.with_name(path.name + ".new")
-    try:
-        with open(beside, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _version(name: str) -> str | None:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from locallearn._errors import LocalLearnError
+from locallearn._files import write_whole
 from locallearn._local_net import LocalNet
 from locallearn._localize import localize
 from locallearn._names import find
@@ -24,7 +25,7 @@ from locallearn.data import ImageSet, TensorBatches
 from locallearn.rules import AugLocal, Rule
 from locallearn.training._curves import draw_curves
 from locallearn.training._fit import Fit, Watcher, make_stepper
-from locallearn.training._run_folder import RunFolder, write_whole
+from locallearn.training._run_folder import RunFolder
 from locallearn.training._settings import FitSettings
 
 
@@ -140,7 +141,7 @@ def train(
         "epochs": len(rows),
         "folder": str(folder),
     }
-    write_whole(run.result, json.dumps(result, indent=2) + "\n")
+    write_whole(run.result, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 

@@ -1,0 +1,49 @@
+"""Writing files that are never half there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from locallearn._errors import LocalLearnError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside, flush, read back, rename: at any moment `path` is the old file or the new one, whole.
+
+    Raises:
+        LocalLearnError: the disk is full, or does not give back what was written; the old file is still there.
+    """
+    beside = path.with_name(path.name + ".new")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if beside.read_bytes() != content:
+            raise LocalLearnError(f"{beside} does not read back as it was written: check the disk.")
+        beside.replace(path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        kept = "; the file that was there is whole" if path.exists() else ""
+        raise LocalLearnError(f"the disk is full: {path} needs {len(content):,} bytes. Make room{kept}.") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an operation failed because no room is left, on the disk or in the user's share of it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last (not every system opens folders)."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
