@@ -21,7 +21,10 @@ from networks import (
 )
 
 # PyTorch hides this warning of its own compiler from users, but cannot where warnings are errors.
-HIDDEN_BY_TORCH = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+HIDDEN_BY_TORCH = pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor:UserWarning",
+    "ignore:Guards may run slower on Python 3.13.0:RuntimeWarning",
+)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from locallearn._device import random_state, set_random_state
 from locallearn._local_net import LocalNet
 from locallearn._stepping import ModuleStepper, Stepper
 from locallearn.data import Batches
@@ -103,9 +104,7 @@ class Fit:
         self.stepper.load_state_dict(state["optimizers"])
         for name in ("epoch", "step", "seconds", "best", "sums", "seen"):
             setattr(self, name, state[name])
-        torch.set_rng_state(state["random"]["cpu"].cpu())
-        if state["random"]["cuda"]:
-            torch.cuda.set_rng_state_all([random.cpu() for random in state["random"]["cuda"]])
+        set_random_state(state["random"])
         self.folder.keep_epochs(self.epoch - 1)
 
     def _run_epoch(self) -> dict[str, Any]:
@@ -176,10 +175,7 @@ class Fit:
             "net": self.net.state_dict(),
             "steps": self.net.steps,
             "optimizers": self.stepper.state_dict(),
-            "random": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            },
+            "random": random_state(),
             **{name: getattr(self, name) for name in ("epoch", "step", "seconds", "best", "sums", "seen")},
         }
         if best:

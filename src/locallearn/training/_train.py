@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from locallearn._device import device_name, device_of
 from locallearn._errors import LocalLearnError
 from locallearn._files import write_whole
 from locallearn._local_net import LocalNet
@@ -98,7 +99,7 @@ def train(
     net = build(settings, images).to(device)
     run = RunFolder(folder)
     if not resume:
-        run.create(as_yaml(settings), device=_device_name(device))
+        run.create(as_yaml(settings), device=device_name(device))
     batch = min(settings.batch, len(images.train))
     peak = peak_memory(net, batch, make_stepper=make_stepper(settings), autocast=settings.autocast)
     if settings.compile:
@@ -157,19 +158,6 @@ def build(settings: TrainSettings, images: ImageSet) -> LocalNet:
     return net
 
 
-def device_of(name: str) -> torch.device:
-    """The device a name means."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise LocalLearnError(f"unknown device {name!r}: give auto, cpu, cuda or cuda:0.") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise LocalLearnError(f"device {name!r} is asked for, but PyTorch finds no CUDA GPU here: use --device cpu.")
-    return device
-
-
 def as_yaml(settings: TrainSettings) -> str:
     """Settings as the YAML that `--config` reads."""
     from locallearn._imports import optional
@@ -191,7 +179,3 @@ def public_path(kind: type) -> str:
     prefixes = [".".join(parts[: i + 1]) for i in range(len(parts))]
     public = (p for p in prefixes if getattr(sys.modules[p], kind.__name__, None) is kind)
     return f"{next(public, kind.__module__)}.{kind.__qualname__}"
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,0 +1,48 @@
+"""What depends on the device: which one, its name, its random state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from locallearn._errors import LocalLearnError
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a name means; `auto` is a GPU where there is one.
+
+    Raises:
+        LocalLearnError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LocalLearnError(f"unknown device {name!r}: give auto, cpu, cuda or cuda:0.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise LocalLearnError(f"device {name!r} is asked for, but PyTorch finds no CUDA GPU here: use --device cpu.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise LocalLearnError(f"device {name!r} is asked for, but there are {torch.cuda.device_count()} GPUs.")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The device's name, as its maker calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def random_state() -> dict[str, Any]:
+    """PyTorch's global random state on all devices."""
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go back to what `random_state` gave."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if torch.cuda.is_available() and state["cuda"]:
+        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
