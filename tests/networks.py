@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +32,12 @@ RESNET20_MODULES = {
     "AugLocal paper": [1] * 10,
 }
 SMALL = (3, 16, 16)
+
+# PyTorch hides this warning of its own compiler from users, but cannot where warnings are errors.
+HIDDEN_BY_TORCH = pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor:UserWarning",
+    "ignore:Guards may run slower on Python 3.13.0:RuntimeWarning",
+)
 
 
 def resnet20(seed: int = 0, num_classes: int = 10) -> nn.Module:

@@ -100,9 +100,14 @@ def test_after_backward_is_called_once_and_only_in_the_final_micro_batch():
     assert [head.calls for head in heads] == [0] * 9
     net.backward(*batch(), final=True)
     assert [head.calls for head in heads] == [1] * 9
-    with pytest.raises(ll.NonFiniteLossError):
-        net.backward(torch.full((2, *SMALL), torch.nan), torch.tensor([0, 1]))
-    assert [head.calls for head in heads] == [1] * 9
+
+
+def test_after_backward_is_called_before_any_later_module_can_be_stepped():
+    net = ll.localize(resnet20(), CountingRule(), input_shape=SMALL)
+    heads = [objective.auxiliary for objective in net.objectives[:-1]]
+    seen = []
+    net.backward(*batch(), on_complete=lambda module: seen.append([head.calls for head in heads]))
+    assert seen == [[1] * min(module + 1, 9) + [0] * (8 - module) for module in range(10)]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 import locallearn as ll
 from networks import (
+    HIDDEN_BY_TORCH,
     LOCAL_RULES,
     RESNET20_MODULES,
     RULES,
@@ -18,12 +19,6 @@ from networks import (
     resnet20,
     small_net,
     summed_losses,
-)
-
-# PyTorch hides this warning of its own compiler from users, but cannot where warnings are errors.
-HIDDEN_BY_TORCH = pytest.mark.filterwarnings(
-    "ignore:The .grad attribute of a Tensor:UserWarning",
-    "ignore:Guards may run slower on Python 3.13.0:RuntimeWarning",
 )
 
 

@@ -5,7 +5,7 @@ losses = net.backward(images, labels)
 """
 
 from locallearn import models as models
-from locallearn._chain import Chain as Chain
+from locallearn._chain import Chain as Chain, TracedChain as TracedChain
 from locallearn._errors import LocalLearnError as LocalLearnError, NonFiniteLossError as NonFiniteLossError
 from locallearn._like import new_layer_like as new_layer_like
 from locallearn._local_net import LocalNet as LocalNet
@@ -14,10 +14,12 @@ from locallearn._objectives import (
     Auxiliary as Auxiliary,
     Head as Head,
     Level as Level,
+    Loss as Loss,
     Objective as Objective,
     Site as Site,
     Span as Span,
 )
+from locallearn._partition import Partition as Partition
 from locallearn.rules import BP as BP, DGL as DGL, AugLocal as AugLocal, Checkpoint as Checkpoint, Rule as Rule
 
 __version__ = "0.1.0"

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from locallearn import _fake
+from locallearn import _private
 from locallearn._errors import LocalLearnError
 from locallearn._sequential import split_sequential
 
@@ -89,12 +89,22 @@ def chain_of(model: nn.Module) -> Chain:
         )
     if not chain.layers:
         raise LocalLearnError(f"{type(model).__name__} has no layer before its classifier: nothing to train locally.")
-    owned = {id(p) for part in (*chain.layers.values(), chain.classifier) for p in part.parameters()}
+    parts = {f"layer {name!r}": layer for name, layer in chain.layers.items()} | {"the classifier": chain.classifier}
+    owned = {id(p) for part in parts.values() for p in part.parameters()}
     if lost := [name for name, parameter in model.named_parameters() if id(parameter) not in owned]:
         raise LocalLearnError(
             f"{type(model).__name__} is no chain of the layers it names: its parameter {lost[0]!r} is in no layer"
             " and not in the classifier. Add the module that uses it to a layer in chain()."
         )
+    if not owned:
+        raise LocalLearnError(f"{type(model).__name__} has no parameters: nothing to train.")
+    trained = {id(parameter) for parameter in model.parameters()}
+    for name, part in parts.items():
+        if any(id(parameter) not in trained for parameter in part.parameters()):
+            raise LocalLearnError(
+                f"{name} of {type(model).__name__}.chain() has parameters that are not the network's own: make its"
+                " modules in __init__, and only group them in chain()."
+            )
     return chain
 
 
@@ -105,15 +115,15 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
         LocalLearnError: a layer does not pass one tensor on, or cannot take a feature of the size it gets.
     """
     shapes, vectors, in_place = [], [], []
-    with _fake.fake_mode() as mode, torch.no_grad():
-        parts = _fake.fake_copy(nn.ModuleList([*chain.layers.values(), chain.classifier]), mode).train()
+    with _private.fake_mode() as mode, torch.no_grad():
+        parts = _private.fake_copy(nn.ModuleList([*chain.layers.values(), chain.classifier]), mode).train()
         reference = next(parts.parameters())
         # two images, for batch normalisation over vectors
         feature = torch.empty((2, *image_shape), device=reference.device, dtype=reference.dtype)
         for name, layer in zip(chain.layers, parts, strict=False):
-            version = feature._version
+            version = _private.version_of(feature)
             source, feature = feature, _run(layer, feature, f"layer {name!r}")
-            in_place.append(source._version != version)
+            in_place.append(_private.version_of(source) != version)
             if feature.dim() not in (2, 4):
                 raise LocalLearnError(
                     f"layer {name!r} passes on a tensor of shape {_size(feature)}; a chain passes maps"

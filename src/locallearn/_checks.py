@@ -8,10 +8,10 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from locallearn import _fake
+from locallearn import _private
 from locallearn._chain import Shape
 from locallearn._errors import LocalLearnError
-from locallearn._objectives import Auxiliary, Objective, Site
+from locallearn._objectives import Auxiliary, Head, Objective, Site
 
 
 def refuse_labels(labels: Tensor, classes: int) -> None:
@@ -25,19 +25,19 @@ def refuse_labels(labels: Tensor, classes: int) -> None:
 
 
 def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) -> bool:
-    """Run an auxiliary network without computing: whether it changes its input in place.
+    """Try an auxiliary network out without computing: whether it changes its input in place.
 
     Raises:
         LocalLearnError: it cannot take the features of its site, or does not give one logit for each class.
     """
     name = f"the auxiliary network behind layer {site.chain.names[site.layer]!r}"
     shape = site.shape[:1] if site.is_vector else site.shape
-    with _fake.fake_mode() as mode, torch.no_grad():
-        features = torch.empty((2, *shape), device=reference.device, dtype=reference.dtype)
-        version = features._version
-        copied = _fake.fake_copy(auxiliary, mode).train()
+    with _private.fake_mode() as mode, torch.no_grad():
+        like = {"device": reference.device, "dtype": reference.dtype}
+        for_logits, for_loss = torch.empty((2, *shape), **like), torch.empty((2, *shape), **like)
+        copied = _private.fake_copy(auxiliary, mode).train()
         try:
-            logits = copied.logits(features)
+            logits = copied.logits(for_logits)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             reason = str(error).strip().splitlines()[0]
             raise LocalLearnError(
@@ -45,21 +45,20 @@ def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) 
             ) from error
         if logits is not None and logits.shape != (2, site.classes):
             raise LocalLearnError(f"{name} gives {logits.shape[1:].numel()} logits for {site.classes} classes.")
-        if logits is None:
-            images = torch.empty((2, *site.image_shape), device=reference.device, dtype=reference.dtype)
+        if not isinstance(auxiliary, Head):  # a head's loss sees its logits alone
             labels = torch.zeros(2, device=reference.device, dtype=torch.long)
             with suppress(Exception):  # a loss may take other labels than these: that is its own affair
-                copied(features, images, labels)
-        return features._version != version
+                copied(for_loss, torch.empty((2, *site.image_shape), **like), labels)
+        return _private.version_of(for_logits) > 0 or _private.version_of(for_loss) > 0
 
 
 def first_part_that_needs_several(
     modules: Sequence[nn.Module], objectives: Sequence[Objective], image_shape: Shape
 ) -> str | None:
     """Name of the first local module or auxiliary network that cannot train on one image, found without computing."""
-    with _fake.fake_mode() as mode, torch.no_grad():
+    with _private.fake_mode() as mode, torch.no_grad():
         parts = nn.ModuleList([*modules, *(objective.auxiliary for objective in objectives)])
-        copies = _fake.fake_copy(parts, mode).train()
+        copies = _private.fake_copy(parts, mode).train()
         reference = next(copies.parameters())
         images = torch.empty((1, *image_shape), device=reference.device, dtype=reference.dtype)
         labels = torch.zeros(1, dtype=torch.long, device=reference.device)

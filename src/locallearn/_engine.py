@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from locallearn._errors import NonFiniteLossError
+from locallearn._errors import LocalLearnError, NonFiniteLossError
 from locallearn._objectives import Objective
 
 
@@ -38,33 +38,44 @@ def run_step(
     images: Tensor,
     labels: Tensor,
     *,
-    scale: float | Tensor,
-    on_complete: Callable[[int], None] | None,
+    scale: float | Tensor = 1.0,
+    final: bool = True,
+    on_complete: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Run every module forward once and every objective backward; objectives follow each other without overlap.
 
-    An objective's backward runs as soon as its loss is known, and frees its graph before the next module starts.
+    An objective's backward runs as soon as its loss is known, and frees its graph before the next module starts. Then
+    its auxiliary network moves what moves once a step, before any module after it is stepped.
 
     Returns:
         Losses, detached and unweighted, of shape (objectives,).
     """
     losses = []
     features = images
-    for objective in objectives:
+    last_use = {id(objective.auxiliary): index for index, objective in enumerate(objectives)}
+    for index, objective in enumerate(objectives):
         span = range(objective.first, objective.last + 1)
         for module in span:
             features = modules[module](features)
         loss = objective.loss(features, images, labels)
+        if loss.dim():
+            raise LocalLearnError(
+                f"the loss of objective {index} has shape {tuple(loss.shape)}: it must be one number, as by"
+                " reduction='mean'."
+            )
         features = features.detach()
         losses.append(loss.detach())
-        if loss.requires_grad:
-            # operators must run in the precision that the forward pass chose for them
-            with torch.autocast(images.device.type, enabled=False):
+        # Operators must run in the precision that the forward pass chose for them, optimizers in that of the weights.
+        with torch.autocast(images.device.type, enabled=False):
+            if loss.requires_grad:
                 (loss * (objective.weight * scale)).backward()
-        del loss
-        if on_complete is not None:
-            for module in span:
-                on_complete(module)
+            del loss
+            if final and last_use[id(objective.auxiliary)] == index:
+                objective.auxiliary.after_backward()
+            if on_complete is not None:
+                for module in span:
+                    on_complete(module)
+        torch.clear_autocast_cache()  # else the cast weights of all modules would stay alive
     return torch.stack(losses)
 
 

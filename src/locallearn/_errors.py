@@ -12,7 +12,7 @@ class LocalLearnError(ValueError):
 
 
 class NonFiniteLossError(LocalLearnError):
-    """A loss became NaN or infinite; no optimizer step followed.
+    """A loss became NaN or infinite; nothing was stepped, unless a callback `on_complete` did.
 
     Attributes:
         objective: index of the objective in `net.objectives`.
@@ -26,6 +26,12 @@ class NonFiniteLossError(LocalLearnError):
 
     def __reduce__(self) -> tuple[Callable[[], NonFiniteLossError], tuple[()]]:
         return partial(type(self), str(self), objective=self.objective, module=self.module, step=self.step), ()
+
+
+def refuse_unknown(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a setting that is none of its choices."""
+    if value not in choices:
+        raise LocalLearnError(f"{name}={value!r} is not valid; {did_you_mean(str(value), choices)}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from locallearn import _private
 from locallearn._chain import TracedChain
 from locallearn._checks import first_part_that_needs_several, refuse_labels
 from locallearn._engine import LocalModule, refuse_non_finite, run_step
@@ -49,7 +50,8 @@ class LocalNet(nn.Module):
         # Tuples are not registered, so that each tensor is in the state dict once, under the backbone's own name.
         self.local_modules = tuple(local_modules)
         self.objectives = tuple(objectives)
-        self.auxiliary = nn.ModuleList(o.auxiliary for o in objectives if o.last < len(partition) - 1)
+        networks = {id(o.auxiliary): o.auxiliary for o in objectives if o.last < len(partition) - 1}
+        self.auxiliary = nn.ModuleList(networks.values())
         self.loss = loss
         self.steps = 0
 
@@ -83,7 +85,7 @@ class LocalNet(nn.Module):
         Raises:
             LocalLearnError: images of another size than localized for, labels outside the classes, or one image where a
                 layer needs the statistics of several.
-            NonFiniteLossError: a loss is NaN or infinite.
+            NonFiniteLossError: a loss is NaN or infinite; gradients are spoilt, so zero them before you go on.
         """
         self._check(images, labels)
         completed: list[int] = []
@@ -94,12 +96,11 @@ class LocalNet(nn.Module):
             on_complete(module)
 
         callback = None if on_complete is None else complete
-        losses = run_step(self.local_modules, self.objectives, images, labels, scale=scale, on_complete=callback)
+        losses = run_step(
+            self.local_modules, self.objectives, images, labels, scale=scale, final=final, on_complete=callback
+        )
         refuse_non_finite(losses, self.objectives, step=self.steps + 1, completed=completed)
-        if final:
-            for objective in self.objectives:
-                objective.auxiliary.after_backward()
-            self.steps += 1
+        self.steps += final
         return losses
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:
@@ -125,10 +126,12 @@ class LocalNet(nn.Module):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile each local module and auxiliary network by itself, with the arguments of `torch.compile`."""
-        for part in (*self.local_modules, *(objective.auxiliary for objective in self.objectives)):
-            recomputed = [layer for layer in part.modules() if isinstance(layer, Recomputed)]
-            for unit in recomputed or [part]:
-                unit.compile(*args, **kwargs)
+        parts = (*self.local_modules, *(objective.auxiliary for objective in self.objectives))
+        recomputed = [[layer for layer in part.modules() if isinstance(layer, Recomputed)] for part in parts]
+        units = [unit for part, inside in zip(parts, recomputed, strict=True) for unit in (inside or [part])]
+        _private.allow_compilations(2 * len(units))  # in training and in evaluation mode
+        for unit in units:
+            unit.compile(*args, **kwargs)
 
     @cached_property
     def needs_several(self) -> str | None:

@@ -46,10 +46,13 @@ def localize(
         LocalLearnError: the model is no chain, the modules do not fit it, a parameter is shared between two modules,
             or the rule cannot be applied.
     """
+    if not isinstance(rule, Rule):
+        raise LocalLearnError(f"rule={rule!r} is no training rule: give an instance, as in locallearn.DGL().")
     task_loss = _unregistered(loss)
     chain = trace(chain_of(model), _shape(input_shape))
     groups = rule.partition(partition(modules, chain.names))
     spans = rule.spans(len(groups))
+    _refuse_gaps(rule, spans, len(groups))
     if len(spans) > 1:
         parts = [[chain.layers[layer] for layer in groups.layers(module)] for module in range(len(groups))]
         parts[-1].append(chain.classifier)
@@ -58,6 +61,17 @@ def localize(
     with _random_numbers_of_its_own(seed):
         objectives = [_objective(rule, span, chain, groups, task_loss) for span in spans]
     return LocalNet(model, chain, groups, local_modules, objectives, task_loss)
+
+
+def _refuse_gaps(rule: Rule, spans: list[Span], modules: int) -> None:
+    """Objectives follow each other without gap or overlap, from the first module to the last."""
+    begins = [0, *(span.last + 1 for span in spans)]
+    if [span.first for span in spans] != begins[:-1] or begins[-1] != modules or any(s.last < s.first for s in spans):
+        found = ", ".join(f"({span.first}, {span.last})" for span in spans)
+        raise LocalLearnError(
+            f"{type(rule).__name__} gives spans {found or 'none'} over {modules} modules: each must begin where the one"
+            " before it ends, from the first module to the last."
+        )
 
 
 def _shape(shape: Sequence[int]) -> Shape:
@@ -103,6 +117,6 @@ def _objective(rule: Rule, span: Span, chain: TracedChain, groups: Partition, lo
 @contextmanager
 def _random_numbers_of_its_own(seed: int) -> Iterator[None]:
     """Networks made inside draw from `seed`, on the CPU; the global random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         yield

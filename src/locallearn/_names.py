@@ -27,7 +27,7 @@ def find(kind: str, name: str) -> Any:
         raise LocalLearnError(f"unknown {_SINGULAR[kind]} {name!r}; {did_you_mean(name, known)}")
     try:
         return resolve_name(path)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise LocalLearnError(f"{_SINGULAR[kind]} {name!r} cannot be imported: {error}.") from None
 
 

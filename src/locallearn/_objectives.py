@@ -96,7 +96,10 @@ class Auxiliary(nn.Module):
         return None
 
     def after_backward(self) -> None:
-        """Called once per training step, after its last backward and before the optimizer."""
+        """Called once per training step, after the last backward through this network and before the optimizer.
+
+        With modules that step as soon as they are complete, later modules still have the weights of before the step.
+        """
 
 
 class Head(Auxiliary):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ class Recomputed(nn.Module):
         self.once.compile(*args, **kwargs)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _buffers_apart(self.once)
+        return nullcontext(), _BuffersApart(self.once)
 
 
 class _Once(nn.Module):
@@ -45,14 +44,18 @@ class _Once(nn.Module):
         return self.layer(x.clone() if self.copy_input else x)
 
 
-@contextmanager
-def _buffers_apart(layer: nn.Module) -> Iterator[None]:
-    """Let the layer write on copies of its buffers."""
-    kept = [(part._buffers, name, buffer) for part in layer.modules() for name, buffer in part._buffers.items()]
-    try:
-        for buffers, name, buffer in kept:
+class _BuffersApart:
+    """Lets a layer write on copies of its buffers; may be entered again after it was left."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def __enter__(self) -> None:
+        parts = [(part._buffers, name) for part in self.layer.modules() for name in part._buffers]
+        self.kept = [(buffers, name, buffers[name]) for buffers, name in parts]
+        for buffers, name, buffer in self.kept:
             buffers[name] = None if buffer is None else buffer.clone()
-        yield
-    finally:
-        for buffers, name, buffer in kept:
+
+    def __exit__(self, *_: object) -> None:
+        for buffers, name, buffer in self.kept:
             buffers[name] = buffer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from small_runs import timeless
@@ -43,6 +44,8 @@ def result_of(capsys, *arguments: str) -> dict:
         ("train --step modul", "--step: 'modul' is not valid; did you mean 'module'?"),
         ("train --precision fp16", "'fp16' is not valid"),
         ("train --epochz 3", "unknown option --epochz; did you mean 'epochs'?"),
+        ("train --data digits --model resnet.32!", "cannot be imported"),
+        ("train --seed -1", "seed=-1 must not be negative"),
         ("train --epochs 0", "epochs=0 must be larger than 0"),
         ("train --batch 0", "batch=0 must be at least 1"),
         ("train --threads 0", "threads=0 must be at least 1"),
@@ -127,8 +130,6 @@ def test_every_setting_survives_the_settings_file(tmp_path, capsys):
         "--eval-heads true --seed 3 --channels-last false --train-images 90 --epochs 1 --checkpoint-every 2"
     )
     assert run("train", *SMALL, *options.split(), "--out", str(tmp_path / "run")) == 0
-    from pathlib import Path
-
     from locallearn.cli._train import read_settings
     from locallearn.rules import DGL
     from locallearn.training import AdamW, PaperCosine, RunFolder
@@ -182,6 +183,22 @@ def test_list_names_everything(capsys):
     assert all(text for names in found.values() for text in names.values())
     assert run("list") == 0
     assert "resnet110" in capsys.readouterr().out
+
+
+def test_a_rule_in_a_file_of_the_users_own_is_found(tmp_path):
+    import subprocess
+    import sys
+
+    (tmp_path / "mine.py").write_text("import locallearn as ll\n\n\nclass Mine(ll.BP):\n    pass\n")
+    script = Path(sys.executable).with_name("locallearn")
+    done = subprocess.run(
+        [script, "cost", "--rule", "mine.Mine", "--model", "resnet20", "--batch", "2", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Mine" in json.loads(done.stdout)
 
 
 def test_digits_need_no_download(capsys, tmp_path):

@@ -152,3 +152,11 @@ def test_a_single_image_left_over_is_left_out_and_told(tmp_path):
     told.clear()
     train(settings(train_images=65, epochs=1, rule=ll.BP()), tmp_path / "bp", say=told.append)
     assert told == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"train_images": 1}, {"batch": 97, "accumulate": 2}, {"batch": 4, "accumulate": 4}]
+)
+def test_batches_of_a_single_image_are_refused_before_training(changes, tmp_path):
+    with pytest.raises(ll.LocalLearnError, match="leaves a single image in one, but the auxiliary network"):
+        train(settings(**changes), tmp_path / "run")

@@ -60,6 +60,37 @@ def test_stopping_in_mid_epoch_and_resuming_changes_no_bit(variant, tmp_path):
     assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.parametrize("stop", range(1, 9))
+def test_a_run_may_be_stopped_at_any_step(stop, tmp_path):
+    asked = settings(epochs=2)
+    train(asked, tmp_path / "whole")
+    try:
+        train(asked, tmp_path / "parts", watcher=StopAfter(stop))
+    except Interrupted:
+        train(asked, tmp_path / "parts", resume=True)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_kill_before_the_first_checkpoint_leaves_no_second_line(tmp_path, monkeypatch):
+    train(settings(), tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr("locallearn.training._fit.save_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(), tmp_path / "parts")
+    assert len(timeless(tmp_path / "parts")) == 1
+    train(settings(), tmp_path / "parts", resume=True)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_resuming_another_run_than_asked_is_refused(tmp_path):
+    with pytest.raises(LocalLearnError, match="holds no run"):
+        train(settings(), tmp_path / "nothing", resume=True)
+    assert not (tmp_path / "nothing").exists()
+    train(settings(epochs=1), tmp_path / "run")
+    with pytest.raises(LocalLearnError, match="holds a run with other settings"):
+        train(settings(epochs=2), tmp_path / "run", resume=True)
+
+
 def test_a_kill_after_an_epochs_metrics_and_before_its_checkpoint_repeats_the_epoch(tmp_path, monkeypatch):
     train(settings(), tmp_path / "whole")
     from locallearn.training import _fit

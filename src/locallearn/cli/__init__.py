@@ -19,6 +19,12 @@ COMMAND --help shows a command's options and examples.
 """
 
 
+_USERS_MISTAKES = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -26,12 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 for an error that is told in one sentence; 130 when stopped by Ctrl-C. Wrong options exit with 2.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # rules and models in the user's own files are found from where the user stands
     try:
         return _run(arguments)
     except LocalLearnError as error:
         return _fail(str(error), arguments)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EISDIR):
+        if error.errno not in _USERS_MISTAKES:
             raise
         return _fail(f"{error.filename or 'a file'}: {error.strerror}.", arguments)
     except KeyboardInterrupt:

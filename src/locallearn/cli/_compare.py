@@ -7,15 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from locallearn._errors import LocalLearnError
 from locallearn._files import write_whole
 from locallearn._names import find
 from locallearn.cli._console import mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser, parse_rule
 from locallearn.cli._train import add_settings, settings_from, train_shown
-from locallearn.training import RunFolder
-from locallearn.training._curves import draw_curves
-from locallearn.training._train import as_yaml, build
+from locallearn.training import RunFolder, as_yaml, build, draw_curves
 
 HELP = """Train by several rules, one after the other: same first weights, same batches.
 
@@ -24,7 +21,7 @@ examples:
   locallearn compare --rules bp dgl "auglocal(depth=3)" --modules infopro-16 --out runs/mine
 
 Each rule has its run folder under --out; curves.png and compare.json there put them side by side. The same command
-again goes on where it was stopped.
+again, with the same --out, goes on where it was stopped.
 """
 
 DEFAULT_RULES = ["bp", "checkpoint", "dgl", "auglocal"]
@@ -89,15 +86,14 @@ def run(config: Any) -> None:
 
 def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, Any]:
     resume = folder.settings.exists()
-    if resume and folder.settings.read_text() != as_yaml(settings):
-        raise LocalLearnError(
-            f"{folder.path} holds a run with other settings: choose another folder by --out, or repeat its settings."
-        )
+    if resume:
+        folder.refuse_other_settings(as_yaml(settings))
     if resume and folder.result.exists():
         say(f"{text}: finished already in {folder.path}")
         result = json.loads(folder.result.read_text())
     else:
-        result = train_shown(text, settings, folder, resume=resume)
+        again = f"the same command with --out {folder.path.parent}"
+        result = train_shown(text, settings, folder, resume=resume, again=again)
     return result | {"parameters": result["backbone_parameters"] + result["auxiliary_parameters"]}
 
 

@@ -27,12 +27,9 @@ class ConsoleWatcher(Watcher):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
         self.bar = self.progress.add_task(name)
-        self.loss = ""
 
-    def batch(self, *, epoch: int, step: int, steps: int, loss: float | None) -> None:
-        if loss is not None:
-            self.loss = f"loss {loss:.3f}"
-        description = f"{self.name}  epoch {epoch}/{self.epochs}  {self.loss}"
+    def batch(self, *, epoch: int, step: int, steps: int, loss: float) -> None:
+        description = f"{self.name}  epoch {epoch}/{self.epochs}  loss {loss:.3f}"
         self.progress.update(self.bar, description=description, completed=step, total=steps)
 
     def epoch(self, row: dict[str, Any]) -> None:

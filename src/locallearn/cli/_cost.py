@@ -15,7 +15,6 @@ from locallearn.cli._parser import Parser
 from locallearn.cost import Cost, cost
 from locallearn.rules import BP, AugLocal, Checkpoint, Rule
 from locallearn.training import SGD, FitSettings, OptimizerSettings
-from locallearn.training._fit import make_stepper
 
 HELP = """Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.
 
@@ -63,7 +62,7 @@ def run(config: Any) -> None:
         net = localize(model, rule, modules=values.modules, input_shape=(channels, height, width))
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         costs[type(rule).__name__] = cost(
-            net, batch=values.batch, make_stepper=make_stepper(settings), autocast=settings.autocast
+            net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast
         )
     if values.json:
         show_json(

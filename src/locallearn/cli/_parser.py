@@ -121,7 +121,7 @@ def spelled_class(option: str, text: str) -> str:
     path = class_path(option, name)
     try:
         kind = resolve_name(path)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise LocalLearnError(f"{option.lstrip('-')} {name!r} cannot be imported: {error}.") from None
     try:
         call = ast.parse("f" + (text[len(name) :].strip() or "()"), mode="eval").body

@@ -85,8 +85,10 @@ def read_settings(folder: RunFolder) -> TrainSettings:
     return settings_from(parser, parser.parse_args(["--config", str(folder.settings)]))
 
 
-def train_shown(name: str, settings: TrainSettings, folder: RunFolder, *, resume: bool) -> dict[str, Any]:
-    """Train with progress on the terminal.
+def train_shown(
+    name: str, settings: TrainSettings, folder: RunFolder, *, resume: bool, again: str | None = None
+) -> dict[str, Any]:
+    """Train with progress on the terminal; `again` is what a stopped user is told to do.
 
     Raises:
         Interrupted: by Ctrl-C, after a checkpoint.
@@ -95,5 +97,5 @@ def train_shown(name: str, settings: TrainSettings, folder: RunFolder, *, resume
         try:
             return train(settings, folder.path, resume=resume, watcher=watcher, say=say)
         except Interrupted:
-            say(f"stopped; go on with: locallearn train --resume {folder.path}")
+            say(f"stopped; go on with: {again or f'locallearn train --resume {folder.path}'}")
             raise

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from locallearn._fake import TorchDispatchMode
+from locallearn._private import TorchDispatchMode, tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
@@ -47,7 +46,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for value in pytree.tree_leaves(result):
+        for value in tree_leaves(result):
             if isinstance(value, Tensor):
                 self._see(value.untyped_storage())
         return result

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from locallearn import _fake
+from locallearn import _private
 from locallearn._engine import run_step
 from locallearn._local_net import LocalNet
 from locallearn.cost._memory import example_batch
@@ -62,8 +62,8 @@ class ModuleMacs:
 def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR) -> list[ModuleMacs]:
     """Multiply-accumulates of one image forward, for each local module."""
     counts = []
-    with _fake.fake_mode() as mode, torch.no_grad():
-        net = _fake.fake_copy(net, mode).eval()
+    with _private.fake_mode() as mode, torch.no_grad():
+        net = _private.fake_copy(net, mode).eval()
         images, labels = example_batch(net, 1)
         features = images
         for index, module in enumerate(net.local_modules):
@@ -82,15 +82,15 @@ def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR)
 
 def step_macs(net: LocalNet, batch: int) -> int:
     """Multiply-accumulates of one whole training step, forward and backward, of everything that runs."""
-    with _fake.fake_mode() as mode:
-        net = _fake.fake_copy(net, mode)
+    with _private.fake_mode() as mode:
+        net = _private.fake_copy(net, mode).train()
         images, labels = example_batch(net, batch)
         count, _ = _count({}, _step, net, images, labels)
     return count
 
 
 def _step(net: LocalNet, images: Tensor, labels: Tensor) -> None:
-    run_step(net.local_modules, net.objectives, images, labels, scale=1.0, on_complete=None)
+    run_step(net.local_modules, net.objectives, images, labels)
 
 
 def _count(convention: Convention, function: Callable[..., Any], *args: Any) -> tuple[int, Any]:

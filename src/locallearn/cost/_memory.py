@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from locallearn import _fake
+from locallearn import _private
 from locallearn._engine import run_step
 from locallearn._local_net import LocalNet
 from locallearn._stepping import Stepper
@@ -48,8 +48,8 @@ def peak_memory(
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None for the parameters' own.
     """
-    with _fake.fake_mode() as mode:
-        net = _fake.fake_copy(net, mode)
+    with _private.fake_mode() as mode:
+        net = _private.fake_copy(net, mode).train()
         images, labels = example_batch(net, batch)
         return measure(net, make_stepper(net), images, labels, autocast=autocast)
 
@@ -72,16 +72,22 @@ def example_batch(net: LocalNet, batch: int) -> tuple[Tensor, Tensor]:
     """A batch without meaning, of the size, type and memory format that suit the network."""
     reference = next(net.parameters())
     images = torch.zeros((batch, *net.chain.image_shape), device=reference.device, dtype=reference.dtype)
-    if any(p.dim() == 4 and p.is_contiguous(memory_format=torch.channels_last) for p in net.parameters()):
+    if any(_is_channels_last(parameter) for parameter in net.parameters()):
         images = images.to(memory_format=torch.channels_last)
     return images, torch.zeros(batch, device=reference.device, dtype=torch.long)
 
 
+def _is_channels_last(tensor: Tensor) -> bool:
+    return (
+        tensor.dim() == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and not tensor.is_contiguous()  # a 1x1 convolution is both
+    )
+
+
 def _step(net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, dtype: torch.dtype | None) -> None:
     with nullcontext() if dtype is None else torch.autocast(images.device.type, dtype=dtype):
-        run_step(net.local_modules, net.objectives, images, labels, scale=1.0, on_complete=stepper.on_complete)
-    for objective in net.objectives:
-        objective.auxiliary.after_backward()
+        run_step(net.local_modules, net.objectives, images, labels, on_complete=stepper.on_complete)
     stepper.finish()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ class TensorBatches:
 
     Args:
         split: the images.
-        images: the data set, for its mean and standard deviation.
+        data: the data set, for its mean and standard deviation.
         batch: images in a batch; the last one holds the rest.
         device: where they live.
         augmentation: None for evaluation: no augmentation, no shuffling.
@@ -44,7 +44,7 @@ class TensorBatches:
     def __init__(
         self,
         split: Split,
-        images: ImageSet,
+        data: ImageSet,
         *,
         batch: int,
         device: torch.device | str = "cpu",
@@ -55,7 +55,7 @@ class TensorBatches:
     ) -> None:
         self.images = torch.from_numpy(split.images).to(device)
         self.labels = torch.from_numpy(split.labels).to(device)
-        self.mean, self.std = images.mean, images.std
+        self.mean, self.std = data.mean, data.std
         self.batch, self.seed = batch, seed
         self.augmentation, self.channels_last = augmentation, channels_last
         self.count = len(split) - (drop_single and len(split) % batch == 1)
@@ -98,7 +98,6 @@ class LoaderBatches:
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def __len__(self) -> int:
-        assert isinstance(self.loader, Sized)
         return len(self.loader)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

@@ -73,6 +73,9 @@ class ImageSet:
                     f" but there are {len(self.classes)} classes (0 to {len(self.classes) - 1})."
                 )
 
+        if self.augmentation.pad >= min(self.train.images.shape[1:3]):
+            raise LocalLearnError(f"augmentation pads {self.augmentation.pad} pixels, more than the images have.")
+
     @property
     def image_shape(self) -> Shape:
         """Channels, height, width."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor, log2
+from typing import get_args
 
 from torch import nn
 
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, refuse_unknown
 from locallearn._init import he_normal_
 from locallearn._like import new_layer_like
 from locallearn._objectives import Auxiliary, Head, Site
@@ -48,6 +49,7 @@ class AugLocal(Rule):
     fidelity: Fidelity = "official"
 
     def __post_init__(self) -> None:
+        refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
         if self.depth < 2:
             raise LocalLearnError(f"AugLocal: depth={self.depth}, but it counts the classifier, so it is at least 2.")
         if not 0 <= self.tau <= 1:

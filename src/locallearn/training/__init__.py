@@ -1,6 +1,7 @@
 """Training: settings, loop, evaluation, checkpoints."""
 
 from locallearn.training._checkpoint import load_checkpoint as load_checkpoint, save_checkpoint as save_checkpoint
+from locallearn.training._curves import draw_curves as draw_curves
 from locallearn.training._evaluate import Evaluation as Evaluation, evaluate as evaluate
 from locallearn.training._fit import Fit as Fit, Interrupted as Interrupted, Watcher as Watcher
 from locallearn.training._optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
@@ -12,4 +13,9 @@ from locallearn.training._schedules import (
     Schedule as Schedule,
 )
 from locallearn.training._settings import FitSettings as FitSettings
-from locallearn.training._train import TrainSettings as TrainSettings, train as train
+from locallearn.training._train import (
+    TrainSettings as TrainSettings,
+    as_yaml as as_yaml,
+    build as build,
+    train as train,
+)

@@ -32,8 +32,8 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     write_whole(path, bytes(archive) + hashlib.sha256(archive).hexdigest().encode())
 
 
-def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read and verify a checkpoint.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read and verify a checkpoint; its tensors are on the CPU.
 
     Raises:
         LocalLearnError: there is none, or any byte of it differs from what was written.
@@ -48,4 +48,4 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
             f"the checkpoint {path} is damaged: its bytes are not those that were written."
             " Use another one (best.pt beside it, or a copy)."
         )
-    return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

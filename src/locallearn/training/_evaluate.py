@@ -52,8 +52,9 @@ def _evaluate(net: LocalNet, batches: Batches, heads: bool, autocast: torch.dtyp
     classifies: list[bool] = []
     for images, labels in batches.epoch(1):
         with nullcontext() if autocast is None else torch.autocast(images.device.type, dtype=autocast):
-            outputs = [net(images), *(net.logits(images) if heads else ())]
-            batch_loss = net.loss(outputs[0], labels).double() * len(labels)
+            outputs = net.logits(images) if heads else [net(images)]  # the backbone's own come last
+            assert outputs[-1] is not None
+            batch_loss = net.loss(outputs[-1], labels).double() * len(labels)
         classifies = [logits is not None for logits in outputs]
         hits = torch.stack([(logits.argmax(1) == labels).sum() for logits in outputs if logits is not None])
         right, loss = (hits, batch_loss) if right is None or loss is None else (right + hits, loss + batch_loss)
@@ -62,5 +63,7 @@ def _evaluate(net: LocalNet, batches: Batches, heads: bool, autocast: torch.dtyp
     assert loss is not None
     shares = iter((right.double() / images_seen).tolist())
     accuracies = [next(shares) if found else None for found in classifies]
-    assert accuracies[0] is not None
-    return Evaluation(accuracy=accuracies[0], loss=float(loss) / images_seen, head_accuracies=tuple(accuracies[1:]))
+    assert accuracies[-1] is not None
+    return Evaluation(
+        accuracy=accuracies[-1], loss=float(loss) / images_seen, head_accuracies=tuple(accuracies) if heads else ()
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +11,6 @@ from torch import Tensor
 
 from locallearn._device import random_state, set_random_state
 from locallearn._local_net import LocalNet
-from locallearn._stepping import ModuleStepper, Stepper
 from locallearn.data import Batches
 from locallearn.training._checkpoint import load_checkpoint, save_checkpoint
 from locallearn.training._evaluate import evaluate
@@ -28,8 +25,8 @@ class Interrupted(Exception):  # noqa: N818
 class Watcher:
     """Told how training goes; this one does nothing."""
 
-    def batch(self, *, epoch: int, step: int, steps: int, loss: float | None) -> None:
-        """After each optimizer step; `loss` is given now and then, since to read it is to wait for the device."""
+    def batch(self, *, epoch: int, step: int, steps: int, loss: float) -> None:
+        """After each optimizer step, with the last objective's loss."""
 
     def epoch(self, row: dict[str, Any]) -> None:
         """After each epoch, with its line of metrics."""
@@ -62,7 +59,8 @@ class Fit:
     ) -> None:
         self.net, self.train, self.test, self.settings = net, train, test, settings
         self.folder, self.watcher = folder, watcher or Watcher()
-        self.stepper = make_stepper(settings)(net)
+        self.stepper = settings.make_stepper(net)
+        self.device = next(net.parameters()).device
         self.epoch, self.step, self.seconds, self.best = 1, 0, 0.0, -1.0
         self.sums: Tensor | None = None
         self.seen = 0
@@ -78,51 +76,54 @@ class Fit:
             Interrupted: the watcher asked to stop.
             NonFiniteLossError: a loss became NaN or infinite; the checkpoints are from before.
         """
-        rows = []
-        events = self.folder.events(self.epoch) if self.folder else None
-        while self.epoch <= self.settings.epochs:
-            row = self._run_epoch()
-            rows.append(row)
-            if self.folder and events is not None:
-                self.folder.add_epoch(row)
-                for name in ("lr", "train_loss", "test_loss", "test_accuracy", "seconds"):
-                    events.add_scalar(name, row[name], row["epoch"])
-                events.flush()
-            self._next_epoch()
-            self._save(best=row["test_accuracy"] > self.best)
-            self.watcher.epoch(row)
-        if events is not None:
-            events.close()
-        return rows
+        if self.folder is None:
+            return [self._finish_epoch(None) for _ in range(self.epoch, self.settings.epochs + 1)]
+        self.folder.keep_epochs(self.epoch - 1)
+        with self.folder.events(self.epoch) as events:
+            return [self._finish_epoch(events) for _ in range(self.epoch, self.settings.epochs + 1)]
 
     def resume(self) -> None:
         """Go back to the folder's last checkpoint."""
         assert self.folder is not None
-        state = load_checkpoint(self.folder.last, device=next(self.net.parameters()).device)
+        state = load_checkpoint(self.folder.last)
         self.net.load_state_dict(state["net"])
         self.net.steps = state["steps"]
         self.stepper.load_state_dict(state["optimizers"])
         for name in ("epoch", "step", "seconds", "best", "sums", "seen"):
             setattr(self, name, state[name])
-        set_random_state(state["random"])
-        self.folder.keep_epochs(self.epoch - 1)
+        if self.sums is not None:
+            self.sums = self.sums.to(self.device)
+        set_random_state(state["random"], self.device)
+
+    def _finish_epoch(self, events: Any) -> dict[str, Any]:
+        """Train what is left of an epoch, evaluate, write it down."""
+        row = self._run_epoch()
+        if self.folder is not None:
+            self.folder.add_epoch(row)
+            for name in ("lr", "train_loss", "test_loss", "test_accuracy", "seconds"):
+                events.add_scalar(name, row[name], row["epoch"])
+            events.flush()
+        improved = row["test_accuracy"] > self.best
+        self.best = max(self.best, row["test_accuracy"])
+        self.epoch, self.step, self.seconds, self.sums, self.seen = self.epoch + 1, 0, 0.0, None, 0
+        self._save(best=improved)
+        self.watcher.epoch(row)
+        if self.watcher.stop_requested() and self.epoch <= self.settings.epochs:
+            raise Interrupted
+        return row
 
     def _run_epoch(self) -> dict[str, Any]:
         settings, steps = self.settings, len(self.train)
-        start, already, lr = perf_counter(), self.seconds, 0.0
+        start, already = perf_counter(), self.seconds
         self.net.train()
         for images, labels in self.train.epoch(self.epoch, start=self.step):
-            lr = settings.schedule.lr(
-                settings.optimizer.lr, epoch=self.epoch, epochs=settings.epochs, step=self.step, steps=steps
-            )
-            self.stepper.set_lr(lr)
+            self.stepper.set_lr(self._lr(self.step))
             losses = self._train_step(images, labels)
             self.sums = losses * len(labels) if self.sums is None else self.sums + losses * len(labels)
             self.seen += len(labels)
             self.step += 1
             self.seconds = already + perf_counter() - start
-            shown = float(losses[-1]) if self.step % 10 == 1 or self.step == steps else None
-            self.watcher.batch(epoch=self.epoch, step=self.step, steps=steps, loss=shown)
+            self.watcher.batch(epoch=self.epoch, step=self.step, steps=steps, loss=float(losses[-1]))
             if self.watcher.stop_requested():
                 self._save(best=False)
                 raise Interrupted
@@ -134,7 +135,7 @@ class Fit:
         result = evaluate(self.net, self.test, heads=settings.eval_heads, autocast=settings.autocast)
         row = {
             "epoch": self.epoch,
-            "lr": lr,
+            "lr": self._lr(steps - 1),
             "train_loss": means[-1],
             "losses": means,
             "test_accuracy": result.accuracy,
@@ -143,11 +144,18 @@ class Fit:
         }
         return row | ({"head_accuracies": list(result.head_accuracies)} if settings.eval_heads else {})
 
+    def _lr(self, step: int) -> float:
+        settings = self.settings
+        return settings.schedule.lr(
+            settings.optimizer.lr, epoch=self.epoch, epochs=settings.epochs, step=step, steps=len(self.train)
+        )
+
     def _train_step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimizer step; losses of the whole batch, detached, as float64."""
         dtype = self.settings.autocast
         total = torch.zeros(len(self.net.objectives), dtype=torch.float64, device=images.device)
-        parts = list(zip(images.chunk(self.settings.accumulate), labels.chunk(self.settings.accumulate), strict=True))
+        count = min(self.settings.accumulate, len(labels))
+        parts = list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
         for index, (some_images, some_labels) in enumerate(parts):
             final = index == len(parts) - 1
             share = len(some_labels) / len(labels)
@@ -163,29 +171,16 @@ class Fit:
         self.stepper.finish()
         return total
 
-    def _next_epoch(self) -> None:
-        self.epoch, self.step, self.seconds, self.sums, self.seen = self.epoch + 1, 0, 0.0, None, 0
-
     def _save(self, *, best: bool) -> None:
         if self.folder is None:
             return
-        if best:
-            self.best = self.folder.rows()[-1]["test_accuracy"]
         state = {
             "net": self.net.state_dict(),
             "steps": self.net.steps,
             "optimizers": self.stepper.state_dict(),
-            "random": random_state(),
+            "random": random_state(self.device),
             **{name: getattr(self, name) for name in ("epoch", "step", "seconds", "best", "sums", "seen")},
         }
         if best:
             save_checkpoint(state, self.folder.best)
         save_checkpoint(state, self.folder.last)
-
-
-def make_stepper(settings: FitSettings) -> Callable[[LocalNet], Stepper]:
-    """What makes the optimizers of a network."""
-    make, clip = settings.optimizer.make, settings.clip_module_norm
-    if settings.step == "module":
-        return partial(ModuleStepper, make_optimizer=make, clip_module_norm=clip)
-    return partial(Stepper, make_optimizer=make, clip_norm=settings.clip_norm, clip_module_norm=clip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shlex
 from collections.abc import Mapping
@@ -64,6 +65,19 @@ class RunFolder:
         write_whole(self.path / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
         write_whole(self.settings, settings.encode())
 
+    def refuse_other_settings(self, settings: str) -> None:
+        """Refuse to go on with a run that has other settings, or is not there.
+
+        Args:
+            settings: as YAML.
+        """
+        if not self.settings.exists():
+            raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
+        if self.settings.read_text() != settings:
+            raise LocalLearnError(
+                f"{self.path} holds a run with other settings: choose another folder by --out, or repeat its settings."
+            )
+
     def rows(self) -> list[dict[str, Any]]:
         """Metrics of all epochs so far; a last line that a kill left unfinished does not count."""
         lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
@@ -78,6 +92,8 @@ class RunFolder:
         """Append one epoch's metrics."""
         with open(self.metrics, "a") as file:
             file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the checkpoint that comes after counts on this line
 
     def events(self, first_epoch: int) -> Any:
         """A TensorBoard writer for the epochs from `first_epoch` on."""

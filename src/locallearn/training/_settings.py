@@ -7,7 +7,9 @@ from typing import Literal
 
 import torch
 
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, refuse_unknown
+from locallearn._local_net import LocalNet
+from locallearn._stepping import ModuleStepper, Stepper
 from locallearn.training._optimizers import SGD, OptimizerSettings
 from locallearn.training._schedules import Cosine, Schedule
 
@@ -44,6 +46,8 @@ class FitSettings:
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
+        refuse_unknown("step", self.step, ("together", "module"))
+        refuse_unknown("precision", self.precision, ("fp32", "bf16"))
         for name in ("epochs", "accumulate", "checkpoint_every", "clip_norm", "clip_module_norm"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -52,6 +56,13 @@ class FitSettings:
             raise LocalLearnError(
                 "clip_norm needs the whole gradient, but step=module frees each module's at once: use clip_module_norm."
             )
+
+    def make_stepper(self, net: LocalNet) -> Stepper:
+        """The optimizers of a network, and when they step."""
+        make, clip = self.optimizer.make, self.clip_module_norm
+        if self.step == "module":
+            return ModuleStepper(net, make, clip_module_norm=clip)
+        return Stepper(net, make, clip_norm=self.clip_norm, clip_module_norm=clip)
 
     @property
     def autocast(self) -> torch.dtype | None:

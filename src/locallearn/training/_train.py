@@ -25,7 +25,7 @@ from locallearn.cost import peak_memory
 from locallearn.data import ImageSet, TensorBatches
 from locallearn.rules import AugLocal, Rule
 from locallearn.training._curves import draw_curves
-from locallearn.training._fit import Fit, Watcher, make_stepper
+from locallearn.training._fit import Fit, Watcher
 from locallearn.training._run_folder import RunFolder
 from locallearn.training._settings import FitSettings
 
@@ -63,6 +63,8 @@ class TrainSettings(FitSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.seed < 0:
+            raise LocalLearnError(f"seed={self.seed} must not be negative.")
         if self.batch < 1:
             raise LocalLearnError(f"batch={self.batch} must be at least 1.")
         if self.threads is not None and self.threads < 1:
@@ -97,18 +99,16 @@ def train(
     if settings.train_images is not None:
         images = images.limited(settings.train_images)
     net = build(settings, images).to(device)
+    drop_single = _leaves_single_image(net, settings, len(images.train), say)
     run = RunFolder(folder)
-    if not resume:
+    if resume:
+        run.refuse_other_settings(as_yaml(settings))
+    else:
         run.create(as_yaml(settings), device=device_name(device))
-    batch = min(settings.batch, len(images.train))
-    peak = peak_memory(net, batch, make_stepper=make_stepper(settings), autocast=settings.autocast)
+    micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
+    peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if settings.compile:
         net.compile()
-    single = len(images.train) % settings.batch == 1 and net.needs_several is not None
-    if single:
-        say(
-            f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise over."
-        )
     on_device: dict[str, Any] = {"device": device, "channels_last": settings.channels_last}
     fit = Fit(
         net,
@@ -118,7 +118,7 @@ def train(
             batch=settings.batch,
             augmentation=images.augmentation,
             seed=settings.seed,
-            drop_single=single,
+            drop_single=drop_single,
             **on_device,
         ),
         TensorBatches(images.test, images, batch=4 * settings.batch, **on_device),
@@ -130,7 +130,6 @@ def train(
         fit.resume()
     fit.run()
     rows = run.rows()
-    draw_curves({type(settings.rule).__name__: rows}, run.curves)
     result = {
         "test_accuracy": rows[-1]["test_accuracy"],
         "best_accuracy": max(row["test_accuracy"] for row in rows),
@@ -143,7 +142,28 @@ def train(
         "folder": str(folder),
     }
     write_whole(run.result, (json.dumps(result, indent=2) + "\n").encode())
+    draw_curves({type(settings.rule).__name__: rows}, run.curves)
     return result
+
+
+def _leaves_single_image(net: LocalNet, settings: TrainSettings, count: int, say: Callable[[str], None]) -> bool:
+    """Whether the last batch is a single image that cannot be trained on.
+
+    Raises:
+        LocalLearnError: another batch, or a micro-batch, is a single image, and some part needs several.
+    """
+    last = count % settings.batch
+    sizes = {min(settings.batch, count), last} - {0}
+    alone = {size for size in sizes if size // min(settings.accumulate, size) == 1}
+    if not alone or net.needs_several is None:
+        return False
+    if alone == {1} and len(sizes) == 2:
+        say(f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise.")
+        return True
+    raise LocalLearnError(
+        f"a batch of {max(alone)} images in {settings.accumulate} parts leaves a single image in one, but"
+        f" {net.needs_several} normalises over several: choose another batch or accumulate."
+    )
 
 
 def build(settings: TrainSettings, images: ImageSet) -> LocalNet:

@@ -1,6 +1,6 @@
-"""Fake tensors: shapes, devices and autograd without data.
+"""The only module that touches PyTorch's private names, which may differ between versions.
 
-The only module that touches PyTorch's private names, which may differ between versions.
+Most of it is about fake tensors: shapes, devices and autograd without data.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-__all__ = ["TorchDispatchMode", "fake_copy", "fake_mode"]
+__all__ = ["TorchDispatchMode", "allow_compilations", "fake_copy", "fake_mode", "tree_leaves", "version_of"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -36,3 +38,15 @@ def fake_copy(module: Module, mode: FakeTensorMode) -> Module:
         fakes[id(parameter)] = nn.Parameter(mode.from_tensor(parameter.detach()), parameter.requires_grad)
     with unset_fake_temporarily():  # tensors that are not registered are few, and copied as they are
         return copy.deepcopy(module, fakes)
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was written in place."""
+    return tensor._version
+
+
+def allow_compilations(count: int) -> None:
+    """Let `torch.compile` keep this many versions of one function; modules of different layers share their code."""
+    config = import_module("torch._dynamo").config
+    config.recompile_limit = max(config.recompile_limit, count)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 2 * count)
