@@ -5,7 +5,7 @@
 Steps are interleaved in one process (BP, rule, BP, rule ...), so that the drift of a shared machine hits both; a ratio
 is the median over pairs. "step MACs" are those of a whole step, forward and backward, of everything that runs, counted
 by PyTorch's FLOP counter: the time that arithmetic alone would explain. Peak bytes are counted on the CPU (tensors that
-forward and backward create), and read from the allocator on a GPU.
+forward and backward create, gradients of parameters left out), and read from the allocator on a GPU (with them).
 """
 
 from __future__ import annotations
