@@ -4,7 +4,7 @@ BIN := .venv/bin
 .PHONY: demo test lint types benchmark clean
 
 demo: .venv/.ready  ## train BP, checkpointing, DGL and AugLocal on bundled images, side by side
-	$(BIN)/locallearn compare --data digits --model resnet20 --epochs 15
+	$(BIN)/locallearn compare --data digits --model resnet20 --epochs 12 --threads 1
 
 test: .venv/.ready  ## everything that is checked: lint, types, tests
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import Any
@@ -29,6 +30,20 @@ def find(kind: str, name: str) -> Any:
         return resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise LocalLearnError(f"{_SINGULAR[kind]} {name!r} cannot be imported: {error}.") from None
+
+
+def call(kind: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call what a name stands for.
+
+    Raises:
+        LocalLearnError: nothing has this name, or it does not take these arguments.
+    """
+    function = find(kind, name)
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise LocalLearnError(f"{_SINGULAR[kind]} {name!r} is no function as it must be: {error}.") from None
+    return function(*args, **kwargs)
 
 
 _SINGULAR = {"rules": "rule", "models": "model", "data": "data set"}

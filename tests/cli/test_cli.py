@@ -37,7 +37,12 @@ def result_of(capsys, *arguments: str) -> dict:
         ("train --data cifar10 --data-dir nothing", "run locallearn data get cifar10"),
         ("train --data digits --rule.dept 3", "unknown setting 'dept'; did you mean 'depth'?"),
         ("train --data digits --rule.depth 1", "AugLocal: depth=1"),
-        ("train --data digits --rule.depth deep", "Got value: deep"),
+        ("train --data digits --rule.depth deep", "depth: 'deep' is not a whole number"),
+        ("train --optimizer.lr fast", "lr: 'fast' is not a number"),
+        ("train --data digits --model os.getcwd", "model 'os.getcwd' is no function as it must be"),
+        ("train --data os.getcwd", "data set 'os.getcwd' is no function as it must be"),
+        ("train --data digits --out /dev/null", "/dev/null: "),
+        ("data get", "NAME is missing"),
         ("train --data digits --rule.fidelity papr", "'papr' is not valid; did you mean 'paper'?"),
         ("train --optimizer sdg", "unknown optimizer 'sdg'; did you mean 'sgd'?"),
         ("train --schedule cosin", "unknown schedule 'cosin'; did you mean 'cosine'?"),
@@ -88,6 +93,27 @@ def test_help_teaches_by_examples(command, capsys):
     told = capsys.readouterr().out
     assert "locallearn" in told
     assert "Traceback" not in told
+
+
+def test_the_version_is_told(capsys):
+    import locallearn
+
+    assert run("--version") == 0
+    assert locallearn.__version__ in capsys.readouterr().out
+
+
+def test_a_folder_with_other_files_is_not_filled(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert run("train", *SMALL, "--out", str(tmp_path)) == 1
+    assert "holds other files: choose a new folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_resume_takes_no_other_settings(capsys, tmp_path):
+    out = str(tmp_path / "run")
+    assert run("train", *SMALL, "--rule", "bp", "--epochs", "1", "--out", out) == 0
+    assert run("train", "--resume", out, "--epochs", "3") == 1
+    assert "leave out the other options" in capsys.readouterr().err
 
 
 def test_help_of_a_rule_shows_its_settings(capsys):

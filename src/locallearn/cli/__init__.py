@@ -52,9 +52,10 @@ def _run(arguments: Sequence[str]) -> int:
         from locallearn.cli._parser import Parser, spelled_out
     except ModuleNotFoundError as error:
         raise LocalLearnError(f"{error.name} is not installed: run pip install 'locallearn[cli]'.") from None
+    from locallearn import __version__
     from locallearn.training import Interrupted
 
-    parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]")
+    parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]", version=__version__)
     commands = parser.add_subcommands(metavar="COMMAND")
     modules = {"train": _train, "compare": _compare, "cost": _cost, "data": _data, "list": _list}
     for name, module in modules.items():

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._files import write_whole
-from locallearn._names import find
 from locallearn.cli._console import mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser, parse_rule
 from locallearn.cli._train import add_settings, settings_from, train_shown
-from locallearn.training import RunFolder, as_yaml, build, draw_curves
+from locallearn.training import RunFolder, as_yaml, build, draw_curves, load_images
 
 HELP = """Train by several rules, one after the other: same first weights, same batches.
 
@@ -42,7 +41,7 @@ def run(config: Any) -> None:
     rules = {text: parse_rule(text) for text in config.rules}
     settings = {text: settings_from(parser(), config, rule=rule) for text, rule in rules.items()}
     out = config.out or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
-    images = find("data", config.data)(config.data_dir)
+    images = load_images(config.data, config.data_dir)
     for rule_settings in settings.values():  # what cannot be built is told before any training
         build(rule_settings, images)
     results = {}

@@ -9,12 +9,11 @@ import torch
 
 from locallearn._errors import LocalLearnError
 from locallearn._localize import localize
-from locallearn._names import find
 from locallearn.cli._console import mebibytes, show, show_json
 from locallearn.cli._parser import Parser
 from locallearn.cost import Cost, cost
 from locallearn.rules import BP, AugLocal, Checkpoint, Rule
-from locallearn.training import SGD, FitSettings, OptimizerSettings
+from locallearn.training import SGD, FitSettings, OptimizerSettings, make_model
 
 HELP = """Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.
 
@@ -58,7 +57,7 @@ def run(config: Any) -> None:
     settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
     costs: dict[str, Cost] = {}
     for rule in (BP(), Checkpoint(), values.rule):
-        model = find("models", values.model)(num_classes=values.classes, in_channels=channels)
+        model = make_model(values.model, classes=values.classes, channels=channels)
         net = localize(model, rule, modules=values.modules, input_shape=(channels, height, width))
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         costs[type(rule).__name__] = cost(

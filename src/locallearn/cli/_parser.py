@@ -58,6 +58,12 @@ class Parser(jsonargparse.ArgumentParser):
         if found := re.search(r"Literal\[(.*?)\]. Got value: (.*)", message):
             choices = [choice.strip("' ") for choice in found[1].split(",")]
             return f"{self._key(message)}{found[2]!r} is not valid; {did_you_mean(found[2], choices)}"
+        if found := re.search(r"Expected an? <class '(int|float|bool)'>. Got value: (.*)", message):
+            kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+            return f"{self._key(message)}{found[2]!r} is not {kinds[found[1]]}."
+        if found := re.search(r"required: (.*)", message):
+            missing = ", ".join(name.rpartition(".")[2].upper() for name in found[1].split(", "))
+            return f"{missing} is missing: see --help."
         if found := re.search(r"[Uu]nrecognized arguments: --?([\w.-]+)", message):
             options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
             return f"unknown option --{found[1]}; {did_you_mean(found[1], options)}"

@@ -54,6 +54,10 @@ def run(config: Any) -> None:
     if config.resume is not None:
         folder = RunFolder(config.resume)
         settings, resume = read_settings(folder), True
+        if config.out is not None or settings_from(parser(), config) != TrainSettings():
+            raise LocalLearnError(
+                "--resume takes all settings from the run it goes on with: leave out the other options."
+            )
     else:
         settings, resume = settings_from(parser(), config), False
         name = f"{settings.data}-{settings.model}-{type(settings.rule).__name__.lower()}"

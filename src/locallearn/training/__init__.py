@@ -17,5 +17,7 @@ from locallearn.training._train import (
     TrainSettings as TrainSettings,
     as_yaml as as_yaml,
     build as build,
+    load_images as load_images,
+    make_model as make_model,
     train as train,
 )

@@ -53,6 +53,8 @@ class RunFolder:
                 f"{self.path} holds a run already: go on with it by --resume {self.path}, or choose another folder"
                 " by --out."
             )
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise LocalLearnError(f"{self.path.absolute()} holds other files: choose a new folder by --out.")
         self.path.mkdir(parents=True, exist_ok=True)
         environment = {
             "versions": {name: _version(name) for name in ("locallearn", "torch", "numpy")},

@@ -20,7 +20,7 @@ from locallearn._errors import LocalLearnError
 from locallearn._files import write_whole
 from locallearn._local_net import LocalNet
 from locallearn._localize import localize
-from locallearn._names import find
+from locallearn._names import call
 from locallearn.cost import peak_memory
 from locallearn.data import ImageSet, TensorBatches
 from locallearn.rules import AugLocal, Rule
@@ -95,7 +95,7 @@ def train(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = device_of(settings.device)
-    images: ImageSet = find("data", settings.data)(settings.data_dir)
+    images = load_images(settings.data, settings.data_dir)
     if settings.train_images is not None:
         images = images.limited(settings.train_images)
     net = build(settings, images).to(device)
@@ -169,13 +169,27 @@ def _leaves_single_image(net: LocalNet, settings: TrainSettings, count: int, say
 def build(settings: TrainSettings, images: ImageSet) -> LocalNet:
     """The network of a run, on the CPU; equal settings but for the rule give equal backbone weights."""
     torch.manual_seed(settings.seed)
-    model: nn.Module = find("models", settings.model)(
-        num_classes=len(images.classes), in_channels=images.image_shape[0]
-    )
+    model = make_model(settings.model, classes=len(images.classes), channels=images.image_shape[0])
     net = localize(model, settings.rule, modules=settings.modules, input_shape=images.image_shape, seed=settings.seed)
     if settings.channels_last:
         net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return net
+
+
+def load_images(name: str, folder: Path) -> ImageSet:
+    """The data set that a name, or a dotted path, stands for."""
+    images = call("data", name, folder)
+    if not isinstance(images, ImageSet):
+        raise LocalLearnError(f"data set {name!r} gives a {type(images).__name__}, not a locallearn.data.ImageSet.")
+    return images
+
+
+def make_model(name: str, *, classes: int, channels: int) -> nn.Module:
+    """The backbone that a name, or a dotted path, stands for."""
+    model = call("models", name, num_classes=classes, in_channels=channels)
+    if not isinstance(model, nn.Module):
+        raise LocalLearnError(f"model {name!r} gives a {type(model).__name__}, not a torch.nn.Module.")
+    return model
 
 
 def as_yaml(settings: TrainSettings) -> str:
