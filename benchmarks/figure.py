@@ -1,6 +1,6 @@
 """Draw the README's figure from the results of benchmarks/step.py.
 
-python benchmarks/figure.py benchmarks/results/step-resnet32-cpu.json docs/figures/step.png
+python benchmarks/figure.py benchmarks/results/step-resnet32-1-thread.json docs/figures/step.png
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Time and peak memory of one training step: each rule against BP and gradient checkpointing.
 
-    python benchmarks/step.py --model resnet32 --batch 128 --out benchmarks/results/step-resnet32.json
+    python benchmarks/step.py --threads 1 --out benchmarks/results/step-resnet32-1-thread.json
 
 Steps are interleaved in one process (BP, rule, BP, rule ...), so that the drift of a shared machine hits both; a ratio
 is the median over pairs. "step MACs" are those of a whole step, forward and backward, of everything that runs, counted
@@ -133,7 +133,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         peak = bench.peak(net, step)
         row |= {"macs_ratio": macs_ratio, "ratio_over_macs": row["ratio"] / macs_ratio}
         rows[name] = row | {"peak_bytes": peak, "peak_ratio": peak / bp_peak}
-    return {"settings": vars(arguments) | {"out": str(arguments.out)}, "machine": machine(bench.device), "rows": rows}
+    settings = {name: value for name, value in vars(arguments).items() if name != "out"}
+    return {"settings": settings, "machine": machine(bench.device), "rows": rows}
 
 
 def machine(device: torch.device) -> dict[str, Any]:
