@@ -7,12 +7,13 @@ import os
 import platform
 import shlex
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+import locallearn
 from locallearn._errors import LocalLearnError
 from locallearn._files import write_whole
 from locallearn._imports import optional
@@ -57,7 +58,7 @@ class RunFolder:
             raise LocalLearnError(f"{self.path.absolute()} holds other files: choose a new folder by --out.")
         self.path.mkdir(parents=True, exist_ok=True)
         environment = {
-            "versions": {name: _version(name) for name in ("locallearn", "torch", "numpy")},
+            "versions": {module.__name__: module.__version__ for module in (locallearn, torch, np)},
             "python": platform.python_version(),
             "platform": platform.platform(),
             "device": device,
@@ -101,10 +102,3 @@ class RunFolder:
         """A TensorBoard writer for the epochs from `first_epoch` on."""
         tensorboard = optional("torch.utils.tensorboard")
         return tensorboard.SummaryWriter(str(self.path), purge_step=first_epoch)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
