@@ -24,7 +24,7 @@ def write_whole(path: Path, content: bytes) -> None:
         if beside.read_bytes() != content:
             raise LocalLearnError(f"{beside} does not read back as it was written: check the disk.")
         beside.replace(path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         if not is_disk_full(error):
             raise
@@ -39,8 +39,8 @@ def is_disk_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last (not every system opens folders)."""
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut (not every system opens folders)."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

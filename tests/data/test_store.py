@@ -192,7 +192,7 @@ _store.save(KNOWN, Path(sys.argv[2]), TRAIN, TEST)
 """
 MOMENTS = {
     "in a file": "_store.np.save = lambda file, array, **_: (file.write(b'half'), file.flush(), killed())",
-    "before the renaming": "_store._sync = killed",
+    "before the renaming": "_store.flush_folder = killed",
 }
 
 

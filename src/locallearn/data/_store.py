@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from locallearn._errors import LocalLearnError
-from locallearn._files import is_disk_full
+from locallearn._files import flush_folder, is_disk_full
 from locallearn.data._image_set import Split
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -75,11 +75,11 @@ def save(known: StoredSet, root: Path, train: Split, test: Split) -> Path:
         fresh.mkdir()
         for name, array in _named(train, test).items():
             _write(fresh / f"{name}.npy", array)
-        _sync(fresh)
+        flush_folder(fresh)
         if os.path.lexists(target):
             target.rename(folder / "old")
         fresh.rename(target)
-        _sync(root)
+        flush_folder(root)
     return target
 
 
@@ -151,16 +151,6 @@ def _write(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the system allows to ask for it."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _read(known: StoredSet, path: Path) -> np.ndarray:
