@@ -5,20 +5,20 @@ losses = net.backward(images, labels)
 """
 
 from locallearn import models as models
+from locallearn._auxiliary import (
+    Auxiliary as Auxiliary,
+    Behind as Behind,
+    Head as Head,
+    Loss as Loss,
+    Outputs as Outputs,
+    WeightedSum as WeightedSum,
+)
 from locallearn._chain import Chain as Chain, TracedChain as TracedChain
 from locallearn._errors import LocalLearnError as LocalLearnError, NonFiniteLossError as NonFiniteLossError
 from locallearn._like import new_layer_like as new_layer_like
 from locallearn._local_net import LocalNet as LocalNet
 from locallearn._localize import localize as localize
-from locallearn._objectives import (
-    Auxiliary as Auxiliary,
-    Head as Head,
-    Level as Level,
-    Loss as Loss,
-    Objective as Objective,
-    Site as Site,
-    Span as Span,
-)
+from locallearn._objectives import Level as Level, Objective as Objective, Site as Site, Span as Span
 from locallearn._partition import Partition as Partition
 from locallearn.rules import BP as BP, DGL as DGL, AugLocal as AugLocal, Checkpoint as Checkpoint, Rule as Rule
 

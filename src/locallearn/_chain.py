@@ -50,7 +50,7 @@ class TracedChain:
         image_shape: channels, height, width of one image.
         shapes: the shape of each layer's output.
         vectors: for each layer whether its output is (batch, n) rather than a map.
-        begins_in_place: for each layer whether it writes on its input.
+        begins_in_place: for each layer, and at the end for the classifier, whether it writes on its input.
         classes: number of logits.
     """
 
@@ -131,7 +131,9 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
                 )
             vectors.append(feature.dim() == 2)
             shapes.append((*feature.shape[1:], 1, 1)[:3])
+        version = _private.version_of(feature)
         logits = _run(parts[-1], feature, "the classifier")
+        in_place.append(_private.version_of(feature) != version)
     if logits.dim() != 2:
         raise LocalLearnError(f"the classifier gives a tensor of shape {_size(logits)} instead of one logit per class.")
     return TracedChain(

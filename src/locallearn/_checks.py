@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from locallearn import _private
+from locallearn._auxiliary import Auxiliary, Head
 from locallearn._chain import Shape
 from locallearn._errors import LocalLearnError
-from locallearn._objectives import Auxiliary, Head, Objective, Site
+from locallearn._objectives import Objective, Site
 
 
 def refuse_labels(labels: Tensor, classes: int) -> None:

@@ -1,35 +1,15 @@
-"""The engine: runs one training step of a list of objectives, with no more graphs alive than one objective needs."""
+"""The engine: runs one training step of a list of objectives, with no more graphs alive than unfinished ones need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from locallearn._errors import LocalLearnError, NonFiniteLossError
 from locallearn._objectives import Objective
-
-
-class LocalModule(nn.Module):
-    """Neighbouring layers of the backbone, run in order. It holds the backbone's own modules.
-
-    Args:
-        layers: the layers.
-        begins_in_place: whether the first of them writes on its input, so that it must be given a copy.
-    """
-
-    def __init__(self, layers: Sequence[nn.Module], *, begins_in_place: bool) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.begins_in_place = begins_in_place
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.begins_in_place:
-            x = x.clone()
-        for layer in self.layers:
-            x = layer(x)
-        return x
+from locallearn._stretch import Stretch, stretches
 
 
 def run_step(
@@ -42,41 +22,75 @@ def run_step(
     final: bool = True,
     on_complete: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Run every module forward once and every objective backward; objectives follow each other without overlap.
+    """Run every module forward once and every objective backward, in their order.
 
-    An objective's backward runs as soon as its loss is known, and frees its graph before the next module starts. Then
-    its auxiliary network moves what moves once a step, before any module after it is stepped.
+    An auxiliary network's graph is freed before the next one begins, and a module's as soon as the last objective over
+    it has sent its gradient through. After its last backward an auxiliary network moves what moves once a step, before
+    any module after it is stepped.
 
     Returns:
         Losses, detached and unweighted, of shape (objectives,).
     """
     losses = []
-    features = images
+    waiting: list[Stretch] = []
+    last_of_role = {objective.first: index for index, objective in enumerate(objectives)}
     last_use = {id(objective.auxiliary): index for index, objective in enumerate(objectives)}
-    for index, objective in enumerate(objectives):
-        span = range(objective.first, objective.last + 1)
-        for module in span:
-            features = modules[module](features)
-        loss = objective.loss(features, images, labels)
-        if loss.dim():
-            raise LocalLearnError(
-                f"the loss of objective {index} has shape {tuple(loss.shape)}: it must be one number, as by"
-                " reduction='mean'."
-            )
-        features = features.detach()
-        losses.append(loss.detach())
-        # Operators must run in the precision that the forward pass chose for them, optimizers in that of the weights.
-        with torch.autocast(images.device.type, enabled=False):
-            if loss.requires_grad:
-                (loss * (objective.weight * scale)).backward()
-            del loss
-            if final and last_use[id(objective.auxiliary)] == index:
-                objective.auxiliary.after_backward()
-            if on_complete is not None:
-                for module in span:
-                    on_complete(module)
-        torch.clear_autocast_cache()  # else the cast weights of all modules would stay alive
+    features = images
+    for span in stretches(objectives):
+        roles = {objective.first for objective in objectives if objective.first <= span.start <= objective.last}
+        stretch = Stretch([modules[module] for module in span], span, roles, features)
+        waiting.append(stretch)
+        features = stretch.output.detach()
+        for index, objective in enumerate(objectives):
+            if objective.last != span[-1]:
+                continue
+            loss, gradient = _local_loss(objective, stretch.output, images, labels, scale)
+            losses.append(loss)
+            with torch.autocast(images.device.type, enabled=False):
+                if final and last_use[id(objective.auxiliary)] == index:
+                    objective.auxiliary.after_backward()
+                stretch.receive(objective.first, gradient)
+                del gradient
+                if last_of_role[objective.first] == index:
+                    waiting = _send_back(waiting, objective.first, on_complete)
+            torch.clear_autocast_cache()  # else the cast weights of all modules would stay alive
     return torch.stack(losses)
+
+
+def _local_loss(
+    objective: Objective, output: Tensor, images: Tensor, labels: Tensor, scale: float | Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """An objective's loss, detached, after its backward through the auxiliary network; and the features' gradient."""
+    features = output.detach().requires_grad_(output.requires_grad)
+    loss = objective.loss(features, images, labels)
+    if loss.dim():
+        raise LocalLearnError(
+            f"the loss of the objective over local modules {objective.first} to {objective.last} has shape"
+            f" {tuple(loss.shape)}: it must be one number, as by reduction='mean'."
+        )
+    # Operators must run in the precision that the forward pass chose for them, optimizers in that of the weights.
+    with torch.autocast(images.device.type, enabled=False):
+        if loss.requires_grad:
+            (loss * (objective.weight * scale)).backward()
+    return loss.detach(), features.grad
+
+
+def _send_back(
+    waiting: list[Stretch], role: int, on_complete: Callable[[int], None] | None
+) -> list[Stretch]:
+    """Send a role's gradient from the last stretch to the one it ends in; returns those that still wait."""
+    for index in reversed(range(len(waiting))):
+        stretch = waiting[index]
+        if role not in stretch.roles:
+            continue
+        gradient = stretch.backward(role)
+        if stretch.span.start > role:
+            waiting[index - 1].receive(role, gradient)
+        del gradient
+        if not stretch.roles and on_complete is not None:
+            for module in stretch.span:
+                on_complete(module)
+    return [stretch for stretch in waiting if stretch.roles]
 
 
 def refuse_non_finite(losses: Tensor, objectives: Sequence[Objective], *, step: int, completed: Sequence[int]) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from locallearn._auxiliary import Head, Loss
 from locallearn._chain import Shape, TracedChain, chain_of, refuse_shared_parameters, trace
 from locallearn._checks import writes_on_its_features
-from locallearn._engine import LocalModule
 from locallearn._errors import LocalLearnError
 from locallearn._local_net import LocalNet
-from locallearn._objectives import Head, Level, Loss, Objective, Site, Span
+from locallearn._objectives import Level, Objective, Site, Span
 from locallearn._partition import Partition, partition
 from locallearn._recompute import Recomputed
+from locallearn._stretch import LocalModule
 from locallearn.rules import Rule
 
 
@@ -28,6 +31,8 @@ def localize(
     input_shape: Sequence[int],
     loss: Loss = F.cross_entropy,
     seed: int = 0,
+    image_mean: Sequence[float] | None = None,
+    image_std: Sequence[float] | None = None,
 ) -> LocalNet:
     """Turn a backbone into a network that trains by local objectives.
 
@@ -41,6 +46,8 @@ def localize(
         input_shape: channels, height, width of one image.
         loss: from logits and targets to a scalar; auxiliary networks that classify use it too.
         seed: of the auxiliary networks' first weights.
+        image_mean, image_std: of each channel, of the normalisation that images go through, for rules that reconstruct
+            them (pixels run from 0 to 1). By default 0.5 and 0.25, near those of most photographs.
 
     Raises:
         LocalLearnError: the model is no chain, the modules do not fit it, a parameter is shared between two modules,
@@ -51,27 +58,30 @@ def localize(
     task_loss = _unregistered(loss)
     chain = trace(chain_of(model), _shape(input_shape))
     groups = rule.partition(partition(modules, chain.names))
-    spans = rule.spans(len(groups))
-    _refuse_gaps(rule, spans, len(groups))
+    spans = _in_order(rule, rule.spans(len(groups)), len(groups))
     if len(spans) > 1:
         parts = [[chain.layers[layer] for layer in groups.layers(module)] for module in range(len(groups))]
         parts[-1].append(chain.classifier)
         refuse_shared_parameters(model, parts)
     local_modules = [_local_module(chain, groups, index, spans) for index in range(len(groups))]
+    sites = _Sites(chain, groups, task_loss, *_normalisation(image_mean, image_std, chain.image_shape[0]))
     with _random_numbers_of_its_own(seed):
-        objectives = [_objective(rule, span, chain, groups, task_loss) for span in spans]
+        objectives = [_objective(rule, span, sites) for span in spans]
     return LocalNet(model, chain, groups, local_modules, objectives, task_loss)
 
 
-def _refuse_gaps(rule: Rule, spans: list[Span], modules: int) -> None:
-    """Objectives follow each other without gap or overlap, from the first module to the last."""
-    begins = [0, *(span.last + 1 for span in spans)]
-    if [span.first for span in spans] != begins[:-1] or begins[-1] != modules or any(s.last < s.first for s in spans):
-        found = ", ".join(f"({span.first}, {span.last})" for span in spans)
-        raise LocalLearnError(
-            f"{type(rule).__name__} gives spans {found or 'none'} over {modules} modules: each must begin where the one"
-            " before it ends, from the first module to the last."
-        )
+def _in_order(rule: Rule, spans: list[Span], modules: int) -> list[Span]:
+    """Spans in order of `last`, narrow ones first; each module must be in one, and the last one must end one."""
+    found = ", ".join(f"({span.first}, {span.last})" for span in spans) or "none"
+    told = f"{type(rule).__name__} gives spans {found} over {modules} modules"
+    if any(not 0 <= span.first <= span.last < modules for span in spans):
+        raise LocalLearnError(f"{told}: first and last must be modules, from 0 to {modules - 1}, in this order.")
+    covered = {module for span in spans for module in range(span.first, span.last + 1)}
+    if missing := sorted(set(range(modules)) - covered):
+        raise LocalLearnError(f"{told}: no objective trains module {missing[0]}.")
+    if all(span.last < modules - 1 for span in spans):
+        raise LocalLearnError(f"{told}: none ends with the last module, so nothing trains the classifier.")
+    return sorted(spans, key=lambda span: (span.last, -span.first))
 
 
 def _shape(shape: Sequence[int]) -> Shape:
@@ -96,14 +106,47 @@ def _local_module(chain: TracedChain, groups: Partition, index: int, spans: list
     return LocalModule(layers, begins_in_place=begins_in_place)
 
 
-def _objective(rule: Rule, span: Span, chain: TracedChain, groups: Partition, loss: Loss) -> Objective:
-    if span.last == len(groups) - 1:
-        classifier = Head(chain.classifier, loss)
-        return Objective(first=span.first, last=span.last, weight=span.weight, auxiliary=classifier)
-    layer = groups.ends[span.last]
-    level = Level.INDEPENDENT if span.first == span.last else Level.CASCADE
-    site = Site(chain=chain, layer=layer, module=span.last, modules=len(groups), level=level, loss=loss)
-    reference = next(chain.layers[layer].parameters(), torch.empty(0))
+@dataclass(frozen=True)
+class _Sites:
+    """What all sites share."""
+
+    chain: TracedChain
+    partition: Partition
+    loss: Loss
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+
+    @cached_property
+    def classifier(self) -> Head:
+        """The backbone's own, which all objectives that end with the last module share."""
+        return Head(self.chain.classifier, self.loss)
+
+    def site(self, span: Span) -> Site:
+        return Site(
+            chain=self.chain,
+            layer=self.partition.ends[span.last],
+            module=span.last,
+            modules=len(self.partition),
+            level=Level.INDEPENDENT if span.first == span.last else Level.CASCADE,
+            loss=self.loss,
+            published_modules=self.partition.published or len(self.partition),
+            schedule_index=span.last,
+            image_mean=self.image_mean,
+            image_std=self.image_std,
+        )
+
+
+def _objective(rule: Rule, span: Span, sites: _Sites) -> Objective:
+    if span.last == len(sites.partition) - 1:
+        return Objective(
+            first=span.first,
+            last=span.last,
+            weight=span.weight,
+            auxiliary=sites.classifier,
+            copy_features=sites.chain.begins_in_place[-1],
+        )
+    site = sites.site(span)
+    reference = next(sites.chain.layers[site.layer].parameters(), torch.empty(0))
     auxiliary = rule.auxiliary(site).to(device=reference.device, dtype=reference.dtype)
     return Objective(
         first=span.first,
@@ -112,6 +155,18 @@ def _objective(rule: Rule, span: Span, chain: TracedChain, groups: Partition, lo
         auxiliary=auxiliary,
         copy_features=writes_on_its_features(auxiliary, site, reference),
     )
+
+
+def _normalisation(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    found = tuple(mean or [0.5] * channels), tuple(std or [0.25] * channels)
+    for name, values in zip(("image_mean", "image_std"), found, strict=True):
+        if len(values) != channels:
+            raise LocalLearnError(f"{name} has {len(values)} values, but images have {channels} channels.")
+    if min(found[1]) <= 0:
+        raise LocalLearnError("image_std must be larger than 0.")
+    return found
 
 
 @contextmanager

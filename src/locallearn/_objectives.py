@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from locallearn._auxiliary import Auxiliary, Loss
 from locallearn._chain import Shape, TracedChain
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""From logits (batch, classes) and targets to a scalar."""
 
 
 class Level(Enum):
@@ -48,6 +45,10 @@ class Site:
         modules: number of local modules, M.
         level: whether it serves one module or a cascade.
         loss: the task's loss.
+        published_modules: number of modules as a published split is named, else `modules`.
+        schedule_index: index by which weights that change over the modules count this one: `module`, unless a wrapper
+            says otherwise.
+        image_mean, image_std: of each channel, of the normalisation that images go through.
     """
 
     chain: TracedChain
@@ -56,6 +57,10 @@ class Site:
     modules: int
     level: Level
     loss: Loss
+    published_modules: int
+    schedule_index: int
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
 
     @property
     def shape(self) -> Shape:
@@ -68,6 +73,11 @@ class Site:
         return self.chain.vectors[self.layer]
 
     @property
+    def progress(self) -> float:
+        """How far along the modules, i / (K - 2), of K published modules; 0 if K <= 2 (InfoPro, official code)."""
+        return self.schedule_index / (self.published_modules - 2) if self.published_modules > 2 else 0.0
+
+    @property
     def image_shape(self) -> Shape:
         """Channels, height, width of an image."""
         return self.chain.image_shape
@@ -76,45 +86,6 @@ class Site:
     def classes(self) -> int:
         """Number of classes."""
         return self.chain.classes
-
-
-class Auxiliary(nn.Module):
-    """An auxiliary network: from a local module's features to its loss. Subclass it, or use `Head`."""
-
-    def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """The scalar loss.
-
-        Args:
-            features: output of the module, (batch, channels, height, width) or (batch, channels).
-            images: the network's input.
-            labels: targets as given to `backward`.
-        """
-        raise NotImplementedError
-
-    def logits(self, features: Tensor) -> Tensor | None:
-        """Logits of shape (batch, classes), or None where the network does not classify."""
-        return None
-
-    def after_backward(self) -> None:
-        """Called once per training step, after the last backward through this network and before the optimizer.
-
-        With modules that step as soon as they are complete, later modules still have the weights of before the step.
-        """
-
-
-class Head(Auxiliary):
-    """A classifying auxiliary network: `network` maps features to logits, `loss` compares them with the labels."""
-
-    def __init__(self, network: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.network = network
-        self.loss = loss
-
-    def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(self.network(features), labels)
-
-    def logits(self, features: Tensor) -> Tensor:
-        return self.network(features)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,11 @@ class Partition:
 
     Attributes:
         ends: index of each module's last layer, rising; the final one is the chain's last layer.
+        published: number of modules by which the papers call a published split; it may count the stem.
     """
 
     ends: tuple[int, ...]
+    published: int | None = None
 
     def __len__(self) -> int:
         """Number of local modules, K."""
@@ -56,12 +58,13 @@ def partition(modules: str | int | Sequence[str], layers: Sequence[str]) -> Part
         return Partition(tuple(sum(sizes[: i + 1]) - 1 for i in range(modules)))
     if modules == "all":
         return Partition(tuple(range(count)))
+    published = int(modules.rpartition("-")[2]) if isinstance(modules, str) and modules in SPLITS else None
     if isinstance(modules, str):
         modules = published_split(modules, layers) if modules in SPLITS else [modules]
     if not isinstance(modules, Sequence) or not all(isinstance(pattern, str) for pattern in modules):
         raise LocalLearnError(f"modules={modules!r}: give a number, a name, or a list of names of layers.")
     marked = {index for pattern in modules for index in _matching(pattern, layers)}
-    return Partition(tuple(sorted(marked | {count - 1})))
+    return Partition(tuple(sorted(marked | {count - 1})), published)
 
 
 def _matching(pattern: str, layers: Sequence[str]) -> list[int]:

@@ -9,10 +9,11 @@ from typing import get_args
 
 from torch import nn
 
+from locallearn._auxiliary import Auxiliary, Head
 from locallearn._errors import LocalLearnError, refuse_unknown
 from locallearn._init import he_normal_
 from locallearn._like import new_layer_like
-from locallearn._objectives import Auxiliary, Head, Site
+from locallearn._objectives import Site
 from locallearn._partition import Partition
 from locallearn.rules._rule import Fidelity, Rule
 

@@ -7,9 +7,10 @@ from math import ceil
 
 from torch import nn
 
+from locallearn._auxiliary import Auxiliary, Head
 from locallearn._errors import LocalLearnError
 from locallearn._init import he_normal_
-from locallearn._objectives import Auxiliary, Head, Site
+from locallearn._objectives import Site
 from locallearn.rules._rule import Rule
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from locallearn._objectives import Auxiliary, Site, Span
+from locallearn._auxiliary import Auxiliary
+from locallearn._objectives import Site, Span
 from locallearn._partition import Partition
 
 Fidelity = Literal["official", "paper"]

@@ -1,0 +1,74 @@
+"""Local losses besides the task's own."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def channel_deviations(features: Tensor) -> Tensor:
+    """Standard deviation of each channel over its positions, unbiased: (batch, channels); vectors stay as they are.
+
+    A 1 x 1 map has none and counts as a vector. Source: PredSim, official code, `train.py`.
+    """
+    if features.dim() == 2 or features.shape[2:].numel() == 1:
+        return features.flatten(1)
+    return features.flatten(2).std(dim=2)
+
+
+def similarity(rows: Tensor) -> Tensor:
+    """Cosine similarity of rows, each centred on its own mean: (batch, n) to (batch, batch) in [-1, 1]."""
+    centred = rows - rows.mean(dim=1, keepdim=True)
+    unit = centred / (1e-8 + centred.norm(dim=1, keepdim=True))
+    return (unit @ unit.T).clamp(-1, 1)
+
+
+def similarity_matching(rows: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Mean square of the difference between the similarities of features and of one-hot labels.
+
+    Source: PredSim, official code, `train.py`; all entries of the batch x batch matrix count, the diagonal too.
+
+    Args:
+        rows: (batch, n).
+        labels: class indices (batch,).
+        classes: number of classes.
+    """
+    with torch.autocast(rows.device.type, enabled=False):
+        target = similarity(F.one_hot(labels, classes).to(rows.dtype if rows.dtype == torch.float64 else torch.float32))
+        return F.mse_loss(similarity(rows.to(target.dtype)), target)
+
+
+def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
+    """Supervised contrastive loss of one view (Khosla et al. 2020, L_out), as in InfoPro's official code.
+
+    For each image the negative mean, over the others of its class, of the log softmax, over all others, of cosine
+    similarity / temperature; then the mean over the batch, to which images without a partner add zero.
+
+    Args:
+        embeddings: (batch, n); normalised here.
+        labels: class indices (batch,).
+        temperature: divides the cosines.
+    """
+    with torch.autocast(embeddings.device.type, enabled=False):
+        unit = F.normalize(embeddings if embeddings.dtype == torch.float64 else embeddings.float(), dim=1)
+        itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        others = (unit @ unit.T / temperature).masked_fill(itself, float("-inf"))
+        partners = (labels[:, None] == labels[None, :]) & ~itself
+        if len(labels) == 1:
+            return unit.sum() * 0.0  # no other image to compare with
+        log_likelihood = others.log_softmax(dim=1).masked_fill(~partners, 0.0).sum(dim=1)
+        return -(log_likelihood / partners.sum(dim=1).clamp(min=1)).mean()
+
+
+def reconstruction(logits: Tensor, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Mean binary cross entropy between sigmoid(logits) and the images, brought back to [0, 1].
+
+    Rounding takes images x std + mean out of [0, 1], where binary cross entropy is not defined: they are clamped.
+
+    Args:
+        logits: (batch, channels, height, width).
+        images: the network's input, of the same shape.
+        mean, std: of each channel, of the normalisation that the images went through, (channels, 1, 1).
+    """
+    return F.binary_cross_entropy_with_logits(logits.to(images.dtype), (images * std + mean).clamp(0, 1))

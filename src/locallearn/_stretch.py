@@ -1,0 +1,129 @@
+"""Neighbouring modules between two borders of objectives: run forward once, backward once for each border behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from locallearn._objectives import Objective
+
+
+class LocalModule(nn.Module):
+    """Neighbouring layers of the backbone, run in order. It holds the backbone's own modules.
+
+    Args:
+        layers: the layers.
+        begins_in_place: whether the first of them writes on its input, so that it must be given a copy.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], *, begins_in_place: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.begins_in_place = begins_in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.begins_in_place:
+            x = x.clone()
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def stretches(objectives: Iterable[Objective]) -> list[range]:
+    """Modules cut wherever an objective begins, and behind the modules where one ends."""
+    borders = {border for objective in objectives for border in (objective.first, objective.last + 1)}
+    return [range(first, behind) for first, behind in pairwise(sorted(borders))]
+
+
+class Stretch:
+    """A stretch of modules and its graph, from a detached leaf.
+
+    The objectives over it differ in where their gradient ends: their first module, called their role here. Each role's
+    gradient goes through the graph to the leaf in a call of its own, since it must reach the modules before that are
+    its own and no others. Gradients of parameters need no such care, so they are found once, from the sum over roles,
+    when the last role has come.
+
+    Args:
+        modules: the modules.
+        span: their indices.
+        roles: first modules of the objectives over them; those that have come are taken out.
+        features: their input, detached.
+    """
+
+    def __init__(self, modules: Sequence[LocalModule], span: range, roles: set[int], features: Tensor) -> None:
+        self.span = span
+        self.roles = roles
+        self._roles_in_all = len(roles)
+        self._parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        self._leaf = features.requires_grad_() if min(roles) < span.start else features
+        for module in modules:
+            features = module(features)
+        self.output = features
+        self._gradients: dict[int, Tensor] = {}
+        self._sum: Tensor | None = None
+
+    def receive(self, role: int, gradient: Tensor | None) -> None:
+        """Take a gradient of the output for a role; those of one role add up."""
+        if gradient is not None:
+            self._gradients[role] = self._gradients[role] + gradient if role in self._gradients else gradient
+
+    def backward(self, role: int) -> Tensor | None:
+        """Send a role's whole gradient through; the last role's call adds to the parameters' and frees the graph.
+
+        Returns:
+            The gradient of the input, or None where the role ends here or there is none.
+        """
+        self.roles.remove(role)
+        if self._roles_in_all == 1:
+            return self._backward_to_all(role)
+        gradient = self._gradients.pop(role, None)
+        found = None
+        if gradient is not None:
+            if role < self.span.start:
+                found = self._backward_to_leaf(gradient)
+            self._sum = gradient if self._sum is None else self._sum + gradient
+            del gradient
+        if not self.roles:
+            self._backward_to_parameters()
+        return found
+
+    def _backward_to_all(self, role: int) -> Tensor | None:
+        output, box = self._release(), [self._gradients.pop(role, None)]
+        if box[0] is None or not output.requires_grad:
+            return None
+        _Seed.apply(output, box).backward()
+        found, self._leaf.grad = self._leaf.grad, None
+        return found
+
+    def _backward_to_leaf(self, gradient: Tensor) -> Tensor:
+        return torch.autograd.grad(_Seed.apply(self.output, [gradient]), self._leaf, retain_graph=True)[0]
+
+    def _backward_to_parameters(self) -> None:
+        output, box = self._release(), [self._sum]
+        self._sum = None
+        if box[0] is not None and self._parameters:
+            torch.autograd.backward(_Seed.apply(output, box), inputs=self._parameters)
+
+    def _release(self) -> Tensor:
+        output, self.output = self.output, self._leaf.new_empty(0)
+        return output
+
+
+class _Seed(torch.autograd.Function):
+    """The root of a backward pass that begins with a given gradient.
+
+    Given to `backward` directly, the gradient would be kept until the pass ends; out of its box it is freed once used.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, box: list[Tensor | None]) -> Tensor:
+        ctx.box = box
+        return output.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, None]:
+        return ctx.box.pop(), None
