@@ -20,6 +20,29 @@ from locallearn._local_net import LocalNet as LocalNet
 from locallearn._localize import localize as localize
 from locallearn._objectives import Level as Level, Objective as Objective, Site as Site, Span as Span
 from locallearn._partition import Partition as Partition
-from locallearn.rules import BP as BP, DGL as DGL, AugLocal as AugLocal, Checkpoint as Checkpoint, Rule as Rule
+from locallearn.rules import (
+    BP as BP,
+    DGL as DGL,
+    HPFF as HPFF,
+    LAM as LAM,
+    MAN as MAN,
+    MLAAN as MLAAN,
+    MLM as MLM,
+    PFF as PFF,
+    AugLocal as AugLocal,
+    ByStage as ByStage,
+    Checkpoint as Checkpoint,
+    ConvolutionalAugLocal as ConvolutionalAugLocal,
+    HiLo as HiLo,
+    ImageNetInfoPro as ImageNetInfoPro,
+    InfoPro as InfoPro,
+    InfoProLoss as InfoProLoss,
+    Pooling as Pooling,
+    PredSim as PredSim,
+    RepetitiveAugLocal as RepetitiveAugLocal,
+    Rule as Rule,
+    SequentialAugLocal as SequentialAugLocal,
+    Wrapper as Wrapper,
+)
 
 __version__ = "0.1.0"

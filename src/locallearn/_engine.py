@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from locallearn._errors import LocalLearnError, NonFiniteLossError
+from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
 from locallearn._stretch import Stretch, stretches
 

@@ -16,10 +16,10 @@ from locallearn._chain import TracedChain
 from locallearn._checks import first_part_that_needs_several, refuse_labels
 from locallearn._engine import refuse_non_finite, run_step
 from locallearn._errors import LocalLearnError
+from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
 from locallearn._partition import Partition
 from locallearn._recompute import Recomputed
-from locallearn._stretch import LocalModule
 
 
 class LocalNet(nn.Module):

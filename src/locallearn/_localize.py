@@ -15,11 +15,11 @@ from locallearn._auxiliary import Head, Loss
 from locallearn._chain import Shape, TracedChain, chain_of, refuse_shared_parameters, trace
 from locallearn._checks import writes_on_its_features
 from locallearn._errors import LocalLearnError
+from locallearn._local_module import LocalModule
 from locallearn._local_net import LocalNet
 from locallearn._objectives import Level, Objective, Site, Span
 from locallearn._partition import Partition, partition
 from locallearn._recompute import Recomputed
-from locallearn._stretch import LocalModule
 from locallearn.rules import Rule
 
 

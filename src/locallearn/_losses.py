@@ -6,13 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from locallearn._errors import LocalLearnError
+
 
 def channel_deviations(features: Tensor) -> Tensor:
-    """Standard deviation of each channel over its positions, unbiased: (batch, channels); vectors stay as they are.
+    """Standard deviation of each channel over its positions, unbiased: (batch, channels).
 
-    A 1 x 1 map has none and counts as a vector. Source: PredSim, official code, `train.py`.
+    Vectors, maps of height 1 and maps of at most three channels are flattened instead (PredSim, official code).
     """
-    if features.dim() == 2 or features.shape[2:].numel() == 1:
+    if features.dim() == 2 or features.shape[1] <= 3 or features.shape[2] == 1:
         return features.flatten(1)
     return features.flatten(2).std(dim=2)
 
@@ -34,9 +36,11 @@ def similarity_matching(rows: Tensor, labels: Tensor, classes: int) -> Tensor:
         labels: class indices (batch,).
         classes: number of classes.
     """
+    _refuse_other_labels("similarity matching", labels)
     with torch.autocast(rows.device.type, enabled=False):
-        target = similarity(F.one_hot(labels, classes).to(rows.dtype if rows.dtype == torch.float64 else torch.float32))
-        return F.mse_loss(similarity(rows.to(target.dtype)), target)
+        rows = _at_least_float32(rows)
+        one_hot = labels[:, None] == torch.arange(classes, device=labels.device)
+        return F.mse_loss(similarity(rows), similarity(one_hot.to(rows.dtype)))
 
 
 def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
@@ -50,8 +54,9 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: floa
         labels: class indices (batch,).
         temperature: divides the cosines.
     """
+    _refuse_other_labels("the contrastive loss", labels)
     with torch.autocast(embeddings.device.type, enabled=False):
-        unit = F.normalize(embeddings if embeddings.dtype == torch.float64 else embeddings.float(), dim=1)
+        unit = F.normalize(_at_least_float32(embeddings), dim=1)
         itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
         others = (unit @ unit.T / temperature).masked_fill(itself, float("-inf"))
         partners = (labels[:, None] == labels[None, :]) & ~itself
@@ -72,3 +77,13 @@ def reconstruction(logits: Tensor, images: Tensor, mean: Tensor, std: Tensor) ->
         mean, std: of each channel, of the normalisation that the images went through, (channels, 1, 1).
     """
     return F.binary_cross_entropy_with_logits(logits.to(images.dtype), (images * std + mean).clamp(0, 1))
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _refuse_other_labels(what: str, labels: Tensor) -> None:
+    if labels.dim() != 1 or labels.is_floating_point():
+        raise LocalLearnError(f"{what} compares classes: give one class index per image, not labels of"
+                              f" shape {tuple(labels.shape)} and type {labels.dtype}.")

@@ -23,8 +23,8 @@ class Recomputed(nn.Module):
         super().__init__()
         self.once = _Once(layer, copy_input)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(self.once, x, use_reentrant=False, context_fn=self._contexts)  # pyright: ignore[reportReturnType]
+    def forward(self, *inputs: Tensor) -> Any:
+        return checkpoint(self.once, *inputs, use_reentrant=False, context_fn=self._contexts)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile what is run, not the running again."""
@@ -40,8 +40,8 @@ class _Once(nn.Module):
         self.layer = layer
         self.copy_input = copy_input
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x.clone() if self.copy_input else x)
+    def forward(self, x: Tensor, *more: Tensor) -> Any:
+        return self.layer(x.clone() if self.copy_input else x, *more)
 
 
 class _BuffersApart:

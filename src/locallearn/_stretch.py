@@ -7,30 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
-
-
-class LocalModule(nn.Module):
-    """Neighbouring layers of the backbone, run in order. It holds the backbone's own modules.
-
-    Args:
-        layers: the layers.
-        begins_in_place: whether the first of them writes on its input, so that it must be given a copy.
-    """
-
-    def __init__(self, layers: Sequence[nn.Module], *, begins_in_place: bool) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.begins_in_place = begins_in_place
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.begins_in_place:
-            x = x.clone()
-        for layer in self.layers:
-            x = layer(x)
-        return x
 
 
 def stretches(objectives: Iterable[Objective]) -> list[range]:
@@ -96,17 +76,21 @@ class Stretch:
         if box[0] is None or not output.requires_grad:
             return None
         _Seed.apply(output, box).backward()
-        found, self._leaf.grad = self._leaf.grad, None
-        return found
+        return self._gradient_of_leaf()
 
-    def _backward_to_leaf(self, gradient: Tensor) -> Tensor:
-        return torch.autograd.grad(_Seed.apply(self.output, [gradient]), self._leaf, retain_graph=True)[0]
+    def _backward_to_leaf(self, gradient: Tensor) -> Tensor | None:
+        _Seed.apply(self.output, [gradient]).backward(inputs=[self._leaf], retain_graph=True)
+        return self._gradient_of_leaf()
 
     def _backward_to_parameters(self) -> None:
         output, box = self._release(), [self._sum]
         self._sum = None
         if box[0] is not None and self._parameters:
-            torch.autograd.backward(_Seed.apply(output, box), inputs=self._parameters)
+            _Seed.apply(output, box).backward(inputs=self._parameters)
+
+    def _gradient_of_leaf(self) -> Tensor | None:
+        found, self._leaf.grad = self._leaf.grad, None
+        return found
 
     def _release(self) -> Tensor:
         output, self.output = self.output, self._leaf.new_empty(0)

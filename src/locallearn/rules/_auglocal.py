@@ -64,28 +64,28 @@ class AugLocal(Rule):
         return partition.join_last(kept + 1)
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        chain, layer = site.chain, site.layer
-        selected = select(layer, len(chain), self.hidden(site), self.fidelity)
-        strides = strides_for([chain.width(i) for i in (layer, *selected)], carry=self.fidelity == "official")
-        width, parts = chain.width(layer), []
-        for i, stride in zip(selected, strides, strict=True):
-            if chain.vectors[i] != site.is_vector:
-                raise LocalLearnError(
-                    f"AugLocal cannot put a layer like {chain.names[i]!r} behind {chain.names[layer]!r}: one works"
-                    " on maps and the other on vectors. Choose modules that end before or after the change."
-                )
-            try:
-                parts.append(new_layer_like(chain.layers[i], in_channels=width, stride=stride))
-            except LocalLearnError as error:
-                raise LocalLearnError(f"AugLocal, layer {chain.names[i]!r}: {error}") from None
-            width = chain.width(i)
+        parts, width = self.layers(site)
         if not site.is_vector:
-            parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-        if self.fidelity == "official" and len(selected) == 1:
-            parts.append(nn.BatchNorm1d(width))
+            parts = [*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        if self.fidelity == "official" and self.hidden(site) == 1:
+            parts = [*parts, nn.BatchNorm1d(width)]
         network = nn.Sequential(*parts, nn.Linear(width, site.classes))
         he_normal_(network)
         return Head(network, site.loss)
+
+    def layers(self, site: Site) -> tuple[list[nn.Module], int]:
+        """The new layers of a site's auxiliary network, and the width that they end with."""
+        selected = self.selected(site)
+        return like_layers(site, selected, self.strides(site, selected))
+
+    def selected(self, site: Site) -> list[int]:
+        """Indices of the layers that a site's auxiliary network imitates."""
+        return select(site.layer, len(site.chain), self.hidden(site), self.fidelity)
+
+    def strides(self, site: Site, selected: list[int]) -> list[int]:
+        """Stride of each of the new layers."""
+        widths = [site.chain.width(i) for i in (site.layer, *selected)]
+        return strides_for(widths, carry=self.fidelity == "official")
 
     def hidden(self, site: Site) -> int:
         """Pyramidal depth (Eq. 3): number of layers, k_l, of a site's auxiliary network before its classifier."""
@@ -97,6 +97,23 @@ class AugLocal(Rule):
         steps = len(site.chain) - 2
         ratio = site.layer * tau / steps if steps > 0 else 0.0
         return max(1, floor((1 - ratio) * (k + 1) + ratio * 2 + 0.5) - 1)
+
+
+def like_layers(site: Site, selected: list[int], strides: list[int]) -> tuple[list[nn.Module], int]:
+    """New layers like the selected ones, to be run behind a site, and the width that they end with."""
+    chain, width, parts = site.chain, site.shape[0], []
+    for i, stride in zip(selected, strides, strict=True):
+        if chain.vectors[i] != site.is_vector:
+            raise LocalLearnError(
+                f"AugLocal cannot put a layer like {chain.names[i]!r} behind {chain.names[site.layer]!r}: one works"
+                " on maps and the other on vectors. Choose modules that end before or after the change."
+            )
+        try:
+            parts.append(new_layer_like(chain.layers[i], in_channels=width, stride=stride))
+        except LocalLearnError as error:
+            raise LocalLearnError(f"AugLocal, layer {chain.names[i]!r}: {error}") from None
+        width = chain.width(i)
+    return parts, width
 
 
 def select(layer: int, layers: int, hidden: int, fidelity: Fidelity) -> list[int]:

@@ -27,7 +27,8 @@ class DGL(Rule):
     The original's immediate optimizer step per module is the training option `step="module"`.
 
     Args:
-        convolutions: number of 1x1 convolutions.
+        convolutions: number of convolutions.
+        kernel: their kernel's height and width, odd.
         hidden: number of hidden fully connected layers.
         bias: whether the hidden layers have one (batch normalisation follows them).
         pooled: height and width that the fully connected part sees at most.
@@ -35,6 +36,7 @@ class DGL(Rule):
     """
 
     convolutions: int = 3
+    kernel: int = 1
     hidden: int = 2
     bias: bool = False
     pooled: int = 2
@@ -43,6 +45,8 @@ class DGL(Rule):
     def __post_init__(self) -> None:
         if min(self.convolutions, self.hidden) < 0 or self.pooled < 1:
             raise LocalLearnError("DGL: convolutions and hidden must be at least 0, and pooled at least 1.")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise LocalLearnError(f"DGL: kernel={self.kernel} must be odd.")
 
     @classmethod
     def original(cls) -> DGL:
@@ -57,7 +61,8 @@ class DGL(Rule):
         parts: list[nn.Module] = [nn.Unflatten(1, site.shape)] if site.is_vector else []
         parts.append(nn.AdaptiveAvgPool2d(quarter))
         for _ in range(self.convolutions):
-            parts += [nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+            convolution = nn.Conv2d(channels, channels, self.kernel, padding=self.kernel // 2, bias=False)
+            parts += [convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
         parts += [nn.AdaptiveAvgPool2d((grid[0], grid[1])), nn.Flatten()]
         for _ in range(self.hidden):
             parts += [nn.Linear(features, features, self.bias), nn.BatchNorm1d(features), nn.ReLU(inplace=True)]

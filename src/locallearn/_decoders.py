@@ -1,0 +1,94 @@
+"""Decoders: from a module's features back to the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from locallearn._auxiliary import Auxiliary, Outputs
+from locallearn._chain import Shape
+from locallearn._errors import LocalLearnError
+from locallearn._losses import reconstruction
+
+
+class Reconstruction(Auxiliary):
+    """Binary cross entropy between what a decoder makes of the features and the image.
+
+    Args:
+        decoder: called with features and the image's height and width; gives logits of the image.
+        mean, std: of each channel, of the normalisation that the images went through.
+    """
+
+    def __init__(self, decoder: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.decoder = decoder
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    def outputs(self, features: Tensor, images: Tensor) -> Outputs:
+        return self.decoder(features, images.shape[2:])
+
+    def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
+        assert isinstance(outputs, Tensor)
+        return self.distance(outputs, images)
+
+    def distance(self, logits: Tensor, images: Tensor) -> Tensor:
+        """The loss between logits and images."""
+        return reconstruction(logits, images, self.get_buffer("mean"), self.get_buffer("std"))
+
+
+class Decoder(nn.Module):
+    """Bilinear upsampling to the image's size, conv3x3(C, 12) - BN - ReLU, conv3x3(12, image channels), with bias.
+
+    Source: InfoPro, official code, `networks/resnet.py` (CIFAR); the sigmoid is in the loss.
+    """
+
+    def __init__(self, shape: Shape, image_channels: int) -> None:
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Conv2d(shape[0], 12, 3, padding=1),
+            nn.BatchNorm2d(12),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(12, image_channels, 3, padding=1),
+        )
+
+    def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        return self.network(upsample(features, size))
+
+
+class PyramidDecoder(nn.Module):
+    """conv1x1(C, 128), conv3x3(128, 32), conv3x3(32, 12), each with BN and ReLU and then upsampling, and conv3x3(12, image).
+
+    The sizes are a quarter, a half and the whole of the image's, so an image has at least 4 x 4 pixels. Source: InfoPro,
+    official code (ImageNet), where features are an eighth of the image and double each time.
+    """
+
+    def __init__(self, shape: Shape, image_channels: int) -> None:
+        super().__init__()
+        widths = (shape[0], 128, 32, 12)
+        kernels = (1, 3, 3)
+        self.steps = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.BatchNorm2d(after), nn.ReLU(True))
+            for before, after, kernel in zip(widths, widths[1:], kernels, strict=False)
+        )
+        self.last = nn.Conv2d(12, image_channels, 3, padding=1)
+
+    def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        height, width = size
+        if min(height, width) < 4:
+            raise LocalLearnError(f"this decoder needs images of at least 4 x 4 pixels, not {height} x {width}.")
+        for step, part in zip(self.steps, (4, 2, 1), strict=True):
+            features = upsample(step(features), (height // part, width // part))
+        return self.last(features)
+
+
+def upsample(features: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, corners aligned; vectors count as 1 x 1 maps."""
+    if features.dim() == 2:
+        features = features[:, :, None, None]
+    if features.shape[2:] == tuple(size):
+        return features
+    return F.interpolate(features, tuple(size), mode="bilinear", align_corners=True)

@@ -1,0 +1,76 @@
+"""What a wrapper is: a rule around a rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from locallearn._auxiliary import Auxiliary
+from locallearn._errors import LocalLearnError
+from locallearn._objectives import Site, Span
+from locallearn._partition import Partition
+from locallearn.rules._rule import Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper(Rule):
+    """A rule that changes one answer of another rule and asks it for the rest, so that wrappers compose.
+
+    Args:
+        rule: the inner rule, positional; any that has auxiliary networks.
+    """
+
+    does: ClassVar[frozenset[str]] = frozenset()
+    """What it changes, in words; two wrappers that change the same refuse each other."""
+
+    rule: Rule = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not isinstance(self.rule, Rule):
+            raise LocalLearnError(f"{name}: rule={self.rule!r} is no training rule: give an instance, as in {name}(DGL()).")
+        inner = self.rule
+        while isinstance(inner, Wrapper):
+            if both := sorted(self.does & inner.does):
+                raise LocalLearnError(
+                    f"{name} around {type(inner).__name__}: each {both[0]}, so one of them would undo or repeat the"
+                    " other; leave one out."
+                )
+            inner = inner.rule
+        if type(inner).auxiliary is Rule.auxiliary:
+            raise LocalLearnError(
+                f"{name} changes auxiliary networks, and {type(inner).__name__} has none: put it around a rule that"
+                " has, DGL for one."
+            )
+
+    @property
+    def base(self) -> Rule:
+        """The innermost rule."""
+        return self.rule.base if isinstance(self.rule, Wrapper) else self.rule
+
+    def partition(self, partition: Partition) -> Partition:
+        return self.rule.partition(partition)
+
+    def spans(self, modules: int) -> list[Span]:
+        return self.rule.spans(modules)
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        return self.rule.auxiliary(site)
+
+
+class Composed(Wrapper):
+    """A wrapper that is others in one another."""
+
+    @property
+    def whole(self) -> Rule:
+        """What it stands for."""
+        raise NotImplementedError
+
+    def partition(self, partition: Partition) -> Partition:
+        return self.whole.partition(partition)
+
+    def spans(self, modules: int) -> list[Span]:
+        return self.whole.spans(modules)
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        return self.whole.auxiliary(site)
