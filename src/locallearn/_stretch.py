@@ -22,10 +22,10 @@ def stretches(objectives: Iterable[Objective]) -> list[range]:
 class Stretch:
     """A stretch of modules and its graph, from a detached leaf.
 
-    The objectives over it differ in where their gradient ends: their first module, called their role here. Each role's
-    gradient goes through the graph to the leaf in a call of its own, since it must reach the modules before that are
-    its own and no others. Gradients of parameters need no such care, so they are found once, from the sum over roles,
-    when the last role has come.
+    The objectives over it differ in where their gradient ends: their first module, called their role here. The gradient
+    of a role that goes on goes through the graph to the leaf in a call of its own, since it must reach the modules
+    before that are its own and no others. Gradients of parameters need no such care, so they are found once, from the
+    sum over roles, when the last role has come.
 
     Args:
         modules: the modules.
@@ -37,19 +37,22 @@ class Stretch:
     def __init__(self, modules: Sequence[LocalModule], span: range, roles: set[int], features: Tensor) -> None:
         self.span = span
         self.roles = roles
-        self._roles_in_all = len(roles)
         self._parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         self._leaf = features.requires_grad_() if min(roles) < span.start else features
         for module in modules:
             features = module(features)
         self.output = features
-        self._gradients: dict[int, Tensor] = {}
+        self._going_on: dict[int, Tensor] = {}
         self._sum: Tensor | None = None
 
     def receive(self, role: int, gradient: Tensor | None) -> None:
         """Take a gradient of the output for a role; those of one role add up."""
-        if gradient is not None:
-            self._gradients[role] = self._gradients[role] + gradient if role in self._gradients else gradient
+        if gradient is None:
+            return
+        if role < self.span.start:
+            self._going_on[role] = _added(self._going_on.get(role), gradient)
+        else:
+            self._sum = _added(self._sum, gradient)
 
     def backward(self, role: int) -> Tensor | None:
         """Send a role's whole gradient through; the last role's call adds to the parameters' and frees the graph.
@@ -58,22 +61,20 @@ class Stretch:
             The gradient of the input, or None where the role ends here or there is none.
         """
         self.roles.remove(role)
-        if self._roles_in_all == 1:
+        if not self.roles and self._sum is None:
             return self._backward_to_all(role)
-        gradient = self._gradients.pop(role, None)
         found = None
-        if gradient is not None:
-            if role < self.span.start:
-                found = self._backward_to_leaf(gradient)
-            self._sum = gradient if self._sum is None else self._sum + gradient
+        if (gradient := self._going_on.pop(role, None)) is not None:
+            found = self._backward_to_leaf(gradient)
+            self._sum = _added(self._sum, gradient)
             del gradient
         if not self.roles:
             self._backward_to_parameters()
         return found
 
     def _backward_to_all(self, role: int) -> Tensor | None:
-        output, box = self._release(), [self._gradients.pop(role, None)]
-        if box[0] is None or not output.requires_grad:
+        output, box = self._release(), [self._going_on.pop(role, None)]
+        if box[0] is None:
             return None
         _Seed.apply(output, box).backward()
         return self._gradient_of_leaf()
@@ -85,8 +86,8 @@ class Stretch:
     def _backward_to_parameters(self) -> None:
         output, box = self._release(), [self._sum]
         self._sum = None
-        if box[0] is not None and self._parameters:
-            _Seed.apply(output, box).backward(inputs=self._parameters)
+        if self._parameters:
+            _Seed.apply(output, box).backward(inputs=self._parameters if self._leaf.requires_grad else None)
 
     def _gradient_of_leaf(self) -> Tensor | None:
         found, self._leaf.grad = self._leaf.grad, None
@@ -95,6 +96,10 @@ class Stretch:
     def _release(self) -> Tensor:
         output, self.output = self.output, self._leaf.new_empty(0)
         return output
+
+
+def _added(sum_so_far: Tensor | None, gradient: Tensor) -> Tensor:
+    return gradient if sum_so_far is None else sum_so_far + gradient
 
 
 class _Seed(torch.autograd.Function):
