@@ -162,8 +162,6 @@ def test_a_step_costs_one_forward_and_at_most_k_backwards(span):
     assert hops - counted <= inputs  # a wider span costs one more backward to inputs, and no forward
 
 
-
-
 def peak(net: ll.LocalNet, images, labels) -> int:
     net.backward(images, labels)
     known = [*net.parameters(), *net.buffers(), images, labels]

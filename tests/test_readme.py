@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import locallearn as ll
+from locallearn._names import names
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 FIVE_LINES, OWN_RULE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -58,10 +59,15 @@ def test_the_own_rule_is_found_by_its_path_on_the_command_line(tmp_path, monkeyp
     assert type(rule).__name__ == "PyramidHeads"
 
 
-@pytest.mark.parametrize("name", ["bp", "checkpoint", "dgl", "dgl-original", "auglocal"])
+@pytest.mark.parametrize("name", names("rules"))
 def test_every_rule_with_a_short_name_is_in_the_table(name):
-    from locallearn._names import names
-
-    assert set(names("rules")) == {"bp", "checkpoint", "dgl", "dgl-original", "auglocal"}
     call = names("rules")[name].removeprefix("locallearn.")
-    assert f"| `{call}(" in README
+    assert f"`{call}(" in README
+
+
+def test_the_short_names_of_rules_are_ours():
+    assert {
+        *("bp", "checkpoint", "dgl", "dgl-original", "predsim", "predsim-original", "infopro", "infopro-imagenet"),
+        *("auglocal", "auglocal-sequential", "auglocal-repetitive", "auglocal-convolutional", "by-stage", "pooling"),
+        *("infopro-loss", "hilo", "pff", "hpff", "man", "mlm", "lam", "mlaan"),
+    } == set(names("rules"))

@@ -14,7 +14,11 @@ from locallearn._auxiliary import (
     WeightedSum as WeightedSum,
 )
 from locallearn._chain import Chain as Chain, TracedChain as TracedChain
-from locallearn._errors import LocalLearnError as LocalLearnError, NonFiniteLossError as NonFiniteLossError
+from locallearn._errors import (
+    LocalLearnError as LocalLearnError,
+    LocalLearnWarning as LocalLearnWarning,
+    NonFiniteLossError as NonFiniteLossError,
+)
 from locallearn._like import new_layer_like as new_layer_like
 from locallearn._local_net import LocalNet as LocalNet
 from locallearn._localize import localize as localize

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from torch import nn
 
@@ -15,7 +16,7 @@ from locallearn._objectives import Site
 def stage(chain: TracedChain, layer: int) -> int:
     """Number of a layer's stage, from 1: it rises where height or width shrinks."""
     sizes = [shape[1:] for shape in chain.shapes[: layer + 1]]
-    return 1 + sum(after < before for before, after in zip(sizes, sizes[1:], strict=False))
+    return 1 + sum(after < before for before, after in pairwise(sizes))
 
 
 def counted_by_stage(site: Site) -> Site:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import TypeAlias
 
 import torch
@@ -56,12 +57,13 @@ class Auxiliary(nn.Module):
             if isinstance(part, Follower):
                 part.follow()
 
-    def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary:
+    def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
         """This network with each of its terms changed, or left out where `change` gives None; weights stay.
 
         A network of one term is its own term. A sum that keeps one term of several becomes that term, with weight one.
+        Where nothing is left, the answer is None.
         """
-        return change(self) or self
+        return change(self)
 
 
 class Head(Auxiliary):
@@ -100,17 +102,19 @@ class WeightedSum(Auxiliary):
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
         found = zip(self._terms, outputs, strict=True)
-        losses = torch.stack([term.loss_of(output, images, labels).float() for term, output in found])
-        return torch.dot(losses, losses.new_tensor(self.weights))
+        losses = (term.loss_of(output, images, labels) for term, output in found)
+        return reduce(torch.add, (weight * loss for weight, loss in zip(self.weights, losses, strict=True)))
 
     def logits(self, features: Tensor) -> Tensor | None:
         found = (term.logits(features) for term in self._terms)
         return next((logits for logits in found if logits is not None), None)
 
-    def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary:
-        terms = [(weight, change(term)) for weight, term in zip(self.weights, self._terms, strict=True)]
+    def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
+        terms = [(weight, term.with_parts(change)) for weight, term in zip(self.weights, self._terms, strict=True)]
         kept = [(weight, term) for weight, term in terms if term is not None]
-        return kept[0][1] if len(kept) == 1 else WeightedSum(kept)
+        if len(kept) < 2:
+            return kept[0][1] if kept else None
+        return WeightedSum(kept)
 
     @property
     def _terms(self) -> list[Auxiliary]:
@@ -137,5 +141,6 @@ class Behind(Auxiliary):
     def logits(self, features: Tensor) -> Tensor | None:
         return self.auxiliary.logits(self.front(features))
 
-    def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary:
-        return Behind(self.front, self.auxiliary.with_parts(change))
+    def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
+        changed = self.auxiliary.with_parts(change)
+        return None if changed is None else Behind(self.front, changed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +47,12 @@ def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) 
             raise LocalLearnError(f"{name} gives {logits.shape[1:].numel()} logits for {site.classes} classes.")
         if not isinstance(auxiliary, Head):  # a head's loss sees its logits alone
             labels = torch.zeros(2, device=reference.device, dtype=torch.long)
-            with suppress(Exception):  # a loss may take other labels than these: that is its own affair
+            try:
                 copied(for_loss, torch.empty((2, *site.image_shape), **like), labels)
+            except LocalLearnError:
+                raise
+            except Exception:  # a loss may take other labels than these: that is its own affair
+                pass
         return _private.version_of(for_logits) > 0 or _private.version_of(for_loss) > 0
 
 

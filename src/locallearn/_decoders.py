@@ -60,10 +60,10 @@ class Decoder(nn.Module):
 
 
 class PyramidDecoder(nn.Module):
-    """conv1x1(C, 128), conv3x3(128, 32), conv3x3(32, 12), each with BN and ReLU and then upsampling, and conv3x3(12, image).
+    """conv1x1(C, 128), conv3x3(128, 32), conv3x3(32, 12), upsampling after each, and conv3x3(12, image channels).
 
-    The sizes are a quarter, a half and the whole of the image's, so an image has at least 4 x 4 pixels. Source: InfoPro,
-    official code (ImageNet), where features are an eighth of the image and double each time.
+    Each but the last has BN and ReLU. The sizes are a quarter, a half and the whole of the image's, so an image has at
+    least 4 x 4 pixels. Source: InfoPro, official code (ImageNet), where features are an eighth of the image.
     """
 
     def __init__(self, shape: Shape, image_channels: int) -> None:

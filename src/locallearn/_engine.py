@@ -76,9 +76,7 @@ def _local_loss(
     return loss.detach(), features.grad
 
 
-def _send_back(
-    waiting: list[Stretch], role: int, on_complete: Callable[[int], None] | None
-) -> list[Stretch]:
+def _send_back(waiting: list[Stretch], role: int, on_complete: Callable[[int], None] | None) -> list[Stretch]:
     """Send a role's gradient from the last stretch to the one it ends in; returns those that still wait."""
     for index in reversed(range(len(waiting))):
         stretch = waiting[index]

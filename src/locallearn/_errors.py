@@ -11,6 +11,10 @@ class LocalLearnError(ValueError):
     """A user's mistake or an unusable input, told in one sentence that says what to do."""
 
 
+class LocalLearnWarning(UserWarning):
+    """Something works otherwise than one might expect; told once."""
+
+
 class NonFiniteLossError(LocalLearnError):
     """A loss became NaN or infinite; nothing was stepped, unless a callback `on_complete` did.
 

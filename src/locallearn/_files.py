@@ -9,6 +9,11 @@ from pathlib import Path
 from locallearn._errors import LocalLearnError
 
 
+def file_name(text: str) -> str:
+    """A text as the name of a file: other characters than letters, digits and -_=. become underscores."""
+    return "".join(c if c.isalnum() or c in "-_=." else "_" for c in text).strip("_")
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside, flush, read back, rename: at any moment `path` is the old file or the new one, whole.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf, isfinite
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ from torch import nn
 from locallearn._auxiliary import Head, Loss
 from locallearn._chain import Shape, TracedChain, chain_of, refuse_shared_parameters, trace
 from locallearn._checks import writes_on_its_features
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, LocalLearnWarning
 from locallearn._local_module import LocalModule
 from locallearn._local_net import LocalNet
 from locallearn._objectives import Level, Objective, Site, Span
@@ -46,8 +48,9 @@ def localize(
         input_shape: channels, height, width of one image.
         loss: from logits and targets to a scalar; auxiliary networks that classify use it too.
         seed: of the auxiliary networks' first weights.
-        image_mean, image_std: of each channel, of the normalisation that images go through, for rules that reconstruct
-            them (pixels run from 0 to 1). By default 0.5 and 0.25, near those of most photographs.
+        image_mean: what images have had subtracted in each channel, of pixels from 0 to 1, for rules that reconstruct
+            them; by default 0.5, near the mean of most photographs.
+        image_std: what they were divided by then; by default 0.25.
 
     Raises:
         LocalLearnError: the model is no chain, the modules do not fit it, a parameter is shared between two modules,
@@ -65,7 +68,7 @@ def localize(
         refuse_shared_parameters(model, parts)
     local_modules = [_local_module(chain, groups, index, spans) for index in range(len(groups))]
     sites = _Sites(chain, groups, task_loss, *_normalisation(image_mean, image_std, chain.image_shape[0]))
-    with _random_numbers_of_its_own(seed):
+    with _random_numbers_of_its_own(seed), _told_once():
         objectives = [_objective(rule, span, sites) for span in spans]
     return LocalNet(model, chain, groups, local_modules, objectives, task_loss)
 
@@ -160,13 +163,24 @@ def _objective(rule: Rule, span: Span, sites: _Sites) -> Objective:
 def _normalisation(
     mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    found = tuple(mean or [0.5] * channels), tuple(std or [0.25] * channels)
+    given = [0.5] * channels if mean is None else mean, [0.25] * channels if std is None else std
+    found = tuple(float(value) for value in given[0]), tuple(float(value) for value in given[1])
     for name, values in zip(("image_mean", "image_std"), found, strict=True):
         if len(values) != channels:
             raise LocalLearnError(f"{name} has {len(values)} values, but images have {channels} channels.")
-    if min(found[1]) <= 0:
-        raise LocalLearnError("image_std must be larger than 0.")
+    if not all(0 < value < inf for value in found[1]) or not all(map(isfinite, found[0])):
+        raise LocalLearnError("image_mean must be numbers, and image_std numbers larger than 0.")
     return found
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """What rules warn of at many sites is told once, as of the line that called `localize`."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", LocalLearnWarning)
+        yield
+    for category, sentence in dict.fromkeys((warning.category, str(warning.message)) for warning in told):
+        warnings.warn(sentence, category, stacklevel=4)
 
 
 @contextmanager

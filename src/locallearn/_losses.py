@@ -10,13 +10,9 @@ from locallearn._errors import LocalLearnError
 
 
 def channel_deviations(features: Tensor) -> Tensor:
-    """Standard deviation of each channel over its positions, unbiased: (batch, channels).
-
-    Vectors, maps of height 1 and maps of at most three channels are flattened instead (PredSim, official code).
-    """
-    if features.dim() == 2 or features.shape[1] <= 3 or features.shape[2] == 1:
-        return features.flatten(1)
-    return features.flatten(2).std(dim=2)
+    """Standard deviation of each channel over its positions, unbiased: (batch, channels). A single position has 0."""
+    positions = features.flatten(2)
+    return positions.std(dim=2) if positions.shape[2] > 1 else 0.0 * positions.squeeze(2)
 
 
 def similarity(rows: Tensor) -> Tensor:
@@ -74,7 +70,8 @@ def reconstruction(logits: Tensor, images: Tensor, mean: Tensor, std: Tensor) ->
     Args:
         logits: (batch, channels, height, width).
         images: the network's input, of the same shape.
-        mean, std: of each channel, of the normalisation that the images went through, (channels, 1, 1).
+        mean: what the images have had subtracted in each channel, (channels, 1, 1).
+        std: what they were divided by then.
     """
     return F.binary_cross_entropy_with_logits(logits.to(images.dtype), (images * std + mean).clamp(0, 1))
 
@@ -85,5 +82,7 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
 
 def _refuse_other_labels(what: str, labels: Tensor) -> None:
     if labels.dim() != 1 or labels.is_floating_point():
-        raise LocalLearnError(f"{what} compares classes: give one class index per image, not labels of"
-                              f" shape {tuple(labels.shape)} and type {labels.dtype}.")
+        raise LocalLearnError(
+            f"{what} compares classes: give one class index per image, not labels of"
+            f" shape {tuple(labels.shape)} and type {labels.dtype}."
+        )

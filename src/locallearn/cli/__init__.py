@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, LocalLearnWarning
 
 HELP = """Supervised local learning: train deep networks in gradient-isolated local modules.
 
@@ -35,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "" not in sys.path:
         sys.path.insert(0, "")  # rules and models in the user's own files are found from where the user stands
     try:
-        return _run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell(warnings.showwarning)
+            return _run(arguments)
     except LocalLearnError as error:
         return _fail(str(error), arguments)
     except OSError as error:
@@ -66,6 +70,18 @@ def _run(arguments: Sequence[str]) -> int:
     except Interrupted:
         return 130
     return 0
+
+
+def _tell(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Warnings of our own as sentences."""
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, LocalLearnWarning):
+            print(f"note: {message}", file=sys.stderr)
+        else:
+            otherwise(message, category, *rest, **more)
+
+    return show
 
 
 def _fail(sentence: str, arguments: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from locallearn._files import write_whole
+from locallearn._files import file_name, write_whole
 from locallearn.cli._console import mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser, parse_rule
 from locallearn.cli._train import add_settings, settings_from, train_shown
@@ -18,6 +18,7 @@ HELP = """Train by several rules, one after the other: same first weights, same 
 examples:
   locallearn compare --data digits --model resnet20 --epochs 10
   locallearn compare --rules bp dgl "auglocal(depth=3)" --modules infopro-16 --out runs/mine
+  locallearn compare --rules bp dgl "hpff(dgl)" "man(dgl)" "hpff(man(auglocal(depth=3)))" mlaan
 
 Each rule has its run folder under --out; curves.png and compare.json there put them side by side. The same command
 again, with the same --out, goes on where it was stopped.
@@ -46,7 +47,7 @@ def run(config: Any) -> None:
         build(rule_settings, images)
     results = {}
     for text, rule_settings in settings.items():
-        folder = RunFolder(out / "".join(c if c.isalnum() or c in "-_=." else "_" for c in text).strip("_"))
+        folder = RunFolder(out / file_name(text))
         results[text] = _train_or_reuse(text, rule_settings, folder)
     draw_curves(
         {text: RunFolder(Path(result["folder"])).rows() for text, result in results.items()}, out / "curves.png"

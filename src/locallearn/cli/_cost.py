@@ -31,7 +31,9 @@ def parser() -> Parser:
     parser.add_argument(
         "--model", type=str, default="resnet32", help="a name that `locallearn list` shows, or a dotted path"
     )
-    parser.add_argument("--rule", type=Rule, default=AugLocal(), help="the training rule")
+    parser.add_argument(
+        "--rule", type=Rule, default=AugLocal(), help="the training rule; --with wraps it, as for train"
+    )
     parser.add_argument("--modules", type=int | str | list[str], default="all", help="as for train")
     parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10, help="number of classes")
@@ -60,9 +62,7 @@ def run(config: Any) -> None:
         model = make_model(values.model, classes=values.classes, channels=channels)
         net = localize(model, rule, modules=values.modules, input_shape=(channels, height, width))
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        costs[type(rule).__name__] = cost(
-            net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast
-        )
+        costs[str(rule)] = cost(net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if values.json:
         show_json(
             {name: dataclasses.asdict(found) | {"forward_macs": found.forward_macs} for name, found in costs.items()}
@@ -70,7 +70,7 @@ def run(config: Any) -> None:
         return
     _show_costs(f"{values.model}, batch {values.batch}, {values.image}, {values.precision}", costs)
     if values.by_module:
-        _show_modules(costs[type(values.rule).__name__])
+        _show_modules(costs[str(values.rule)])
 
 
 def _show_costs(title: str, costs: dict[str, Cost]) -> None:

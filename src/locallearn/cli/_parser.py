@@ -81,9 +81,12 @@ class Parser(jsonargparse.ArgumentParser):
 
 
 def spelled_out(arguments: Sequence[str]) -> list[str]:
-    """Arguments as the parser takes them: `--data-dir` as `--data_dir`, `--rule dgl` as the class and its defaults."""
+    """Arguments as the parser takes them: `--data-dir` as `--data_dir`, `--rule dgl` as the class and its defaults.
+
+    `--rule dgl --with hpff man` becomes the one rule `hpff(man(dgl))`.
+    """
     result: list[str] = []
-    for argument in arguments:
+    for argument in wrapped(arguments):
         option, equals, value = argument.partition("=")
         if argument.startswith("--"):
             option = option.replace("-", "_").replace("__", "--", 1)
@@ -91,6 +94,40 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
         else:
             result.append(_spelled_value(result[-1] if result else "", argument))
     return result
+
+
+def wrapped(arguments: Sequence[str]) -> list[str]:
+    """Arguments without `--with`: what stands behind it is written around `--rule` and its settings, outermost first.
+
+    Raises:
+        LocalLearnError: `--with` without a rule to wrap, or without a wrapper.
+    """
+    rest, options = [], {"--rule": [], "--with": []}
+    settings: dict[str, str] = {}
+    taking: list[str] | None = None
+    if not any(argument == "--with" or argument.startswith("--with=") for argument in arguments):
+        return list(arguments)
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        option, equals, value = argument.partition("=")
+        if option in options:
+            taking = options[option]
+            taking += [value] if equals else []
+        elif option.startswith("--rule.") and option != "--rule.help":
+            settings[option.removeprefix("--rule.").replace("-", "_")] = value if equals else (waiting or [""]).pop(0)
+        elif taking is not None and not argument.startswith("--"):
+            taking.append(argument)
+        else:
+            taking = None
+            rest.append(argument)
+    if len(options["--rule"]) != 1 or not options["--with"]:
+        raise LocalLearnError("--with puts wrappers around a rule: write --rule dgl --with hpff man.")
+    specification = _read("--rule", options["--rule"][0])
+    specification["init_args"] |= {name: _scalar(text) for name, text in settings.items()}
+    for text in reversed(options["--with"]):
+        specification = _read("--rule", text, inner=specification)
+    return [*rest, "--rule", json.dumps(specification)]
 
 
 def _spelled_value(option: str, value: str) -> str:
@@ -116,29 +153,70 @@ def class_path(option: str, name: str) -> str:
 
 
 def spelled_class(option: str, text: str) -> str:
-    """From `auglocal` or `auglocal(depth=3)` to the class with all its settings, as JSON.
+    """From `auglocal`, `auglocal(depth=3)` or `hpff(man(auglocal(depth=3)))` to the class with its settings, as JSON.
 
     Defaults are spelled out, since the parser would else keep those of the class that was chosen before.
 
     Raises:
-        LocalLearnError: the name is unknown, or what stands in brackets is no list of settings.
+        LocalLearnError: a name is unknown, or what stands in brackets is no list of settings.
     """
-    name = text.partition("(")[0].strip()
+    return json.dumps(_read(option, text))
+
+
+_HYPHEN = "\u00b7"
+"""Stands for the hyphens of names, such as dgl-original, while they are read as Python."""
+
+
+def _read(option: str, text: str, *, inner: dict[str, Any] | None = None) -> dict[str, Any]:
+    try:
+        node = ast.parse(re.sub(r"(?<=\w)-(?=[A-Za-z])", _HYPHEN, text.strip()), mode="eval").body
+        return _specification(option, node, inner)
+    except (SyntaxError, ValueError) as error:
+        if isinstance(error, LocalLearnError):
+            raise
+        name = text.partition("(")[0].strip()
+        raise LocalLearnError(f"cannot read {text!r}: write settings as {name}(name=value, ...).") from None
+
+
+def _specification(option: str, node: ast.expr, inner: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A name, or a call with settings; the one argument without a name is the rule that a wrapper wraps."""
+    call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
+    if len(call.args) + (inner is not None) > 1 or not isinstance(call.func, ast.Name | ast.Attribute):
+        raise ValueError
+    name = ast.unparse(call.func).replace(_HYPHEN, "-")
     path = class_path(option, name)
     try:
         kind = resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise LocalLearnError(f"{option.lstrip('-')} {name!r} cannot be imported: {error}.") from None
-    try:
-        call = ast.parse("f" + (text[len(name) :].strip() or "()"), mode="eval").body
-        assert isinstance(call, ast.Call)
-        assert not call.args
-        given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg}
-    except (SyntaxError, ValueError, AssertionError):
-        raise LocalLearnError(f"cannot read {text!r}: write settings as {name}(name=value, ...).") from None
     settings = fields(kind) if isinstance(kind, type) and is_dataclass(kind) else ()
     defaults = {field.name: field.default for field in settings if field.default is not MISSING}
-    return json.dumps({"class_path": path, "init_args": defaults | given})
+    given = {keyword.arg: _value(option, keyword.value) for keyword in call.keywords if keyword.arg}
+    for argument in call.args:
+        inner = _specification(option, argument)
+    if inner is not None:
+        given["rule"] = inner
+    needs = any(field.name == "rule" and field.default is field.default_factory is MISSING for field in settings)
+    if needs and "rule" not in given:
+        raise LocalLearnError(f"{name} wraps a rule: write {name}(dgl), or --rule dgl --with {name}.")
+    return {"class_path": path, "init_args": defaults | given}
+
+
+def _value(option: str, node: ast.expr) -> Any:
+    if isinstance(node, ast.Call | ast.Name | ast.Attribute):
+        return _specification(option, node)
+    if isinstance(node, ast.Tuple | ast.List):
+        return [_value(option, part) for part in node.elts]
+    value = ast.literal_eval(node)
+    return value.replace(_HYPHEN, "-") if isinstance(value, str) else value
+
+
+def _scalar(text: str) -> Any:
+    """A setting as it is written on the command line: a number, a list, true, or a word."""
+    try:
+        return ast.literal_eval({"true": "True", "false": "False", "null": "None"}.get(text, text))
+    except (SyntaxError, ValueError):
+        return text
 
 
 def _all_settings() -> set[str]:

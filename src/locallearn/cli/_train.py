@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._errors import LocalLearnError
+from locallearn._files import file_name
 from locallearn.cli._console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser
 from locallearn.training import Interrupted, RunFolder, TrainSettings, train
@@ -17,6 +18,7 @@ HELP = """Train one network by one rule.
 examples:
   locallearn train --data digits --model resnet20 --rule dgl
   locallearn train --model resnet32 --data cifar10 --rule auglocal --rule.depth 4 --epochs 1
+  locallearn train --rule dgl --with hpff man               # HPFF(MAN(DGL()))
   locallearn train --rule auglocal --modules infopro-16 --batch 1024 --optimizer.lr 0.8 --epochs 400 \\
                    --schedule paper-cosine
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
@@ -60,9 +62,9 @@ def run(config: Any) -> None:
             )
     else:
         settings, resume = settings_from(parser(), config), False
-        name = f"{settings.data}-{settings.model}-{type(settings.rule).__name__.lower()}"
+        name = file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
         folder = RunFolder(config.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
-    result = train_shown(type(settings.rule).__name__, settings, folder, resume=resume)
+    result = train_shown(str(settings.rule), settings, folder, resume=resume)
     if config.json:
         show_json(result)
         return

@@ -35,6 +35,11 @@ class LiveBytes(TorchDispatchMode):
         self._is_gradient: set[int] = set()
         self._parameters = list(parameters)
 
+    @property
+    def now(self) -> int:
+        """Live bytes at this moment, gradients of parameters counted."""
+        return self._activations + self._gradients
+
     def __enter__(self) -> LiveBytes:
         self._hooks = [p.register_post_accumulate_grad_hook(self._mark_gradient) for p in self._parameters]
         return super().__enter__()

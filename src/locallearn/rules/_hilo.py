@@ -1,8 +1,9 @@
-"""HiLo, the hierarchical half of HPFF: Hierarchical Locally Supervised Learning with Patch Feature Fusion (ECCV 2024)."""
+"""HiLo, one half of HPFF: Hierarchical Locally Supervised Learning with Patch Feature Fusion (Su et al., ECCV 2024)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import get_args
 
 from locallearn._auxiliary import Auxiliary
@@ -36,8 +37,9 @@ class HiLo(Wrapper):
     The code runs each module several times, and so updates running statistics several times a step; here it runs once.
 
     Args:
-        span: modules in a cascade, k; at least 2. One module is plain backpropagation; fewer than k are refused.
-        independent, cascade: weights of the two levels.
+        span: modules in a cascade, k; at least 2. One module is plain backpropagation; other numbers too small for a
+            cascade are refused.
+        independent, cascade: weights of the two levels; they multiply the inner rule's own.
         fidelity: see the table.
     """
 
@@ -53,25 +55,30 @@ class HiLo(Wrapper):
         refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
         if self.span < 2:
             raise LocalLearnError(f"{type(self).__name__}: span={self.span}, but a cascade has at least 2 modules.")
-        if min(self.independent, self.cascade) < 0:
-            raise LocalLearnError(f"{type(self).__name__}: the weights of the levels must not be negative.")
+        if not (0 <= self.independent < inf and 0 <= self.cascade < inf):
+            raise LocalLearnError(f"{type(self).__name__}: the weights of the levels must be numbers from 0.")
 
     def spans(self, modules: int) -> list[Span]:
         if modules == 1:
             return [Span(first=0, last=0)]
-        if modules < self.span:
-            raise LocalLearnError(
-                f"{type(self).__name__} puts cascades over {self.span} neighbouring modules, and there are {modules}:"
-                f" ask for at least {self.span} modules, or for span={modules}."
-            )
         begins = 0 if self.fidelity == "paper" else self.span - 1
         behind = modules - 1 if self.fidelity == "paper" else modules
-        alone = [Span(first=m, last=m, weight=self.independent) for m in range(begins, behind)]
-        cascades = [Span(first=m - self.span + 1, last=m, weight=self.cascade) for m in range(self.span - 1, behind)]
-        return [*alone, *cascades, *(Span(first=m, last=m) for m in range(behind, modules))]
+        if behind < self.span:
+            least = self.span + modules - behind
+            raise LocalLearnError(
+                f"{type(self).__name__} puts cascades over {self.span} neighbouring modules"
+                f"{', none of them the last' if behind < modules else ''}, and there are {modules}: ask for at least"
+                f" {least} modules, or for a smaller span."
+            )
+        own = {span.last: span.weight for span in self.rule.spans(modules)}
+        alone = [Span(first=m, last=m, weight=self.independent * own[m]) for m in range(begins, behind)]
+        cascades = [
+            Span(first=m - self.span + 1, last=m, weight=self.cascade * own[m]) for m in range(self.span - 1, behind)
+        ]
+        return [*alone, *cascades, *(Span(first=m, last=m, weight=own[m]) for m in range(behind, modules))]
 
     def auxiliary(self, site: Site) -> Auxiliary:
         auxiliary = self.rule.auxiliary(site)
         if self.fidelity == "official" and site.level is Level.INDEPENDENT:
-            return auxiliary.with_parts(lambda part: None if isinstance(part, Reconstruction) else part)
+            return auxiliary.with_parts(lambda part: None if isinstance(part, Reconstruction) else part) or auxiliary
         return auxiliary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, get_args
 
 from torch import Tensor, nn
@@ -57,8 +58,8 @@ class InfoPro(Rule):
 
     @classmethod
     def published(cls, name: str) -> InfoPro:
-        """The settings of a paper by name: `auglocal-resnet32`, `hpff`, `infopro-resnet110-16`, `imagenet-resnet101` ..."""
-        refuse_unknown("published settings", name, _PUBLISHED)
+        """The settings of a paper by name, `hpff` or `infopro-resnet110-16` for instance; a wrong name lists all."""
+        refuse_unknown("published settings", name, tuple(_PUBLISHED))
         return _PUBLISHED[name]
 
     def auxiliary(self, site: Site) -> Auxiliary:
@@ -97,7 +98,9 @@ class InfoPro(Rule):
     def _layers(self) -> tuple[int, int]:
         found = re.fullmatch(r"(\d)c([1-9])f", self.head)
         if found is None:
-            raise LocalLearnError(f"InfoPro: head={self.head!r}: write how many convolutions and linear layers, as 1c2f.")
+            raise LocalLearnError(
+                f"InfoPro: head={self.head!r}: write how many convolutions and linear layers, as 1c2f."
+            )
         return int(found[1]), int(found[2])
 
 
@@ -132,7 +135,7 @@ class ImageNetInfoPro(InfoPro):
 
 @dataclass(frozen=True, kw_only=True)
 class InfoProLoss(Wrapper):
-    """Any rule, with InfoPro's reconstruction loss beside its own: lambda1 * reconstruction + lambda2 * the rule's loss.
+    """Any rule, with InfoPro's reconstruction beside its own loss: lambda1 * reconstruction + lambda2 * the rule's.
 
     `InfoProLoss(AugLocal(depth=4))` is AugLocal with the InfoPro loss (AugLocal, Table 13 and section A.9, which keeps
     the auxiliary networks and adds a decoder to each); the weights are not published.
@@ -184,7 +187,7 @@ def at(weights: Weights, site: Site) -> float:
 
 def refuse_weights(name: str, weights: Weights) -> None:
     """Refuse what is no pair of weights."""
-    if len(weights) != 2 or min(weights) < 0:
+    if len(weights) != 2 or not all(0 <= weight < inf for weight in weights):
         raise LocalLearnError(f"{name}={weights}: give two weights, of the first and the last module, none negative.")
 
 

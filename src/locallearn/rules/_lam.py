@@ -49,7 +49,7 @@ class LAM(Wrapper):
     Args:
         momentum: share of an EMA copy that stays each step, from 0 to 1.
         length: layers of a chain where no table says which.
-        levels: which auxiliary networks get a chain, those of modules or those of cascades.
+        cascades_only: whether networks that serve one module go without a chain.
         fidelity: see the table.
     """
 
@@ -58,7 +58,7 @@ class LAM(Wrapper):
     rule: Rule = field(default_factory=Pooling, kw_only=False)
     momentum: float = 0.995
     length: int = 4
-    levels: tuple[Level, ...] = (Level.INDEPENDENT, Level.CASCADE)
+    cascades_only: bool = False
     fidelity: Fidelity = "official"
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class LAM(Wrapper):
                 " the end of the network. Use one of the two, or choose modules so that the last one has more layers."
             )
         counted = counted_by_stage(site) if self.fidelity == "official" else site
-        if site.level not in self.levels:
+        if self.cascades_only and site.level is not Level.CASCADE:
             return self.rule.auxiliary(counted)
         layers = self.leap(site)
         return Behind(_Leap(self, site, layers), self.rule.auxiliary(behind(counted, layers[-1])))

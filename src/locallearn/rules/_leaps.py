@@ -9,14 +9,14 @@ from locallearn._chain import TracedChain
 _Leaps = Mapping[range, str]
 
 _RESNET32_8: _Leaps = {
-    range(0, 2): "2.0 3.0 3.2 3.4",
+    range(2): "2.0 3.0 3.2 3.4",
     range(2, 3): "2.0 3.0 3.3 3.4",
     range(3, 5): "3.0 3.2 3.3 3.4",
     range(5, 6): "3.2 3.3 3.4",
     range(6, 7): "3.3 3.4",
 }
 _RESNET32_15: _Leaps = {
-    range(0, 2): "2.0 3.0 3.2 3.4",
+    range(2): "2.0 3.0 3.2 3.4",
     range(2, 3): "2.0 3.0 3.3 3.4",
     range(3, 4): "2.0 3.0 3.2 3.4",
     range(4, 5): "2.0 3.0 3.3 3.4",
@@ -27,7 +27,7 @@ _RESNET32_15: _Leaps = {
     range(13, 14): "3.4",
 }
 _RESNET110_32: _Leaps = {
-    range(0, 11): "2.0 3.0 3.2 3.17",
+    range(11): "2.0 3.0 3.2 3.17",
     range(11, 21): "3.0 3.2 3.3 3.17",
     range(21, 22): "3.0 3.3 3.4 3.17",
     range(22, 26): "3.8 3.17",
@@ -37,7 +37,7 @@ _RESNET110_32: _Leaps = {
     range(30, 31): "3.17",
 }
 _RESNET110_54: _Leaps = {
-    range(0, 18): "2.0 3.0 3.2 3.17",
+    range(18): "2.0 3.0 3.2 3.17",
     range(18, 35): "3.0 3.2 3.3 3.17",
     range(35, 36): "3.0 3.3 3.4 3.17",
     range(36, 43): "3.8 3.17",
@@ -63,8 +63,10 @@ def published_leap(chain: TracedChain, module: int, modules: int) -> list[int] |
 
 
 def general_leap(chain: TracedChain, layer: int, length: int) -> list[int]:
-    """A chain for any network: every later layer that changes the shape, so that copies fit each other, and the rest
-    spread evenly over the layers behind the last of those, ending with the network's last layer."""
+    """A chain for any network: every later layer that changes the shape, so that copies fit each other, and more.
+
+    The rest up to `length` is spread evenly over the layers behind the last of those, and ends with the network's last.
+    """
     last = len(chain) - 1
     changes = [i for i in range(layer + 1, last + 1) if chain.shapes[i] != chain.shapes[i - 1]]
     begin = changes[-1] if changes else layer

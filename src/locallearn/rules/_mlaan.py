@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from locallearn._auxiliary import Auxiliary
-from locallearn._objectives import Level, Site
+from locallearn._objectives import Site
 from locallearn.rules._hilo import HiLo
 from locallearn.rules._lam import LAM
 from locallearn.rules._pooling import Pooling
@@ -15,8 +15,9 @@ from locallearn.rules._wrapper import Composed
 
 @dataclass(frozen=True, kw_only=True)
 class MLM(HiLo):
-    """`HiLo` over three modules, the multilaminar local modules of MLAAN (section III-B; official code, `resnetDGLbin.py`).
+    """`HiLo` over three modules: the multilaminar local modules of MLAAN (section III-B).
 
+    Source of the official form: official code, `resnetDGLbin.py`, `resnetInfoProbin.py`.
     Unlike HPFF's, its code reconstructs at both levels. In the CIFAR code the last module's own loss is overwritten, so
     that the cascade's alone trains it with weight 1; the ImageNet code has both levels there, and so has this.
     """
@@ -54,7 +55,5 @@ class MLAAN(Composed):
 
     @property
     def whole(self) -> Rule:
-        leaping = LAM(
-            self.rule, momentum=self.momentum, length=self.length, levels=(Level.CASCADE,), fidelity=self.fidelity
-        )
+        leaping = LAM(self.rule, momentum=self.momentum, length=self.length, cascades_only=True, fidelity=self.fidelity)
         return MLM(leaping, span=self.span, fidelity=self.fidelity)

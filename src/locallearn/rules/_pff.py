@@ -1,12 +1,12 @@
-"""PFF, the patch-wise half of HPFF: Hierarchical Locally Supervised Learning with Patch Feature Fusion (ECCV 2024)."""
+"""PFF, one half of HPFF: Hierarchical Locally Supervised Learning with Patch Feature Fusion (Su et al., ECCV 2024)."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from locallearn._auxiliary import Auxiliary, Outputs
 from locallearn._decoders import Reconstruction
 from locallearn._ema import fresh_copy
-from locallearn._errors import LocalLearnError, refuse_unknown
+from locallearn._errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn._objectives import Site
 from locallearn._recompute import Recomputed
 from locallearn.rules._rule import Fidelity
@@ -34,7 +34,7 @@ class PFF(Wrapper):
                      is, with a warning
     parameters       a decoder of its own for each patch         one network for all patches
     outputs          the losses of the patches are added         vectors are averaged; parts of the image are put
-                                                                 together, which averages their losses
+                                                                 together, so that each pixel counts once
     memory           all patches at once                         one patch at once, computed twice
     ================ =========================================== ===============================================
 
@@ -82,7 +82,7 @@ class PFF(Wrapper):
             found.append(part)
             return ReconstructionOfPatches(part, self.patches)
 
-        auxiliary = auxiliary.with_parts(own_decoders)
+        auxiliary = auxiliary.with_parts(own_decoders) or auxiliary
         if not found:
             _say(
                 f"PFF as in the official code patches decoders alone, and {type(self.rule).__name__} has none: it"
@@ -101,7 +101,9 @@ class Patchwise(Auxiliary):
     def __init__(self, auxiliary: Auxiliary, patches: int) -> None:
         super().__init__()
         self.patches = patches
-        self.recomputed = Recomputed(_OutputsOf(auxiliary), copy_input=True)  # of a patch, for convolutions like it dense
+        self.recomputed = Recomputed(
+            _OutputsOf(auxiliary), copy_input=True
+        )  # of a patch, for convolutions like it dense
 
     @property
     def auxiliary(self) -> Auxiliary:
@@ -109,7 +111,7 @@ class Patchwise(Auxiliary):
         return self.recomputed.once.layer.auxiliary  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
 
     def outputs(self, features: Tensor, images: Tensor) -> Outputs:
-        pairs = zip(cut(features, self.patches), cut(images, self.patches), strict=True)
+        pairs = zip(cut_once(features, self.patches), cut(images, self.patches), strict=True)
         return _fused([self.recomputed(patch, image) for patch, image in pairs], self.patches)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
@@ -119,8 +121,9 @@ class Patchwise(Auxiliary):
         found = [self.auxiliary.logits(patch.clone()) for patch in cut(features, self.patches)]
         return None if found[0] is None else torch.stack([x for x in found if x is not None]).mean(0)
 
-    def with_parts(self, change: object) -> Auxiliary:
-        return Patchwise(self.auxiliary.with_parts(change), self.patches)  # pyright: ignore[reportArgumentType]
+    def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
+        changed = self.auxiliary.with_parts(change)
+        return None if changed is None else Patchwise(changed, self.patches)
 
 
 class ReconstructionOfPatches(Reconstruction):
@@ -138,7 +141,8 @@ class ReconstructionOfPatches(Reconstruction):
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
         found = zip(outputs, cut(images, self.patches), strict=True)
-        return torch.stack([self.distance(output, image) for output, image in found]).sum()
+        distances = [self.distance(output, image) for output, image in found if isinstance(output, Tensor)]
+        return torch.stack(distances).sum()
 
 
 class _OutputsOf(nn.Module):
@@ -157,12 +161,53 @@ def borders(size: int, patches: int) -> list[int]:
     return [index * size // patches for index in range(patches + 1)]
 
 
-def cut(maps: Tensor, patches: int) -> Iterator[Tensor]:
-    """The n x n patches of maps (batch, channels, height, width), row by row."""
+def places(maps: Tensor, patches: int) -> Iterator[tuple[slice, ...]]:
+    """Where the n x n patches of maps (batch, channels, height, width) are, row by row."""
     height, width = maps.shape[2:]
     for top, bottom in pairwise(borders(height, patches)):
         for left, right in pairwise(borders(width, patches)):
-            yield maps[:, :, top:bottom, left:right]
+            yield slice(None), slice(None), slice(top, bottom), slice(left, right)
+
+
+def cut(maps: Tensor, patches: int) -> Iterator[Tensor]:
+    """The patches, as views."""
+    return (maps[place] for place in places(maps, patches))
+
+
+def cut_once(maps: Tensor, patches: int) -> list[Tensor]:
+    """The patches, each to be used once; their gradients are put into one tensor as they come.
+
+    By slicing, each would become a tensor of the maps' whole size, and they would be added up.
+    """
+    gradient = _Gradient()
+    return [_Patch.apply(maps, place, gradient, patches**2) for place in places(maps, patches)]
+
+
+class _Gradient:
+    """Of the maps, while its patches come."""
+
+    def __init__(self) -> None:
+        self.whole: Tensor | None = None
+        self.patches = 0
+
+
+class _Patch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, place: tuple[slice, ...], gradient: _Gradient, patches: int) -> Tensor:
+        ctx.place, ctx.gradient, ctx.patches, ctx.shape = place, gradient, patches, maps.shape
+        return maps[place]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+        found: _Gradient = ctx.gradient
+        if found.whole is None:
+            found.whole = gradients[0].new_empty(ctx.shape)
+        found.whole[ctx.place] = gradients[0]
+        found.patches += 1
+        if found.patches < ctx.patches:
+            return None, None, None, None
+        whole, found.whole, found.patches = found.whole, None, 0
+        return whole, None, None, None
 
 
 def _fused(outputs: Sequence[Outputs], patches: int) -> Outputs:
@@ -178,4 +223,4 @@ def _fused(outputs: Sequence[Outputs], patches: int) -> Outputs:
 
 
 def _say(sentence: str) -> None:
-    warnings.warn(sentence, stacklevel=2)
+    warnings.warn(sentence, LocalLearnWarning, stacklevel=2)

@@ -74,12 +74,17 @@ class PredSim(Rule):
 
 
 class SimilarityMatching(Auxiliary):
-    """Similarity matching behind conv3x3(C, C) without bias; behind Linear(C, C) where features are vectors."""
+    """Similarity matching behind conv3x3(C, C) without bias; behind Linear(C, C) where features are vectors.
+
+    Maps of at most three channels or of height 1 are flattened; of others the channels' deviations are compared
+    (official code, `train.py`).
+    """
 
     def __init__(self, site: Site) -> None:
         super().__init__()
         channels = site.shape[0]
         self.classes = site.classes
+        self.flat = site.is_vector or channels <= 3 or site.shape[1] == 1
         self.network: nn.Module = (
             nn.Linear(channels, channels, bias=False)
             if site.is_vector
@@ -88,7 +93,8 @@ class SimilarityMatching(Auxiliary):
         he_normal_(self.network)
 
     def outputs(self, features: Tensor, images: Tensor) -> Tensor:
-        return channel_deviations(self.network(features))
+        found = self.network(features)
+        return found.flatten(1) if self.flat else channel_deviations(found)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
         assert isinstance(outputs, Tensor)
@@ -105,7 +111,7 @@ class PoolToGrid(nn.Module):
         super().__init__()
         self.size, self.kernel = size, kernel
         self.padding = tuple(k // 2 if s % k else 0 for s, k in zip(size, kernel, strict=True))
-        self.grid = [ceil(s / k) for s, k in zip(size, kernel, strict=True)]
+        self.grid = ceil(size[0] / kernel[0]), ceil(size[1] / kernel[1])
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2:] == self.size:

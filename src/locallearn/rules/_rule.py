@@ -19,6 +19,10 @@ class Rule:
     in the backbone's own classifier, so a rule is asked for auxiliary networks only before it.
     """
 
+    def __str__(self) -> str:
+        """The name, without settings."""
+        return type(self).__name__
+
     def partition(self, partition: Partition) -> Partition:
         """Which modules remain of those the user asked for."""
         return partition

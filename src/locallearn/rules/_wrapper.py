@@ -28,7 +28,9 @@ class Wrapper(Rule):
     def __post_init__(self) -> None:
         name = type(self).__name__
         if not isinstance(self.rule, Rule):
-            raise LocalLearnError(f"{name}: rule={self.rule!r} is no training rule: give an instance, as in {name}(DGL()).")
+            raise LocalLearnError(
+                f"{name}: rule={self.rule!r} is no training rule: give an instance, as in {name}(DGL())."
+            )
         inner = self.rule
         while isinstance(inner, Wrapper):
             if both := sorted(self.does & inner.does):
@@ -42,6 +44,9 @@ class Wrapper(Rule):
                 f"{name} changes auxiliary networks, and {type(inner).__name__} has none: put it around a rule that"
                 " has, DGL for one."
             )
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}({self.rule})"
 
     @property
     def base(self) -> Rule:

@@ -37,7 +37,7 @@ class TrainSettings(FitSettings):
     Args:
         model: a name that `locallearn list` shows, or the dotted path of a function from (num_classes, in_channels).
         data: a name that `locallearn list` shows, or the dotted path of a function from a folder to an ImageSet.
-        rule: the training rule.
+        rule: the training rule; `--with` wraps it: `--rule dgl --with hpff man` is HPFF(MAN(DGL())).
         modules: which layers make which local module: all (each its own), a number K, names or regular expressions of
             the modules' last layers, or a published split such as infopro-16.
         batch: images in a batch.
@@ -142,7 +142,7 @@ def train(
         "folder": str(folder),
     }
     write_whole(run.result, (json.dumps(result, indent=2) + "\n").encode())
-    draw_curves({type(settings.rule).__name__: rows}, run.curves)
+    draw_curves({str(settings.rule): rows}, run.curves)
     return result
 
 
@@ -170,7 +170,15 @@ def build(settings: TrainSettings, images: ImageSet) -> LocalNet:
     """The network of a run, on the CPU; equal settings but for the rule give equal backbone weights."""
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), channels=images.image_shape[0])
-    net = localize(model, settings.rule, modules=settings.modules, input_shape=images.image_shape, seed=settings.seed)
+    net = localize(
+        model,
+        settings.rule,
+        modules=settings.modules,
+        input_shape=images.image_shape,
+        seed=settings.seed,
+        image_mean=[value / 255 for value in images.mean],
+        image_std=[value / 255 for value in images.std],
+    )
     if settings.channels_last:
         net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return net
@@ -204,6 +212,8 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         arguments = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"class_path": public_path(type(value)), "init_args": arguments}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
     return str(value) if isinstance(value, Path) else value
 
 
