@@ -86,6 +86,20 @@ def test_compiled_modules_give_the_same_gradients_to_tolerance(rule):
 
 
 @HIDDEN_BY_TORCH
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_kept_graphs_of_cascades_go_backward_several_times_when_compiled_to_machine_code():
+    torch.compiler.reset()
+    eager = ll.localize(conv_net(), ll.HiLo(ll.Pooling()), input_shape=(3, 8, 8))
+    compiled = copy.deepcopy(eager)
+    compiled.compile()
+    images, labels = batch(4, (3, 8, 8), 5)
+    for _ in range(2):
+        torch.testing.assert_close(compiled.backward(images, labels), eager.backward(images, labels))
+    for name, gradient in gradients(eager).items():
+        torch.testing.assert_close(gradients(compiled)[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@HIDDEN_BY_TORCH
 @pytest.mark.parametrize("rule", ["BP", "Checkpoint", "DGL"])
 def test_a_deep_copy_of_a_compiled_net_trains_its_own_weights(rule):
     torch.compiler.reset()

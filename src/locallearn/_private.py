@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["TorchDispatchMode", "allow_compilations", "fake_copy", "fake_mode", "tree_leaves", "version_of"]
+__all__ = ["TorchDispatchMode", "allow_compilations", "fake_copy", "fake_mode", "keep_compiled_graphs", "tree_leaves", "version_of"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -50,3 +50,8 @@ def allow_compilations(count: int) -> None:
     config = import_module("torch._dynamo").config
     config.recompile_limit = max(config.recompile_limit, count)
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 2 * count)
+
+
+def keep_compiled_graphs() -> None:
+    """Let compiled graphs go backward several times: their backward must not reuse the memory of what they saved."""
+    import_module("torch._functorch.config").donated_buffer = False
