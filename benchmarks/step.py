@@ -30,11 +30,27 @@ from locallearn._names import find
 from locallearn.cost import peak_memory, step_macs
 from locallearn.training import SGD
 
+TWO = ll.InfoPro.published("hpff")
+"""InfoPro with head 2c2f, on which the published runs of HPFF and MAN stand."""
+
 RULES: dict[str, ll.Rule] = {
     "checkpoint": ll.Checkpoint(),
+    "predsim": ll.PredSim(),
     "dgl": ll.DGL(),
     "dgl-original": ll.DGL.original(),
+    "infopro": ll.InfoPro(),
+    "infopro (2c2f)": TWO,
     **{f"auglocal(depth={depth})": ll.AugLocal(depth=depth) for depth in range(2, 7)},
+    "hilo(dgl)": ll.HiLo(ll.DGL()),
+    "hpff(dgl, paper)": ll.HPFF(ll.DGL(), fidelity="paper"),
+    "hpff(infopro 2c2f)": ll.HPFF(TWO),
+    "man(dgl)": ll.MAN(ll.DGL()),
+    "man(infopro 2c2f)": ll.MAN(TWO),
+    "mlaan": ll.MLAAN(),
+    "mlaan(span=2)": ll.MLAAN(span=2),
+    "mlaan(dgl)": ll.MLAAN(ll.DGL()),
+    "mlaan(infopro)": ll.MLAAN(ll.InfoPro()),
+    "hpff(man(auglocal(depth=3)))": ll.HPFF(ll.MAN(ll.AugLocal(depth=3)), fidelity="paper"),
 }
 Step = Callable[[], None]
 
@@ -125,8 +141,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     bp_peak = bench.peak(bp, reference)
     rows: dict[str, Any] = {"bp": {"macs_ratio": 1.0, "peak_bytes": bp_peak, "peak_ratio": 1.0}}
     rows["plain PyTorch loop"] = pairs(bench, reference, bench.plain_step(), arguments.rounds)
-    for name, rule in RULES.items():
-        net = bench.net(rule)
+    for name in arguments.rules:
+        net = bench.net(RULES[name])
         step = bench.local_step(net)
         macs_ratio = step_macs(net, arguments.batch) / bp_macs
         row = pairs(bench, reference, step, arguments.rounds)
@@ -178,6 +194,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES), help="which of them")
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -10,14 +10,22 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["TorchDispatchMode", "allow_compilations", "fake_copy", "fake_mode", "keep_compiled_graphs", "tree_leaves", "version_of"]
+__all__ = [
+    "TorchDispatchMode",
+    "allow_compilations",
+    "fake_copy",
+    "fake_mode",
+    "keep_compiled_graphs",
+    "tree_leaves",
+    "version_of",
+]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -54,4 +62,5 @@ def allow_compilations(count: int) -> None:
 
 def keep_compiled_graphs() -> None:
     """Let compiled graphs go backward several times: their backward must not reuse the memory of what they saved."""
-    import_module("torch._functorch.config").donated_buffer = False
+    config: Any = import_module("torch._functorch.config")
+    config.donated_buffer = False
