@@ -41,7 +41,6 @@ RULES = {
     "MLAAN of InfoPro, paper": ll.MLAAN(ll.InfoPro(), fidelity="paper"),
     "HPFF of MAN of AugLocal": ll.HPFF(ll.MAN(ll.AugLocal(depth=3)), fidelity="paper"),
     "MAN of HPFF of PredSim": ll.MAN(ll.HPFF(ll.PredSim())),
-    "PFF of MLAAN": ll.PFF(ll.MLAAN(ll.DGL()), fidelity="paper"),
     "InfoProLoss of MLM": ll.InfoProLoss(ll.MLM(ll.DGL())),
 }
 

@@ -67,7 +67,8 @@ def test_every_rule_with_a_short_name_is_in_the_table(name):
 
 def test_the_short_names_of_rules_are_ours():
     assert {
-        *("bp", "checkpoint", "dgl", "dgl-original", "predsim", "predsim-original", "infopro", "infopro-imagenet"),
+        *("bp", "checkpoint", "dgl", "dgl-original", "predsim", "predsim-original", "infopro", "infopro-original"),
+        *("infopro-hpff", "infopro-imagenet"),
         *("auglocal", "auglocal-sequential", "auglocal-repetitive", "auglocal-convolutional", "by-stage", "pooling"),
         *("infopro-loss", "hilo", "pff", "hpff", "man", "mlm", "lam", "mlaan"),
     } == set(names("rules"))

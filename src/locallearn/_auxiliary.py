@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import TypeAlias
 
@@ -97,13 +97,15 @@ class WeightedSum(Auxiliary):
         self.weights = tuple(weight for weight, _ in terms)
         self.terms = nn.ModuleList(term for _, term in terms)
 
+    def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        return self._weighted(term(features, images, labels) for term in self._terms)
+
     def outputs(self, features: Tensor, images: Tensor) -> Outputs:
         return tuple(term.outputs(features, images) for term in self._terms)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
         found = zip(self._terms, outputs, strict=True)
-        losses = (term.loss_of(output, images, labels) for term, output in found)
-        return reduce(torch.add, (weight * loss for weight, loss in zip(self.weights, losses, strict=True)))
+        return self._weighted(term.loss_of(output, images, labels) for term, output in found)
 
     def logits(self, features: Tensor) -> Tensor | None:
         found = (term.logits(features) for term in self._terms)
@@ -115,6 +117,9 @@ class WeightedSum(Auxiliary):
         if len(kept) < 2:
             return kept[0][1] if kept else None
         return WeightedSum(kept)
+
+    def _weighted(self, losses: Iterable[Tensor]) -> Tensor:
+        return reduce(torch.add, (weight * loss for weight, loss in zip(self.weights, losses, strict=True)))
 
     @property
     def _terms(self) -> list[Auxiliary]:
@@ -144,3 +149,9 @@ class Behind(Auxiliary):
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
         changed = self.auxiliary.with_parts(change)
         return None if changed is None else Behind(self.front, changed)
+
+
+def part_without_outputs(auxiliary: Auxiliary) -> Auxiliary | None:
+    """The first network inside that gives `forward` alone, so that its outputs cannot be had apart from its loss."""
+    parts = (part for part in auxiliary.modules() if isinstance(part, Auxiliary))
+    return next((part for part in parts if type(part).outputs is Auxiliary.outputs), None)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from locallearn import _private
-from locallearn._auxiliary import Auxiliary, Head
+from locallearn._auxiliary import Auxiliary, Head, part_without_outputs
 from locallearn._chain import Shape
 from locallearn._errors import LocalLearnError
 from locallearn._objectives import Objective, Site
@@ -36,9 +36,14 @@ def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) 
         like = {"device": reference.device, "dtype": reference.dtype}
         for_logits, for_loss = torch.empty((2, *shape), **like), torch.empty((2, *shape), **like)
         copied = _private.fake_copy(auxiliary, mode).train()
+        images = torch.empty((2, *site.image_shape), **like)
         try:
             logits = copied.logits(for_logits)
+            if part_without_outputs(auxiliary) is None:
+                copied.outputs(for_loss, images)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if isinstance(error, LocalLearnError):
+                raise
             reason = str(error).strip().splitlines()[0]
             raise LocalLearnError(
                 f"{name} cannot take features of shape {'x'.join(map(str, shape))}: {reason}."
@@ -48,7 +53,7 @@ def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) 
         if not isinstance(auxiliary, Head):  # a head's loss sees its logits alone
             labels = torch.zeros(2, device=reference.device, dtype=torch.long)
             try:
-                copied(for_loss, torch.empty((2, *site.image_shape), **like), labels)
+                copied(for_loss, images, labels)
             except LocalLearnError:
                 raise
             except Exception:  # a loss may take other labels than these: that is its own affair

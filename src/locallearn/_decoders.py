@@ -19,13 +19,16 @@ class Reconstruction(Auxiliary):
 
     Args:
         decoder: called with features and the image's height and width; gives logits of the image.
-        mean, std: of each channel, of the normalisation that the images went through.
+        size: height and width of the features.
+        mean: what the images have had subtracted in each channel.
+        std: what they were divided by then.
     """
 
-    def __init__(self, decoder: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, decoder: nn.Module, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.decoder = decoder
-        for name, values in (("mean", mean), ("std", std)):
+        self.size, self.mean, self.std = size, tuple(mean), tuple(std)
+        for name, values in (("image_mean", mean), ("image_std", std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def outputs(self, features: Tensor, images: Tensor) -> Outputs:
@@ -37,7 +40,7 @@ class Reconstruction(Auxiliary):
 
     def distance(self, logits: Tensor, images: Tensor) -> Tensor:
         """The loss between logits and images."""
-        return reconstruction(logits, images, self.get_buffer("mean"), self.get_buffer("std"))
+        return reconstruction(logits, images, self.get_buffer("image_mean"), self.get_buffer("image_std"))
 
 
 class Decoder(nn.Module):

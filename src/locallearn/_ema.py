@@ -37,7 +37,8 @@ class Follower(nn.Module):
         """Move the weights one step."""
         own = dict(self.network.named_buffers()) | dict(self.network.named_parameters())
         pairs = [(own[name], source) for name, source in self._source[0].named_parameters()]
-        torch._foreach_lerp_([mine for mine, _ in pairs], [source for _, source in pairs], 1.0 - self.momentum)
+        if pairs:
+            torch._foreach_lerp_([mine for mine, _ in pairs], [source for _, source in pairs], 1.0 - self.momentum)
 
 
 def frozen(layer: nn.Module) -> nn.Module:
@@ -50,11 +51,12 @@ def frozen(layer: nn.Module) -> nn.Module:
 
 
 def fresh_copy(layer: nn.Module) -> nn.Module:
-    """A layer of the same structure, with first weights of its own."""
+    """A layer of the same structure, with first weights of its own where its parts know how to draw them."""
     new = trainable_copy(layer).cpu()  # so that the random numbers of no other device are drawn
     for part in new.modules():
-        if callable(reset := getattr(part, "reset_parameters", None)):
-            reset()
+        for name in ("reset_parameters", "_reset_parameters"):
+            if callable(reset := getattr(part, name, None)):
+                reset()
     he_normal_(new)
     return new
 

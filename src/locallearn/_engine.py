@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -42,24 +43,29 @@ def run_step(
         stretch = Stretch([modules[module] for module in span], span, roles, features)
         waiting.append(stretch)
         features = stretch.output.detach()
-        for index, objective in enumerate(objectives):
-            if objective.last != span[-1]:
-                continue
-            loss, gradient = _local_loss(objective, stretch.output, images, labels, scale)
-            losses.append(loss)
+        ending = [(index, objective) for index, objective in enumerate(objectives) if objective.last == span[-1]]
+        for _, group in groupby(ending, key=lambda found: id(found[1].auxiliary)):
+            members = list(group)  # they share one network, which runs once
+            auxiliary = members[0][1].auxiliary
+            weight = sum(objective.weight for _, objective in members)
+            loss, gradient = _local_loss(members[0][1], stretch.output, images, labels, weight * scale)
+            losses += [loss] * len(members)
             with torch.autocast(images.device.type, enabled=False):
-                if final and last_use[id(objective.auxiliary)] == index:
-                    objective.auxiliary.after_backward()
-                stretch.receive(objective.first, gradient)
+                if final and last_use[id(auxiliary)] == members[-1][0]:
+                    auxiliary.after_backward()
+                for _, objective in members:
+                    share = objective.weight / weight if weight else 0.0
+                    stretch.receive(objective.first, gradient if gradient is None or share == 1 else gradient * share)
                 del gradient
-                if last_of_role[objective.first] == index:
-                    waiting = _send_back(waiting, objective.first, on_complete)
+                for index, objective in members:
+                    if last_of_role[objective.first] == index:
+                        waiting = _send_back(waiting, objective.first, on_complete)
             torch.clear_autocast_cache()  # else the cast weights of all modules would stay alive
     return torch.stack(losses)
 
 
 def _local_loss(
-    objective: Objective, output: Tensor, images: Tensor, labels: Tensor, scale: float | Tensor
+    objective: Objective, output: Tensor, images: Tensor, labels: Tensor, weight: float | Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """An objective's loss, detached, after its backward through the auxiliary network; and the features' gradient."""
     features = output.detach().requires_grad_(output.requires_grad)
@@ -72,7 +78,7 @@ def _local_loss(
     # Operators must run in the precision that the forward pass chose for them, optimizers in that of the weights.
     with torch.autocast(images.device.type, enabled=False):
         if loss.requires_grad:
-            (loss * (objective.weight * scale)).backward()
+            (loss * weight).backward()
     return loss.detach(), features.grad
 
 

@@ -87,7 +87,8 @@ class LocalNet(nn.Module):
         Raises:
             LocalLearnError: images of another size than localized for, labels outside the classes, or one image where a
                 layer needs the statistics of several.
-            NonFiniteLossError: a loss is NaN or infinite; gradients are spoilt, so zero them before you go on.
+            NonFiniteLossError: a loss is NaN or infinite; gradients are spoilt, so zero them before you go on. EMA
+                copies have moved towards their layers.
         """
         self._check(images, labels)
         completed: list[int] = []
@@ -127,7 +128,11 @@ class LocalNet(nn.Module):
         return found
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile each local module and auxiliary network by itself, with the arguments of `torch.compile`."""
+        """Compile each local module and auxiliary network by itself, with the arguments of `torch.compile`.
+
+        Where objectives overlap, compiled graphs go backward several times, so PyTorch's reuse of their memory (donated
+        buffers) is switched off for the whole process.
+        """
         parts = (*self.local_modules, *(objective.auxiliary for objective in self.objectives))
         recomputed = [[layer for layer in part.modules() if isinstance(layer, Recomputed)] for part in parts]
         units = [unit for part, inside in zip(parts, recomputed, strict=True) for unit in (inside or [part])]

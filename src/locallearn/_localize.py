@@ -11,7 +11,7 @@ from math import inf, isfinite
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from locallearn._auxiliary import Head, Loss
 from locallearn._chain import Shape, TracedChain, chain_of, refuse_shared_parameters, trace
@@ -124,6 +124,11 @@ class _Sites:
         """The backbone's own, which all objectives that end with the last module share."""
         return Head(self.chain.classifier, self.loss)
 
+    def reference(self, layer: int) -> Tensor:
+        """A parameter near a layer, whose device and type its auxiliary network takes."""
+        near = (*reversed(self.chain.layers[: layer + 1]), *self.chain.layers[layer + 1 :], self.chain.classifier)
+        return next(parameter for part in near for parameter in part.parameters())
+
     def site(self, span: Span) -> Site:
         return Site(
             chain=self.chain,
@@ -149,7 +154,7 @@ def _objective(rule: Rule, span: Span, sites: _Sites) -> Objective:
             copy_features=sites.chain.begins_in_place[-1],
         )
     site = sites.site(span)
-    reference = next(sites.chain.layers[site.layer].parameters(), torch.empty(0))
+    reference = sites.reference(site.layer)
     auxiliary = rule.auxiliary(site).to(device=reference.device, dtype=reference.dtype)
     return Objective(
         first=span.first,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from locallearn._errors import LocalLearnWarning
 from locallearn._files import file_name, write_whole
 from locallearn.cli._console import mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser, parse_rule
@@ -43,8 +45,10 @@ def run(config: Any) -> None:
     settings = {text: settings_from(parser(), config, rule=rule) for text, rule in rules.items()}
     out = config.out or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
     images = load_images(config.data, config.data_dir)
-    for rule_settings in settings.values():  # what cannot be built is told before any training
-        build(rule_settings, images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LocalLearnWarning)  # told when it is built to be trained
+        for rule_settings in settings.values():  # what cannot be built is told before any training
+            build(rule_settings, images)
     results = {}
     for text, rule_settings in settings.items():
         folder = RunFolder(out / file_name(text))

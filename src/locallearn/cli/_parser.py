@@ -7,7 +7,7 @@ import ast
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pkgutil import resolve_name
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ import jsonargparse
 from locallearn._errors import LocalLearnError, did_you_mean
 from locallearn._names import names
 from locallearn.rules import Rule
-from locallearn.training import OptimizerSettings, Schedule
+from locallearn.training import OptimizerSettings, Schedule, plain
 
 jsonargparse.set_parsing_settings(subclasses_enabled=[OptimizerSettings, Schedule])
 
@@ -124,7 +124,12 @@ def wrapped(arguments: Sequence[str]) -> list[str]:
     if len(options["--rule"]) != 1 or not options["--with"]:
         raise LocalLearnError("--with puts wrappers around a rule: write --rule dgl --with hpff man.")
     specification = _read("--rule", options["--rule"][0])
-    specification["init_args"] |= {name: _scalar(text) for name, text in settings.items()}
+    for name, text in settings.items():
+        *path, last = name.split(".")
+        target = specification
+        for step in path:
+            target = target["init_args"][step] if step in target["init_args"] else _refuse_setting(name)
+        target["init_args"][last] = _scalar(text)
     for text in reversed(options["--with"]):
         specification = _read("--rule", text, inner=specification)
     return [*rest, "--rule", json.dumps(specification)]
@@ -168,10 +173,12 @@ _HYPHEN = "\u00b7"
 
 
 def _read(option: str, text: str, *, inner: dict[str, Any] | None = None) -> dict[str, Any]:
+    if text.lstrip().startswith("{"):
+        return json.loads(text) if inner is None else _refuse_setting("class_path")
     try:
         node = ast.parse(re.sub(r"(?<=\w)-(?=[A-Za-z])", _HYPHEN, text.strip()), mode="eval").body
         return _specification(option, node, inner)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError) as error:
         if isinstance(error, LocalLearnError):
             raise
         name = text.partition("(")[0].strip()
@@ -190,25 +197,41 @@ def _specification(option: str, node: ast.expr, inner: dict[str, Any] | None = N
     except (ImportError, AttributeError, ValueError) as error:
         raise LocalLearnError(f"{option.lstrip('-')} {name!r} cannot be imported: {error}.") from None
     settings = fields(kind) if isinstance(kind, type) and is_dataclass(kind) else ()
-    defaults = {field.name: field.default for field in settings if field.default is not MISSING}
-    given = {keyword.arg: _value(option, keyword.value) for keyword in call.keywords if keyword.arg}
+    if not settings and call.keywords:
+        raise LocalLearnError(f"{name} has no settings: leave out the brackets.")
+    given = {(keyword.arg or "**").replace(_HYPHEN, "_"): _value(option, keyword.value) for keyword in call.keywords}
     for argument in call.args:
         inner = _specification(option, argument)
     if inner is not None:
+        if "rule" in given or not any(field.name == "rule" for field in settings):
+            wraps = "is given two rules to wrap" if "rule" in given else "wraps no rule: it stands alone"
+            raise LocalLearnError(f"{name} {wraps}.")
         given["rule"] = inner
     needs = any(field.name == "rule" and field.default is field.default_factory is MISSING for field in settings)
     if needs and "rule" not in given:
         raise LocalLearnError(f"{name} wraps a rule: write {name}(dgl), or --rule dgl --with {name}.")
-    return {"class_path": path, "init_args": defaults | given}
+    return {"class_path": path, "init_args": _defaults(settings) | given}
+
+
+def _defaults(settings: Sequence[Field[Any]]) -> dict[str, Any]:
+    found = {field.name: field.default for field in settings if field.default is not MISSING}
+    made = {field.name: field.default_factory() for field in settings if field.default_factory is not MISSING}
+    return found | {name: plain(value) for name, value in made.items()}
 
 
 def _value(option: str, node: ast.expr) -> Any:
+    if isinstance(node, ast.Name) and node.id.replace(_HYPHEN, "-") not in names_of(option):
+        return _scalar(node.id.replace(_HYPHEN, "-"))
     if isinstance(node, ast.Call | ast.Name | ast.Attribute):
         return _specification(option, node)
     if isinstance(node, ast.Tuple | ast.List):
         return [_value(option, part) for part in node.elts]
     value = ast.literal_eval(node)
     return value.replace(_HYPHEN, "-") if isinstance(value, str) else value
+
+
+def _refuse_setting(name: str) -> NoReturn:
+    raise LocalLearnError(f"cannot set {name!r} there: write the rule out, as in hpff(man(auglocal(depth=3))).")
 
 
 def _scalar(text: str) -> Any:

@@ -69,7 +69,8 @@ def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR)
         for index, module in enumerate(net.local_modules):
             backbone, features = _count(convention, module, features)
             task_heads = others = 0
-            for objective in net.objectives_of(index):
+            networks = {id(objective.auxiliary): objective for objective in net.objectives_of(index)}
+            for objective in networks.values():
                 everything, _ = _count(convention, objective.loss, features, images, labels)
                 logits, _ = _count(convention, objective.logits, features)
                 task_heads += logits

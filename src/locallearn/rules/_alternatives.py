@@ -12,7 +12,7 @@ from locallearn import _private
 from locallearn._ahead import stage
 from locallearn._auxiliary import Auxiliary
 from locallearn._errors import LocalLearnError
-from locallearn._objectives import Site
+from locallearn._objectives import Site, Span
 from locallearn._partition import Partition
 from locallearn.rules._auglocal import AugLocal, like_layers
 from locallearn.rules._dgl import DGL
@@ -107,7 +107,7 @@ class ConvolutionalAugLocal(AugLocal):
 
 @dataclass(frozen=True, kw_only=True)
 class ByStage(Rule):
-    """A rule of its own for each stage of the network; modules are those of the last stage's rule.
+    """A rule of its own for each stage of the network; modules and weights are those of the last stage's rule.
 
     Args:
         rules: one for each stage; a stage ends where height or width shrinks.
@@ -116,11 +116,25 @@ class ByStage(Rule):
     rules: tuple[Rule, ...]
 
     def __post_init__(self) -> None:
-        if not self.rules or not all(isinstance(rule, Rule) for rule in self.rules):
+        super().__post_init__()
+        rules = tuple(self.rules) if isinstance(self.rules, list | tuple) else ()
+        object.__setattr__(self, "rules", rules)
+        if not rules or not all(isinstance(rule, Rule) for rule in rules):
             raise LocalLearnError("ByStage: give a training rule for each stage, as in rules=(DGL(), AugLocal()).")
+        for rule in rules:
+            if type(rule).auxiliary is Rule.auxiliary or any(
+                span.first != span.last for modules in (8, 9) for span in rule.spans(modules)
+            ):
+                raise LocalLearnError(
+                    f"ByStage: {rule} decides which objectives there are, and a stage has no say in that: put wrappers"
+                    " with cascades around ByStage, and rules with one objective per module into it."
+                )
 
     def partition(self, partition: Partition) -> Partition:
         return self.rules[-1].partition(partition)
+
+    def spans(self, modules: int) -> list[Span]:
+        return self.rules[-1].spans(modules)
 
     def auxiliary(self, site: Site) -> Auxiliary:
         number = stage(site.chain, site.layer)
@@ -157,7 +171,7 @@ def _classifier(width: int, classes: int) -> list[nn.Module]:
 def _macs(parts: list[nn.Module], site: Site) -> int:
     """Multiply-accumulates of a head for one image, found without computing."""
     with _private.fake_mode() as mode, torch.no_grad():
-        network = _private.fake_copy(nn.Sequential(*parts), mode).eval()
+        network = _private.fake_copy(nn.Sequential(*parts).cpu(), mode).eval()
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(1, *site.shape))
     return counter.get_total_flops() // 2

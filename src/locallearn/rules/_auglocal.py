@@ -50,6 +50,7 @@ class AugLocal(Rule):
     fidelity: Fidelity = "official"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
         if self.depth < 2:
             raise LocalLearnError(f"AugLocal: depth={self.depth}, but it counts the classifier, so it is at least 2.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from locallearn._auxiliary import Auxiliary, Head
 from locallearn._errors import LocalLearnError
@@ -43,6 +44,7 @@ class DGL(Rule):
     enlarge: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.convolutions, self.hidden) < 0 or self.pooled < 1:
             raise LocalLearnError("DGL: convolutions and hidden must be at least 0, and pooled at least 1.")
         if self.kernel < 1 or self.kernel % 2 == 0:
@@ -59,7 +61,7 @@ class DGL(Rule):
         grid = [self.pooled if self.enlarge else min(size, self.pooled) for size in quarter]
         features = channels * grid[0] * grid[1]
         parts: list[nn.Module] = [nn.Unflatten(1, site.shape)] if site.is_vector else []
-        parts.append(nn.AdaptiveAvgPool2d(quarter))
+        parts.append(PoolToQuarter())
         for _ in range(self.convolutions):
             convolution = nn.Conv2d(channels, channels, self.kernel, padding=self.kernel // 2, bias=False)
             parts += [convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
@@ -69,3 +71,10 @@ class DGL(Rule):
         network = nn.Sequential(*parts, nn.Linear(features, site.classes))
         he_normal_(network)
         return Head(network, site.loss)
+
+
+class PoolToQuarter(nn.Module):
+    """Average pooling of maps, or patches of them, to a quarter of their height and width, rounded up."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, (ceil(x.shape[2] / 4), ceil(x.shape[3] / 4)))

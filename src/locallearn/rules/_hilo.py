@@ -70,7 +70,13 @@ class HiLo(Wrapper):
                 f"{', none of them the last' if behind < modules else ''}, and there are {modules}: ask for at least"
                 f" {least} modules, or for a smaller span."
             )
-        own = {span.last: span.weight for span in self.rule.spans(modules)}
+        inner = self.rule.spans(modules)
+        if sorted((span.first, span.last) for span in inner) != [(m, m) for m in range(modules)]:
+            raise LocalLearnError(
+                f"{type(self).__name__} puts cascades over a rule with one objective per module, and {self.rule} has"
+                " others: use it without."
+            )
+        own = {span.last: span.weight for span in inner}
         alone = [Span(first=m, last=m, weight=self.independent * own[m]) for m in range(begins, behind)]
         cascades = [
             Span(first=m - self.span + 1, last=m, weight=self.cascade * own[m]) for m in range(self.span - 1, behind)

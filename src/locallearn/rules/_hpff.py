@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from locallearn.rules._hilo import HiLo
 from locallearn.rules._pff import PFF
 from locallearn.rules._rule import Fidelity, Rule
-from locallearn.rules._wrapper import Composed
+from locallearn.rules._wrapper import Wrapper
 
 
 @dataclass(frozen=True, kw_only=True)
-class HPFF(Composed):
+class HPFF(Wrapper):
     """`HiLo(PFF(rule))`: two levels of objectives, and auxiliary networks applied patch by patch.
 
     The published runs stand on `InfoPro.published("hpff")` and the splits `hpff-K`.
@@ -30,9 +30,9 @@ class HPFF(Composed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.whole  # bad settings are told now
+        _ = self.inner  # bad settings are told now
 
     @property
-    def whole(self) -> Rule:
+    def inner(self) -> Rule:
         patched = PFF(self.rule, patches=self.patches, fidelity=self.fidelity)
         return HiLo(patched, span=self.span, fidelity=self.fidelity)

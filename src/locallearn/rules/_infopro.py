@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import inf
+from numbers import Real
 from typing import Literal, get_args
 
 from torch import Tensor, nn
@@ -51,10 +52,21 @@ class InfoPro(Rule):
     lambda2: Weights = (0.05, 0.5)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._layers()
         refuse_unknown("task_loss", self.task_loss, get_args(TaskLoss))
         for name, weights in (("lambda1", self.lambda1), ("lambda2", self.lambda2)):
             refuse_weights(f"InfoPro: {name}", weights)
+
+    @classmethod
+    def original(cls) -> InfoPro:
+        """InfoPro's own form: the contrastive loss, with its weights for ResNet-32 in 16 modules."""
+        return cls.published("infopro-resnet32-16")
+
+    @classmethod
+    def hpff(cls) -> InfoPro:
+        """The form on which HPFF, MAN and MLAAN were published: head 2c2f, weights that end at 0."""
+        return cls.published("hpff")
 
     @classmethod
     def published(cls, name: str) -> InfoPro:
@@ -151,6 +163,10 @@ class InfoProLoss(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.base, InfoPro):
+            raise LocalLearnError(
+                "InfoProLoss adds a reconstruction loss, and InfoPro has one: set its lambda1 instead."
+            )
         for name, weights in (("lambda1", self.lambda1), ("lambda2", self.lambda2)):
             refuse_weights(f"InfoProLoss: {name}", weights)
 
@@ -187,13 +203,14 @@ def at(weights: Weights, site: Site) -> float:
 
 def refuse_weights(name: str, weights: Weights) -> None:
     """Refuse what is no pair of weights."""
-    if len(weights) != 2 or not all(0 <= weight < inf for weight in weights):
+    numbers = [w for w in weights if isinstance(w, Real) and 0 <= w < inf] if isinstance(weights, tuple | list) else []
+    if len(numbers) != 2 or len(weights) != 2:
         raise LocalLearnError(f"{name}={weights}: give two weights, of the first and the last module, none negative.")
 
 
 def reconstruct(decoder: nn.Module, site: Site) -> Reconstruction:
     """The reconstruction loss of a site's images by a decoder."""
-    return Reconstruction(he_start(decoder), site.image_mean, site.image_std)
+    return Reconstruction(he_start(decoder), site.shape[1:], site.image_mean, site.image_std)
 
 
 def he_start(network: nn.Module) -> nn.Module:

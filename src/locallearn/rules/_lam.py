@@ -13,6 +13,7 @@ from locallearn._auxiliary import Auxiliary, Behind
 from locallearn._ema import refuse_momentum
 from locallearn._errors import LocalLearnError, refuse_unknown
 from locallearn._objectives import Level, Site
+from locallearn.rules._alternatives import ByStage
 from locallearn.rules._auglocal import AugLocal
 from locallearn.rules._leaps import general_leap, published_leap
 from locallearn.rules._pooling import Pooling
@@ -67,7 +68,12 @@ class LAM(Wrapper):
         refuse_momentum(type(self).__name__, self.momentum)
         if self.length < 1:
             raise LocalLearnError(f"{type(self).__name__}: length={self.length} must be at least 1.")
-        refuse_auglocal(self)
+        bases = self.base.rules if isinstance(self.base, ByStage) else (self.base,)
+        if any(isinstance(base, AugLocal) for base in bases):
+            raise LocalLearnError(
+                f"{type(self).__name__} leads to the end of the network, where AugLocal finds no later layer to"
+                " imitate: put it around DGL, InfoPro, PredSim or Pooling, or use MAN."
+            )
 
     def auxiliary(self, site: Site) -> Auxiliary:
         if site.layer + 1 == len(site.chain):
@@ -83,25 +89,14 @@ class LAM(Wrapper):
 
     def leap(self, site: Site) -> list[int]:
         """Indices of the layers that a site's chain copies."""
-        found = published_leap(site.chain, site.module, site.modules)
-        if found is not None and found[0] > site.layer:
-            return found
-        return general_leap(site.chain, site.layer, self.length)
+        found = published_leap(site.chain, site.layer, site.module, site.modules)
+        return general_leap(site.chain, site.layer, self.length) if found is None else found
 
     def ema_copies(self, site: Site, layers: int) -> int:
         """How many of a chain's layers have an EMA copy."""
         if self.fidelity == "official":
             return 1
         return max(1, min(layers, ceil(layers * (site.module + 1) / (site.modules - 1))))
-
-
-def refuse_auglocal(rule: Wrapper) -> None:
-    """Refuse AugLocal inside: a leap chain ends where there is no later layer left for AugLocal to imitate."""
-    if isinstance(rule.base, AugLocal):
-        raise LocalLearnError(
-            f"{type(rule).__name__} leads to the end of the network, where {type(rule.base).__name__} finds no later"
-            " layer to imitate: put it around DGL, InfoPro, PredSim or Pooling, or use MAN."
-        )
 
 
 class _Leap(nn.Module):

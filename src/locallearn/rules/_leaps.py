@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from locallearn._chain import TracedChain
 
@@ -55,11 +56,19 @@ _TABLES = {
 """By last layer, number of layers and number of modules. Source: MLAAN, official code, `configAuxPlus_new.py`."""
 
 
-def published_leap(chain: TracedChain, module: int, modules: int) -> list[int] | None:
-    """The published chain of a module, as indices of layers; None where there is no table."""
+def published_leap(chain: TracedChain, layer: int, module: int, modules: int) -> list[int] | None:
+    """The published chain of a module that ends with `layer`, as indices of layers.
+
+    None where there is no table, or its copies do not fit each other since the modules are others.
+    """
     table = _TABLES.get((chain.names[-1], len(chain), modules), {})
     found = next((blocks for span, blocks in table.items() if module in span), None)
-    return None if found is None else [chain.names.index(f"layer{block}") for block in found.split()]
+    if found is None:
+        return None
+    leap = [chain.names.index(f"layer{block}") for block in found.split()]
+    before = [layer, *leap]
+    fits = all(here < later and chain.shapes[here] == chain.shapes[later - 1] for here, later in pairwise(before))
+    return leap if fits else None
 
 
 def general_leap(chain: TracedChain, layer: int, length: int) -> list[int]:

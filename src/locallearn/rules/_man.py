@@ -30,7 +30,7 @@ class MAN(Wrapper):
     ======================= ========================================== =========================================
     \                       `fidelity="official"`                      `fidelity="paper"`
     ======================= ========================================== =========================================
-    what moves by EMA       a copy that is not trained                 a copy that is trained too (Eq. 6, then 7)
+    what moves by EMA       a copy that is not trained                 a copy that is trained too (Eq. 6 and 7)
     learnable bias          a trainable layer like n, beside           a number for each channel, added, from 0
     weights that change     count the stage of n, 1, 2, 3 ...          count the module, j
     over the modules

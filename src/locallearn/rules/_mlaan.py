@@ -10,7 +10,7 @@ from locallearn.rules._hilo import HiLo
 from locallearn.rules._lam import LAM
 from locallearn.rules._pooling import Pooling
 from locallearn.rules._rule import Fidelity, Rule
-from locallearn.rules._wrapper import Composed
+from locallearn.rules._wrapper import Wrapper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class MLM(HiLo):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLAAN(Composed):
+class MLAAN(Wrapper):
     """`MLM(LAM(rule))`, leap chains at the cascade level alone: the official code's form, and section III-D's.
 
     By itself, `MLAAN()`, it stands on pooling heads (Table I, "MLAAN").
@@ -51,9 +51,9 @@ class MLAAN(Composed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.whole  # bad settings are told now
+        _ = self.inner  # bad settings are told now
 
     @property
-    def whole(self) -> Rule:
+    def inner(self) -> Rule:
         leaping = LAM(self.rule, momentum=self.momentum, length=self.length, cascades_only=True, fidelity=self.fidelity)
         return MLM(leaping, span=self.span, fidelity=self.fidelity)

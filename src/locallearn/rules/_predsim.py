@@ -43,6 +43,7 @@ class PredSim(Rule):
     weigh_output: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.beta <= 1:
             raise LocalLearnError(f"PredSim: beta={self.beta} is outside [0, 1].")
         if self.inputs < 1:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
+from math import isfinite
+from numbers import Integral, Real
 from typing import Literal
 
 from locallearn._auxiliary import Auxiliary
+from locallearn._errors import LocalLearnError
 from locallearn._objectives import Site, Span
 from locallearn._partition import Partition
 
@@ -18,6 +22,20 @@ class Rule:
     The defaults are those of most rules: the user's partition, one objective per module. The last objective always ends
     in the backbone's own classifier, so a rule is asked for auxiliary networks only before it.
     """
+
+    def __post_init__(self) -> None:
+        """Refuse settings of another type than their annotation, where that is int, float or bool."""
+        for setting in fields(self) if is_dataclass(self) else ():
+            value, kind = getattr(self, setting.name), str(getattr(setting.type, "__name__", setting.type))
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            fits = {
+                "int": is_number and isinstance(value, Integral),
+                "float": is_number and isfinite(value),
+                "bool": isinstance(value, bool),
+            }
+            if not fits.get(kind, True):
+                kinds = {"int": "a whole number", "float": "a finite number", "bool": "true or false"}
+                raise LocalLearnError(f"{type(self).__name__}: {setting.name}={value!r} is not {kinds[kind]}.")
 
     def __str__(self) -> str:
         """The name, without settings."""

@@ -26,6 +26,7 @@ class Wrapper(Rule):
     rule: Rule = field(kw_only=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name = type(self).__name__
         if not isinstance(self.rule, Rule):
             raise LocalLearnError(
@@ -53,29 +54,16 @@ class Wrapper(Rule):
         """The innermost rule."""
         return self.rule.base if isinstance(self.rule, Wrapper) else self.rule
 
-    def partition(self, partition: Partition) -> Partition:
-        return self.rule.partition(partition)
-
-    def spans(self, modules: int) -> list[Span]:
-        return self.rule.spans(modules)
-
-    def auxiliary(self, site: Site) -> Auxiliary:
-        return self.rule.auxiliary(site)
-
-
-class Composed(Wrapper):
-    """A wrapper that is others in one another."""
-
     @property
-    def whole(self) -> Rule:
-        """What it stands for."""
-        raise NotImplementedError
+    def inner(self) -> Rule:
+        """The rule that is asked for whatever the wrapper does not answer itself."""
+        return self.rule
 
     def partition(self, partition: Partition) -> Partition:
-        return self.whole.partition(partition)
+        return self.inner.partition(partition)
 
     def spans(self, modules: int) -> list[Span]:
-        return self.whole.spans(modules)
+        return self.inner.spans(modules)
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        return self.whole.auxiliary(site)
+        return self.inner.auxiliary(site)

@@ -5,6 +5,8 @@
 
 or, one test for each check:
 
+    from locallearn.testing import CHECKS
+
     @pytest.mark.parametrize("check", CHECKS)
     def test_my_rule(check):
         check(MyRule())

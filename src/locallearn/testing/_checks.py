@@ -297,7 +297,7 @@ def check_rule(rule: Rule) -> None:
     for check in CHECKS:
         try:
             check(rule)
-        except AssertionError as error:
+        except (AssertionError, LocalLearnError) as error:
             raise AssertionError(f"{rule}, {check.__name__}: {error}") from error
 
 

@@ -19,5 +19,6 @@ from locallearn.training._train import (
     build as build,
     load_images as load_images,
     make_model as make_model,
+    plain as plain,
     train as train,
 )

@@ -76,7 +76,8 @@ class RunFolder:
         """
         if not self.settings.exists():
             raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
-        if self.settings.read_text() != settings:
+        yaml = optional("yaml")  # as values, since 1 and 1.0 are one setting
+        if yaml.safe_load(self.settings.read_text()) != yaml.safe_load(settings):
             raise LocalLearnError(
                 f"{self.path} holds a run with other settings: choose another folder by --out, or repeat its settings."
             )

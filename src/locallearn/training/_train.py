@@ -204,16 +204,17 @@ def as_yaml(settings: TrainSettings) -> str:
     """Settings as the YAML that `--config` reads."""
     from locallearn._imports import optional
 
-    fields = {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+    fields = {field.name: plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
     return optional("yaml").safe_dump(fields, sort_keys=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Settings as dictionaries, lists, numbers and texts, with the path of each class."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        arguments = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        arguments = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"class_path": public_path(type(value)), "init_args": arguments}
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
+    if isinstance(value, tuple | list):
+        return [plain(part) for part in value]
     return str(value) if isinstance(value, Path) else value
 
 
