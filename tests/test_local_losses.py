@@ -215,7 +215,7 @@ def test_large_logits_have_finite_losses_and_gradients():
 @pytest.mark.parametrize("side", [(8, 8), (9, 7)], ids=str)
 def test_a_decoders_output_has_the_images_size_and_no_labels_are_needed(decoder, side):
     images, features = torch.randn(2, 3, *side), torch.randn(2, 6, 4, 3)
-    auxiliary = Reconstruction(decoder((6, 4, 3), 3), MEAN, STD)
+    auxiliary = Reconstruction(decoder((6, 4, 3), 3), (4, 3), MEAN, STD)
     logits = auxiliary.outputs(features, images)
     assert logits.shape == images.shape
     loss = auxiliary(features, images, torch.empty(0))

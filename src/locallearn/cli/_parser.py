@@ -200,11 +200,14 @@ def _specification(option: str, node: ast.expr, inner: dict[str, Any] | None = N
     if not settings and call.keywords:
         raise LocalLearnError(f"{name} has no settings: leave out the brackets.")
     given = {(keyword.arg or "**").replace(_HYPHEN, "_"): _value(option, keyword.value) for keyword in call.keywords}
+    is_wrapper = any(field.name == "rule" for field in settings)
+    if call.args and not is_wrapper:
+        raise ValueError
     for argument in call.args:
         inner = _specification(option, argument)
     if inner is not None:
-        if "rule" in given or not any(field.name == "rule" for field in settings):
-            wraps = "is given two rules to wrap" if "rule" in given else "wraps no rule: it stands alone"
+        if "rule" in given or not is_wrapper:
+            wraps = "is given two rules to wrap" if is_wrapper else "wraps no rule: it stands alone"
             raise LocalLearnError(f"{name} {wraps}.")
         given["rule"] = inner
     needs = any(field.name == "rule" and field.default is field.default_factory is MISSING for field in settings)
