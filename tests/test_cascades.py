@@ -200,3 +200,33 @@ def test_each_module_is_complete_once():
     net.backward(images, labels, on_complete=completed.append)
     assert sorted(completed) == list(range(10))
     assert completed[:8] == list(range(8))
+
+
+class Stateful(nn.Sequential):
+    """Layers whose classifier has running statistics and draws random numbers."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+        head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5)]
+        super().__init__(*layers, nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), *head, nn.Linear(8, 10))
+
+
+def test_a_classifier_that_two_objectives_share_runs_once():
+    net = ll.localize(Stateful(), ll.HiLo(ll.Pooling(), independent=0.25), input_shape=SMALL)
+    assert net.objectives[-1].auxiliary is net.objectives[-2].auxiliary
+    losses = net.backward(*batch())
+    assert losses[-1] == losses[-2]
+    assert {int(b) for name, b in net.model.named_buffers() if name.endswith("num_batches_tracked")} == {1}
+
+
+def test_gradients_through_a_shared_classifier_are_shared_by_weight():
+    found = {}
+    for weight in (0.25, 0.0):
+        net = ll.localize(
+            resnet20().double(), ll.HiLo(ll.Pooling(), independent=weight, cascade=1.0), input_shape=SMALL
+        )
+        net.backward(*double_batch())
+        found[weight] = gradients(net)
+    alone = found[0.0]["model.fc.weight"]
+    torch.testing.assert_close(found[0.25]["model.fc.weight"], 1.25 * alone)
