@@ -18,7 +18,7 @@ def main(source: Path, target: Path) -> None:
     settings, machine = result["settings"], result["machine"]
     rows = {name: row for name, row in result["rows"].items() if "peak_ratio" in row}
     names = list(rows)
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = Figure(figsize=(10, 1.2 + 0.24 * len(rows)), layout="constrained")
     memory, time = figure.subplots(1, 2, sharey=True)
     sizes = [row["peak_bytes"] / settings["batch"] / 2**20 for row in rows.values()]
     memory.barh(names, sizes, color=["#888888" if name in ("bp", "checkpoint") else "#2a78b5" for name in names])
