@@ -10,6 +10,7 @@ from torch import nn
 import locallearn as ll
 from locallearn.cost import step_macs
 from locallearn.cost._live import LiveBytes
+from locallearn.testing._networks import recomputing_step
 from networks import SMALL, assert_same, batch, gradients, resnet20
 
 SPANS = {
@@ -41,23 +42,6 @@ ODD = {
     "not in order": Spans(given=((4, 9), (0, 3), (2, 6))),
 }
 ALL = SPANS | ODD
-
-
-def recomputing_step(net: ll.LocalNet, images, labels) -> torch.Tensor:
-    """Each objective by itself: its modules are run from a detached input, then one backward."""
-    inputs, features = [], images
-    for module in net.local_modules:
-        inputs.append(features.detach())
-        features = module(inputs[-1])
-    losses = []
-    for objective in net.objectives:
-        features = inputs[objective.first]
-        for module in net.local_modules[objective.first : objective.last + 1]:
-            features = module(features)
-        loss = objective.loss(features, images, labels)
-        (objective.weight * loss).backward()
-        losses.append(loss.detach())
-    return torch.stack(losses)
 
 
 def double_net(rule: ll.Rule, modules="all") -> ll.LocalNet:

@@ -23,9 +23,8 @@ class Patchwise(Auxiliary):
     def __init__(self, auxiliary: Auxiliary, patches: int) -> None:
         super().__init__()
         self.patches = patches
-        self.recomputed = Recomputed(
-            _OutputsOf(auxiliary), copy_input=True
-        )  # of a patch, for convolutions like it dense
+        # A patch is a view; convolutions copy it anyway, and a network that writes on its features must not reach them.
+        self.recomputed = Recomputed(_OutputsOf(auxiliary), copy_input=True)
 
     @property
     def auxiliary(self) -> Auxiliary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import get_args
 
 from locallearn._auxiliary import Auxiliary
@@ -55,7 +54,7 @@ class HiLo(Wrapper):
         refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
         if self.span < 2:
             raise LocalLearnError(f"{type(self).__name__}: span={self.span}, but a cascade has at least 2 modules.")
-        if not (0 <= self.independent < inf and 0 <= self.cascade < inf):
+        if min(self.independent, self.cascade) < 0:
             raise LocalLearnError(f"{type(self).__name__}: the weights of the levels must be numbers from 0.")
 
     def spans(self, modules: int) -> list[Span]:

@@ -28,10 +28,6 @@ class HPFF(Wrapper):
     patches: int = 2
     fidelity: Fidelity = "official"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.inner  # bad settings are told now
-
     @property
     def inner(self) -> Rule:
         patched = PFF(self.rule, patches=self.patches, fidelity=self.fidelity)

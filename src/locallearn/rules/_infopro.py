@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from locallearn._auxiliary import Auxiliary, Head, Outputs, WeightedSum
+from locallearn._auxiliary import Auxiliary, Head, WeightedSum
 from locallearn._decoders import Decoder, PyramidDecoder, Reconstruction
 from locallearn._errors import LocalLearnError, refuse_unknown
 from locallearn._init import he_normal_
@@ -180,19 +180,14 @@ class InfoProLoss(Wrapper):
         )
 
 
-class ContrastiveHead(Auxiliary):
-    """An auxiliary network whose outputs are compared by the supervised contrastive loss."""
+class ContrastiveHead(Head):
+    """A head whose outputs are compared by the supervised contrastive loss; it gives no logits."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, supervised_contrastive)
 
-    def outputs(self, features: Tensor, images: Tensor) -> Tensor:
-        return self.network(features)
-
-    def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
-        assert isinstance(outputs, Tensor)
-        return supervised_contrastive(outputs, labels)
+    def logits(self, features: Tensor) -> None:
+        return None
 
 
 def at(weights: Weights, site: Site) -> float:

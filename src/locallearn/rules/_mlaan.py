@@ -49,10 +49,6 @@ class MLAAN(Wrapper):
     length: int = 4
     fidelity: Fidelity = "official"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.inner  # bad settings are told now
-
     @property
     def inner(self) -> Rule:
         leaping = LAM(self.rule, momentum=self.momentum, length=self.length, cascades_only=True, fidelity=self.fidelity)

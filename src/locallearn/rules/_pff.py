@@ -58,8 +58,7 @@ class PFF(Wrapper):
 
     def auxiliary(self, site: Site) -> Auxiliary:
         auxiliary = self.rule.auxiliary(site)
-        if min(site.shape[1:]) < self.patches or site.is_vector:
-            _say(f"PFF takes features smaller than {self.patches} x {self.patches} whole.")
+        if self._takes_whole((0, 0) if site.is_vector else site.shape[1:]):
             return auxiliary
         if self.fidelity == "official":
             return self._official(auxiliary)
@@ -70,6 +69,13 @@ class PFF(Wrapper):
             )
         return Patchwise(auxiliary, self.patches)
 
+    def _takes_whole(self, size: tuple[int, int]) -> bool:
+        """Whether maps are too small to be cut, which is told."""
+        if min(size) >= self.patches:
+            return False
+        _say(f"PFF takes features smaller than {self.patches} x {self.patches} whole.")
+        return True
+
     def _official(self, auxiliary: Auxiliary) -> Auxiliary:
         found = []
 
@@ -77,10 +83,7 @@ class PFF(Wrapper):
             if not isinstance(part, Reconstruction):
                 return part
             found.append(part)
-            if min(part.size) < self.patches:
-                _say(f"PFF takes features smaller than {self.patches} x {self.patches} whole.")
-                return part
-            return ReconstructionOfPatches(part, self.patches)
+            return part if self._takes_whole(part.size) else ReconstructionOfPatches(part, self.patches)
 
         auxiliary = auxiliary.with_parts(own_decoders) or auxiliary
         if not found:

@@ -45,6 +45,7 @@ class Wrapper(Rule):
                 f"{name} changes auxiliary networks, and {type(inner).__name__} has none: put it around a rule that"
                 " has, DGL for one."
             )
+        _ = self.inner  # what is wrong with the wrappers that this one stands for is told now
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({self.rule})"
