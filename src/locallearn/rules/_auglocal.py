@@ -15,6 +15,7 @@ from locallearn._init import he_normal_
 from locallearn._like import new_layer_like
 from locallearn._objectives import Site
 from locallearn._partition import Partition
+from locallearn._pooling import GlobalAverage
 from locallearn.rules._rule import Fidelity, Rule
 
 
@@ -67,7 +68,7 @@ class AugLocal(Rule):
     def auxiliary(self, site: Site) -> Auxiliary:
         parts, width = self.layers(site)
         if not site.is_vector:
-            parts = [*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+            parts = [*parts, GlobalAverage()]
         if self.fidelity == "official" and self.hidden(site) == 1:
             parts = [*parts, nn.BatchNorm1d(width)]
         network = nn.Sequential(*parts, nn.Linear(width, site.classes))
