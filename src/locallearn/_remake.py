@@ -191,7 +191,7 @@ def _batch_norm(
 
 
 def _activation(function: Callable[..., Tensor], in_place: Callable[..., Tensor] | None = None) -> Callable[..., Make]:
-    def again(_: Tensor, input: Tensor, *args: Any, inplace: bool = False, **settings: Any) -> Make:  # noqa: A002
+    def again(_: Tensor, input: Tensor, *args: Any, inplace: bool = False, **settings: Any) -> Make:
         numbers = [value for value in args if not isinstance(value, bool)]  # bool says whether it is done in place
 
         def make(source: Tensor, may_write: bool) -> Tensor:
