@@ -8,6 +8,7 @@ from locallearn.data._batches import (
 )
 from locallearn.data._cifar10 import cifar10 as cifar10
 from locallearn.data._cifar100 import cifar100 as cifar100
+from locallearn.data._class_names import shared_classes as shared_classes
 from locallearn.data._data_set import DataSet as DataSet, Feed as Feed
 from locallearn.data._digits import digits as digits
 from locallearn.data._file_set import FileSet as FileSet, ImageFiles as ImageFiles

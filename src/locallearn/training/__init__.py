@@ -23,3 +23,4 @@ from locallearn.training._train import (
     plain as plain,
     train as train,
 )
+from locallearn.training._transfer import Transfer as Transfer, evaluate_run as evaluate_run
