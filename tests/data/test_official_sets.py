@@ -119,7 +119,7 @@ def test_a_part_is_taken_only_unverified_and_every_use_says_so(name, folder, tmp
     train, test = SETS[name].splits()
     part = replace(train, images=train.images[:6], labels=train.labels[:6])
     SETS[name].write(folder, part, test)
-    with pytest.raises(LocalLearnError, match="as published.* and --unverified other images of that layout"):
+    with pytest.raises(LocalLearnError, match=r"as published.* and --unverified other images of that layout"):
         fetched(name, tmp_path / "root", folder)
     get(name, tmp_path / "root", archive=folder, published=False, report=lambda _: None)
     said = rf"holds 6 training and {TEST} test images that are not .* as published \({TRAIN} and {TEST}\)"

@@ -16,7 +16,7 @@ from locallearn.data._folder import image_folder as image_folder
 from locallearn.data._get import get as get
 from locallearn.data._image_set import ImageSet as ImageSet, Split as Split
 from locallearn.data._imagenet import imagenet as imagenet
-from locallearn.data._shards import ShardFiles as ShardFiles
+from locallearn.data._shard_files import ShardFiles as ShardFiles
 from locallearn.data._stl10 import stl10 as stl10
 from locallearn.data._streamed import StreamedBatches as StreamedBatches
 from locallearn.data._svhn import svhn as svhn

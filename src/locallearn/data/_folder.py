@@ -31,7 +31,7 @@ def image_folder(folder: Path) -> FileSet:
     folder = folder.expanduser()
     if not folder.is_dir():
         raise LocalLearnError(f"there is no folder {folder} for a data set.")
-    if shards_in(folder):
+    if not _folders(folder / "train") and shards_in(folder):  # beside class folders, archives are left over
         return shards_of(folder, _TEST_NAMES)
     test = next((folder / name for name in _TEST_NAMES if (folder / name).is_dir()), None)
     if not (folder / "train").is_dir() or test is None:
@@ -59,10 +59,16 @@ def _split(folder: Path, classes: tuple[str, ...]) -> ImageFiles:
 
 
 def _class_folders(folder: Path) -> list[str]:
-    found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    if not found:
-        raise LocalLearnError(f"{folder} has no class folders: {_LAYOUT}.")
-    return found
+    if found := _folders(folder):
+        return found
+    raise LocalLearnError(f"{folder} has no class folders: {_LAYOUT}.")
+
+
+def _folders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; none if it is not there."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _told(error: OSError) -> NoReturn:

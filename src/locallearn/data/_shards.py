@@ -8,52 +8,14 @@ once, costs less code and gives what images in folders have: one order, known be
 
 from __future__ import annotations
 
-import os
-import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from locallearn._errors import LocalLearnError
-from locallearn.data._archives import brief
 from locallearn.data._file_set import FileSet
-
-_IMAGES = ("jpg", "jpeg", "png", "webp")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardFiles:
-    """Images that lie in tar archives.
-
-    Attributes:
-        shards: the archives.
-        keys: of the images, encoded.
-        places: archive, first byte, bytes of each image, (n, 3).
-        labels: of each.
-    """
-
-    shards: tuple[Path, ...]
-    keys: NDArray[np.bytes_]
-    places: NDArray[np.int64]
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def name(self, index: int) -> str:
-        return f"{self.shards[self.places[index, 0]]}: {os.fsdecode(self.keys[index])}"
-
-    def read(self, index: int) -> bytes:
-        shard, start, size = self.places[index].tolist()
-        with self.shards[shard].open("rb") as file:
-            file.seek(start)
-            return file.read(size)
-
-    def chosen(self, rows: NDArray[np.int64]) -> ShardFiles:
-        return replace(self, keys=self.keys[rows], places=self.places[rows], labels=self.labels[rows])
+from locallearn.data._shard_files import index_of
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -75,19 +37,14 @@ def shards_of(folder: Path, test_names: Sequence[str]) -> FileSet:
     Raises:
         LocalLearnError: shards are missing, damaged, or have another layout.
     """
-    train = _indexed(_named(folder, "train"))
-    test_shards = next(filter(None, (_named(folder, name) for name in test_names)), [])
-    if train is None or not test_shards:
-        missing = "train" if train is None else "val or test"
-        raise LocalLearnError(
-            f"{folder} has no {missing} shards: put it into their names, as in {missing[:5].strip()}-0000.tar."
-        )
-    test = _indexed(test_shards)
-    assert test is not None
+    name = next((name for name in test_names if _named(folder, name)), None)
+    if name is None or not _named(folder, "train"):
+        wanted = "train" if name else "val"
+        raise LocalLearnError(f"{folder} has no {wanted} shards: say so in their names, as in {wanted}-0000.tar.")
+    train, test = (index_of(_named(folder, split), folder / f".{split}.index.npz") for split in ("train", name))
     names = folder / "classes.txt"
     if names.exists():
-        classes = tuple(names.read_text().split("\n"))
-        classes = tuple(name.strip() for name in classes if name.strip())
+        classes = tuple(line.strip() for line in names.read_text().splitlines() if line.strip())
     else:
         classes = tuple(str(label) for label in range(int(train.labels.max()) + 1))
     for files in (train, test):
@@ -108,47 +65,3 @@ def _named(folder: Path, split: str) -> list[Path]:
         return "".join(c if c.isalpha() else " " for c in f"{parent} {path.stem}".lower()).split()
 
     return [path for path in shards_in(folder) if split in words(path)]
-
-
-def _indexed(shards: Sequence[Path]) -> ShardFiles | None:
-    """Where each image lies."""
-    keys: list[bytes] = []
-    places: list[tuple[int, int, int]] = []
-    labels: list[int] = []
-    for number, shard in enumerate(shards):
-        for key, start, size, label in _samples(shard):
-            keys.append(os.fsencode(key))
-            places.append((number, start, size))
-            labels.append(label)
-    if not labels:
-        return None
-    return ShardFiles(
-        shards=tuple(shards), keys=np.array(keys), places=np.array(places), labels=np.array(labels, np.int64)
-    )
-
-
-def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
-    """Key, first byte, bytes and label of each image of a shard."""
-    images: dict[str, tuple[int, int]] = {}
-    labels: dict[str, int] = {}
-    try:
-        with tarfile.open(shard, "r:") as archive:
-            for member in archive:
-                path = PurePosixPath(member.name)
-                stem, _, suffix = path.name.partition(".")
-                key = str(path.parent / stem)
-                if suffix.lower() in _IMAGES:
-                    images[key] = (member.offset_data, member.size)
-                elif suffix == "cls" and (file := archive.extractfile(member)):
-                    labels[key] = int(file.read())
-                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # or it keeps all headers
-    except (OSError, tarfile.TarError) as error:
-        raise LocalLearnError(f"{shard} is cut off or no plain tar archive ({brief(error)}).") from None
-    except ValueError as error:
-        raise LocalLearnError(f"{shard} has a .cls file that is no number ({error}).") from None
-    if images.keys() != labels.keys() or not images:
-        key = next(iter(images.keys() ^ labels.keys()), "any image")
-        what = "no .cls file" if key in images else "no image (.jpg, .png, .webp)"
-        raise LocalLearnError(f"{shard} has {what} for {key}.")
-    for key, (start, size) in images.items():
-        yield key, start, size, labels[key]
