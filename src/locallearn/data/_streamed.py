@@ -127,8 +127,12 @@ class _Decoded(Dataset[tuple[Tensor, Tensor, list[str]]]):
 
 def _decode(content: bytes) -> Tensor:
     """An image as uint8 (3, height, width)."""
-    with optional("PIL.Image").open(io.BytesIO(content), formats=_FORMATS) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    pillow = optional("PIL.Image", extra="vision")
+    try:
+        with pillow.open(io.BytesIO(content), formats=_FORMATS) as image:
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    except pillow.UnidentifiedImageError:  # whose own text names an address in memory
+        raise ValueError(f"none of {', '.join(_FORMATS)}") from None
 
 
 @lru_cache
