@@ -167,6 +167,14 @@ def test_every_kind_of_image_becomes_three_channels(mode, options):
     assert np.abs(found.permute(1, 2, 0).numpy() - expected).mean() < (20 if options["format"] == "JPEG" else 1)
 
 
+@pytest.mark.parametrize(("mode", "options"), [("I;16", {"format": "PNG"}), ("F", {"format": "TIFF"})])
+def test_pixels_that_would_be_clipped_are_refused(mode, options):
+    buffer = io.BytesIO()
+    Image.new(mode, (4, 4)).save(buffer, **options)
+    with pytest.raises(ValueError, match=f"pixels of mode {mode} instead of 8 bits"):
+        _decode(buffer.getvalue())
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_image_is_refused_with_its_path(tmp_path, name, workers):
