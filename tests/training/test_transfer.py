@@ -139,6 +139,13 @@ def test_one_command_tests_several_runs(folder, capsys, tmp_path):
     assert "shared" not in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("always::locallearn.LocalLearnWarning")
+def test_what_is_said_of_a_data_set_is_said_once_for_all_runs(folder, capsys, tmp_path):
+    again = shutil.copytree(folder, tmp_path / "again")
+    assert main(["evaluate", str(folder), str(again), "--data", "two_sets.doubtful"]) == 0
+    assert capsys.readouterr().err.count("note: these are not the published images") == 1
+
+
 def test_mistakes_are_told_in_a_sentence(folder, capsys, tmp_path):
     for arguments, told in (
         (["evaluate", str(tmp_path)], "holds no run"),

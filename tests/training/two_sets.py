@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from small_runs import stripes
 
+from locallearn import LocalLearnWarning
 from locallearn.data import Augmentation, ImageSet, Split
 
 
@@ -32,6 +34,12 @@ def large(root: Path) -> ImageSet:
         mean=(0.0,) * 3,
         std=(1.0,) * 3,
     )
+
+
+def doubtful(root: Path) -> ImageSet:
+    """As `large`, with a warning."""
+    warnings.warn("these are not the published images", LocalLearnWarning, stacklevel=2)
+    return large(root)
 
 
 def grey(root: Path) -> ImageSet:

@@ -74,11 +74,14 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _tell(otherwise: Callable[..., None]) -> Callable[..., None]:
-    """Warnings of our own as sentences."""
+    """Warnings of our own as sentences, each told once."""
+    told: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
         if issubclass(category, LocalLearnWarning):
-            print(f"note: {message}", file=sys.stderr)
+            if str(message) not in told:
+                print(f"note: {message}", file=sys.stderr)
+            told.add(str(message))
         else:
             otherwise(message, category, *rest, **more)
 
