@@ -18,7 +18,7 @@ class Feed:
     """How batches come to the network.
 
     Attributes:
-        batch: images in a batch; the last one of an epoch holds the rest.
+        batch: images in a batch of training; the last one of an epoch holds the rest.
         device: where batches are used.
         channels_last: memory format of the batches.
         workers: processes that decode images, at most as many as there are processors; 0 decodes between the training
@@ -90,5 +90,5 @@ class DataSet(Protocol):
         ...
 
     def testing(self, feed: Feed) -> Batches:
-        """Batches of the test split, in its order."""
+        """Batches of the test split, in its order; they may be larger than for training."""
         ...

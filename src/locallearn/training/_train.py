@@ -79,10 +79,10 @@ class TrainSettings(FitSettings):
                 raise LocalLearnError(f"{name}={value} must be at least 1.")
         self.feed(torch.device("cpu"))  # refuses its settings
 
-    def feed(self, device: torch.device, *, batch: int | None = None) -> Feed:
-        """How batches come to the network; `batch` images in one, or as many as for training."""
+    def feed(self, device: torch.device) -> Feed:
+        """How batches come to the network."""
         return Feed(
-            batch=batch or self.batch,
+            batch=self.batch,
             device=device,
             channels_last=self.channels_last,
             workers=self.workers,
@@ -129,7 +129,7 @@ def train(
     fit = Fit(
         net,
         images.training(settings.feed(device), seed=settings.seed, drop_single=drop_single),
-        images.testing(settings.feed(device, batch=4 * settings.batch)),
+        images.testing(settings.feed(device)),
         settings,
         folder=run,
         watcher=watcher,

@@ -84,7 +84,7 @@ def evaluate_run(
             f"{data} ({_some(other.classes)}) and {settings.data} ({_some(own.classes)}) share {len(shared)} classes by"
             " name: there is nothing to test."
         )
-    batches = other.testing(settings.feed(where, batch=4 * settings.batch))
+    batches = other.testing(settings.feed(where))
     return _transfer(net.to(where), batches, own.classes, other.classes, shared, settings.autocast)
 
 
