@@ -16,6 +16,7 @@ from two_sets import large, small
 
 import locallearn as ll
 from locallearn import LocalLearnError
+from locallearn._local_net import LocalNet
 from locallearn.cli import main
 from locallearn.data import shared_classes
 from locallearn.training import RunFolder, TrainSettings, build, evaluate_run, load_checkpoint, train
@@ -65,11 +66,16 @@ def test_its_own_test_images_give_what_training_gave(folder):
     assert best.accuracy == max(row["test_accuracy"] for row in RunFolder(folder).rows())
 
 
-def test_other_images_are_resized_normalised_as_the_runs_and_mapped_by_name(folder):
+def test_other_images_are_resized_normalised_as_the_runs_and_mapped_by_name(folder, monkeypatch):
+    seen: list[torch.Tensor] = []
+    forward = LocalNet.forward
+    monkeypatch.setattr(LocalNet, "forward", lambda net, images: seen.append(images) or forward(net, images))
     found = evaluate_run(folder, asked(), data="two_sets.large")
+    monkeypatch.undo()
     other = large(folder)
     images = torch.from_numpy(other.test.images).permute(0, 3, 1, 2).float()
     images = F.interpolate(images, (12, 12), mode="bilinear", antialias=True).round()
+    assert torch.allclose(torch.cat(seen), (images - 120.0) / 80.0, atol=1e-6)
     answers, labels = logits(folder, images), torch.from_numpy(other.test.labels)
     known = labels != 2
     truth = torch.where(labels == 0, 1, 0)[known]
@@ -92,7 +98,7 @@ def test_answers_that_no_test_image_has_count_as_wrong(folder, monkeypatch):
     def frogs(images: torch.Tensor) -> torch.Tensor:
         return torch.tensor([0.0, 1.0, 9.0]).expand(len(images), 3)
 
-    monkeypatch.setattr("locallearn.training._transfer.LocalNet.forward", lambda net, images: frogs(images))
+    monkeypatch.setattr(LocalNet, "forward", lambda net, images: frogs(images))
     found = evaluate_run(folder, asked(), data="two_sets.large")
     assert found.accuracy == 0
     assert found.never_right == {"frog": found.images}
