@@ -139,6 +139,18 @@ def test_the_published_set_replaces_an_unverified_one(name, folder, tmp_path, re
     assert lines[-1].endswith("already, and intact.")
 
 
+def test_an_unverified_source_replaces_what_is_there_only_by_force(name, folder, tmp_path):
+    fetched(name, tmp_path / "root", folder)
+    _, test = SETS[name].splits()
+    SETS[name].write(folder, test, test)
+    lines: list[str] = []
+    assert len(fetched(name, tmp_path / "root", folder, published=False).train) == TRAIN
+    get(name, tmp_path / "root", archive=folder, published=False, report=lines.append)
+    assert lines[0].endswith(f"is at {tmp_path / 'root' / name} already, and intact; --force replaces it.")
+    get(name, tmp_path / "root", archive=folder, published=False, force=True, report=lines.append)
+    assert lines[-1].endswith(f"{TEST} and {TEST} images, not verified.")
+
+
 def test_unverified_needs_a_local_source(name, tmp_path):
     with pytest.raises(LocalLearnError, match="only a local archive or folder"):
         get(name, tmp_path, published=False, report=lambda _: None)

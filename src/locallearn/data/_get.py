@@ -88,7 +88,7 @@ def get(
     download = _DOWNLOADS[name]
     title, folder = download.stored.title, root / name
     if not force and _is_intact(download.stored, root, published=published):
-        report(f"{title} is at {folder} already, and intact.")
+        report(f"{title} is at {folder} already, and intact{'' if published else '; --force replaces it'}.")
         return folder
     train, test = _from_archive(download, archive, published) if archive else fetch(download, root, report)
     report(f"{'replacing' if folder.exists() else 'writing'} {folder}")
