@@ -15,10 +15,11 @@ test: .venv/.ready  ## everything that is checked: lint, types, tests
 benchmark: .venv/.ready  ## time and peak memory of each rule against BP and checkpointing
 	$(BIN)/python benchmarks/step.py
 
-.venv/.ready: pyproject.toml requirements.txt
+.venv/.ready: pyproject.toml requirements.txt requirements-no-deps.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "locallearn needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-no-deps.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
