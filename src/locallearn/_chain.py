@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from locallearn import _private
+from locallearn._ema import fresh_copy
 from locallearn._errors import LocalLearnError
 from locallearn._layout import Kind, Layout, OnMaps, Shape as Shape, layout_of
+from locallearn._like import Adapted, NoLayerLikeError, new_layer_like
 from locallearn._sequential import split_sequential
 from locallearn._traced import traced
 
@@ -74,9 +76,31 @@ class TracedChain:
         return tuple(layout.kind is Kind.VECTOR for layout in self.layouts)
 
     def on_maps(self, layer: int, module: nn.Module) -> nn.Module:
-        """A module like one of the layers, but the first, made to take and to give maps whatever the layer does."""
-        before, after = self.layouts[layer - 1], self.layouts[layer]
+        """A module like one of the layers, made to take and to give maps whatever the layer does."""
+        before, after = self._before(layer), self.layouts[layer]
         return module if before.is_plain and after.is_plain else OnMaps(module, before, after)
+
+    def new_like(self, layer: int, *, in_channels: int, stride: int) -> nn.Module:
+        """A freshly initialised layer like one of these, from maps of another width to maps of this layer's width.
+
+        By `new_layer_like`, where that knows the layer's type; else as `Adapted` says.
+        """
+        before, after, source = self._before(layer), self.layouts[layer], self.layers[layer]
+        if before.is_plain and after.is_plain:
+            try:
+                return new_layer_like(source, in_channels=in_channels, stride=stride)
+            except NoLayerLikeError:
+                if after.kind is Kind.VECTOR:
+                    raise
+        halves = before.shape[1] > after.shape[1] or before.shape[2] > after.shape[2]
+        parts: list[nn.Module] = [nn.AvgPool2d(2, ceil_mode=True)] if stride > 1 and not halves else []
+        if in_channels != before.shape[0]:
+            parts.append(nn.Conv2d(in_channels, before.shape[0], 1))
+        return Adapted(*parts, self.on_maps(layer, fresh_copy(source)))
+
+    def _before(self, layer: int) -> Layout:
+        """The layout of what a layer takes."""
+        return self.layouts[layer - 1] if layer else Layout(Kind.MAP, self.image_shape)
 
     def width(self, layer: int) -> int:
         """Output channels of a layer."""

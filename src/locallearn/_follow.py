@@ -100,7 +100,7 @@ class _Proxy(_Known, fx.Proxy):
         return _Attribute(self, name)  # pyright: ignore[reportCallIssue]
 
 
-class _Attribute(_Known, Attribute):
+class _Attribute(_Known, Attribute):  # pyright: ignore[reportIncompatibleMethodOverride]
     def __getattr__(self, name: str) -> Any:
         return _Attribute(self, name)  # pyright: ignore[reportCallIssue]
 

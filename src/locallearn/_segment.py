@@ -118,8 +118,7 @@ class _Constant:
 
 
 def _with_constants(arguments: Any, line: Line) -> Any:
-    stand_in: Callable[[fx.Node], Any] = lambda node: _Constant(node, line)  # noqa: E731
-    return map_arg(arguments, stand_in)
+    return map_arg(arguments, lambda node: _Constant(node, line))  # pyright: ignore[reportArgumentType]
 
 
 def _leaves(arguments: Any) -> list[Any]:

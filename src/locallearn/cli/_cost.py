@@ -28,9 +28,7 @@ examples:
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn cost [options]")
-    parser.add_argument(
-        "--model", type=str, default="resnet32", help="a name that `locallearn list` shows, or a dotted path"
-    )
+    parser.add_argument("--model", type=str, default="resnet32", help="as for train")
     parser.add_argument(
         "--rule", type=Rule, default=AugLocal(), help="the training rule; --with wraps it, as for train"
     )
@@ -59,7 +57,7 @@ def run(config: Any) -> None:
     settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
     costs: dict[str, Cost] = {}
     for rule in (BP(), Checkpoint(), values.rule):
-        model = make_model(values.model, classes=values.classes, channels=channels)
+        model = make_model(values.model, classes=values.classes, image_shape=(channels, height, width))
         net = localize(model, rule, modules=values.modules, input_shape=(channels, height, width))
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         costs[str(rule)] = cost(net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
