@@ -69,9 +69,8 @@ def _is_linear(line: Line, place: int) -> bool:
     """Whether all weights of a unit are those of linear layers and normalisations, and it gives vectors."""
     module = line.submodule(line.nodes[place])
     owners = [part for part in module.modules() if part._parameters]
-    return all(isinstance(part, nn.Linear) or is_norm(part) for part in owners) and (
-        is_norm(module) or _shape(line.nodes[place]).numel() == _shape(line.nodes[place])[-1]
-    )
+    is_vector = len(_shape(line.nodes[place])) == 1
+    return all(isinstance(part, nn.Linear) or is_norm(part) for part in owners) and (is_vector or is_norm(module))
 
 
 def cuts_behind(line: Line, groups: list[list[str]], model: nn.Module) -> list[Cut]:
@@ -142,7 +141,8 @@ def _no_chain(line: Line, model: nn.Module, place: int) -> LocalLearnError:
     beside = f"besides its output, {_told(others[0])} is used later" if others else "no single tensor passes"
     by = f", for {_told(users[0])}" if users else ""
     again = [i for i in range(place + 1, len(line.nodes) - 1) if line.single(i) is not None]
-    named = [inside(str(line.nodes[i].target)) for i in again if line.nodes[i].op == "call_module"]
+    paths = [inside(str(line.nodes[i].target)) for i in again if line.nodes[i].op == "call_module"]
+    named = [path for path in paths if len(line.calls(path)) == 1]
     remedy = f"a single tensor passes behind {named[0]!r}: name that in layers=[...]" if named else "none passes later"
     return LocalLearnError(
         f"{type(model).__name__} is no chain behind {_told(line.nodes[place])}: {beside}{by}; {remedy}, or give the"

@@ -127,6 +127,7 @@ def _stages(line: Line, other: Line, cuts: list[Cut]) -> Stages:
 
 def _refusal(model: nn.Module, reason: str) -> LocalLearnError:
     return LocalLearnError(
-        f"the forward code of {type(model).__name__} cannot be followed: {reason.rstrip('.')}. Give the network a"
-        " method chain() that returns locallearn.Chain(layers={name: module, ...}, classifier=module)."
+        f"the forward code of {type(model).__name__} cannot be followed: {reason.rstrip('.')}. Is input_shape right,"
+        " and the image large enough? Else give the network a method chain() that returns"
+        " locallearn.Chain(layers={name: module, ...}, classifier=module)."
     )

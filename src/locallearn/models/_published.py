@@ -17,21 +17,19 @@ class VGG(vgg.VGG):
 
     def chain(self) -> Chain:
         """Each convolution with its normalisation and activation, and with the pooling before it."""
-        layers: dict[str, nn.Module] = {}
+        layers: dict[str, list[nn.Module]] = {}
         waiting: list[nn.Module] = []
-        name = ""
         for index, part in self.features.named_children():
-            if isinstance(part, nn.MaxPool2d) or (isinstance(part, nn.Conv2d) and name):
-                _close(layers, name, waiting)
-                waiting, name = [], ""
-            waiting.append(part)
-            name = f"features.{index}" if isinstance(part, nn.Conv2d) else name
-        return Chain(layers=layers, classifier=nn.Sequential(*waiting, self.avgpool, nn.Flatten(), self.classifier))
-
-
-def _close(layers: dict[str, nn.Module], name: str, parts: list[nn.Module]) -> None:
-    if name:
-        layers[name] = nn.Sequential(*parts)
+            if isinstance(part, nn.MaxPool2d):
+                waiting = [part]
+            elif isinstance(part, nn.Conv2d):
+                layers[f"features.{index}"], waiting = [*waiting, part], []
+            else:
+                next(reversed(layers.values())).append(part)
+        return Chain(
+            layers={name: nn.Sequential(*parts) for name, parts in layers.items()},
+            classifier=nn.Sequential(*waiting, self.avgpool, nn.Flatten(), self.classifier),
+        )
 
 
 class EfficientNet(efficientnet.EfficientNet):
