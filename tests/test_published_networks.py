@@ -85,7 +85,7 @@ def test_layers_are_those_of_the_papers_for_cifar(name):
     assert chain.classes == 10
 
 
-@pytest.mark.parametrize("name", ["resnet34", "vgg13", "mobilenet_v2", "efficientnet_b0", "regnet_x_400mf"])
+@pytest.mark.parametrize("name", ["vgg13", "efficientnet_b0"])
 def test_the_chain_computes_what_the_network_computes(name):
     torch.manual_seed(0)
     model = getattr(models.cifar, name)(num_classes=7, in_channels=1).eval()
