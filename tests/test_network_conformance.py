@@ -67,5 +67,5 @@ def forgetful() -> nn.Module:
 
 
 def test_one_line_checks_a_network_of_ones_own_and_names_what_fails():
-    with pytest.raises(AssertionError, match="the_chain_computes_what_the_network_computes: .* training=True"):
+    with pytest.raises(AssertionError, match=r"the_chain_computes_what_the_network_computes: .* training=True"):
         check_network(forgetful, IMAGES)
