@@ -171,5 +171,14 @@ def test_an_unknown_network_is_refused_with_the_nearest_name(name, sentence):
         make_model(name, classes=2, image_shape=(3, 32, 32))
 
 
+def test_a_vit_for_small_images():
+    model = models.cifar.vit_tiny(num_classes=7, in_channels=1)
+    chain = ll.localize(model, ll.BP(), input_shape=(1, 32, 32)).chain
+    assert len(chain) == 13
+    assert set(chain.shapes) == {(192, 8, 8)}
+    assert chain.classes == 7
+    assert find("models", "cifar-vit-tiny") is models.cifar.vit_tiny
+
+
 def test_all_names_can_be_found():
     assert all(callable(find("models", name)) for name in names("models"))

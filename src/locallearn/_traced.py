@@ -96,7 +96,8 @@ def _timm_groups(model: nn.Module) -> list[list[str]] | None:
     found: dict[int, list[str]] = {}
 
     def visit(path: str, module: nn.Module) -> None:
-        groups = {group_of[f"{path}.{name}" if path else name] for name, _ in module.named_parameters()}
+        names = (f"{path}.{name}" if path else name for name, _ in module.named_parameters())
+        groups = {group_of[name] for name in names if name in group_of}  # a shared parameter has one of its names only
         weighted = [child for child in module.children() if has_weights(child)]
         holds_one = isinstance(module, CONTAINERS) and len(weighted) == 1
         if len(groups) == 1 and path and not holds_one and not isinstance(module, nn.ModuleList):
@@ -107,7 +108,7 @@ def _timm_groups(model: nn.Module) -> list[list[str]] | None:
                 visit(f"{path}.{name}" if path else name, child)
 
     visit("", model)
-    return list(found.values())
+    return list(found.values()) if len(found) > 1 else None
 
 
 def _stages(line: Line, other: Line, cuts: list[Cut]) -> Stages:

@@ -33,6 +33,7 @@ def parser() -> Parser:
         "--rule", type=Rule, default=AugLocal(), help="the training rule; --with wraps it, as for train"
     )
     parser.add_argument("--modules", type=int | str | list[str], default="all", help="as for train")
+    parser.add_argument("--layers", type=list[str] | None, default=None, help="as for train")
     parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10, help="number of classes")
     parser.add_argument("--batch", type=int, default=128, help="images in a batch")
@@ -58,7 +59,8 @@ def run(config: Any) -> None:
     costs: dict[str, Cost] = {}
     for rule in (BP(), Checkpoint(), values.rule):
         model = make_model(values.model, classes=values.classes, image_shape=(channels, height, width))
-        net = localize(model, rule, modules=values.modules, input_shape=(channels, height, width))
+        shape = (channels, height, width)
+        net = localize(model, rule, modules=values.modules, layers=values.layers, input_shape=shape)
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         costs[str(rule)] = cost(net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if values.json:

@@ -9,7 +9,7 @@ from locallearn._torchvision import import_torchvision
 
 import_torchvision()
 
-from torchvision.models import efficientnet, mobilenetv2, regnet, resnet, vgg  # noqa: E402  # pyright: ignore[reportMissingImports]
+from torchvision.models import efficientnet, mobilenetv2, regnet, resnet, vgg, vision_transformer as vit  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 
 class VGG(vgg.VGG):
@@ -104,6 +104,11 @@ def efficientnet_b0(num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
 def regnet_x_400mf(num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
     """RegNetX-400MF for ImageNet: 23 layers."""
     return _with_channels(regnet.regnet_x_400mf(num_classes=num_classes), in_channels)
+
+
+def vision_transformer(num_classes: int, in_channels: int, **sizes: int) -> nn.Module:
+    """A vision transformer of torchvision's kind, of any size."""
+    return _with_channels(vit.VisionTransformer(num_classes=num_classes, **sizes), in_channels)  # pyright: ignore[reportArgumentType]
 
 
 def _vgg(name: str, num_classes: int, in_channels: int) -> nn.Module:

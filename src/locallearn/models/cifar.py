@@ -64,6 +64,13 @@ def regnet_x_400mf(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     return _without_strides(_published.regnet_x_400mf(num_classes, in_channels), stages)
 
 
+def vit_tiny(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
+    """ViT-Tiny for images of 32 x 32 pixels in patches of 4 x 4: 13 layers, torchvision's VisionTransformer."""
+    return _published.vision_transformer(
+        num_classes, in_channels, image_size=32, patch_size=4, num_layers=12, num_heads=3, hidden_dim=192, mlp_dim=768
+    )
+
+
 def _residual(model: nn.Module, in_channels: int) -> nn.Module:
     model.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")

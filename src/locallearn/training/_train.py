@@ -42,6 +42,7 @@ class TrainSettings(FitSettings):
         rule: the training rule; `--with` wraps it: `--rule dgl --with hpff man` is HPFF(MAN(DGL())).
         modules: which layers make which local module: all (each its own), a number K, names or regular expressions of
             the modules' last layers, or a published split such as infopro-16.
+        layers: names, or regular expressions, of the parts of the network that each end a layer; found by default.
         batch: images in a batch.
         seed: of weights, order and augmentation; the same for every rule.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
@@ -55,6 +56,7 @@ class TrainSettings(FitSettings):
     data: str = "cifar10"
     rule: Rule = field(default_factory=AugLocal)
     modules: int | str | list[str] = "all"
+    layers: list[str] | None = None
     batch: int = 128
     seed: int = 0
     device: str = "auto"
@@ -176,6 +178,7 @@ def build(settings: TrainSettings, images: ImageSet) -> LocalNet:
         model,
         settings.rule,
         modules=settings.modules,
+        layers=settings.layers,
         input_shape=images.image_shape,
         seed=settings.seed,
         image_mean=[value / 255 for value in images.mean],
