@@ -86,8 +86,10 @@ class StrangeNet(nn.Module):
         return ll.Chain(layers={"stem": self.stem, "middle": self.middle, "top": self.top}, classifier=self.head)
 
 
-def test_a_layer_type_that_cannot_be_built_is_named_with_a_remedy():
-    with pytest.raises(ll.LocalLearnError, match=r"(?s)AugLocal.*'top'.*Strange.*register"):
-        ll.localize(StrangeNet(), ll.AugLocal(depth=2), input_shape=(3, 8, 8))
-    assert len(ll.localize(StrangeNet(), ll.DGL(), input_shape=(3, 8, 8)).objectives) == 3
-    assert len(ll.localize(StrangeNet(), ll.AugLocal(depth=2), modules=1, input_shape=(3, 8, 8)).objectives) == 1
+def test_a_layer_of_an_unknown_type_is_copied_and_adapted():
+    model = StrangeNet()
+    net = ll.localize(model, ll.AugLocal(depth=2), input_shape=(3, 8, 8))
+    (new,) = [part for part in net.auxiliary.modules() if isinstance(part, Strange)]
+    assert not any(new.conv.weight is part.weight for part in (model.middle.conv, model.top.conv))
+    assert not torch.equal(new.conv.weight, model.top.conv.weight)
+    assert net.backward(torch.randn(4, 3, 8, 8), torch.arange(4)).isfinite().all()

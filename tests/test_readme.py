@@ -76,5 +76,5 @@ def test_the_short_names_of_rules_are_ours():
         *("bp", "checkpoint", "dgl", "dgl-original", "predsim", "predsim-original", "infopro", "infopro-original"),
         *("infopro-hpff", "infopro-imagenet"),
         *("auglocal", "auglocal-sequential", "auglocal-repetitive", "auglocal-convolutional", "by-stage", "pooling"),
-        *("infopro-loss", "hilo", "pff", "hpff", "man", "mlm", "lam", "mlaan"),
+        *("infopro-loss", "hilo", "pff", "hpff", "man", "mlm", "lam", "mlaan", "auglocal-imagenet"),
     } == set(names("rules"))

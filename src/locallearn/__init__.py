@@ -38,6 +38,7 @@ from locallearn.rules import (
     Checkpoint as Checkpoint,
     ConvolutionalAugLocal as ConvolutionalAugLocal,
     HiLo as HiLo,
+    ImageNetAugLocal as ImageNetAugLocal,
     ImageNetInfoPro as ImageNetInfoPro,
     InfoPro as InfoPro,
     InfoProLoss as InfoProLoss,

@@ -57,5 +57,6 @@ def trained_follower(site: Site, layer: int, momentum: float) -> nn.Module:
 
 
 def _safe(site: Site, layer: int, copied: nn.Module) -> nn.Module:
-    """Several copies may see one input, so a layer that begins in place is given a copy of it."""
-    return LocalModule([copied], begins_in_place=True) if site.chain.begins_in_place[layer] else copied
+    """Several copies may see one input, so a layer that begins in place is given a copy of it; all see maps."""
+    safe = LocalModule([copied], begins_in_place=True) if site.chain.begins_in_place[layer] else copied
+    return site.chain.on_maps(layer, safe)

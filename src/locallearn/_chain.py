@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain as concatenate
 from typing import Protocol, runtime_checkable
@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from locallearn import _private
+from locallearn._ema import fresh_copy
 from locallearn._errors import LocalLearnError
+from locallearn._layout import Kind, Layout, OnMaps, Shape as Shape, layout_of
+from locallearn._like import Adapted, NoLayerLikeError, new_layer_like
 from locallearn._sequential import split_sequential
-
-Shape = tuple[int, int, int]
-"""Channels, height, width of one image's features; a vector of n values counts as (n, 1, 1)."""
+from locallearn._traced import traced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,7 @@ class TracedChain:
         names, layers: the chain's layers in order.
         classifier: as in `Chain`.
         image_shape: channels, height, width of one image.
-        shapes: the shape of each layer's output.
-        vectors: for each layer whether its output is (batch, n) rather than a map.
+        layouts: the layout of each layer's output.
         begins_in_place: for each layer, and at the end for the classifier, whether it writes on its input.
         classes: number of logits.
     """
@@ -58,35 +58,76 @@ class TracedChain:
     layers: tuple[nn.Module, ...]
     classifier: nn.Module
     image_shape: Shape
-    shapes: tuple[Shape, ...]
-    vectors: tuple[bool, ...]
+    layouts: tuple[Layout, ...]
     begins_in_place: tuple[bool, ...]
     classes: int
 
     def __len__(self) -> int:
         return len(self.layers)
 
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Channels, height, width of each layer's output, seen as a map."""
+        return tuple(layout.shape for layout in self.layouts)
+
+    @property
+    def vectors(self) -> tuple[bool, ...]:
+        """For each layer whether its output is (batch, n)."""
+        return tuple(layout.kind is Kind.VECTOR for layout in self.layouts)
+
+    def on_maps(self, layer: int, module: nn.Module) -> nn.Module:
+        """A module like one of the layers, made to take and to give maps whatever the layer does."""
+        before, after = self._before(layer), self.layouts[layer]
+        return module if before.is_plain and after.is_plain else OnMaps(module, before, after)
+
+    def new_like(self, layer: int, *, in_channels: int, stride: int) -> nn.Module:
+        """A freshly initialised layer like one of these, from maps of another width to maps of this layer's width.
+
+        By `new_layer_like`, where that knows the layer's type; else as `Adapted` says.
+        """
+        before, after, source = self._before(layer), self.layouts[layer], self.layers[layer]
+        if before.is_plain and after.is_plain:
+            try:
+                return new_layer_like(source, in_channels=in_channels, stride=stride)
+            except NoLayerLikeError:
+                if after.kind is Kind.VECTOR:
+                    raise
+        halves = before.shape[1] > after.shape[1] or before.shape[2] > after.shape[2]
+        parts: list[nn.Module] = [nn.AvgPool2d(2, ceil_mode=True)] if stride > 1 and not halves else []
+        if in_channels != before.shape[0]:
+            parts.append(nn.Conv2d(in_channels, before.shape[0], 1))
+        return Adapted(*parts, self.on_maps(layer, fresh_copy(source)))
+
+    def _before(self, layer: int) -> Layout:
+        """The layout of what a layer takes."""
+        return self.layouts[layer - 1] if layer else Layout(Kind.MAP, self.image_shape)
+
     def width(self, layer: int) -> int:
         """Output channels of a layer."""
         return self.shapes[layer][0]
 
 
-def chain_of(model: nn.Module) -> Chain:
-    """See a model as a chain: by its own `chain()` method, or as an `nn.Sequential`.
+def chain_of(model: nn.Module, image_shape: Shape, layers: Sequence[str] | None = None) -> Chain:
+    """See a model as a chain: by its own `chain()` method, as an `nn.Sequential`, or by following its forward code.
+
+    Args:
+        model: the network.
+        image_shape: channels, height, width of one image.
+        layers: modules that each end a layer; then the forward code is followed whatever the model says.
 
     Raises:
-        LocalLearnError: the model is neither, or some of its parameters belong to no layer.
+        LocalLearnError: the model is no chain, or some of its parameters belong to no layer.
     """
+    by_itself = isinstance(model, HasChain | nn.Sequential) and layers is None
+    if not by_itself:
+        found, classifier = traced(model, image_shape, layers)
+        return Chain(layers=found, classifier=classifier)
     if isinstance(model, HasChain):
         chain = model.chain()
-    elif isinstance(model, nn.Sequential):
-        layers, classifier = split_sequential(model)
-        chain = Chain(layers=layers, classifier=classifier)
     else:
-        raise LocalLearnError(
-            f"{type(model).__name__} does not say what its layers are: give it a method chain() that returns"
-            " locallearn.Chain(layers={name: module, ...}, classifier=module), or write it as an nn.Sequential."
-        )
+        assert isinstance(model, nn.Sequential)
+        parts, classifier = split_sequential(model)
+        chain = Chain(layers=parts, classifier=classifier)
     if not chain.layers:
         raise LocalLearnError(f"{type(model).__name__} has no layer before its classifier: nothing to train locally.")
     parts = {f"layer {name!r}": layer for name, layer in chain.layers.items()} | {"the classifier": chain.classifier}
@@ -114,7 +155,8 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
     Raises:
         LocalLearnError: a layer does not pass one tensor on, or cannot take a feature of the size it gets.
     """
-    shapes, vectors, in_place = [], [], []
+    layouts: list[Layout] = []
+    in_place = []
     with _private.fake_mode() as mode, torch.no_grad():
         parts = _private.fake_copy(nn.ModuleList([*chain.layers.values(), chain.classifier]), mode).train()
         reference = next(parts.parameters())
@@ -124,13 +166,13 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
             version = _private.version_of(feature)
             source, feature = feature, _run(layer, feature, f"layer {name!r}")
             in_place.append(_private.version_of(source) != version)
-            if feature.dim() not in (2, 4):
+            layout = layout_of(feature, image_shape, layouts[-1] if layouts else None)
+            if layout is None:
                 raise LocalLearnError(
                     f"layer {name!r} passes on a tensor of shape {_size(feature)}; a chain passes maps"
-                    " (channels, height, width) or vectors (channels)."
+                    " (channels, height, width), tokens (tokens, channels) or vectors (channels)."
                 )
-            vectors.append(feature.dim() == 2)
-            shapes.append((*feature.shape[1:], 1, 1)[:3])
+            layouts.append(layout)
         version = _private.version_of(feature)
         logits = _run(parts[-1], feature, "the classifier")
         in_place.append(_private.version_of(feature) != version)
@@ -141,8 +183,7 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
         layers=tuple(chain.layers.values()),
         classifier=chain.classifier,
         image_shape=image_shape,
-        shapes=tuple(shapes),
-        vectors=tuple(vectors),
+        layouts=tuple(layouts),
         begins_in_place=tuple(in_place),
         classes=logits.shape[1],
     )

@@ -77,7 +77,9 @@ def first_part_that_needs_several(
                 return f"local module {index}"
             features = module(features)
             for objective, auxiliary in zip(objectives, copies[len(modules) :], strict=True):
-                if objective.last == index and _needs_several(auxiliary, features.clone(), images, labels):
+                if objective.last == index and _needs_several(
+                    auxiliary, objective.layout.to_map(features).clone(), images, labels
+                ):
                     return f"the auxiliary network of local module {index}"
     return None
 

@@ -33,22 +33,28 @@ def localize(
     *,
     modules: str | int | Sequence[str] = "all",
     input_shape: Sequence[int],
+    layers: Sequence[str] | None = None,
     loss: Loss = F.cross_entropy,
     seed: int = 0,
     image_mean: Sequence[float] | None = None,
     image_std: Sequence[float] | None = None,
     memory: Memory = "fast",
 ) -> LocalNet:
-    """Turn a backbone into a network that trains by local objectives.
+    r"""Turn a backbone into a network that trains by local objectives.
 
     The backbone's weights, buffers and the global random state stay as they are; it is trained in place.
 
     Args:
-        model: an `nn.Sequential`, or a module with a method `chain()`, as those of `locallearn.models` have.
+        model: any module through which a single tensor passes, from layer to layer: torchvision's, timm's, your own. A
+            method `chain()`, as those of `locallearn.models` have, says itself what the layers are; of an
+            `nn.Sequential` they are its children with weights; else they are found by following the forward code.
         rule: the training rule.
         modules: which layers make which local module: `"all"` (each its own), a number K, names or regular expressions
             of the modules' last layers, or a published split such as `"infopro-16"` or `"hpff-8"`.
         input_shape: channels, height, width of one image.
+        layers: what the layers are, for any model: names, or regular expressions that match whole names, of modules
+            that each end a layer, such as `["conv1", r"layer\d\.\d+"]`. A layer begins where the one before ends;
+            what needs no weights (and normalisation behind a bare convolution) belongs to the layer before.
         loss: from logits and targets to a scalar; auxiliary networks that classify use it too.
         seed: of the auxiliary networks' first weights.
         image_mean: what images have had subtracted in each channel, of pixels from 0 to 1, for rules that reconstruct
@@ -65,7 +71,8 @@ def localize(
         raise LocalLearnError(f"rule={rule!r} is no training rule: give an instance, as in locallearn.DGL().")
     refuse_unknown("memory", memory, get_args(Memory))
     task_loss = _unregistered(loss)
-    chain = trace(chain_of(model), _shape(input_shape))
+    image_shape = _shape(input_shape)
+    chain = trace(chain_of(model, image_shape, layers), image_shape)
     groups = rule.partition(partition(modules, chain.names))
     spans = _in_order(rule, rule.spans(len(groups)), len(groups))
     if len(spans) > 1:
@@ -167,6 +174,7 @@ def _objective(rule: Rule, span: Span, sites: _Sites) -> Objective:
         last=span.last,
         weight=span.weight,
         auxiliary=auxiliary,
+        layout=sites.chain.layouts[site.layer],
         copy_features=writes_on_its_features(auxiliary, site, reference),
     )
 

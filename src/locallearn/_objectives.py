@@ -9,6 +9,7 @@ from torch import Tensor
 
 from locallearn._auxiliary import Auxiliary, Loss
 from locallearn._chain import Shape, TracedChain
+from locallearn._layout import MAP, Layout
 
 
 class Level(Enum):
@@ -64,7 +65,7 @@ class Site:
 
     @property
     def shape(self) -> Shape:
-        """Channels, height, width of the features there."""
+        """Channels, height, width of the features there, tokens seen as a map."""
         return self.chain.shapes[self.layer]
 
     @property
@@ -95,6 +96,7 @@ class Objective:
     Attributes:
         first, last, weight: as in `Span`.
         auxiliary: an `Auxiliary`; the last module's is the backbone's own classifier with the task's loss.
+        layout: of the module's features, which the auxiliary network sees as a map, and the classifier as they are.
         copy_features: whether the auxiliary network writes on its input, so that it must be given a copy.
     """
 
@@ -102,12 +104,18 @@ class Objective:
     last: int
     auxiliary: Auxiliary
     weight: float = 1.0
+    layout: Layout = MAP
     copy_features: bool = False
 
     def loss(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """The loss on the features of module `last`, unweighted."""
-        return self.auxiliary(features.clone() if self.copy_features else features, images, labels)
+        return self.auxiliary(self.seen(features), images, labels)
 
     def logits(self, features: Tensor) -> Tensor | None:
         """Logits on the features of module `last`, or None where the auxiliary network does not classify."""
-        return self.auxiliary.logits(features.clone() if self.copy_features else features)
+        return self.auxiliary.logits(self.seen(features))
+
+    def seen(self, features: Tensor) -> Tensor:
+        """The features as the auxiliary network is given them."""
+        maps = self.layout.to_map(features)
+        return maps.clone() if self.copy_features else maps

@@ -1,8 +1,12 @@
-"""The papers' splits of CIFAR ResNets, as data: the last layer of each local module but the final one.
+"""The papers' splits of ResNets, as data: the last layer of each local module but the final one.
 
 Sources: InfoPro's official code (`networks/configs.py`), whose names here are `infopro-K` and, balanced by memory,
 `infopro-balanced-K` and `infopro-balanced-stl-K`; the official code of HPFF, MAN and MLAAN (`config.py`), `hpff-K`,
 where the stem belongs to the first module, so that `hpff-16` has 15 modules and `hpff-55` has 54.
+
+For ImageNet: InfoPro's (`infopro-2`; of ResNeXt-101, whose layers have the names of ResNet-101's, `infopro-resnext-2`),
+HPFF's, MAN's and that of its successor MAN++, in all of which the stem belongs to the first module too, and MLAAN's,
+every block a module, which the paper counts with the stem: `mlaan-17`, `mlaan-34` and `mlaan-51` have one less.
 """
 
 from __future__ import annotations
@@ -46,11 +50,44 @@ _RESNET110: dict[str, _Blocks] = {
     "hpff-32": {1: _THIRDS, 2: _THIRDS, 3: [1, 3, 4, 6, 7, 9, 11, 13, 15]},
     "hpff-55": {1: range(18), 2: range(18), 3: range(17)},
 }
-_TABLES = {("layer3.4", 16): _RESNET32, ("layer3.17", 55): _RESNET110}
+_HPFF4: _Blocks = {3: [0, 9, 17]}
+_HPFF8: _Blocks = {2: [0], 3: [1, 5, 9, 13, 17, 21]}
+_RESNET34: dict[str, _Blocks] = {"mlaan-17": {1: range(3), 2: range(4), 3: range(6), 4: range(2)}}
+_RESNET101: dict[str, _Blocks] = {
+    "infopro-2": {2: [0]},
+    "infopro-resnext-2": {2: [2]},
+    "hpff-4": _HPFF4,
+    "hpff-8": _HPFF8,
+    "man-2": {2: [0]},
+    "man++-4": {2: [2], 3: [8, 16]},
+    "mlaan-34": {1: range(3), 2: range(4), 3: range(23), 4: range(2)},
+}
+_RESNET152: dict[str, _Blocks] = {
+    "infopro-2": {2: [5]},
+    "hpff-4": _HPFF4,
+    "hpff-8": _HPFF8,
+    "man-2": {2: [5]},
+    "man++-4": {2: [6], 3: [13, 25]},
+    "mlaan-51": {1: range(3), 2: range(8), 3: range(36), 4: range(2)},
+}
+_TABLES = {
+    ("layer3.4", 16): _RESNET32,
+    ("layer3.17", 55): _RESNET110,
+    ("layer4.2", 17): _RESNET34,
+    ("layer4.2", 34): _RESNET101,
+    ("layer4.2", 51): _RESNET152,
+}
+_NETWORKS = {
+    "resnet32": _RESNET32,
+    "resnet110": _RESNET110,
+    "resnet34": _RESNET34,
+    "resnet101": _RESNET101,
+    "resnet152": _RESNET152,
+}
 
 SPLITS: dict[str, tuple[str, ...]] = {
-    name: tuple(network for network, table in (("resnet32", _RESNET32), ("resnet110", _RESNET110)) if name in table)
-    for name in {**_RESNET32, **_RESNET110}
+    name: tuple(network for network, table in _NETWORKS.items() if name in table)
+    for name in dict.fromkeys(name for table in _NETWORKS.values() for name in table)
 }
 """Name of each published split to the networks that it is for."""
 

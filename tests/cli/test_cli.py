@@ -31,7 +31,7 @@ def result_of(capsys, *arguments: str) -> dict:
     [
         ("train --rule auglocl", "unknown rule 'auglocl'; did you mean 'auglocal'?"),
         ("train --rule=dlg", "unknown rule 'dlg'; did you mean 'dgl'?"),
-        ("train --model resnet33 --data digits", "unknown model 'resnet33'; did you mean 'resnet32'?"),
+        ("train --model resnt32 --data digits", "unknown model 'resnt32'; did you mean 'resnet32'?"),
         ("train --model nowhere.net --data digits", "model 'nowhere.net' cannot be imported"),
         ("train --data cifar11", "unknown data set 'cifar11'; did you mean 'cifar10'?"),
         ("train --data cifar10 --data-dir nothing", "run locallearn data get cifar10"),

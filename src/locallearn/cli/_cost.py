@@ -29,14 +29,13 @@ examples:
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn cost [options]")
-    parser.add_argument(
-        "--model", type=str, default="resnet32", help="a name that `locallearn list` shows, or a dotted path"
-    )
+    parser.add_argument("--model", type=str, default="resnet32", help="as for train")
     parser.add_argument(
         "--rule", type=Rule, default=AugLocal(), help="the training rule; --with wraps it, as for train"
     )
     parser.add_argument("--modules", type=int | str | list[str], default="all", help="as for train")
     parser.add_argument("--memory", type=Memory, default="fast", help="as for train; for the rule alone")
+    parser.add_argument("--layers", type=list[str] | None, default=None, help="as for train")
     parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10, help="number of classes")
     parser.add_argument("--batch", type=int, default=128, help="images in a batch")
@@ -61,8 +60,10 @@ def run(config: Any) -> None:
     settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
     costs: dict[str, Cost] = {}
     for rule in (BP(), Checkpoint(), values.rule):
-        model = make_model(values.model, classes=values.classes, channels=channels)
-        net = localize(model, rule, modules=values.modules, memory=values.memory, input_shape=(channels, height, width))
+        shape = (channels, height, width)
+        model = make_model(values.model, classes=values.classes, image_shape=shape)
+        memory = values.memory if rule is values.rule else "fast"
+        net = localize(model, rule, modules=values.modules, layers=values.layers, memory=memory, input_shape=shape)
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         costs[str(rule)] = cost(net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if values.json:

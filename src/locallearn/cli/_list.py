@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from locallearn._errors import LocalLearnError
 from locallearn._names import find, names
 from locallearn._splits import SPLITS
 from locallearn.cli._console import show, show_json
@@ -39,4 +40,7 @@ def run(config: Any) -> None:
 
 
 def _first_line(kind: str, name: str) -> str:
-    return (inspect.getdoc(find(kind, name)) or "").partition("\n")[0]
+    try:
+        return (inspect.getdoc(find(kind, name)) or "").partition("\n")[0]
+    except LocalLearnError as error:  # torchvision, say, is not installed
+        return str(error)

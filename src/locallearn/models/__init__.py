@@ -1,5 +1,13 @@
-"""Backbones."""
+"""Backbones: CIFAR ResNets, and the papers' other networks, which need torchvision.
 
+`locallearn.models.resnet34()` and its like are for images of ImageNet's size, `locallearn.models.cifar.resnet34()` for
+small ones. `from_library` gives any network of torchvision or timm.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from locallearn._torchvision import import_torchvision as import_torchvision
 from locallearn.models._cifar_resnet import (
     BasicBlock as BasicBlock,
     CifarResNet as CifarResNet,
@@ -9,3 +17,33 @@ from locallearn.models._cifar_resnet import (
     resnet56 as resnet56,
     resnet110 as resnet110,
 )
+from locallearn.models._library import from_library as from_library
+
+if TYPE_CHECKING:
+    from locallearn.models import cifar as cifar
+    from locallearn.models._published import (
+        efficientnet_b0 as efficientnet_b0,
+        mobilenet_v2 as mobilenet_v2,
+        regnet_x_400mf as regnet_x_400mf,
+        resnet34 as resnet34,
+        resnet50 as resnet50,
+        resnet101 as resnet101,
+        resnet152 as resnet152,
+        resnext101_32x8d as resnext101_32x8d,
+        vgg13 as vgg13,
+        vgg19 as vgg19,
+    )
+
+_NEED_TORCHVISION = (
+    *("resnet34", "resnet50", "resnet101", "resnet152", "resnext101_32x8d", "vgg13", "vgg19"),
+    *("mobilenet_v2", "efficientnet_b0", "regnet_x_400mf"),
+)
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torchvision is imported when it is asked for."""
+    if name == "cifar":
+        return import_module("locallearn.models.cifar")
+    if name in _NEED_TORCHVISION:
+        return getattr(import_module("locallearn.models._published"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

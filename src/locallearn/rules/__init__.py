@@ -8,6 +8,7 @@ from locallearn.rules._alternatives import (
     table10 as table10,
 )
 from locallearn.rules._auglocal import AugLocal as AugLocal
+from locallearn.rules._auglocal_imagenet import ImageNetAugLocal as ImageNetAugLocal
 from locallearn.rules._bp import BP as BP, Checkpoint as Checkpoint
 from locallearn.rules._dgl import DGL as DGL
 from locallearn.rules._hilo import HiLo as HiLo

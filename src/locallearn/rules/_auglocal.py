@@ -10,9 +10,9 @@ from typing import get_args
 from torch import nn
 
 from locallearn._auxiliary import Auxiliary, Head
+from locallearn._chain import TracedChain
 from locallearn._errors import LocalLearnError, refuse_unknown
 from locallearn._init import he_normal_
-from locallearn._like import new_layer_like
 from locallearn._objectives import Site
 from locallearn._partition import Partition
 from locallearn._pooling import GlobalAverage
@@ -58,6 +58,13 @@ class AugLocal(Rule):
         if not 0 <= self.tau <= 1:
             raise LocalLearnError(f"AugLocal: tau={self.tau} is outside [0, 1].")
 
+    @classmethod
+    def imagenet(cls, depth: int = 5) -> AugLocal:
+        """The form of the ImageNet experiments, `ImageNetAugLocal`: depth 5 for ResNet-34, 4 for ResNet-101."""
+        from locallearn.rules._auglocal_imagenet import ImageNetAugLocal
+
+        return ImageNetAugLocal(depth=depth)
+
     def partition(self, partition: Partition) -> Partition:
         if self.fidelity == "paper":
             return partition
@@ -69,11 +76,14 @@ class AugLocal(Rule):
         parts, width = self.layers(site)
         if not site.is_vector:
             parts = [*parts, GlobalAverage()]
-        if self.fidelity == "official" and self.hidden(site) == 1:
-            parts = [*parts, nn.BatchNorm1d(width)]
-        network = nn.Sequential(*parts, nn.Linear(width, site.classes))
+        network = nn.Sequential(*parts, *self.classifier(site, width))
         he_normal_(network)
         return Head(network, site.loss)
+
+    def classifier(self, site: Site, width: int) -> list[nn.Module]:
+        """What stands behind the pooled features of a width."""
+        norm = self.fidelity == "official" and self.hidden(site) == 1
+        return [*([nn.BatchNorm1d(width)] if norm else []), nn.Linear(width, site.classes)]
 
     def layers(self, site: Site) -> tuple[list[nn.Module], int]:
         """The new layers of a site's auxiliary network, and the width that they end with."""
@@ -86,7 +96,7 @@ class AugLocal(Rule):
 
     def strides(self, site: Site, selected: list[int]) -> list[int]:
         """Stride of each of the new layers."""
-        widths = [site.chain.width(i) for i in (site.layer, *selected)]
+        widths = [base_width(site.chain, i) for i in (site.layer, *selected)]
         return strides_for(widths, carry=self.fidelity == "official")
 
     def hidden(self, site: Site) -> int:
@@ -101,6 +111,13 @@ class AugLocal(Rule):
         return max(1, floor((1 - ratio) * (k + 1) + ratio * 2 + 0.5) - 1)
 
 
+def base_width(chain: TracedChain, layer: int) -> int:
+    """Output channels of a layer; of a bottleneck block, which says how it expands its width, those before that."""
+    expansion = getattr(chain.layers[layer], "expansion", 1)
+    width = chain.width(layer)
+    return width // expansion if isinstance(expansion, int) and expansion > 0 and width % expansion == 0 else width
+
+
 def like_layers(site: Site, selected: list[int], strides: list[int]) -> tuple[list[nn.Module], int]:
     """New layers like the selected ones, to be run behind a site, and the width that they end with."""
     chain, width, parts = site.chain, site.shape[0], []
@@ -111,7 +128,7 @@ def like_layers(site: Site, selected: list[int], strides: list[int]) -> tuple[li
                 " on maps and the other on vectors. Choose modules that end before or after the change."
             )
         try:
-            parts.append(new_layer_like(chain.layers[i], in_channels=width, stride=stride))
+            parts.append(chain.new_like(i, in_channels=width, stride=stride))
         except LocalLearnError as error:
             raise LocalLearnError(f"AugLocal, layer {chain.names[i]!r}: {error}") from None
         width = chain.width(i)

@@ -47,13 +47,37 @@ _RESNET110_54: _Leaps = {
     range(49, 52): "3.16 3.17",
     range(52, 53): "3.17",
 }
+_RESNET34_16: _Leaps = {
+    range(3): "2.0 2.1 3.0 4.0 4.2",
+    range(3, 7): "2.1 3.0 4.0 4.2",
+    range(7, 13): "3.1 4.0 4.1",
+    range(13, 14): "4.1 4.1 4.2",
+    range(14, 15): "4.1 4.2",
+}
+_RESNET101_33: _Leaps = {
+    range(3): "2.0 3.0 4.0 4.2",
+    range(3, 7): "3.0 4.0 4.1",
+    range(7, 30): "4.0 4.1",
+    range(30, 32): "4.1 4.2",
+}
+_RESNET152_50: _Leaps = {
+    range(3): "2.0 3.0 4.0 4.2",
+    range(3, 11): "3.0 4.0 4.1",
+    range(11, 47): "4.0 4.1",
+    range(47, 49): "4.1 4.2",
+}
 _TABLES = {
     ("layer3.4", 16, 8): _RESNET32_8,
     ("layer3.4", 16, 15): _RESNET32_15,
     ("layer3.17", 55, 32): _RESNET110_32,
     ("layer3.17", 55, 54): _RESNET110_54,
+    ("layer4.2", 17, 16): _RESNET34_16,
+    ("layer4.2", 34, 33): _RESNET101_33,
+    ("layer4.2", 51, 50): _RESNET152_50,
 }
-"""By last layer, number of layers and number of modules. Source: MLAAN, official code, `configAuxPlus_new.py`."""
+"""By last layer, number of layers and number of modules. Source: MLAAN, official code, `configAuxPlus_new.py` and, for
+ImageNet, `configAux_new.py`, where some lists hold blocks that do not lie behind the module: there the general rule
+stands in."""
 
 
 def published_leap(chain: TracedChain, layer: int, module: int, modules: int) -> list[int] | None:

@@ -25,6 +25,7 @@ from locallearn._localize import localize
 from locallearn._names import call, names
 from locallearn.cost import peak_memory
 from locallearn.data import DataSet, Feed, image_folder
+from locallearn.models import from_library
 from locallearn.rules import AugLocal, Rule
 from locallearn.training._curves import draw_curves
 from locallearn.training._fit import Fit, Watcher
@@ -37,12 +38,14 @@ class TrainSettings(FitSettings):
     """All settings of a training run.
 
     Args:
-        model: a name that `locallearn list` shows, or the dotted path of a function from (num_classes, in_channels).
+        model: a name that `locallearn list` shows, `torchvision:NAME`, `timm:NAME`, or the dotted path of a function
+            from (num_classes, in_channels).
         data: a name that `locallearn list` shows; the path of a folder of images in class folders, or of tar shards; or
             the dotted path of a function from a folder to a data set.
         rule: the training rule; `--with` wraps it: `--rule dgl --with hpff man` is HPFF(MAN(DGL())).
         modules: which layers make which local module: all (each its own), a number K, names or regular expressions of
             the modules' last layers, or a published split such as infopro-16.
+        layers: names, or regular expressions, of the parts of the network that each end a layer; found by default.
         memory: fast, or lean to compute again in the backward pass whatever lowers the peak memory: less than two
             thirds of the activations, in 1.2 to 1.4 times the time.
         batch: images in a batch.
@@ -62,6 +65,7 @@ class TrainSettings(FitSettings):
     rule: Rule = field(default_factory=AugLocal)
     modules: int | str | list[str] = "all"
     memory: Memory = "fast"
+    layers: list[str] | None = None
     batch: int = 128
     seed: int = 0
     device: str = "auto"
@@ -185,12 +189,13 @@ def _leaves_single_image(net: LocalNet, settings: TrainSettings, count: int, say
 def build(settings: TrainSettings, images: DataSet) -> LocalNet:
     """The network of a run, on the CPU; equal settings but for the rule give equal backbone weights."""
     torch.manual_seed(settings.seed)
-    model = make_model(settings.model, classes=len(images.classes), channels=images.image_shape[0])
+    model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)
     net = localize(
         model,
         settings.rule,
         modules=settings.modules,
         memory=settings.memory,
+        layers=settings.layers,
         input_shape=images.image_shape,
         seed=settings.seed,
         image_mean=[value / 255 for value in images.mean],
@@ -219,8 +224,12 @@ def load_images(name: str, folder: Path) -> DataSet:
     return images
 
 
-def make_model(name: str, *, classes: int, channels: int) -> nn.Module:
-    """The backbone that a name, or a dotted path, stands for."""
+def make_model(name: str, *, classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """The backbone that a name, a dotted path, or `torchvision:NAME` or `timm:NAME` stands for."""
+    channels, height, _ = image_shape
+    library, colon, network = name.partition(":")
+    if colon:
+        return from_library(library, network, num_classes=classes, in_channels=channels, image_size=height)
     model = call("models", name, num_classes=classes, in_channels=channels)
     if not isinstance(model, nn.Module):
         raise LocalLearnError(f"model {name!r} gives a {type(model).__name__}, not a torch.nn.Module.")

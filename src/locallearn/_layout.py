@@ -1,0 +1,121 @@
+"""How features are laid out between layers, and how auxiliary networks see them: as maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import log
+
+from torch import Tensor, nn
+
+Shape = tuple[int, int, int]
+"""Channels, height, width of one image's features; a vector of n values counts as (n, 1, 1)."""
+
+
+class Kind(Enum):
+    """Order of a feature's dimensions."""
+
+    MAP = "(batch, channels, height, width)"
+    VECTOR = "(batch, channels)"
+    TOKENS = "(batch, tokens, channels)"
+    CHANNELS_LAST = "(batch, height, width, channels)"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Features as they pass between layers, and as a map.
+
+    Tokens become a map by their grid. What stands before the grid, a class token for one, is no place of the image: its
+    mean is added to every place, so that heads see it and its gradient finds the way back. Vectors stay vectors.
+
+    Attributes:
+        kind: order of the dimensions.
+        shape: channels, height, width of the map.
+        prefix: tokens before the grid.
+    """
+
+    kind: Kind
+    shape: Shape
+    prefix: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether features are a map, or a vector, already."""
+        return self.kind in (Kind.MAP, Kind.VECTOR)
+
+    def to_map(self, features: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """The features as a map of this layout's size, or of another."""
+        if self.is_plain:
+            return features
+        if self.kind is Kind.CHANNELS_LAST:
+            return features.permute(0, 3, 1, 2)
+        height, width = self.shape[1:] if size is None else size
+        prefix = features.shape[1] - height * width
+        maps = features[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
+        return maps + features[:, :prefix].mean(1)[:, :, None, None] if prefix else maps
+
+    def from_map(self, maps: Tensor) -> Tensor:
+        """A map laid out so again, without anything before the grid."""
+        if self.is_plain:
+            return maps
+        return maps.permute(0, 2, 3, 1) if self.kind is Kind.CHANNELS_LAST else maps.flatten(2).transpose(1, 2)
+
+
+class OnMaps(nn.Module):
+    """A layer like one of the backbone's, run on a map whatever it takes there.
+
+    Args:
+        layer: the layer.
+        before, after: layouts of what it takes and gives in the backbone; maps may be smaller, patches for one.
+    """
+
+    def __init__(self, layer: nn.Module, before: Layout, after: Layout) -> None:
+        super().__init__()
+        self.layer, self.before, self.after = layer, before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.layer(self.before.from_map(x))
+        sides = zip(x.shape[2:], self.before.shape[1:], self.after.shape[1:], strict=True)
+        return self.after.to_map(found, [-(-side * behind // whole) for side, whole, behind in sides])
+
+
+def layout_of(feature: Tensor, image: Shape, before: Layout | None) -> Layout | None:
+    """The layout of a layer's output, from its shape alone; None where it is no feature of an image.
+
+    Args:
+        feature: (batch, ...).
+        image: channels, height, width of the image.
+        before: the layout of what the layer takes.
+    """
+    shape = tuple(feature.shape[1:])
+    if len(shape) == 1:
+        return Layout(Kind.VECTOR, (shape[0], 1, 1))
+    if len(shape) == 2:
+        height, width = _grid(shape[0], image)
+        return Layout(Kind.TOKENS, (shape[1], height, width), shape[0] - height * width)
+    if len(shape) != 3:
+        return None
+    first, last = _distortion(shape[1], shape[2], image), _distortion(shape[0], shape[1], image)
+    was_last = before is not None and before.kind is Kind.CHANNELS_LAST
+    if last < first or (last == first and was_last):
+        return Layout(Kind.CHANNELS_LAST, (shape[2], shape[0], shape[1]))
+    return Layout(Kind.MAP, (shape[0], shape[1], shape[2]))
+
+
+def _grid(tokens: int, image: Shape) -> tuple[int, int]:
+    """Height and width of the largest grid of the image's proportions that the tokens have room for."""
+    _, height, width = image
+    grids = {(side // patch, other // patch) for patch in range(1, max(height, width) + 1)
+             for side, other in ((height, width), (height + patch - 1, width + patch - 1))}  # fmt: skip
+    fitting = [grid for grid in grids if 0 < grid[0] * grid[1] <= tokens]
+    return max(fitting, key=lambda grid: grid[0] * grid[1], default=(tokens, 1))
+
+
+def _distortion(height: int, width: int, image: Shape) -> float:
+    """How far a map is from the image's proportions."""
+    return abs(log(height / width) - log(image[1] / image[2]))
+
+
+MAP = Layout(Kind.MAP, (1, 1, 1))
+"""Stands for any map."""

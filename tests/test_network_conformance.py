@@ -1,0 +1,71 @@
+"""Networks of every family through what each network must pass."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import locallearn as ll
+from locallearn.testing import NETWORK_CHECKS, Case, check_network
+from locallearn.testing._network_checks import compiled_trains
+from networks import HIDDEN_BY_TORCH
+from tiny_networks import tiny
+
+IMAGES = (3, 16, 16)
+RULES = {  # each family with a rule of another kind
+    "resnet, grouped bottlenecks": ll.MAN(ll.Pooling()),
+    "vgg": ll.AugLocal.imagenet(depth=2),
+    "efficientnet": ll.InfoPro(),
+    "regnet": ll.MLAAN(),
+    "convnext": ll.PredSim(),
+    "vit": ll.MAN(ll.DGL()),
+    "timm vit with registers": ll.HPFF(ll.DGL(), fidelity="paper"),
+    "swin": ll.AugLocal(depth=2),
+}
+CASES = [
+    (network, check)
+    for network in RULES
+    for check in NETWORK_CHECKS
+    if check is not compiled_trains or network == "timm vit with registers"  # takes longest
+]
+
+
+@HIDDEN_BY_TORCH
+@pytest.mark.filterwarnings("ignore:PFF:locallearn.LocalLearnWarning")
+@pytest.mark.parametrize(("network", "check"), CASES, ids=lambda value: getattr(value, "__name__", value))
+def test_networks_of_every_family_conform(network, check):
+    check(Case(make=partial(calm, network), image_shape=IMAGES, rule=RULES[network]))
+
+
+def calm(network: str) -> nn.Module:
+    """Without what is random in training: dropout and stochastic depth."""
+    model = tiny(network)
+    for part in model.modules():
+        if isinstance(part, nn.Dropout) or type(part).__name__ == "StochasticDepth":
+            part.p = 0.0
+    return model
+
+
+class Forgetful(nn.Module):
+    """Its forward makes something new each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body, self.fc = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.fc(self.body(self.stem(x)).mean((2, 3))) * self.calls
+
+
+def forgetful() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Forgetful()
+
+
+def test_one_line_checks_a_network_of_ones_own_and_names_what_fails():
+    with pytest.raises(AssertionError, match=r"the_chain_computes_what_the_network_computes: .* training=True"):
+        check_network(forgetful, IMAGES)
