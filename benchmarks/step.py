@@ -4,7 +4,7 @@
 
 Steps are interleaved in one process (BP, rule, BP, rule ...), so that the drift of a shared machine hits both; a ratio
 is the median over pairs. MACs are those of a whole step, forward and backward, counted by PyTorch's FLOP counter:
-"done" of everything that runs; "method" of the same step as the papers write it, one forward of each module and for each
+"done" of all that runs; "method" of the same step as the papers write it, one forward of each module and for each
 objective a backward of its own through all its modules, decoders on upsampled features: the time that arithmetic alone
 would explain. Peak bytes are counted on the CPU (tensors that forward and backward create, gradients of parameters left
 out), and read from the allocator on a GPU (with them).
