@@ -22,12 +22,15 @@ from locallearn._thrift import KEEP_ALL, Thrift, ThriftPlan
 
 Memory = Literal["fast", "lean"]
 
+Choice = tuple[Thrift, Thrift]
+"""Of stretches, and of auxiliary networks."""
+
 _REMAKE, _RERUN = Thrift(remake=True), Thrift(remake=True, rerun=True)
-_CHOICES = {
+_CHOICES: dict[Memory, tuple[Choice, ...]] = {
     "fast": ((KEEP_ALL, KEEP_ALL), (_REMAKE, _REMAKE)),
     "lean": ((KEEP_ALL, KEEP_ALL), (_REMAKE, _REMAKE), (_REMAKE, _RERUN), (_RERUN, _REMAKE), (_RERUN, _RERUN)),
 }
-"""For stretches and for auxiliary networks, from the fastest to the leanest."""
+"""From the fastest to the leanest."""
 
 _WORTH_IT = {"fast": 1.1, "lean": 1.0}
 """How much more than the least peak that can be reached is too much, so that something is done about it."""
@@ -56,7 +59,7 @@ class _Window:
         weights = [(tuple(p.shape), p.dtype, p.requires_grad) for part in parts for p in part.parameters()]
         return str(parts), tuple(weights), tuple(self.features.shape), self.features.dtype
 
-    def peaks(self, images: Tensor, labels: Tensor, choice: tuple[Thrift, Thrift]) -> list[float]:
+    def peaks(self, images: Tensor, labels: Tensor, choice: Choice) -> list[float]:
         """Peak bytes while each of its stretches is the last that ran; infinite where that choice is not possible."""
         spans = stretches(self.objectives)
         plan = ThriftPlan(stretches=(choice[0],) * len(spans), objectives=(choice[1],) * len(self.objectives))
@@ -99,13 +102,43 @@ def plan_thrift(
         memory: "fast" or "lean".
     """
     spans = stretches(objectives)
-    keep_all = ThriftPlan(stretches=(KEEP_ALL,) * len(spans), objectives=(KEEP_ALL,) * len(objectives))
-    overlapping = any(o.first < span.start <= o.last for o in objectives for span in spans) or len(objectives) > len(
-        spans
+    overlapping = sum(o.first <= span.start <= o.last for o in objectives for span in spans) > len(spans)
+    chosen = [0] * len(spans)
+    if memory == "lean" or not overlapping:  # with overlaps the count takes long, and `fast` has little to gain
+        chosen = _chosen(_peaks(modules, objectives, images, labels, _CHOICES[memory], overlapping), memory)
+    number = {span[-1]: index for index, span in enumerate(spans)}
+    done = [max(number[o.last] for o in objectives if o.first <= span.start <= o.last) for span in spans]
+    return ThriftPlan(
+        stretches=tuple(
+            max((_CHOICES[memory][c][0] for c in chosen[index : last + 1]), key=_rank)
+            for index, last in enumerate(done)
+        ),
+        objectives=tuple(_CHOICES[memory][chosen[number[o.last]]][1] for o in objectives),
     )
-    if memory == "fast" and overlapping:
-        return keep_all  # to count these takes long, and brings little
-    choices = _CHOICES[memory]
+
+
+def _chosen(peaks: Sequence[Sequence[float]], memory: Memory) -> list[int]:
+    """For each stretch the first choice that is near the least peak of the step; peaks are by choice, then stretch."""
+    of_stretches = list(zip(*peaks, strict=True))
+    least = max(map(min, of_stretches))
+    if least == inf or max(peaks[0]) <= _WORTH_IT[memory] * least:
+        return [0] * len(of_stretches)
+    return [next(c for c, peak in enumerate(found) if peak <= _NEAR * least) for found in of_stretches]
+
+
+def _rank(thrift: Thrift) -> int:
+    return thrift.remake + thrift.rerun
+
+
+def _peaks(
+    modules: Sequence[LocalModule],
+    objectives: Sequence[Objective],
+    images: Tensor,
+    labels: Tensor,
+    choices: Sequence[Choice],
+    overlapping: bool,
+) -> list[list[float]]:
+    """Peak bytes by choice, then stretch."""
     with _private.fake_mode() as mode:
         originals = nn.ModuleList([*modules, *(o.auxiliary for o in objectives)])
         copied = _private.without_hooks(_private.fake_copy(originals, mode))
@@ -115,46 +148,20 @@ def plan_thrift(
         parts: list = list(copied)
         own = [replace(o, auxiliary=part) for o, part in zip(objectives, parts[len(modules) :], strict=True)]
         images, labels = (mode.from_tensor(t[:1]).expand(_BATCH, *t.shape[1:]).clone() for t in (images, labels))
-        if overlapping:
-            windows = [_Window(parts[: len(modules)], own, images)]
-        else:
-            windows = list(_windows(parts[: len(modules)], own, images))
-        kept = {window.signature: window for window in windows}
-        first = {key: window.peaks(images, labels, choices[0]) for key, window in kept.items()}
-        highest = max(max(peaks) for peaks in first.values())
-        measured = {
-            key: [
-                first[key],
-                *(
-                    window.peaks(images, labels, choice) if max(first[key]) > _LOW * highest else first[key]
-                    for choice in choices[1:]
-                ),
-            ]
-            for key, window in kept.items()
-        }
-    peaks = [[peak for window in windows for peak in measured[window.signature][c]] for c in range(len(choices))]
-    least = max(min(of_stretch) for of_stretch in zip(*peaks, strict=True))
-    if least == inf or max(peaks[0]) <= _WORTH_IT[memory] * least:
-        return keep_all
-    chosen = [
-        next(c for c, peak in enumerate(of_stretch) if peak <= _NEAR * least) for of_stretch in zip(*peaks, strict=True)
-    ]
-    number = {span[-1]: index for index, span in enumerate(spans)}
-    alive = [max(number[o.last] for o in objectives if o.first <= span.start <= o.last) for span in spans]
-    return ThriftPlan(
-        stretches=tuple(
-            max((choices[c][0] for c in chosen[index : last + 1]), key=_rank) for index, last in enumerate(alive)
-        ),
-        objectives=tuple(choices[chosen[number[o.last]]][1] for o in objectives),
-    )
+        parts = parts[: len(modules)]
+        windows = [_Window(parts, own, images)] if overlapping else list(_windows(parts, own, images))
+        unlike = {window.signature: window for window in windows}
+        kept = {key: window.peaks(images, labels, choices[0]) for key, window in unlike.items()}
+        high = {key for key, peaks in kept.items() if max(peaks) > _LOW * max(map(max, kept.values()))}
+        found = [kept]
+        for choice in choices[1:]:
+            new = {key: unlike[key].peaks(images, labels, choice) for key in high}
+            found.append(kept | new)
+    return [[peak for window in windows for peak in by_key[window.signature]] for by_key in found]
 
 
 def _any_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     return outputs.sum()
-
-
-def _rank(thrift: Thrift) -> int:
-    return thrift.remake + thrift.rerun
 
 
 def _windows(modules: list[LocalModule], objectives: Sequence[Objective], images: Tensor) -> Iterator[_Window]:

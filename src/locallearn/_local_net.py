@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ from locallearn._objectives import Objective
 from locallearn._partition import Partition
 from locallearn._recompute import Recomputed
 from locallearn._thrift import ThriftPlan
+
+_WORTH_A_PLAN = 2**26
+"""Bytes of all layers' outputs."""
 
 
 class LocalNet(nn.Module):
@@ -123,14 +127,16 @@ class LocalNet(nn.Module):
     def thrift(self, images: Tensor, labels: Tensor) -> ThriftPlan | None:
         """What each part computes again instead of keeping, as `memory` and the precision of this moment ask for.
 
-        It is found at the first step, in about a second. Compiled parts decide for themselves: for them it is None.
+        It is found at the first step, in about a second. Compiled parts decide for themselves: for them it is None, as
+        it is for steps in `fast` that are too small to be worth it.
         """
-        if self._compiled:
+        outputs = len(images) * images.element_size() * sum(map(prod, self.chain.shapes))
+        if self._compiled or (self.memory == "fast" and outputs < _WORTH_A_PLAN):
             return None
         device = images.device.type
         autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         frozen = tuple(parameter.requires_grad for parameter in self.parameters())
-        key = self.memory, autocast, self.training, hash(frozen)
+        key = self.memory, autocast, self.training, frozen
         if key not in self._plans:
             self._plans[key] = plan_thrift(self.local_modules, self.objectives, images, labels, self.memory)
         return self._plans[key]
