@@ -50,8 +50,11 @@ def four_distances(auxiliary: nn.Module, features: torch.Tensor, images: torch.T
     decoders = parts(auxiliary, Decoder)
     found = zip(decoders * (4 // len(decoders)), cells(features, 2), cells(restored(images), 2), strict=True)
     return [
-        F.binary_cross_entropy_with_logits(
-            decoder.network(F.interpolate(part, image.shape[2:], mode="bilinear", align_corners=True)), image
-        )
+        F.binary_cross_entropy_with_logits(_decoded(decoder, part, image.shape[2:]), image)
         for decoder, part, image in found
     ]
+
+
+def _decoded(decoder: nn.Module, part: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    first, large = decoder.first, F.interpolate(part, size, mode="bilinear", align_corners=True)
+    return decoder.rest(F.conv2d(large, first.weight, first.bias, padding=1))

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import locallearn as ll
+from locallearn._live import LiveBytes
 from locallearn.cost import step_macs
-from locallearn.cost._live import LiveBytes
 from locallearn.testing._networks import recomputing_step
 from networks import SMALL, assert_same, batch, gradients, resnet20
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import locallearn as ll
 from locallearn._decoders import Decoder, PyramidDecoder, Reconstruction
@@ -16,6 +16,7 @@ from locallearn._losses import (
     similarity_matching,
     supervised_contrastive,
 )
+from locallearn._upsampling import UpsampledConv
 
 LABELS = {
     "several classes": [0, 2, 1, 0, 2, 2],
@@ -235,13 +236,21 @@ def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return found
 
 
-def test_the_decoder_sees_the_features_at_the_images_size():
-    features, seen = randn(1, 2, 3, 4), []
-    decoder = Decoder((2, 3, 4), 3).double()
-    first = next(part for part in decoder.modules() if isinstance(part, nn.Conv2d))
-    first.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    decoder(features, (7, 9))
-    expected = np.stack([bilinear(channel, 7, 9) for channel in features[0].numpy()])
-    np.testing.assert_allclose(seen[0][0].numpy(), expected, rtol=1e-12, atol=1e-14)
-    decoder(features, (3, 4))
-    assert torch.equal(seen[1], features)
+@pytest.mark.parametrize(("small", "size"), [((3, 4), (7, 9)), ((2, 3), (16, 19)), ((3, 4), (3, 4))], ids=str)
+def test_a_convolution_behind_upsampling_is_that_of_the_upsampled_features(small, size):
+    features, layer = randn(2, 5, *small).requires_grad_(), UpsampledConv(5, 12).double()
+    upsampled = torch.tensor(np.stack([[bilinear(c, *size) for c in image] for image in features.detach().numpy()]))
+    expected = torch.nn.functional.conv2d(upsampled, layer.weight, layer.bias, padding=1)
+    found = layer(features, size)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+    weights = randn(*found.shape)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), layer.weight)
+    (other,) = torch.autograd.grad((expected * weights).sum(), layer.weight)
+    torch.testing.assert_close(gradient, other, rtol=1e-11, atol=1e-12)
+
+
+def test_far_upsampled_features_are_convolved_at_their_own_size():
+    layer, features = UpsampledConv(64, 12), torch.randn(2, 64, 8, 8)
+    with FlopCounterMode(display=False) as counter:
+        layer(features, (32, 32))
+    assert counter.get_total_flops() // 2 < 2 * 9 * 64 * 12 * 32 * 32 / 7

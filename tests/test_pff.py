@@ -28,7 +28,7 @@ def test_four_decoders_of_the_official_pff(index, parameters):
     decoders = parts(auxiliary, Decoder)
     assert sum(map(count, decoders)) == parameters
     assert count(auxiliary) - parameters == (10_186, 28_170, 46_602)[index]  # the classifier is whole
-    weights = [decoder.network[0].weight for decoder in decoders]
+    weights = [decoder.first.weight for decoder in decoders]
     assert not any(torch.equal(a, b) for i, a in enumerate(weights) for b in weights[:i])
     for weight in weights:
         assert weight.std().item() == pytest.approx((2 / (9 * 12)) ** 0.5, rel=0.1)

@@ -65,6 +65,12 @@ def test_every_rule_with_a_short_name_is_in_the_table(name):
     assert f"`{call}(" in README
 
 
+@pytest.mark.parametrize("name", names("data"))
+def test_every_data_set_is_in_the_readme_and_in_its_table(name):
+    assert f"`{name}`" in README
+    assert f"| `{name}` |" in (Path(__file__).parents[1] / "docs" / "data.md").read_text()
+
+
 def test_the_short_names_of_rules_are_ours():
     assert {
         *("bp", "checkpoint", "dgl", "dgl-original", "predsim", "predsim-original", "infopro", "infopro-original"),

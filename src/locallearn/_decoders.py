@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from locallearn._auxiliary import Auxiliary, Outputs
 from locallearn._chain import Shape
 from locallearn._errors import LocalLearnError
 from locallearn._losses import reconstruction
+from locallearn._upsampling import UpsampledConv, upsample
 
 
 class Reconstruction(Auxiliary):
@@ -51,15 +51,13 @@ class Decoder(nn.Module):
 
     def __init__(self, shape: Shape, image_channels: int) -> None:
         super().__init__()
-        self.network = nn.Sequential(
-            nn.Conv2d(shape[0], 12, 3, padding=1),
-            nn.BatchNorm2d(12),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(12, image_channels, 3, padding=1),
+        self.first = UpsampledConv(shape[0], 12)
+        self.rest = nn.Sequential(
+            nn.BatchNorm2d(12), nn.ReLU(inplace=True), nn.Conv2d(12, image_channels, 3, padding=1)
         )
 
     def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
-        return self.network(upsample(features, size))
+        return self.rest(self.first(features, size))
 
 
 class PyramidDecoder(nn.Module):
@@ -86,12 +84,3 @@ class PyramidDecoder(nn.Module):
         for step, part in zip(self.steps, (4, 2, 1), strict=True):
             features = upsample(step(features), (height // part, width // part))
         return self.last(features)
-
-
-def upsample(features: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, corners aligned; vectors count as 1 x 1 maps."""
-    if features.dim() == 2:
-        features = features[:, :, None, None]
-    if features.shape[2:] == tuple(size):
-        return features
-    return F.interpolate(features, tuple(size), mode="bilinear", align_corners=True)

@@ -12,6 +12,7 @@ from locallearn._errors import LocalLearnError, NonFiniteLossError
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
 from locallearn._stretch import Stretch, stretches
+from locallearn._thrift import KEEP_ALL, Thrift, ThriftPlan
 
 
 def run_step(
@@ -23,12 +24,27 @@ def run_step(
     scale: float | Tensor = 1.0,
     final: bool = True,
     on_complete: Callable[[int], None] | None = None,
+    thrift: ThriftPlan | None = None,
+    features: Tensor | None = None,
+    on_stretch: Callable[[], None] | None = None,
 ) -> Tensor:
     """Run every module forward once and every objective backward, in their order.
 
     An auxiliary network's graph is freed before the next one begins, and a module's as soon as the last objective over
     it has sent its gradient through. After its last backward an auxiliary network moves what moves once a step, before
     any module after it is stepped.
+
+    Args:
+        modules: the local modules.
+        objectives: the objectives over them, in order of `last`, narrow spans first.
+        images: the network's input.
+        labels: the targets.
+        scale: factor of every loss.
+        final: whether an optimizer step follows.
+        on_complete: called with a module's index when its gradients are complete.
+        thrift: what each part computes again instead of keeping; by default nothing.
+        features: what the first module gets; by default the images.
+        on_stretch: called when all objectives that end with a stretch have gone backward.
 
     Returns:
         Losses, detached and unweighted, of shape (objectives,).
@@ -37,10 +53,11 @@ def run_step(
     waiting: list[Stretch] = []
     last_of_role = {objective.first: index for index, objective in enumerate(objectives)}
     last_use = {id(objective.auxiliary): index for index, objective in enumerate(objectives)}
-    features = images
-    for span in stretches(objectives):
+    features = images if features is None else features
+    for number, span in enumerate(stretches(objectives)):
         roles = {objective.first for objective in objectives if objective.first <= span.start <= objective.last}
-        stretch = Stretch([modules[module] for module in span], span, roles, features)
+        frugal = KEEP_ALL if thrift is None else thrift.stretches[number]
+        stretch = Stretch([modules[module] for module in span], span, roles, features, frugal)
         waiting.append(stretch)
         features = stretch.output.detach()
         ending = [(index, objective) for index, objective in enumerate(objectives) if objective.last == span[-1]]
@@ -48,7 +65,8 @@ def run_step(
             members = list(group)  # they share one network, which runs once
             auxiliary = members[0][1].auxiliary
             weight = sum(objective.weight for _, objective in members)
-            loss, gradient = _local_loss(members[0][1], stretch.output, images, labels, weight * scale)
+            frugal = KEEP_ALL if thrift is None else thrift.objectives[members[0][0]]
+            loss, gradient = local_loss(members[0][1], stretch, images, labels, weight * scale, frugal)
             losses += [loss] * len(members)
             with torch.autocast(images.device.type, enabled=False):
                 if final and last_use[id(auxiliary)] == members[-1][0]:
@@ -61,15 +79,18 @@ def run_step(
                     if last_of_role[objective.first] == index:
                         waiting = _send_back(waiting, objective.first, on_complete)
             torch.clear_autocast_cache()  # else the cast weights of all modules would stay alive
+        if on_stretch is not None:
+            on_stretch()
     return torch.stack(losses)
 
 
-def _local_loss(
-    objective: Objective, output: Tensor, images: Tensor, labels: Tensor, weight: float | Tensor
+def local_loss(
+    objective: Objective, stretch: Stretch, images: Tensor, labels: Tensor, weight: float | Tensor, thrift: Thrift
 ) -> tuple[Tensor, Tensor | None]:
     """An objective's loss, detached, after its backward through the auxiliary network; and the features' gradient."""
-    features = output.detach().requires_grad_(output.requires_grad)
-    loss = objective.loss(features, images, labels)
+    features = stretch.output.detach().requires_grad_(stretch.trains)
+    with thrift.around(objective.auxiliary) as tape:
+        loss = objective.loss(features, images, labels)
     if loss.dim():
         raise LocalLearnError(
             f"the loss of the objective over local modules {objective.first} to {objective.last} has shape"
@@ -79,6 +100,8 @@ def _local_loss(
     with torch.autocast(images.device.type, enabled=False):
         if loss.requires_grad:
             (loss * weight).backward()
+            loss = loss.detach()  # its graph would hold what the tape ran last
+            tape.unwind()
     return loss.detach(), features.grad
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,12 +14,14 @@ from locallearn import _private
 from locallearn._auxiliary import Loss
 from locallearn._chain import TracedChain
 from locallearn._checks import first_part_that_needs_several, refuse_labels
+from locallearn._economy import Memory, plan_thrift
 from locallearn._engine import refuse_non_finite, run_step
 from locallearn._errors import LocalLearnError
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
 from locallearn._partition import Partition
 from locallearn._recompute import Recomputed
+from locallearn._thrift import ThriftPlan
 
 
 class LocalNet(nn.Module):
@@ -33,6 +35,7 @@ class LocalNet(nn.Module):
         partition: which layers make which local module.
         local_modules: the local modules, which hold the backbone's own layers.
         loss: the task's loss.
+        memory: "fast" or "lean".
         steps: number of finished training steps, by which errors name a step.
     """
 
@@ -44,6 +47,7 @@ class LocalNet(nn.Module):
         local_modules: Sequence[LocalModule],
         objectives: Sequence[Objective],
         loss: Loss,
+        memory: Memory = "fast",
     ) -> None:
         super().__init__()
         self.model = model
@@ -56,6 +60,9 @@ class LocalNet(nn.Module):
         self.auxiliary = nn.ModuleList(networks.values())
         self.loss = loss
         self.steps = 0
+        self.memory: Memory = memory
+        self._compiled = False
+        self._plans: dict[Hashable, ThriftPlan] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Inference: the backbone alone."""
@@ -100,11 +107,33 @@ class LocalNet(nn.Module):
 
         callback = None if on_complete is None else complete
         losses = run_step(
-            self.local_modules, self.objectives, images, labels, scale=scale, final=final, on_complete=callback
+            self.local_modules,
+            self.objectives,
+            images,
+            labels,
+            scale=scale,
+            final=final,
+            on_complete=callback,
+            thrift=self.thrift(images, labels),
         )
         refuse_non_finite(losses, self.objectives, step=self.steps + 1, completed=completed)
         self.steps += final
         return losses
+
+    def thrift(self, images: Tensor, labels: Tensor) -> ThriftPlan | None:
+        """What each part computes again instead of keeping, as `memory` and the precision of this moment ask for.
+
+        It is found at the first step, in about a second. Compiled parts decide for themselves: for them it is None.
+        """
+        if self._compiled:
+            return None
+        device = images.device.type
+        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        frozen = tuple(parameter.requires_grad for parameter in self.parameters())
+        key = self.memory, autocast, self.training, hash(frozen)
+        if key not in self._plans:
+            self._plans[key] = plan_thrift(self.local_modules, self.objectives, images, labels, self.memory)
+        return self._plans[key]
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:
         """Parameters of a local module and of the auxiliary networks that end there; over all modules, each once."""
@@ -141,6 +170,7 @@ class LocalNet(nn.Module):
             _private.keep_compiled_graphs()
         for unit in units:
             unit.compile(*args, **kwargs)
+        self._compiled = True
 
     @cached_property
     def needs_several(self) -> str | None:

@@ -10,30 +10,36 @@ import torch
 from torch import Tensor, nn
 
 from locallearn._auxiliary import Auxiliary, Outputs
-from locallearn._recompute import Recomputed
+from locallearn._recompute import Once, Recomputed
 
 
 class Patchwise(Auxiliary):
     """One auxiliary network for n x n patches: its outputs are averaged, or put together where they are images.
 
-    Each patch is computed without keeping anything and once more in the backward pass, so that one is alive at a time.
-    Its gradient is that of the average in one graph (Eq. 7).
+    The gradient is that of the average in one graph (Eq. 7).
+
+    Args:
+        auxiliary: the network.
+        patches: n.
+        one_at_a_time: compute each patch without keeping anything and once more in the backward pass, so that one is
+            alive at a time.
     """
 
-    def __init__(self, auxiliary: Auxiliary, patches: int) -> None:
+    def __init__(self, auxiliary: Auxiliary, patches: int, *, one_at_a_time: bool) -> None:
         super().__init__()
         self.patches = patches
+        run = Recomputed if one_at_a_time else Once
         # A patch is a view; convolutions copy it anyway, and a network that writes on its features must not reach them.
-        self.recomputed = Recomputed(_OutputsOf(auxiliary), copy_input=True)
+        self.run = run(_OutputsOf(auxiliary), copy_input=True)
 
     @property
     def auxiliary(self) -> Auxiliary:
         """The network."""
-        return self.recomputed.once.layer.auxiliary  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
+        return self.run.layer.auxiliary  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
 
     def outputs(self, features: Tensor, images: Tensor) -> Outputs:
         pairs = zip(cut_once(features, self.patches), cut(images, self.patches), strict=True)
-        return _fused([self.recomputed(patch, image) for patch, image in pairs], self.patches)
+        return _fused([self.run(patch, image) for patch, image in pairs], self.patches)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
         return self.auxiliary.loss_of(outputs, images, labels)
@@ -44,7 +50,8 @@ class Patchwise(Auxiliary):
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
         changed = self.auxiliary.with_parts(change)
-        return None if changed is None else Patchwise(changed, self.patches)
+        one_at_a_time = isinstance(self.run, Recomputed)
+        return None if changed is None else Patchwise(changed, self.patches, one_at_a_time=one_at_a_time)
 
 
 class _OutputsOf(nn.Module):

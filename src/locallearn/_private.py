@@ -25,6 +25,7 @@ __all__ = [
     "keep_compiled_graphs",
     "tree_leaves",
     "version_of",
+    "without_hooks",
 ]
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -46,6 +47,14 @@ def fake_copy(module: Module, mode: FakeTensorMode) -> Module:
         fakes[id(parameter)] = nn.Parameter(mode.from_tensor(parameter.detach()), parameter.requires_grad)
     with unset_fake_temporarily():  # tensors that are not registered are few, and copied as they are
         return copy.deepcopy(module, fakes)
+
+
+def without_hooks(module: Module) -> Module:
+    """The module, whose hooks, and those of its parts, are taken off."""
+    for part in module.modules():
+        for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks):
+            hooks.clear()
+    return module
 
 
 def version_of(tensor: Tensor) -> int:

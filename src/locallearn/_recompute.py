@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -21,7 +23,12 @@ class Recomputed(nn.Module):
 
     def __init__(self, layer: nn.Module, *, copy_input: bool) -> None:
         super().__init__()
-        self.once = _Once(layer, copy_input)
+        self.once = Once(layer, copy_input=copy_input)
+
+    @property
+    def layer(self) -> nn.Module:
+        """The layer."""
+        return self.once.layer
 
     def forward(self, *inputs: Tensor) -> Any:
         return checkpoint(self.once, *inputs, use_reentrant=False, context_fn=self._contexts)
@@ -31,11 +38,13 @@ class Recomputed(nn.Module):
         self.once.compile(*args, **kwargs)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _BuffersApart(self.once)
+        return nullcontext(), BuffersApart(self.once)
 
 
-class _Once(nn.Module):
-    def __init__(self, layer: nn.Module, copy_input: bool) -> None:
+class Once(nn.Module):
+    """Runs `layer` as it is, on a copy of its input where asked for."""
+
+    def __init__(self, layer: nn.Module, *, copy_input: bool) -> None:
         super().__init__()
         self.layer = layer
         self.copy_input = copy_input
@@ -44,7 +53,7 @@ class _Once(nn.Module):
         return self.layer(x.clone() if self.copy_input else x, *more)
 
 
-class _BuffersApart:
+class BuffersApart:
     """Lets a layer write on copies of its buffers; may be entered again after it was left."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -59,3 +68,19 @@ class _BuffersApart:
     def __exit__(self, *_: object) -> None:
         for buffers, name, buffer in self.kept:
             buffers[name] = buffer
+
+
+def bytes_kept(part: nn.Module, function: Callable[..., Any], *inputs: Tensor) -> int:
+    """Bytes that a function of tensors and of a part's parameters keeps for its backward pass beyond these."""
+    known = {id(tensor.untyped_storage()) for tensor in (*inputs, *part.parameters())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if id(storage) not in known:
+            kept[id(storage)] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        function(*inputs)
+    return sum(storage.nbytes() for storage in kept.values())

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
+from locallearn._remake import Remade
+from locallearn._rerun import Seed, Surroundings, Tape
+from locallearn._thrift import KEEP_ALL, Thrift
 
 
 def stretches(objectives: Iterable[Objective]) -> list[range]:
@@ -32,18 +36,50 @@ class Stretch:
         span: their indices.
         roles: first modules of the objectives over them; those that have come are taken out.
         features: their input, detached.
+        thrift: what is computed again in the backward pass.
+
+    Attributes:
+        output: what the last module gives.
+        trains: whether it has a gradient.
     """
 
-    def __init__(self, modules: Sequence[LocalModule], span: range, roles: set[int], features: Tensor) -> None:
+    def __init__(
+        self, modules: Sequence[LocalModule], span: range, roles: set[int], features: Tensor, thrift: Thrift = KEEP_ALL
+    ) -> None:
         self.span = span
         self.roles = roles
+        self._modules = modules
         self._parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         self._leaf = features.requires_grad_() if min(roles) < span.start else features
-        for module in modules:
-            features = module(features)
-        self.output = features
+        self._tape = Tape()
+        self._surroundings: Surroundings | None = None
+        if thrift.rerun and len(roles) == 1 and sum(len(module.layers) for module in modules) > 1:
+            self.output = self._on_tape()
+        elif thrift.rerun:
+            self._surroundings = Surroundings(features.device)
+            with torch.no_grad():
+                self.output = self._run(self._leaf)
+        else:
+            with Remade() if thrift.remake else nullcontext():
+                self.output = self._run(self._leaf)
+        self.trains = bool(self._leaf.requires_grad or self._parameters) if thrift.rerun else self.output.requires_grad
         self._going_on: dict[int, Tensor] = {}
         self._sum: Tensor | None = None
+
+    def _run(self, features: Tensor) -> Tensor:
+        for module in self._modules:
+            features = module(features)
+        return features
+
+    def _on_tape(self) -> Tensor:
+        """Run layer by layer, of which each keeps its input alone."""
+        features = self._leaf
+        for module in self._modules:
+            if module.begins_in_place:
+                features = features.clone()
+            for layer in module.layers:
+                features = self._tape.call(layer, layer, features)
+        return features
 
     def receive(self, role: int, gradient: Tensor | None) -> None:
         """Take a gradient of the output for a role; those of one role add up."""
@@ -61,58 +97,41 @@ class Stretch:
             The gradient of the input, or None where the role ends here or there is none.
         """
         self.roles.remove(role)
+        box = [self._going_on.pop(role)] if role in self._going_on else []
         if not self.roles and self._sum is None:
-            return self._backward_to_all(role)
-        found = None
-        if (gradient := self._going_on.pop(role, None)) is not None:
-            found = self._backward_to_leaf(gradient)
-            self._sum = _added(self._sum, gradient)
-            del gradient
+            if box:
+                self._last_root(box).backward()
+                self._tape.unwind()
+            return self._gradient_of_leaf()
+        if box:
+            self._sum = _added(self._sum, box[0])
+            self._root_for_leaf(box).backward(inputs=[self._leaf], retain_graph=self._surroundings is None)
+        found = self._gradient_of_leaf()
         if not self.roles:
-            self._backward_to_parameters()
+            box, self._sum = [self._sum], None
+            if self._parameters:
+                self._last_root(box).backward(inputs=self._parameters if self._leaf.requires_grad else None)
+                self._tape.unwind()
         return found
 
-    def _backward_to_all(self, role: int) -> Tensor | None:
-        output, box = self._release(), [self._going_on.pop(role, None)]
-        if box[0] is None:
-            return None
-        _Seed.apply(output, box).backward()
-        return self._gradient_of_leaf()
+    def _root_for_leaf(self, box: list[Any]) -> Tensor:
+        """The root of a graph that stays, or of one that was made for this alone."""
+        return Seed.apply(self.output if self._surroundings is None else self._run_again(), box)
 
-    def _backward_to_leaf(self, gradient: Tensor) -> Tensor | None:
-        _Seed.apply(self.output, [gradient]).backward(inputs=[self._leaf], retain_graph=True)
-        return self._gradient_of_leaf()
+    def _last_root(self, box: list[Any]) -> Tensor:
+        """The root of the graph for the last time: the output is needed no more."""
+        root = self._root_for_leaf(box)
+        self.output = self._leaf.new_empty(0)
+        return root
 
-    def _backward_to_parameters(self) -> None:
-        output, box = self._release(), [self._sum]
-        self._sum = None
-        if self._parameters:
-            _Seed.apply(output, box).backward(inputs=self._parameters if self._leaf.requires_grad else None)
+    def _run_again(self) -> Tensor:
+        assert self._surroundings is not None
+        return self._surroundings.rerun(self._run, nn.ModuleList(self._modules), self._leaf, self.output)
 
     def _gradient_of_leaf(self) -> Tensor | None:
         found, self._leaf.grad = self._leaf.grad, None
         return found
 
-    def _release(self) -> Tensor:
-        output, self.output = self.output, self._leaf.new_empty(0)
-        return output
-
 
 def _added(sum_so_far: Tensor | None, gradient: Tensor) -> Tensor:
     return gradient if sum_so_far is None else sum_so_far + gradient
-
-
-class _Seed(torch.autograd.Function):
-    """The root of a backward pass that begins with a given gradient.
-
-    Given to `backward` directly, the gradient would be kept until the pass ends; out of its box it is freed once used.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, box: list[Tensor | None]) -> Tensor:
-        ctx.box = box
-        return output.new_zeros(())
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, None]:
-        return ctx.box.pop(), None

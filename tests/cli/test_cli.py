@@ -68,6 +68,15 @@ def result_of(capsys, *arguments: str) -> dict:
         ("cost --image 32", "write channels, height and width, as in 3x32x32"),
         ("cost --batch 0", "--batch must be at least 1"),
         ("data get cifar", "did you mean 'cifar10'?"),
+        ("data get svhnn", "did you mean 'svhn'?"),
+        ("data get svhn --unverified", "only a local archive or folder (--from) can be taken unverified"),
+        ("train --data svhn", "run locallearn data get svhn"),
+        ("train --data ./nothing", "there is no folder nothing for a data set"),
+        ("train --data imagenet", "locallearn data get imagenet tells how to get it"),
+        ("train --workers -1", "workers=-1 must not be negative"),
+        ("train --image-size 0", "image_size=0 must be at least 1"),
+        ("train --bad-images skp", "'skp' is not valid; did you mean 'skip'?"),
+        ("evaluate nothing", "nothing holds no run"),
         ("frobnicate", "unknown command 'frobnicate'"),
     ],
 )
@@ -87,7 +96,7 @@ def test_an_error_is_json_too(capsys, tmp_path, monkeypatch):
     assert "K must be from 1 to 16" in json.loads(capsys.readouterr().out)["error"]
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("compare",), ("cost",), ("data",), ("list",)])
+@pytest.mark.parametrize("command", [(), ("train",), ("compare",), ("cost",), ("data",), ("list",), ("evaluate",)])
 def test_help_teaches_by_examples(command, capsys):
     assert run(*command, "--help") == 0
     told = capsys.readouterr().out
@@ -204,7 +213,7 @@ def test_list_names_everything(capsys):
     found = result_of(capsys, "list")
     assert {"bp", "checkpoint", "dgl", "dgl-original", "auglocal"} <= found["rules"].keys()
     assert {"resnet20", "resnet32", "resnet44", "resnet56", "resnet110"} <= found["models"].keys()
-    assert {"digits", "cifar10"} <= found["data"].keys()
+    assert {"digits", "cifar10", "cifar100", "svhn", "stl10", "imagenet"} <= found["data"].keys()
     assert {"infopro-16", "hpff-55"} <= found["modules"].keys()
     assert all(text for names in found.values() for text in names.values())
     assert run("list") == 0

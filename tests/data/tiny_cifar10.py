@@ -24,6 +24,10 @@ KNOWN = StoredSet(
     name="cifar10",
     title="CIFAR-10",
     size=37_000,
+    image=(32, 32, 3),
+    classes=10,
+    train=10,
+    test=2,
     sha256={
         "train_images": fingerprint(TRAIN.images),
         "train_labels": fingerprint(TRAIN.labels),

@@ -13,7 +13,7 @@ from locallearn._files import file_name, write_whole
 from locallearn.cli._console import mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser, parse_rule
 from locallearn.cli._train import add_settings, settings_from, train_shown
-from locallearn.training import RunFolder, as_yaml, build, draw_curves, load_images
+from locallearn.training import RunFolder, as_yaml, build, data_of, draw_curves
 
 HELP = """Train by several rules, one after the other: same first weights, same batches.
 
@@ -44,7 +44,7 @@ def run(config: Any) -> None:
     rules = {text: parse_rule(text) for text in config.rules}
     settings = {text: settings_from(parser(), config, rule=rule) for text, rule in rules.items()}
     out = config.out or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
-    images = load_images(config.data, config.data_dir)
+    images = data_of(next(iter(settings.values())))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LocalLearnWarning)  # told when it is built to be trained
         for rule_settings in settings.values():  # what cannot be built is told before any training

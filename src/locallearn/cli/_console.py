@@ -18,6 +18,8 @@ from locallearn.training import Watcher
 err = Console(stderr=True, highlight=False)
 """Progress and sentences; results go to standard output."""
 
+_NAMED = 3  # bad images that are named after an epoch; all are in the run folder's metrics
+
 
 class ConsoleWatcher(Watcher):
     """Shows a bar within the epoch and prints a line after it; stops training at Ctrl-C or SIGTERM."""
@@ -39,6 +41,9 @@ class ConsoleWatcher(Watcher):
             f"  loss {row['train_loss']:.4f}  test accuracy {row['test_accuracy']:.2%}  {row['seconds']:.1f} s"
             + (f"  heads {' '.join(f'{accuracy:.1%}' for accuracy in heads)}" if heads else "")
         )
+        if skipped := row.get("skipped_images", ()):
+            more = ", ..." if len(skipped) > _NAMED else ""
+            say(f"skipped {len(skipped)} bad images: {', '.join(skipped[:_NAMED])}{more}")
 
     def stop_requested(self) -> bool:
         return self.stopping

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from locallearn._economy import Memory
 from locallearn._errors import LocalLearnError
 from locallearn._localize import localize
 from locallearn.cli._console import mebibytes, show, show_json
@@ -33,6 +34,7 @@ def parser() -> Parser:
         "--rule", type=Rule, default=AugLocal(), help="the training rule; --with wraps it, as for train"
     )
     parser.add_argument("--modules", type=int | str | list[str], default="all", help="as for train")
+    parser.add_argument("--memory", type=Memory, default="fast", help="as for train; for the rule alone")
     parser.add_argument("--layers", type=list[str] | None, default=None, help="as for train")
     parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10, help="number of classes")
@@ -58,9 +60,10 @@ def run(config: Any) -> None:
     settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
     costs: dict[str, Cost] = {}
     for rule in (BP(), Checkpoint(), values.rule):
-        model = make_model(values.model, classes=values.classes, image_shape=(channels, height, width))
         shape = (channels, height, width)
-        net = localize(model, rule, modules=values.modules, layers=values.layers, input_shape=shape)
+        model = make_model(values.model, classes=values.classes, image_shape=shape)
+        memory = values.memory if rule is values.rule else "fast"
+        net = localize(model, rule, modules=values.modules, layers=values.layers, memory=memory, input_shape=shape)
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         costs[str(rule)] = cost(net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if values.json:

@@ -21,6 +21,7 @@ examples:
   locallearn train --rule dgl --with hpff man               # HPFF(MAN(DGL()))
   locallearn train --rule auglocal --modules infopro-16 --batch 1024 --optimizer.lr 0.8 --epochs 400 \\
                    --schedule paper-cosine
+  locallearn train --data path/to/images --image-size 160 --workers 8 --bad-images skip    # class folders or tar shards
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
   locallearn train --resume runs/ONE
 

@@ -1,7 +1,7 @@
 """What training costs, without training: parameters, multiply-accumulates, peak memory."""
 
+from locallearn._live import LiveBytes as LiveBytes
 from locallearn.cost._cost import Cost as Cost, cost as cost
-from locallearn.cost._live import LiveBytes as LiveBytes
 from locallearn.cost._macs import (
     CONVOLUTION_AND_LINEAR as CONVOLUTION_AND_LINEAR,
     FVCORE as FVCORE,

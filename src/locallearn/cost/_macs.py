@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from locallearn import _private
 from locallearn._engine import run_step
 from locallearn._local_net import LocalNet
+from locallearn._thrift import ThriftPlan
 from locallearn.cost._memory import example_batch
 
 _aten = torch.ops.aten
@@ -86,12 +88,13 @@ def step_macs(net: LocalNet, batch: int) -> int:
     with _private.fake_mode() as mode:
         net = _private.fake_copy(net, mode).train()
         images, labels = example_batch(net, batch)
-        count, _ = _count({}, _step, net, images, labels)
+        thrift = net.thrift(images, labels)
+        count, _ = _count({}, partial(_step, net, images, labels, thrift))
     return count
 
 
-def _step(net: LocalNet, images: Tensor, labels: Tensor) -> None:
-    run_step(net.local_modules, net.objectives, images, labels)
+def _step(net: LocalNet, images: Tensor, labels: Tensor, thrift: ThriftPlan | None) -> None:
+    run_step(net.local_modules, net.objectives, images, labels, thrift=thrift)
 
 
 def _count(convention: Convention, function: Callable[..., Any], *args: Any) -> tuple[int, Any]:

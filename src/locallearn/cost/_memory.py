@@ -12,9 +12,9 @@ from torch import Tensor
 
 from locallearn import _private
 from locallearn._engine import run_step
+from locallearn._live import LiveBytes
 from locallearn._local_net import LocalNet
 from locallearn._stepping import Stepper
-from locallearn.cost._live import LiveBytes
 
 MakeStepper = Callable[[LocalNet], Stepper]
 
@@ -87,7 +87,14 @@ def _is_channels_last(tensor: Tensor) -> bool:
 
 def _step(net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, dtype: torch.dtype | None) -> None:
     with nullcontext() if dtype is None else torch.autocast(images.device.type, dtype=dtype):
-        run_step(net.local_modules, net.objectives, images, labels, on_complete=stepper.on_complete)
+        run_step(
+            net.local_modules,
+            net.objectives,
+            images,
+            labels,
+            on_complete=stepper.on_complete,
+            thrift=net.thrift(images, labels),
+        )
     stepper.finish()
 
 

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
 
 import torch
 from torch import Tensor
 
-from locallearn.data._image_set import Augmentation, Border
+
+class Border(Enum):
+    """What lies outside an image."""
+
+    ZERO = "black"
+    REFLECT = "the image mirrored at its edge, the edge itself not repeated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random crops of the padded image and random flips, drawn for each image.
+
+    Attributes:
+        pad: pixels added on each side before a crop of the original size is taken.
+        border: what they hold.
+        flip: whether half of the images are mirrored left to right.
+    """
+
+    pad: int = 0
+    border: Border = Border.ZERO
+    flip: bool = False
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

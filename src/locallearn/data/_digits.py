@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from locallearn._imports import optional
-from locallearn.data._image_set import Augmentation, Border, ImageSet, Split
+from locallearn.data._augment import Augmentation, Border
+from locallearn.data._image_set import ImageSet, Split
 
 _BRIGHTEST = 16
 

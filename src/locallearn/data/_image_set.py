@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from locallearn._chain import Shape
 from locallearn._errors import LocalLearnError
-
-
-class Border(Enum):
-    """What lies outside an image."""
-
-    ZERO = "black"
-    REFLECT = "the image mirrored at its edge, the edge itself not repeated"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """Random crops of the padded image and random flips, drawn for each image.
-
-    Attributes:
-        pad: pixels added on each side before a crop of the original size is taken.
-        border: what they hold.
-        flip: whether half of the images are mirrored left to right.
-    """
-
-    pad: int = 0
-    border: Border = Border.ZERO
-    flip: bool = False
+from locallearn.data._augment import Augmentation
+from locallearn.data._batches import TensorBatches
+from locallearn.data._data_set import Feed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,3 +70,41 @@ class ImageSet:
             raise LocalLearnError(f"train_images={train_images}, but there are {len(self.train)} training images.")
         train = Split(images=self.train.images[:train_images], labels=self.train.labels[:train_images])
         return replace(self, train=train)
+
+    def resized(self, side: int) -> ImageSet:
+        """The same with images of `side` x `side` pixels, by bilinear interpolation with antialiasing."""
+        if self.image_shape[1:] == (side, side):
+            return self
+        return replace(self, train=_resized(self.train, side), test=_resized(self.test, side))
+
+    def normalised_as(self, mean: tuple[float, ...], std: tuple[float, ...]) -> ImageSet:
+        """The same with other constants of normalisation."""
+        return replace(self, mean=mean, std=std)
+
+    def training(self, feed: Feed, *, seed: int, drop_single: bool) -> TensorBatches:
+        """The training split as batches on the device, shuffled and augmented there."""
+        return TensorBatches(
+            self.train,
+            self,
+            batch=feed.batch,
+            device=feed.device,
+            augmentation=self.augmentation,
+            seed=seed,
+            channels_last=feed.channels_last,
+            drop_single=drop_single,
+        )
+
+    def testing(self, feed: Feed) -> TensorBatches:
+        """The test split as batches on the device, in its order; four times as large, for no graph is kept."""
+        return TensorBatches(
+            self.test, self, batch=4 * feed.batch, device=feed.device, channels_last=feed.channels_last
+        )
+
+
+def _resized(split: Split, side: int, *, at_a_time: int = 1000) -> Split:
+    images = np.empty((len(split), side, side, split.images.shape[3]), np.uint8)
+    for start in range(0, len(split), at_a_time):
+        part = torch.from_numpy(split.images[start : start + at_a_time]).permute(0, 3, 1, 2).float()
+        part = F.interpolate(part, (side, side), mode="bilinear", antialias=True)
+        images[start : start + at_a_time] = part.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return Split(images=images, labels=split.labels)

@@ -14,6 +14,7 @@ from locallearn._auxiliary import Auxiliary
 from locallearn._errors import LocalLearnError
 from locallearn._objectives import Site, Span
 from locallearn._partition import Partition
+from locallearn._pooling import GlobalAverage
 from locallearn.rules._auglocal import AugLocal, like_layers
 from locallearn.rules._dgl import DGL
 from locallearn.rules._rule import Rule
@@ -165,7 +166,7 @@ def _widened(widths: list[int], multiplier: float) -> list[int]:
 
 
 def _classifier(width: int, classes: int) -> list[nn.Module]:
-    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
+    return [GlobalAverage(), nn.Linear(width, classes)]
 
 
 def _macs(parts: list[nn.Module], site: Site) -> int:

@@ -15,6 +15,7 @@ from locallearn._errors import LocalLearnError, refuse_unknown
 from locallearn._init import he_normal_
 from locallearn._objectives import Site
 from locallearn._partition import Partition
+from locallearn._pooling import GlobalAverage
 from locallearn.rules._rule import Fidelity, Rule
 
 
@@ -74,7 +75,7 @@ class AugLocal(Rule):
     def auxiliary(self, site: Site) -> Auxiliary:
         parts, width = self.layers(site)
         if not site.is_vector:
-            parts = [*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+            parts = [*parts, GlobalAverage()]
         network = nn.Sequential(*parts, *self.classifier(site, width))
         he_normal_(network)
         return Head(network, site.loss)

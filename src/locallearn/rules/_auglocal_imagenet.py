@@ -12,6 +12,7 @@ from locallearn._chain import TracedChain
 from locallearn._errors import LocalLearnError
 from locallearn._objectives import Site
 from locallearn._partition import Partition
+from locallearn._pooling import GlobalAverage
 from locallearn._sequential import POOLS
 from locallearn.rules._auglocal import AugLocal, base_width
 
@@ -61,7 +62,7 @@ class ImageNetAugLocal(AugLocal):
         for i, (before, after) in zip(selected, pairwise(widths), strict=True):
             parts += [nn.MaxPool2d(2, ceil_mode=True)] if before != after else []
             parts.append(site.chain.new_like(i, in_channels=before, stride=1))
-        parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        parts.append(GlobalAverage())
         width = widths[-1]
         for _ in range(2):
             parts += [nn.Linear(width, 512), nn.BatchNorm1d(512), nn.ReLU(inplace=True)]

@@ -16,6 +16,7 @@ from locallearn._errors import LocalLearnError, refuse_unknown
 from locallearn._init import he_normal_
 from locallearn._losses import supervised_contrastive
 from locallearn._objectives import Site
+from locallearn._pooling import GlobalAverage
 from locallearn.rules._rule import Rule
 from locallearn.rules._wrapper import Wrapper
 
@@ -101,7 +102,7 @@ class InfoPro(Rule):
             stride = 2 if width > before else 1
             parts += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             before = width
-        parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        parts += [GlobalAverage()]
         for _ in range(linears - 1):
             parts += [nn.Linear(width, FEATURES), nn.ReLU(inplace=True)]
             width = FEATURES
@@ -142,7 +143,7 @@ class ImageNetInfoPro(InfoPro):
             parts += [nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)]
             parts += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             channels = width
-        return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))
+        return nn.Sequential(*parts, GlobalAverage(), nn.Linear(channels, outputs))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,14 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from locallearn import _private
 from locallearn._auxiliary import Auxiliary, Outputs, part_without_outputs
 from locallearn._decoders import Reconstruction
 from locallearn._ema import fresh_copy
 from locallearn._errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn._objectives import Site
 from locallearn._patches import Patchwise, cut
+from locallearn._recompute import bytes_kept
 from locallearn.rules._rule import Fidelity
 from locallearn.rules._wrapper import Wrapper
 
@@ -33,7 +35,9 @@ class PFF(Wrapper):
     parameters       a decoder of its own for each patch         one network for all patches
     outputs          the losses of the patches are added         vectors are averaged; parts of the image are put
                                                                  together, so that each pixel counts once
-    memory           all patches at once                         one patch at once, computed twice
+    memory           all patches at once                         one patch at once, computed twice, where a network
+                                                                 keeps more for its backward pass than its features
+                                                                 twice
     ================ =========================================== ===============================================
 
     Batch normalisation sees each patch as a batch. Patch borders lie at floor(i * size / n), of features and image
@@ -67,7 +71,7 @@ class PFF(Wrapper):
                 f"PFF needs the outputs of an auxiliary network apart from its loss: give {type(part).__name__} methods"
                 " outputs() and loss_of() instead of forward()."
             )
-        return Patchwise(auxiliary, self.patches)
+        return Patchwise(auxiliary, self.patches, one_at_a_time=_keeps_much(auxiliary, site))
 
     def _takes_whole(self, size: tuple[int, int]) -> bool:
         """Whether maps are too small to be cut, which is told."""
@@ -111,6 +115,15 @@ class ReconstructionOfPatches(Reconstruction):
         found = zip(outputs, cut(images, self.patches), strict=True)
         distances = [self.distance(output, image) for output, image in found if isinstance(output, Tensor)]
         return torch.stack(distances).sum()
+
+
+def _keeps_much(auxiliary: Auxiliary, site: Site) -> bool:
+    """Whether a network keeps more for its backward pass than features twice: less is not worth computing again."""
+    with _private.fake_mode() as mode:
+        features = torch.empty((2, *site.shape), requires_grad=True)
+        images = torch.empty((2, *site.image_shape))
+        network = _private.fake_copy(auxiliary, mode).train()
+        return bytes_kept(network, network.outputs, features, images) > 2 * features.nbytes
 
 
 def _say(sentence: str) -> None:

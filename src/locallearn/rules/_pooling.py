@@ -8,6 +8,7 @@ from torch import nn
 
 from locallearn._auxiliary import Auxiliary, Head
 from locallearn._objectives import Site
+from locallearn._pooling import GlobalAverage
 from locallearn.rules._rule import Rule
 
 
@@ -19,5 +20,5 @@ class Pooling(Rule):
     """
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        pool = [] if site.is_vector else [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        pool = [] if site.is_vector else [GlobalAverage()]
         return Head(nn.Sequential(*pool, nn.Linear(site.shape[0], site.classes)), site.loss)

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 
 from locallearn._ema import Follower
 from locallearn._errors import LocalLearnError, NonFiniteLossError
+from locallearn._live import LiveBytes
 from locallearn._localize import localize
 from locallearn._stepping import ModuleStepper, Stepper
 from locallearn.cost import peak_memory
-from locallearn.cost._live import LiveBytes
 from locallearn.rules import Rule
 from locallearn.testing._networks import (
     SMALL,

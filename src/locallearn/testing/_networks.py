@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from locallearn._chain import Shape
+from locallearn._live import LiveBytes
 from locallearn._local_net import LocalNet
 from locallearn._localize import localize
-from locallearn.cost._live import LiveBytes
 from locallearn.models._cifar_resnet import CifarResNet
 from locallearn.rules import Rule
 

@@ -17,8 +17,10 @@ from locallearn.training._train import (
     TrainSettings as TrainSettings,
     as_yaml as as_yaml,
     build as build,
+    data_of as data_of,
     load_images as load_images,
     make_model as make_model,
     plain as plain,
     train as train,
 )
+from locallearn.training._transfer import Transfer as Transfer, evaluate_run as evaluate_run

@@ -17,6 +17,8 @@ from locallearn.training._evaluate import evaluate
 from locallearn.training._run_folder import RunFolder
 from locallearn.training._settings import FitSettings
 
+_PROGRESS = ("epoch", "step", "seconds", "best", "sums", "seen", "skipped")
+
 
 class Interrupted(Exception):  # noqa: N818
     """Training stopped because it was asked to; its checkpoint is written."""
@@ -64,13 +66,15 @@ class Fit:
         self.epoch, self.step, self.seconds, self.best = 1, 0, 0.0, -1.0
         self.sums: Tensor | None = None
         self.seen = 0
+        self.skipped: list[str] = []
 
     def run(self) -> list[dict[str, Any]]:
         """Train what is left of the epochs.
 
         Returns:
             One row of metrics for each epoch run: epoch, lr (of its last step), train_loss (of the last objective),
-            losses (of all), test_accuracy, test_loss, seconds (of training alone), and head_accuracies on request.
+            losses (of all), test_accuracy, test_loss, seconds (of training alone), head_accuracies on request, and
+            skipped_images (their names) where files could not be read and were left out.
 
         Raises:
             Interrupted: the watcher asked to stop.
@@ -89,7 +93,7 @@ class Fit:
         self.net.load_state_dict(state["net"])
         self.net.steps = state["steps"]
         self.stepper.load_state_dict(state["optimizers"])
-        for name in ("epoch", "step", "seconds", "best", "sums", "seen"):
+        for name in _PROGRESS:
             setattr(self, name, state[name])
         if self.sums is not None:
             self.sums = self.sums.to(self.device)
@@ -106,6 +110,7 @@ class Fit:
         improved = row["test_accuracy"] > self.best
         self.best = max(self.best, row["test_accuracy"])
         self.epoch, self.step, self.seconds, self.sums, self.seen = self.epoch + 1, 0, 0.0, None, 0
+        self.skipped = []
         self._save(best=improved)
         self.watcher.epoch(row)
         if self.watcher.stop_requested() and self.epoch <= self.settings.epochs:
@@ -116,11 +121,13 @@ class Fit:
         settings, steps = self.settings, len(self.train)
         start, already = perf_counter(), self.seconds
         self.net.train()
+        before = self.skipped
         for images, labels in self.train.epoch(self.epoch, start=self.step):
             self.stepper.set_lr(self._lr(self.step))
             losses = self._train_step(images, labels)
             self.sums = losses * len(labels) if self.sums is None else self.sums + losses * len(labels)
             self.seen += len(labels)
+            self.skipped = [*before, *self.train.skipped]
             self.step += 1
             self.seconds = already + perf_counter() - start
             self.watcher.batch(epoch=self.epoch, step=self.step, steps=steps, loss=float(losses[-1]))
@@ -142,6 +149,8 @@ class Fit:
             "test_loss": result.loss,
             "seconds": self.seconds,
         }
+        if skipped := [*self.skipped, *self.test.skipped]:
+            row["skipped_images"] = skipped
         return row | ({"head_accuracies": list(result.head_accuracies)} if settings.eval_heads else {})
 
     def _lr(self, step: int) -> float:
@@ -179,7 +188,7 @@ class Fit:
             "steps": self.net.steps,
             "optimizers": self.stepper.state_dict(),
             "random": random_state(self.device),
-            **{name: getattr(self, name) for name in ("epoch", "step", "seconds", "best", "sums", "seen")},
+            **{name: getattr(self, name) for name in _PROGRESS},
         }
         if best:
             save_checkpoint(state, self.folder.best)

@@ -5,24 +5,26 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import os
 import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from locallearn._device import device_name, device_of
+from locallearn._economy import Memory
 from locallearn._errors import LocalLearnError
 from locallearn._files import write_whole
 from locallearn._local_net import LocalNet
 from locallearn._localize import localize
-from locallearn._names import call
+from locallearn._names import call, names
 from locallearn.cost import peak_memory
-from locallearn.data import ImageSet, TensorBatches
+from locallearn.data import DataSet, Feed, image_folder
 from locallearn.models import from_library
 from locallearn.rules import AugLocal, Rule
 from locallearn.training._curves import draw_curves
@@ -38,24 +40,31 @@ class TrainSettings(FitSettings):
     Args:
         model: a name that `locallearn list` shows, `torchvision:NAME`, `timm:NAME`, or the dotted path of a function
             from (num_classes, in_channels).
-        data: a name that `locallearn list` shows, or the dotted path of a function from a folder to an ImageSet.
+        data: a name that `locallearn list` shows; the path of a folder of images in class folders, or of tar shards; or
+            the dotted path of a function from a folder to a data set.
         rule: the training rule; `--with` wraps it: `--rule dgl --with hpff man` is HPFF(MAN(DGL())).
         modules: which layers make which local module: all (each its own), a number K, names or regular expressions of
             the modules' last layers, or a published split such as infopro-16.
         layers: names, or regular expressions, of the parts of the network that each end a layer; found by default.
+        memory: fast, or lean to compute again in the backward pass whatever lowers the peak memory: less than two
+            thirds of the activations, in 1.2 to 1.4 times the time.
         batch: images in a batch.
         seed: of weights, order and augmentation; the same for every rule.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         threads: CPU threads; results are equal bit for bit for equal numbers.
         channels_last: memory format of images and weights.
         train_images: how many images of the training split to use; all by default.
+        image_size: height and width to which images are resized; by default their own, and 224 for image files.
         data_dir: folder of the data sets.
+        workers: processes that decode image files; results do not depend on their number.
+        bad_images: refuse stops at an image file that cannot be read, with its path; skip leaves it out and reports it.
     """
 
     model: str = "resnet32"
     data: str = "cifar10"
     rule: Rule = field(default_factory=AugLocal)
     modules: int | str | list[str] = "all"
+    memory: Memory = "fast"
     layers: list[str] | None = None
     batch: int = 128
     seed: int = 0
@@ -63,16 +72,34 @@ class TrainSettings(FitSettings):
     threads: int | None = None
     channels_last: bool = True
     train_images: int | None = None
+    image_size: int | None = None
     data_dir: Path = Path("data")
+    workers: int = 4
+    bad_images: Literal["refuse", "skip"] = "refuse"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.seed < 0:
             raise LocalLearnError(f"seed={self.seed} must not be negative.")
-        if self.batch < 1:
-            raise LocalLearnError(f"batch={self.batch} must be at least 1.")
-        if self.threads is not None and self.threads < 1:
-            raise LocalLearnError(f"threads={self.threads} must be at least 1.")
+        for name in ("batch", "threads", "image_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LocalLearnError(f"{name}={value} must be at least 1.")
+        if self.memory == "lean" and self.compile:
+            raise LocalLearnError(
+                "memory=lean and compile: compiled code decides itself what it keeps. Use one of them."
+            )
+        self.feed(torch.device("cpu"))  # refuses its settings
+
+    def feed(self, device: torch.device) -> Feed:
+        """How batches come to the network."""
+        return Feed(
+            batch=self.batch,
+            device=device,
+            channels_last=self.channels_last,
+            workers=self.workers,
+            bad_images=self.bad_images,
+        )
 
 
 def train(
@@ -99,9 +126,7 @@ def train(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = device_of(settings.device)
-    images = load_images(settings.data, settings.data_dir)
-    if settings.train_images is not None:
-        images = images.limited(settings.train_images)
+    images = data_of(settings)
     net = build(settings, images).to(device)
     drop_single = _leaves_single_image(net, settings, len(images.train), say)
     run = RunFolder(folder)
@@ -113,19 +138,10 @@ def train(
     peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if settings.compile:
         net.compile()
-    on_device: dict[str, Any] = {"device": device, "channels_last": settings.channels_last}
     fit = Fit(
         net,
-        TensorBatches(
-            images.train,
-            images,
-            batch=settings.batch,
-            augmentation=images.augmentation,
-            seed=settings.seed,
-            drop_single=drop_single,
-            **on_device,
-        ),
-        TensorBatches(images.test, images, batch=4 * settings.batch, **on_device),
+        images.training(settings.feed(device), seed=settings.seed, drop_single=drop_single),
+        images.testing(settings.feed(device)),
         settings,
         folder=run,
         watcher=watcher,
@@ -170,7 +186,7 @@ def _leaves_single_image(net: LocalNet, settings: TrainSettings, count: int, say
     )
 
 
-def build(settings: TrainSettings, images: ImageSet) -> LocalNet:
+def build(settings: TrainSettings, images: DataSet) -> LocalNet:
     """The network of a run, on the CPU; equal settings but for the rule give equal backbone weights."""
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)
@@ -178,6 +194,7 @@ def build(settings: TrainSettings, images: ImageSet) -> LocalNet:
         model,
         settings.rule,
         modules=settings.modules,
+        memory=settings.memory,
         layers=settings.layers,
         input_shape=images.image_shape,
         seed=settings.seed,
@@ -189,11 +206,21 @@ def build(settings: TrainSettings, images: ImageSet) -> LocalNet:
     return net
 
 
-def load_images(name: str, folder: Path) -> ImageSet:
-    """The data set that a name, or a dotted path, stands for."""
+def data_of(settings: TrainSettings) -> DataSet:
+    """The data set of a run, as large in number and size of images as its settings say."""
+    images = load_images(settings.data, settings.data_dir)
+    if settings.train_images is not None:
+        images = images.limited(settings.train_images)
+    return images if settings.image_size is None else images.resized(settings.image_size)
+
+
+def load_images(name: str, folder: Path) -> DataSet:
+    """The data set that a name, the path of a folder with images, or a dotted path, stands for."""
+    if name not in names("data") and (os.sep in name or Path(name).is_dir()):
+        return image_folder(Path(name))
     images = call("data", name, folder)
-    if not isinstance(images, ImageSet):
-        raise LocalLearnError(f"data set {name!r} gives a {type(images).__name__}, not a locallearn.data.ImageSet.")
+    if not isinstance(images, DataSet):
+        raise LocalLearnError(f"data set {name!r} gives a {type(images).__name__}, not a locallearn.data.DataSet.")
     return images
 
 

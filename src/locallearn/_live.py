@@ -40,6 +40,11 @@ class LiveBytes(TorchDispatchMode):
         """Live bytes at this moment, gradients of parameters counted."""
         return self._activations + self._gradients
 
+    def take_peak(self) -> int:
+        """The peak without gradients of parameters so far; a new one begins at this moment."""
+        peak, self.peak_activations = self.peak_activations, self._activations
+        return peak
+
     def __enter__(self) -> LiveBytes:
         self._hooks = [p.register_post_accumulate_grad_hook(self._mark_gradient) for p in self._parameters]
         return super().__enter__()

@@ -1,0 +1,168 @@
+"""Which parts of a network compute again instead of keeping: decided from bytes, counted without computing."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from locallearn import _private
+from locallearn._auxiliary import Head
+from locallearn._engine import run_step
+from locallearn._live import LiveBytes
+from locallearn._local_module import LocalModule
+from locallearn._objectives import Objective
+from locallearn._stretch import stretches
+from locallearn._thrift import KEEP_ALL, Thrift, ThriftPlan
+
+Memory = Literal["fast", "lean"]
+
+_REMAKE, _RERUN = Thrift(remake=True), Thrift(remake=True, rerun=True)
+_CHOICES = {
+    "fast": ((KEEP_ALL, KEEP_ALL), (_REMAKE, _REMAKE)),
+    "lean": ((KEEP_ALL, KEEP_ALL), (_REMAKE, _REMAKE), (_REMAKE, _RERUN), (_RERUN, _REMAKE), (_RERUN, _RERUN)),
+}
+"""For stretches and for auxiliary networks, from the fastest to the leanest."""
+
+_WORTH_IT = {"fast": 1.1, "lean": 1.0}
+"""How much more than the least peak that can be reached is too much, so that something is done about it."""
+
+_NEAR = 1.01
+"""How near to the least peak is near enough then."""
+
+_LOW = 0.35
+"""Stretches below this share of the highest peak when all is kept are never the highest: they keep all."""
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of the step that can be looked at by itself."""
+
+    modules: list[LocalModule]
+    objectives: list[Objective]
+    features: Tensor
+
+    @cached_property
+    def signature(self) -> Hashable:
+        """Equal for windows that take equal memory."""
+        parts = [*self.modules, *(objective.auxiliary for objective in self.objectives)]
+        weights = [(tuple(p.shape), p.dtype, p.requires_grad) for part in parts for p in part.parameters()]
+        return str(parts), tuple(weights), tuple(self.features.shape), self.features.dtype
+
+    def peaks(self, images: Tensor, labels: Tensor, choice: tuple[Thrift, Thrift]) -> list[float]:
+        """Peak bytes while each of its stretches is the last that ran; infinite where that choice is not possible."""
+        spans = stretches(self.objectives)
+        plan = ThriftPlan(stretches=(choice[0],) * len(spans), objectives=(choice[1],) * len(self.objectives))
+        parts = nn.ModuleList([*self.modules, *(objective.auxiliary for objective in self.objectives)])
+        known = [*parts.parameters(), *parts.buffers(), self.features, images, labels]
+        found: list[float] = []
+        try:
+            with LiveBytes(known=known, parameters=parts.parameters()) as live:
+                run_step(
+                    self.modules,
+                    self.objectives,
+                    images,
+                    labels,
+                    features=self.features,
+                    thrift=plan,
+                    on_stretch=lambda: found.append(live.take_peak()),
+                )
+        except Exception:  # such parts cannot be run twice; what no choice can do is told by the step itself
+            return [inf] * len(spans)
+        return found
+
+
+def plan_thrift(
+    modules: Sequence[LocalModule],
+    objectives: Sequence[Objective],
+    images: Tensor,
+    labels: Tensor,
+    memory: Memory,
+) -> ThriftPlan:
+    """The fastest thrift with which a step's peak is near the least that can be reached.
+
+    `fast` lets normalisation and activation be computed again; `lean` modules and blocks of auxiliary networks too.
+    What stays below that peak anyway keeps all.
+
+    Args:
+        modules: the local modules.
+        objectives: the objectives over them.
+        images: a batch, of which sizes and type alone count.
+        labels: its labels, likewise.
+        memory: "fast" or "lean".
+    """
+    spans = stretches(objectives)
+    keep_all = ThriftPlan(stretches=(KEEP_ALL,) * len(spans), objectives=(KEEP_ALL,) * len(objectives))
+    overlapping = any(o.first < span.start <= o.last for o in objectives for span in spans) or len(objectives) > len(
+        spans
+    )
+    if memory == "fast" and overlapping:
+        return keep_all  # to count these takes long, and brings little
+    choices = _CHOICES[memory]
+    with _private.fake_mode() as mode:
+        originals = nn.ModuleList([*modules, *(o.auxiliary for o in objectives)])
+        copied = _private.without_hooks(_private.fake_copy(originals, mode))
+        for head in copied.modules():
+            if isinstance(head, Head):
+                head.loss = _any_loss  # the user's own may count its calls, or take no labels without meaning
+        parts: list = list(copied)
+        own = [replace(o, auxiliary=part) for o, part in zip(objectives, parts[len(modules) :], strict=True)]
+        images, labels = (mode.from_tensor(t[:1]).expand(_BATCH, *t.shape[1:]).clone() for t in (images, labels))
+        if overlapping:
+            windows = [_Window(parts[: len(modules)], own, images)]
+        else:
+            windows = list(_windows(parts[: len(modules)], own, images))
+        kept = {window.signature: window for window in windows}
+        first = {key: window.peaks(images, labels, choices[0]) for key, window in kept.items()}
+        highest = max(max(peaks) for peaks in first.values())
+        measured = {
+            key: [
+                first[key],
+                *(
+                    window.peaks(images, labels, choice) if max(first[key]) > _LOW * highest else first[key]
+                    for choice in choices[1:]
+                ),
+            ]
+            for key, window in kept.items()
+        }
+    peaks = [[peak for window in windows for peak in measured[window.signature][c]] for c in range(len(choices))]
+    least = max(min(of_stretch) for of_stretch in zip(*peaks, strict=True))
+    if least == inf or max(peaks[0]) <= _WORTH_IT[memory] * least:
+        return keep_all
+    chosen = [
+        next(c for c, peak in enumerate(of_stretch) if peak <= _NEAR * least) for of_stretch in zip(*peaks, strict=True)
+    ]
+    number = {span[-1]: index for index, span in enumerate(spans)}
+    alive = [max(number[o.last] for o in objectives if o.first <= span.start <= o.last) for span in spans]
+    return ThriftPlan(
+        stretches=tuple(
+            max((choices[c][0] for c in chosen[index : last + 1]), key=_rank) for index, last in enumerate(alive)
+        ),
+        objectives=tuple(choices[chosen[number[o.last]]][1] for o in objectives),
+    )
+
+
+def _any_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    return outputs.sum()
+
+
+def _rank(thrift: Thrift) -> int:
+    return thrift.remake + thrift.rerun
+
+
+def _windows(modules: list[LocalModule], objectives: Sequence[Objective], images: Tensor) -> Iterator[_Window]:
+    """One for each objective, whose modules are its own."""
+    features = images
+    for objective in objectives:
+        own = modules[objective.first : objective.last + 1]
+        yield _Window(own, [replace(objective, first=0, last=len(own) - 1)], features)
+        with torch.no_grad():
+            for module in own:
+                features = module(features)

@@ -1,0 +1,50 @@
+"""What the parts of a network do without keeping for their backward pass, in exchange for computing it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+from torch import nn
+
+from locallearn._remake import Remade
+from locallearn._rerun import Tape, taping, units
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thrift:
+    """What a part of a network computes again in its backward pass.
+
+    Attributes:
+        remake: normalised and activated tensors.
+        rerun: a stretch of modules as a whole, from its input; an auxiliary network block by block, from theirs.
+    """
+
+    remake: bool = False
+    rerun: bool = False
+
+    @contextmanager
+    def around(self, auxiliary: nn.Module) -> Iterator[Tape]:
+        """While active, an auxiliary network that runs forward keeps no more than it must.
+
+        What is behind its blocks goes backward first, then the tape.
+        """
+        with Remade() if self.remake else nullcontext(), taping(units(auxiliary) if self.rerun else ()) as tape:
+            yield tape
+
+
+KEEP_ALL = Thrift()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThriftPlan:
+    """The thrift of each part.
+
+    Attributes:
+        stretches: of each stretch of modules, in order.
+        objectives: of each objective's auxiliary network.
+    """
+
+    stretches: tuple[Thrift, ...]
+    objectives: tuple[Thrift, ...]

@@ -1,0 +1,195 @@
+"""What is computed again instead of kept: the same gradients from fewer bytes."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import locallearn as ll
+from locallearn._engine import run_step
+from locallearn._live import LiveBytes
+from locallearn._remake import Remade
+from locallearn._rerun import taping, units
+from locallearn._stretch import stretches
+from locallearn._thrift import KEEP_ALL, Thrift, ThriftPlan
+from locallearn.cost import peak_memory
+from networks import SMALL, batch, resnet20
+
+REMAKE, RERUN = Thrift(remake=True), Thrift(remake=True, rerun=True)
+
+RULES = {
+    "BP": ll.BP(),
+    "DGL": ll.DGL(),
+    "AugLocal": ll.AugLocal(depth=4),
+    "InfoPro": ll.InfoPro(),
+    "PredSim": ll.PredSim(),
+    "MAN": ll.MAN(ll.DGL()),
+    "HiLo": ll.HiLo(ll.DGL()),
+    "MLAAN": ll.MLAAN(),
+    "PFF": ll.PFF(ll.InfoPro(), fidelity="paper"),
+}
+
+
+def step(net: ll.LocalNet, thrift: Thrift) -> tuple[torch.Tensor, list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Losses, gradients and buffers of a step of a copy in which every part has this thrift."""
+    net = copy.deepcopy(net)
+    plan = ThriftPlan(stretches=(thrift,) * len(stretches(net.objectives)), objectives=(thrift,) * len(net.objectives))
+    images, labels = batch(6)
+    torch.manual_seed(0)
+    losses = run_step(net.local_modules, net.objectives, images.double(), labels, thrift=plan)
+    return losses, [p.grad for p in net.parameters()], dict(net.named_buffers())
+
+
+@pytest.mark.parametrize("modules", ["all", 4])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_thrift_gives_the_same_losses_gradients_and_buffers(rule, modules):
+    net = ll.localize(resnet20().double(), RULES[rule], modules=modules, input_shape=SMALL)
+    losses, gradients, buffers = step(net, KEEP_ALL)
+    for thrift in (REMAKE, RERUN):
+        found = step(net, thrift)
+        assert torch.equal(found[0], losses)
+        for a, b in zip(found[1], gradients, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+        for name, buffer in buffers.items():
+            assert torch.equal(found[2][name], buffer), name
+
+
+def test_what_is_made_again_has_the_same_bits():
+    net = ll.localize(resnet20(), ll.AugLocal(depth=4), input_shape=SMALL).double()
+    for a, b in zip(step(net, REMAKE)[1], step(net, KEEP_ALL)[1], strict=True):
+        assert torch.equal(a, b)
+
+
+class Noisy(nn.Module):
+    """A layer with random numbers, which must be the same when it runs again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(self.norm(self.convolution(x)).relu())
+
+
+def test_random_numbers_are_replayed_and_the_generator_stands_where_it_stood():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), *(Noisy() for _ in range(3)), nn.Flatten(), nn.Linear(4 * 14 * 14, 10))
+    net = ll.localize(model.double(), ll.DGL(), input_shape=SMALL)
+    losses, gradients, _ = step(net, KEEP_ALL)
+    expected = torch.rand(3)
+    found = step(net, RERUN)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(found[0], losses)
+    for a, b in zip(found[1], gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+
+
+ACTIVATIONS = {
+    "ReLU": nn.ReLU(),
+    "ReLU in place": nn.ReLU(inplace=True),
+    "ReLU6": nn.ReLU6(),
+    "ReLU6 in place": nn.ReLU6(inplace=True),
+    "SiLU": nn.SiLU(),
+    "SiLU in place": nn.SiLU(inplace=True),
+    "GELU": nn.GELU(approximate="tanh"),
+    "Hardswish": nn.Hardswish(),
+    "Hardswish in place": nn.Hardswish(inplace=True),
+    "LeakyReLU": nn.LeakyReLU(0.1),
+    "Softplus": nn.Softplus(),
+}
+
+
+def kept_and_gradients(network: nn.Module, context) -> tuple[int, list[torch.Tensor]]:
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    known = [*network.parameters(), *network.buffers(), images]
+    with LiveBytes(known=known, parameters=network.parameters()) as live:
+        with context:
+            loss = network(images).square().mean()
+        kept = live.now
+    gradients = torch.autograd.grad(loss, [images, *network.parameters()])
+    return kept, list(gradients)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_behind_normalisation_are_made_again(activation):
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), ACTIVATIONS[activation], nn.Conv2d(8, 8, 3, padding=1)
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(4)  # beyond six
+    kept, expected = kept_and_gradients(copy.deepcopy(network), torch.enable_grad())
+    fewer, found = kept_and_gradients(copy.deepcopy(network), Remade())
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+    if activation != "Softplus":  # unknown, so kept
+        assert fewer <= kept - 2 * 8 * 8 * 8 * 4
+
+
+def test_an_overwritten_source_is_noticed():
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    norm, convolution = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
+    with Remade():
+        source = x * 2
+        result = convolution(F.relu(norm(source)))
+    source.detach().add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        result.sum().backward()
+
+
+def test_a_part_that_writes_on_its_input_is_noticed_and_not_chosen():
+    class Writer(Noisy):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.convolution(x.add_(1)))
+
+    writer = Writer()
+    leaf = torch.randn(2, 4, 6, 6, requires_grad=True)
+    x = leaf * 1
+    with taping([writer]) as tape:
+        loss = writer(x).sum()
+    loss.backward()
+    with pytest.raises(RuntimeError, match="written on"):
+        tape.unwind()
+    assert "forward" not in vars(writer)  # as it was
+
+
+def test_blocks_are_what_is_run_again():
+    net = ll.localize(resnet20(), ll.AugLocal(depth=4), input_shape=SMALL)
+    found = units(net.objectives[0].auxiliary)
+    assert len(found) == 3
+    assert all(type(unit).__name__ == "BasicBlock" for unit in found)
+
+
+# MiB of activations per image at batch 128, every layer a module: in "fast" and in "lean"
+PEAKS = {
+    ll.DGL(): (0.44, 0.38),
+    ll.AugLocal(depth=2): (0.675, 0.45),
+    ll.AugLocal(depth=3): (0.522, 0.45),
+    ll.AugLocal(depth=4): (0.633, 0.45),
+    ll.AugLocal(depth=5): (0.801, 0.45),
+    ll.AugLocal(depth=6): (0.918, 0.45),
+    ll.PredSim(): (0.504, 0.38),
+    ll.InfoPro(): (0.63, 0.48),
+    ll.MAN(ll.DGL()): (0.82, 0.501),
+    ll.HiLo(ll.DGL()): (0.88, 0.626),
+}
+
+
+@pytest.mark.parametrize("memory", ["fast", "lean"])
+@pytest.mark.parametrize("rule", PEAKS, ids=str)
+def test_peaks(rule, memory):
+    net = ll.localize(ll.models.resnet32(num_classes=10), rule, input_shape=(3, 32, 32), memory=memory)
+    found = peak_memory(net, 128).activations / 128 / 2**20
+    assert found <= PEAKS[rule][memory == "lean"]
+
+
+def test_mixed_precision_halves_the_peak():
+    net = ll.localize(ll.models.resnet32(num_classes=10), ll.AugLocal(), input_shape=(3, 32, 32), memory="lean")
+    half = peak_memory(net, 64, autocast=torch.bfloat16).activations
+    assert half <= 0.56 * peak_memory(net, 64).activations
+
+
+def test_memory_is_fast_or_lean():
+    with pytest.raises(ll.LocalLearnError, match="lean"):
+        ll.localize(resnet20(), ll.DGL(), input_shape=SMALL, memory="tiny")
