@@ -171,6 +171,15 @@ def table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
     return "\n".join(text)
 
 
+def ordered(rows: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Rows in the order of this file, of networks that have any."""
+    return {
+        network: {name: rows[network][name] for name in RULES if name in rows[network]}
+        for network in NETWORKS
+        if "BP" in rows.get(network, {})
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="*", default=["*"], help="names or patterns")
@@ -184,12 +193,7 @@ def main() -> None:
             if wanted and (chosen.again or name not in rows.get(network, {})):
                 rows.setdefault(network, {})[name] = measure(network, name)
                 RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    ordered = {
-        network: {name: rows[network][name] for name in RULES if name in rows[network]}
-        for network in NETWORKS
-        if "BP" in rows.get(network, {})
-    }
-    TABLE.write_text(table(ordered))
+    TABLE.write_text(table(ordered(rows)))
 
 
 if __name__ == "__main__":
