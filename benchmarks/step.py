@@ -3,11 +3,13 @@
     python benchmarks/step.py --threads 1 --out benchmarks/results/step-resnet32-1-thread.json
 
 Steps are interleaved in one process (BP, rule, BP, rule ...), so that the drift of a shared machine hits both; a ratio
-is the median over pairs. MACs are those of a whole step, forward and backward, counted by PyTorch's FLOP counter:
-"done" of everything that runs; "method" of the same step as the papers write it, one forward of each module and for each
-objective a backward of its own through all its modules, decoders on upsampled features: the time that arithmetic alone
-would explain. Peak bytes are counted on the CPU (tensors that forward and backward create, gradients of parameters left
-out), and read from the allocator on a GPU (with them).
+is the median over pairs. With `--memory lean`, "x fast" is the time over that of the same rule in `fast`.
+
+MACs are those of a whole step, forward and backward, counted by PyTorch's FLOP counter: "done" of all that runs;
+"method" of the same step as the papers write it, one forward of each module and for each objective a backward of its
+own through all its modules, decoders on upsampled features: the time that arithmetic alone would explain. Peak bytes
+are counted on the CPU (tensors that forward and backward create, gradients of parameters left out), and read from the
+allocator on a GPU (with them).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import patch
 
 import torch
@@ -31,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import locallearn as ll
 from locallearn import _private
+from locallearn._economy import Memory
 from locallearn._names import find
 from locallearn._upsampling import UpsampledConv
 from locallearn.cost import peak_memory, step_macs
@@ -74,10 +77,11 @@ class Bench:
         self.images = images.to(memory_format=torch.channels_last)
         self.labels = torch.randint(0, 10, (arguments.batch,), device=self.device)
 
-    def net(self, rule: ll.Rule) -> ll.LocalNet:
+    def net(self, rule: ll.Rule, memory: Memory = "fast") -> ll.LocalNet:
         model = find("models", self.arguments.model)()
-        size = self.arguments.image
-        net = ll.localize(model, rule, modules=self.arguments.modules, input_shape=(3, size, size)).to(self.device)
+        shape = 3, self.arguments.image, self.arguments.image
+        net = ll.localize(model, rule, modules=self.arguments.modules, memory=memory, input_shape=shape)
+        net = net.to(self.device)
         return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def precision(self) -> Any:
@@ -174,11 +178,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     rows["plain PyTorch loop"] = pairs(bench, reference, bench.plain_step(), arguments.rounds)
     for name in arguments.rules:
-        net = bench.net(RULES[name])
+        net = bench.net(RULES[name], arguments.memory)
         step = bench.local_step(net)
         macs_ratio, method = (count(net, arguments.batch) / bp_macs for count in (step_macs, method_macs))
         row = pairs(bench, reference, step, arguments.rounds)
         peak = bench.peak(net, step)
+        if arguments.memory == "lean":
+            fast = pairs(bench, bench.local_step(bench.net(RULES[name])), step, arguments.rounds)
+            row |= {"ratio_to_fast": fast["ratio"], "ratio_to_fast_range": fast["ratio_range"]}
         row |= {"macs_ratio": macs_ratio, "method_macs_ratio": method, "ratio_over_macs": row["ratio"] / method}
         rows[name] = row | {"peak_bytes": peak, "peak_ratio": peak / bp_peak}
     settings = {name: value for name, value in vars(arguments).items() if name != "out"}
@@ -221,6 +228,7 @@ def show(result: dict[str, Any]) -> None:
             f"{row['macs_ratio']:.2f}" if "macs_ratio" in row else "",
             f"{row['method_macs_ratio']:.2f}" if "method_macs_ratio" in row else "",
             f"{row['ratio_over_macs']:.2f}" if "ratio_over_macs" in row else "",
+            f"{row['ratio_to_fast']:.2f}" if "ratio_to_fast" in row else "",
             f"{row['peak_bytes'] / settings['batch'] / 2**20:.2f}" if "peak_bytes" in row else "",
             f"{row['peak_ratio']:.2f}" if "peak_ratio" in row else "",
         )
@@ -231,6 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet32")
     parser.add_argument("--modules", default="all")
+    parser.add_argument("--memory", choices=get_args(Memory), default="fast", help="of the rules; BP stays fast")
     parser.add_argument("--image", type=int, default=32)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=21, help="pairs of steps for each rule")
