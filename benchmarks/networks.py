@@ -28,7 +28,7 @@ from locallearn.training import make_model
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "networks.json"
 TABLE = ROOT / "docs" / "networks.md"
-MODULES, BATCH = 8, 32
+BATCH = 32
 
 NETWORKS: dict[str, int] = {  # name on the command line: height and width of the images
     **dict.fromkeys(
@@ -40,6 +40,14 @@ NETWORKS: dict[str, int] = {  # name on the command line: height and width of th
     **dict.fromkeys(("torchvision:swin_t", "resnet50", "vgg19", "resnet101", "resnext101-32x8d", "resnet152"), 224),
     **dict.fromkeys(("cifar-resnet101", "cifar-resnext101-32x8d", "cifar-resnet152"), 32),
 }
+WIDE = ("resnet50", "resnet101", "resnext101", "resnet152")  # DGL's heads behind 2048 channels are large
+
+
+def modules_of(network: str) -> int:
+    """How many local modules a network is trained in."""
+    return 4 if any(name in network for name in WIDE) else 8
+
+
 RULES: dict[str, ll.Rule] = {
     "BP": ll.BP(),
     "Checkpoint": ll.Checkpoint(),
@@ -62,12 +70,12 @@ RULES: dict[str, ll.Rule] = {
 }
 
 
-ABOUT = f"""Made by `python benchmarks/networks.py`: every network in {MODULES} local modules under every rule.
-
-Forward multiply-accumulates are those of one image through backbone and task heads; the peak is that of the
-activations of one step of {BATCH} images against backpropagation's, both found without computing (`locallearn.cost`).
-A step was run with two images, of 64 x 64 pixels at most, in fp32 and in bf16: `ok` where losses and gradients were
-finite. Rules stand with their defaults, AugLocal's with depth 4; it may join the last modules, so that fewer remain."""
+ABOUT = f"""Made by `python benchmarks/networks.py`: every network under every rule, in 8 local modules, and ResNets of
+bottlenecks in 4. Forward multiply-accumulates are those of one image through backbone and task heads; the peak is that
+of the activations of one step of {BATCH} images against backpropagation's, both found without computing
+(`locallearn.cost`). A step was run with two images, of 64 x 64 pixels at most, in fp32 and in bf16: `ok` where losses
+and gradients were finite. Rules stand with their defaults, AugLocal's with depth 4; it may join the last modules, so
+that fewer remain."""
 
 
 def build(network: str, rule: ll.Rule, size: int) -> ll.LocalNet:
@@ -75,7 +83,7 @@ def build(network: str, rule: ll.Rule, size: int) -> ll.LocalNet:
     torch.manual_seed(0)
     classes = 1000 if NETWORKS[network] > 32 else 10
     model = make_model(network, classes=classes, image_shape=(3, size, size))
-    return ll.localize(model, rule, modules=MODULES, input_shape=(3, size, size))
+    return ll.localize(model, rule, modules=modules_of(network), input_shape=(3, size, size))
 
 
 def costs(network: str, rule: ll.Rule) -> dict[str, Any]:
@@ -163,6 +171,15 @@ def table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
     return "\n".join(text)
 
 
+def ordered(rows: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Rows in the order of this file, of networks that have any."""
+    return {
+        network: {name: rows[network][name] for name in RULES if name in rows[network]}
+        for network in NETWORKS
+        if "BP" in rows.get(network, {})
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="*", default=["*"], help="names or patterns")
@@ -176,12 +193,7 @@ def main() -> None:
             if wanted and (chosen.again or name not in rows.get(network, {})):
                 rows.setdefault(network, {})[name] = measure(network, name)
                 RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    ordered = {
-        network: {name: rows[network][name] for name in RULES if name in rows[network]}
-        for network in NETWORKS
-        if "BP" in rows.get(network, {})
-    }
-    TABLE.write_text(table(ordered))
+    TABLE.write_text(table(ordered(rows)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import locallearn as ll
 from locallearn import models
 from locallearn._names import find, names
 from locallearn._partition import partition
+from locallearn.rules._leaps import published_leap
 from locallearn.training import make_model
 
 IMAGENET = {  # name: layers, parameters with 1000 classes
@@ -141,6 +142,33 @@ def test_published_splits_for_imagenet(network, split):
     ends = [chain.names[end] for end in found.ends]
     assert ends[: len(first)] == first
     assert ends[-1] == "layer4.2"
+
+
+LEAPS = {  # network, module: blocks of the leap chain; None where a published list holds blocks before the module's end
+    ("resnet34", 0): "2.0 2.1 3.0 4.0 4.2",
+    ("resnet34", 3): "2.1 3.0 4.0 4.2",
+    ("resnet34", 4): None,
+    ("resnet34", 7): "3.1 4.0 4.1",
+    ("resnet34", 13): None,
+    ("resnet34", 14): None,
+    ("resnet101", 0): "2.0 3.0 4.0 4.2",
+    ("resnet101", 6): "3.0 4.0 4.1",
+    ("resnet101", 29): "4.0 4.1",
+    ("resnet101", 30): "4.1 4.2",
+    ("resnet101", 31): None,
+    ("resnet152", 2): "2.0 3.0 4.0 4.2",
+    ("resnet152", 10): "3.0 4.0 4.1",
+    ("resnet152", 46): "4.0 4.1",
+}
+
+
+@pytest.mark.parametrize(("network", "module"), LEAPS)
+def test_published_leap_chains_for_imagenet(network, module):
+    chain = imagenet_chain(network)
+    expected = LEAPS[network, module]
+    found = published_leap(chain, module + 1, module, len(chain) - 1)  # the stem is in the first module
+    names_of = None if found is None else " ".join(chain.names[i].removeprefix("layer") for i in found)
+    assert names_of == expected
 
 
 @pytest.mark.parametrize(

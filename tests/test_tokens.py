@@ -173,3 +173,15 @@ def test_an_image_of_another_proportion():
     net = ll.localize(tiny("swin"), ll.HPFF(ll.DGL(), fidelity="paper"), modules=3, input_shape=(3, 16, 32))
     assert net.chain.shapes[0] == (8, 8, 16)
     assert net.backward(torch.randn(4, 3, 16, 32), torch.arange(4)).isfinite().all()
+
+
+@pytest.mark.parametrize("rule", [ll.DGL(), ll.AugLocal(depth=2)], ids=str)
+def test_every_objective_of_a_vit_learns(rule):
+    net = localized("timm vit", rule, modules=3)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(20):
+        losses.append(net.backward(*batch(10)))
+        optimizer.step()
+        optimizer.zero_grad()
+    assert (losses[-1] < 0.7 * losses[0]).all()

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 
 import pytest
 import torch
@@ -296,3 +297,42 @@ def test_a_class_that_is_used_more_than_once_is_a_layer():
     assert list(found.names) == ["body.0", "body.1.0", "body.1.1"]
     assert all(isinstance(layer, Block) for layer in found.layers)
     assert_same_as(model, found)
+
+
+class Perceptron(nn.Module):
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        widths = [12, *[8] * layers, 5]
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        for index, linear in enumerate(self.linears):
+            x = linear(x).relu() if index + 1 < len(self.linears) else linear(x)
+            x = self.norm(x) if index == 0 and len(self.linears) > 1 else x
+        return x
+
+
+def test_the_last_linear_layer_of_a_perceptron_classifies():
+    model = Perceptron(3)
+    found = chain(model, shape=(3, 2, 2))
+    assert list(found.names) == ["stem", "linears.1", "linears.2"]
+    assert found.classifier is model.linears[3]
+    assert [type(part).__name__ for part in found.layers[0]] == ["Call", "Linear", "Call", "BatchNorm1d"]
+    assert_same_as(model, found, (3, 2, 2))
+
+
+class Bare(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(5, 12))
+
+    def forward(self, x):
+        return F.linear(x.flatten(1), self.weight)
+
+
+@pytest.mark.parametrize("model", [functools.partial(Perceptron, 0), Bare])
+def test_a_network_of_one_layer_has_nothing_to_train_locally(model):
+    with pytest.raises(ll.LocalLearnError, match="has no layer before its classifier: nothing to train locally"):
+        chain(model(), shape=(3, 2, 2))

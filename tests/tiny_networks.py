@@ -67,9 +67,9 @@ def _swin() -> nn.Module:
     )
 
 
-def _timm_vit(**options) -> nn.Module:
+def small_vit(**options) -> nn.Module:
     sizes = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 4, "num_heads": 2, "num_classes": CLASSES}
-    return timm_vit.VisionTransformer(**sizes, **options)
+    return timm_vit.VisionTransformer(**sizes | options)
 
 
 TINY: dict[str, tuple[Callable[[], nn.Module], int]] = {  # with the number of layers
@@ -93,9 +93,9 @@ TINY: dict[str, tuple[Callable[[], nn.Module], int]] = {  # with the number of l
         6,
     ),
     "vit": (_vit, 5),
-    "timm vit": (_timm_vit, 5),
-    "timm vit without class token": (partial(_timm_vit, class_token=False, global_pool="avg"), 5),
-    "timm vit with registers": (partial(_timm_vit, reg_tokens=3), 5),
+    "timm vit": (small_vit, 5),
+    "timm vit without class token": (partial(small_vit, class_token=False, global_pool="avg"), 5),
+    "timm vit with registers": (partial(small_vit, reg_tokens=3), 5),
     "swin": (_swin, 5),
 }
 

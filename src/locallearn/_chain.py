@@ -121,15 +121,14 @@ def chain_of(model: nn.Module, image_shape: Shape, layers: Sequence[str] | None 
     by_itself = isinstance(model, HasChain | nn.Sequential) and layers is None
     if not by_itself:
         found, classifier = traced(model, image_shape, layers)
-        return Chain(layers=found, classifier=classifier)
+        return _with_layers(model, Chain(layers=found, classifier=classifier))
     if isinstance(model, HasChain):
         chain = model.chain()
     else:
         assert isinstance(model, nn.Sequential)
         parts, classifier = split_sequential(model)
         chain = Chain(layers=parts, classifier=classifier)
-    if not chain.layers:
-        raise LocalLearnError(f"{type(model).__name__} has no layer before its classifier: nothing to train locally.")
+    _with_layers(model, chain)
     parts = {f"layer {name!r}": layer for name, layer in chain.layers.items()} | {"the classifier": chain.classifier}
     owned = {id(p) for part in parts.values() for p in part.parameters()}
     if lost := [name for name, parameter in model.named_parameters() if id(parameter) not in owned]:
@@ -146,6 +145,12 @@ def chain_of(model: nn.Module, image_shape: Shape, layers: Sequence[str] | None 
                 f"{name} of {type(model).__name__}.chain() has parameters that are not the network's own: make its"
                 " modules in __init__, and only group them in chain()."
             )
+    return chain
+
+
+def _with_layers(model: nn.Module, chain: Chain) -> Chain:
+    if not chain.layers:
+        raise LocalLearnError(f"{type(model).__name__} has no layer before its classifier: nothing to train locally.")
     return chain
 
 

@@ -38,6 +38,8 @@ def cuts_between(line: Line, groups: list[list[str]], model: nn.Module) -> list[
             layers.append([place])
         current, before = group, module
     layers = layers[: _first_of_classifier(line, layers)]
+    if not layers:
+        return []
     blocks = [place for place in layers[-1] if not is_plain(line.submodule(line.nodes[place]))]
     # a normalisation or a convolution behind the last block goes to the classifier
     layers[-1] = [place for place in layers[-1] if not blocks or place <= blocks[-1]]
@@ -52,7 +54,7 @@ def cuts_between(line: Line, groups: list[list[str]], model: nn.Module) -> list[
         if found:
             cuts.append(Cut(_name(line, places, first=index == 0), found[-1]))
     if not cuts or (len(cuts) == 1 and len(layers) > 1):
-        raise _no_chain(line, model, layers[0][-1] if layers else 0)
+        raise _no_chain(line, model, layers[0][-1])
     return cuts
 
 
@@ -61,7 +63,7 @@ def _first_of_classifier(line: Line, layers: list[list[int]]) -> int:
     linear = [all(_is_linear(line, place) for place in places) for places in layers]
     others = [index for index, is_linear in enumerate(linear) if not is_linear]
     if not others:
-        return len(layers) - 1
+        return max(0, len(layers) - 1)
     return others[-1] + 1 if others[-1] + 1 < len(layers) else max(1, others[-1])
 
 

@@ -42,7 +42,8 @@ class PFF(Wrapper):
 
     Batch normalisation sees each patch as a batch. Patch borders lie at floor(i * size / n), of features and image
     alike, so odd sizes work (the official code fails on odd images). Features smaller than n x n, and vectors, are
-    taken whole, with a warning.
+    taken whole, with a warning. Tokens are cut as the map that they are seen as, each place of it with its share of the
+    class token.
 
     Args:
         patches: n, for n x n patches.
