@@ -215,6 +215,7 @@ def show(result: dict[str, Any]) -> None:
         "MACs done",
         "of method",
         "time / method",
+        "x fast",
         "peak MiB / image",
         "x BP",
     ):
