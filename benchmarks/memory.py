@@ -1,4 +1,4 @@
-"""Peak memory of a training step, in `fast` and in `lean`, by counting on tensors without data: minutes, on any machine.
+"""Peak memory of a training step, in `fast` and in `lean`, counted on tensors without data: minutes, on any machine.
 
 python benchmarks/memory.py --out benchmarks/results/memory.json
 """
