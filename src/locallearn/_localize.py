@@ -112,15 +112,21 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: _Sites, memo
     return LocalNet(model, chain, groups, local_modules, objectives, sites.loss, memory)
 
 
-def _look_at(rule: Rule, sites: _Sites, memory: Memory, seed: int) -> Profile:
-    """The profile of a chain under a rule, each layer a module."""
+def profile_of(chain: TracedChain, rule: Rule, memory: Memory, *, autocast: torch.dtype | None = None) -> Profile:
+    """The profile of a chain under a rule, each layer a module, for a planner."""
+    every = rule.partition(partition("all", chain.names))
+    normalisation = _normalisation(None, None, chain.image_shape[0])
+    return _look_at(rule, _Sites(chain, every, F.cross_entropy, *normalisation), memory, 0, autocast)
+
+
+def _look_at(rule: Rule, sites: _Sites, memory: Memory, seed: int, autocast: torch.dtype | None = None) -> Profile:
 
     def objective_at(module: int) -> Objective:
         return _objective(rule, Span(first=module, last=module), sites, checked=False)
 
     with _random_numbers_of_its_own(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore", LocalLearnWarning)  # told when the network is built
-        return look_at(sites.chain, rule, sites.partition.ends, objective_at, memory)
+        return look_at(sites.chain, rule, sites.partition.ends, objective_at, memory, autocast)
 
 
 def _in_order(rule: Rule, spans: list[Span], modules: int) -> list[Span]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +124,7 @@ def profile(
     thrifts = list(dict.fromkeys(thrift for choice in _CHOICES[memory] for thrift in choice))
     with _private.fake_mode() as mode:
         layers = _private.fake_copy(nn.ModuleList(chain.layers), mode).train()
-        look = _Look(chain, autocast)
+        look = _Look(chain, autocast, mode)
         inputs: list[Tensor] = [look.images]
         with torch.no_grad(), look.precision():
             for layer, in_place in zip(layers, chain.begins_in_place, strict=False):
@@ -133,10 +134,8 @@ def profile(
         }
         heads: dict[Thrift, list[Part | None]] = {thrift: [] for thrift in thrifts}
         for objective, features in zip(objectives, inputs[1:], strict=True):
-            copy = None if objective is None else _without_loss(_private.fake_copy(objective.auxiliary, mode).train())
             for thrift in thrifts:
-                found = objective and copy and look.at_head(objective, copy, features, thrift)
-                heads[thrift].append(found)
+                heads[thrift].append(None if objective is None else look.at_head(objective, features, thrift))
     return Profile(
         layers=parts,
         heads=heads,
@@ -150,9 +149,9 @@ def profile(
 class _Look:
     """Looks at parts; equal ones once."""
 
-    def __init__(self, chain: TracedChain, autocast: torch.dtype | None) -> None:
+    def __init__(self, chain: TracedChain, autocast: torch.dtype | None, mode: Any) -> None:
         reference = next(parameter for layer in chain.layers for parameter in layer.parameters())
-        self._device, self._autocast, self._chain = reference.device.type, autocast, chain
+        self._device, self._autocast, self._chain, self._mode = reference.device.type, autocast, chain, mode
         self.images = torch.zeros(_BATCH, *chain.image_shape, dtype=reference.dtype, device=reference.device)
         self.labels = torch.zeros(_BATCH, dtype=torch.long, device=reference.device)
         self._found: dict[Hashable, Part] = {}
@@ -175,8 +174,9 @@ class _Look:
 
         return self._once((thrift, _signature(layer, features)), measured)
 
-    def at_head(self, objective: Objective, auxiliary: Auxiliary, features: Tensor, thrift: Thrift) -> Part:
+    def at_head(self, objective: Objective, features: Tensor, thrift: Thrift) -> Part:
         def measured() -> Part:
+            auxiliary = _without_loss(_private.fake_copy(objective.auxiliary, self._mode).train())
             own = replace(objective, auxiliary=auxiliary)
             known = [*auxiliary.parameters(), *auxiliary.buffers(), features, self.images, self.labels]
             nothing = LocalModule([nn.Identity()], begins_in_place=False)
@@ -185,7 +185,7 @@ class _Look:
                 local_loss(own, stretch, self.images, self.labels, 1.0, thrift)
             return _part(0, live.peak_activations, 0, work)
 
-        return self._once((thrift, _signature(auxiliary, features)), measured)
+        return self._once((thrift, _signature(objective.auxiliary, features)), measured)
 
     @contextmanager
     def _counted(self, part: nn.Module, known: list[Tensor]) -> Iterator[tuple[LiveBytes, Work]]:

@@ -13,18 +13,12 @@ from torch.utils.flop_counter import flop_registry
 from locallearn._private import TorchDispatchMode, tree_leaves
 
 SECONDS: dict[str, float] = {
-    "call": 4.0e-6,
-    "byte": 1.4e-10,
-    "macs of narrow convolutions": 2.4e-11,
-    "macs of middle convolutions": 1.4e-11,
-    "macs of wide convolutions": 1.2e-11,
-    "macs of grouped convolutions": 1.0e-10,
-    "macs of matrix products": 2.0e-11,
+    "call": 4.48e-6,
+    "byte": 6.3e-11,
+    "mac of convolutions": 4e-12,
+    "mac of matrix products": 2.4e-12,
 }
 """Seconds for one of each kind of work, on one core of a server processor; `benchmarks/plan.py` finds them."""
-
-_NARROW, _WIDE = 24, 48
-"""Channels from which convolutions use the units of a processor better."""
 
 
 class Work(TorchDispatchMode):
@@ -49,13 +43,13 @@ class Work(TorchDispatchMode):
         tensors = [value for value in tree_leaves((args, kwargs, result)) if isinstance(value, Tensor)]
         self.counts["byte"] += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         if (count := flop_registry.get(func.overloadpacket)) is not None:
-            self.counts[_kind(func, args)] += count(*args, **kwargs, out_val=result) // 2
+            self.counts[_kind(func)] += count(*args, **kwargs, out_val=result) // 2
         return result
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all kinds."""
-        return sum(count for name, count in self.counts.items() if name.startswith("macs"))
+        return sum(count for name, count in self.counts.items() if name.startswith("mac "))
 
     @property
     def seconds(self) -> float:
@@ -69,23 +63,9 @@ def seconds(counts: Mapping[str, float]) -> float:
 
 
 _aten = torch.ops.aten
-_CONVOLUTIONS = {
-    _aten.convolution: (1, 8),
-    _aten._convolution: (1, 8),
-    _aten.convolution_backward: (2, 9),
-    _aten.convolution_overrideable: (1, 8),
-}
-"""Where the weight and the number of groups stand among the arguments."""
-
+_CONVOLUTIONS = {_aten.convolution, _aten._convolution, _aten.convolution_backward}
 _FREE = {_aten.detach.default, _aten.empty.memory_format, _aten.empty_like.default, _aten.new_empty.default}
 
 
-def _kind(func: Any, args: Any) -> str:
-    if func.overloadpacket not in _CONVOLUTIONS:
-        return "macs of matrix products"
-    weight, groups = (args[place] for place in _CONVOLUTIONS[func.overloadpacket])
-    if groups > 1:
-        return "macs of grouped convolutions"
-    width = min(weight.shape[0], weight.shape[1])
-    size = "narrow" if width < _NARROW else "middle" if width < _WIDE else "wide"
-    return f"macs of {size} convolutions"
+def _kind(func: Any) -> str:
+    return "mac of convolutions" if func.overloadpacket in _CONVOLUTIONS else "mac of matrix products"

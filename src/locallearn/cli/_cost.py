@@ -53,18 +53,14 @@ def parser() -> Parser:
 def run(config: Any) -> None:
     """Find and print the costs."""
     values = parser().instantiate(config)
-    try:
-        channels, height, width = (int(part) for part in values.image.lower().split("x"))
-    except ValueError:
-        raise LocalLearnError(f"--image {values.image!r}: write channels, height and width, as in 3x32x32.") from None
-    for name, value in (("batch", values.batch), ("classes", values.classes), ("image", min(channels, height, width))):
+    shape = image_shape(values.image)
+    for name, value in (("batch", values.batch), ("classes", values.classes)):
         if value < 1:
             raise LocalLearnError(f"--{name} must be at least 1.")
     settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
     costs: dict[str, Cost] = {}
     rows: list[ModuleBytes] = []
     for rule in (BP(), Checkpoint(), values.rule):
-        shape = (channels, height, width)
         model = make_model(values.model, classes=values.classes, image_shape=shape)
         memory = values.memory if rule is values.rule else "fast"
         net = localize(model, rule, modules=values.modules, layers=values.layers, memory=memory, input_shape=shape)
@@ -86,6 +82,17 @@ def run(config: Any) -> None:
     if values.by_module:
         _show_modules(costs[str(values.rule)])
         _show_bytes(rows)
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """Channels, height and width, from a text such as 3x32x32."""
+    try:
+        channels, height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise LocalLearnError(f"--image {text!r}: write channels, height and width, as in 3x32x32.") from None
+    if min(channels, height, width) < 1:
+        raise LocalLearnError("--image must be at least 1.")
+    return channels, height, width
 
 
 def _show_costs(title: str, costs: dict[str, Cost]) -> None:

@@ -11,4 +11,6 @@ from locallearn.cost._macs import (
     step_macs as step_macs,
 )
 from locallearn.cost._memory import PeakMemory as PeakMemory, measure as measure, peak_memory as peak_memory
-from locallearn.cost._picture import draw_bytes as draw_bytes
+from locallearn.cost._picture import draw_bytes as draw_bytes, draw_plan as draw_plan
+from locallearn.cost._plan import Candidate as Candidate, Plan as Plan, plan as plan
+from locallearn.cost._time import Prediction as Prediction, predict as predict

@@ -11,6 +11,7 @@ from locallearn._errors import LocalLearnError
 from locallearn._files import write_whole
 from locallearn._imports import optional
 from locallearn.cost._by_module import ModuleBytes
+from locallearn.cost._plan import Plan, depth_of
 
 _MIB = 2**20
 _COLOURS = {
@@ -51,6 +52,35 @@ def draw_bytes(rows: Sequence[ModuleBytes], path: Path, *, title: str = "") -> N
     axes.set(xlabel="local module", ylabel="MiB", title=title)
     handles = [optional("matplotlib.patches").Patch(color=colour, label=name) for name, colour in _COLOURS.items()]
     axes.legend(handles=handles, fontsize="small", frameon=False)
+    save(figure, path)
+
+
+def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
+    """Draw peak memory and predicted time of a plan's candidates and of the baselines.
+
+    Args:
+        plan: from `plan`.
+        path: a file whose ending says its format.
+        title: above the picture.
+    """
+    figure = optional("matplotlib.figure").Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    bp = plan.baselines[0].seconds
+    places = {id(one): (one.peak / _MIB, one.seconds / bp) for one in (*plan.candidates, *plan.baselines)}
+    axes.plot(*zip(*(places[id(one)] for one in plan.candidates), strict=True), "o-", color="#3b6fb6")
+    axes.plot(*zip(*(places[id(one)] for one in plan.baselines), strict=True), "s", color="#777777")
+    axes.plot(*places[id(plan.best)], "o", markersize=12, markerfacecolor="none", markeredgecolor="#e08a1e")
+    axes.axvline(plan.budget / _MIB, color="#c2547a", linestyle="--", linewidth=1, label="budget")
+    for one in plan.candidates:
+        label = f"{len(one.modules)} modules, {one.memory}"
+        depth = depth_of(one.rule)
+        label += "" if depth is None else f", depth {depth}"
+        axes.annotate(label, places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)
+    for one in plan.baselines:
+        axes.annotate(str(one.rule), places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)
+    axes.set(xlabel="predicted peak in total, MiB", ylabel="predicted time x BP", title=title, xscale="log")
+    axes.margins(x=0.15, y=0.15)
+    axes.legend(frameon=False)
     save(figure, path)
 
 
