@@ -52,7 +52,7 @@ CALIBRATION = [
     setting("resnet20", "dgl", batch=4),
     setting("cifar-vit-tiny", "bp", batch=8),
     setting("cifar-mobilenet-v2", "bp", batch=8),
-    setting("resnet34", "bp", batch=2),
+    setting("cifar-vgg13", "bp", batch=8),
 ]
 CHECK = [
     setting("resnet20", "dgl"),
@@ -101,7 +101,9 @@ def step_of(net: ll.LocalNet, chosen: Setting) -> Callable[[], float]:
 
 
 def measured(rounds: int) -> list[Setting]:
-    chosen = [one | {"for": use} for use, of in (("calibration", CALIBRATION), ("check", CHECK)) for one in of]
+    chosen: list[Setting] = [
+        one | {"for": use} for use, of in (("calibration", CALIBRATION), ("check", CHECK)) for one in of
+    ]
     nets = [net_of(one) for one in chosen]
     work = [dict(predict(net, one["batch"]).work) for net, one in zip(nets, chosen, strict=True)]
     steps = [step_of(net, one) for net, one in zip(nets, chosen, strict=True)]
@@ -122,7 +124,7 @@ def calibrated(rows: list[Setting]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

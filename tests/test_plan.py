@@ -109,7 +109,7 @@ def test_candidates_are_a_frontier_beside_bp_and_checkpointing(dgl):
 
 
 def test_no_equal_groups_that_fit_are_much_faster(dgl):
-    for modules in range(2, 11):
+    for modules in (2, 3, 4, 6, 10):
         for memory in ("fast", "lean"):
             net = ll.localize(resnet20(), ll.DGL(), modules=modules, memory=memory, input_shape=SHAPE)
             if peak_memory(net, 64).total <= dgl.budget:

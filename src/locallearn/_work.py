@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import torch
@@ -43,7 +44,9 @@ class Work(TorchDispatchMode):
         tensors = [value for value in tree_leaves((args, kwargs, result)) if isinstance(value, Tensor)]
         self.counts["byte"] += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         if (count := flop_registry.get(func.overloadpacket)) is not None:
-            self.counts[_kind(func)] += count(*args, **kwargs, out_val=result) // 2
+            macs = count(*args, **kwargs, out_val=result) // 2
+            is_grouped = func.overloadpacket is _aten.convolution_backward and args[9] > 1
+            self.counts[_kind(func)] += _grouped_backward(args) if is_grouped else macs
         return result
 
     @property
@@ -65,6 +68,12 @@ def seconds(counts: Mapping[str, float]) -> float:
 _aten = torch.ops.aten
 _CONVOLUTIONS = {_aten.convolution, _aten._convolution, _aten.convolution_backward}
 _FREE = {_aten.detach.default, _aten.empty.memory_format, _aten.empty_like.default, _aten.new_empty.default}
+
+
+def _grouped_backward(args: Any) -> int:
+    """PyTorch's own count is of a convolution that is not grouped."""
+    gradient, weight, wanted = args[0], args[2], args[10]
+    return gradient.numel() * prod(weight.shape[1:]) * sum(wanted[:2])
 
 
 def _kind(func: Any) -> str:

@@ -78,8 +78,9 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
         axes.annotate(label, places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)
     for one in plan.baselines:
         axes.annotate(str(one.rule), places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)
-    axes.set(xlabel="predicted peak in total, MiB", ylabel="predicted time x BP", title=title, xscale="log")
+    axes.set(xlabel="predicted peak in total, MiB", ylabel="predicted time x BP", title=title)
     axes.margins(x=0.15, y=0.15)
+    axes.set_xlim(left=0)
     axes.legend(frameon=False)
     save(figure, path)
 

@@ -31,6 +31,9 @@ _LIMITS = 12
 _CHECKS = 6
 """Most candidates that are looked at whole for the best; the others are told from their parts."""
 
+_NEAR = 1.15
+"""How far above the budget the leanest candidate may be foretold and still be looked at."""
+
 _SHOWN = 3
 """Candidates of the frontier that are looked at besides."""
 
@@ -223,7 +226,11 @@ class _Search:
         while True:
             fitting = [s for s in self._sketches if self._peak(s, parts) <= budget]
             if not fitting:
-                parts = self._more_parts(parts, budget)
+                leanest = min(self._sketches, key=lambda s: self._peak(s, parts))
+                if (leanest, parts) not in self._checked and self._peak(leanest, parts) <= _NEAR * budget:
+                    self.checked(leanest, parts)
+                else:
+                    parts = self._more_parts(parts, budget)
                 continue
             sketch = min(fitting, key=lambda s: self._seconds(s, parts))
             if (sketch, parts) in self._checked:
