@@ -59,7 +59,7 @@ def test_the_predicted_peak_is_that_of_a_real_step(name):
 
 
 def test_predicted_time_ranks_measured_settings_right():
-    rows = json.loads(MEASURED.read_text())["rows"]
+    rows = [row for row in json.loads(MEASURED.read_text())["rows"] if row["for"] in ("calibration", "check")]
     predicted = []
     for row in rows:
         net = net_of(row["model"], parse_rule(row["rule"]), row["image"], modules=row["modules"], memory=row["memory"])

@@ -14,10 +14,10 @@ from torch.utils.flop_counter import flop_registry
 from locallearn._private import TorchDispatchMode, tree_leaves
 
 SECONDS: dict[str, float] = {
-    "call": 4.48e-6,
-    "byte": 6.3e-11,
-    "mac of convolutions": 4e-12,
-    "mac of matrix products": 2.4e-12,
+    "call": 6.39e-06,
+    "byte": 5.5e-11,
+    "mac of convolutions": 4.76e-12,
+    "mac of matrix products": 5.07e-12,
 }
 """Seconds for one of each kind of work, on one core of a server processor; `benchmarks/plan.py` finds them."""
 
