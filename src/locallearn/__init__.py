@@ -18,6 +18,7 @@ from locallearn._errors import (
     LocalLearnError as LocalLearnError,
     LocalLearnWarning as LocalLearnWarning,
     NonFiniteLossError as NonFiniteLossError,
+    OutOfMemoryError as OutOfMemoryError,
 )
 from locallearn._like import new_layer_like as new_layer_like
 from locallearn._local_net import LocalNet as LocalNet

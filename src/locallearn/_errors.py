@@ -32,6 +32,31 @@ class NonFiniteLossError(LocalLearnError):
         return partial(type(self), str(self), objective=self.objective, module=self.module, step=self.step), ()
 
 
+class OutOfMemoryError(LocalLearnError):
+    """Memory ran out in a training step.
+
+    Attributes:
+        module: index of the local module that was trained.
+        batch: images in the batch.
+        predicted: predicted peak bytes of the step in total, or None where that is unknown.
+    """
+
+    def __init__(self, message: str, *, module: int, batch: int, predicted: int | None) -> None:
+        super().__init__(message)
+        self.module, self.batch, self.predicted = module, batch, predicted
+
+    def __reduce__(self) -> tuple[Callable[[], OutOfMemoryError], tuple[()]]:
+        made = self._again(str(self))
+        return made, ()
+
+    def naming(self, model: str, rule: str) -> OutOfMemoryError:
+        """The same error, whose command names the network and the rule."""
+        return self._again(str(self).replace("--model MODEL --rule RULE", f"--model {model} --rule '{rule}'"))()
+
+    def _again(self, sentence: str) -> Callable[[], OutOfMemoryError]:
+        return partial(type(self), sentence, module=self.module, batch=self.batch, predicted=self.predicted)
+
+
 def refuse_unknown(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse a setting that is none of its choices."""
     if value not in choices:

@@ -40,6 +40,11 @@ class LiveBytes(TorchDispatchMode):
         """Live bytes at this moment, gradients of parameters counted."""
         return self._activations + self._gradients
 
+    @property
+    def activations(self) -> int:
+        """Live bytes at this moment, gradients of parameters left out."""
+        return self._activations
+
     def take_peak(self) -> int:
         """The peak without gradients of parameters so far; a new one begins at this moment."""
         peak, self.peak_activations = self.peak_activations, self._activations

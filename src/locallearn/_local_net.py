@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -20,6 +20,7 @@ from locallearn._engine import refuse_non_finite, run_step
 from locallearn._errors import LocalLearnError
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
+from locallearn._out_of_memory import watched
 from locallearn._partition import Partition
 from locallearn._recompute import Recomputed
 from locallearn._thrift import ThriftPlan
@@ -98,6 +99,7 @@ class LocalNet(nn.Module):
         Raises:
             LocalLearnError: images of another size than localized for, labels outside the classes, or one image where a
                 layer needs the statistics of several.
+            OutOfMemoryError: memory ran out; gradients are incomplete, so zero them before you go on.
             NonFiniteLossError: a loss is NaN or infinite; gradients are spoilt, so zero them before you go on. EMA
                 copies have moved towards their layers.
         """
@@ -110,7 +112,8 @@ class LocalNet(nn.Module):
             on_complete(module)
 
         callback = None if on_complete is None else complete
-        losses = run_step(
+        step = partial(
+            run_step,
             self.local_modules,
             self.objectives,
             images,
@@ -120,6 +123,7 @@ class LocalNet(nn.Module):
             on_complete=callback,
             thrift=self.thrift(images, labels),
         )
+        losses = watched(self, images, lambda stretch_done: step(on_stretch=stretch_done))
         refuse_non_finite(losses, self.objectives, step=self.steps + 1, completed=completed)
         self.steps += final
         return losses

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf, isfinite
 from typing import get_args
 
@@ -19,11 +19,14 @@ from locallearn._chain import Shape, TracedChain, chain_of, refuse_shared_parame
 from locallearn._checks import writes_on_its_features
 from locallearn._economy import Memory
 from locallearn._errors import LocalLearnError, LocalLearnWarning, refuse_unknown
+from locallearn._fitting import fitting
 from locallearn._local_module import LocalModule
 from locallearn._local_net import LocalNet
 from locallearn._objectives import Level, Objective, Site, Span
 from locallearn._partition import Partition, partition
+from locallearn._profile import Profile
 from locallearn._recompute import Recomputed
+from locallearn._sized import Balanced, balanced, least_modules, look_at, sized
 from locallearn.rules import Rule
 
 
@@ -50,7 +53,11 @@ def localize(
             `nn.Sequential` they are its children with weights; else they are found by following the forward code.
         rule: the training rule.
         modules: which layers make which local module: `"all"` (each its own), a number K, names or regular expressions
-            of the modules' last layers, or a published split such as `"infopro-16"` or `"hpff-8"`.
+            of the modules' last layers, or a published split such as `"infopro-16"` or `"hpff-8"`. `"parameters:K"`,
+            `"macs:K"` and `"peak:K"` are the K modules of which the largest is smallest: in parameters, in
+            multiply-accumulates, in predicted peak memory with this rule's auxiliary networks. `"memory:1GiB@1024"` is
+            the fastest partition whose step with 1024 images fits in 1 GiB by `cost.peak_memory`: all parameters,
+            gradients, EMA copies, the batch and Nesterov SGD's state counted.
         input_shape: channels, height, width of one image.
         layers: what the layers are, for any model: names, or regular expressions that match whole names, of modules
             that each end a layer, such as `["conv1", r"layer\d\.\d+"]`. A layer begins where the one before ends;
@@ -65,7 +72,7 @@ def localize(
 
     Raises:
         LocalLearnError: the model is no chain, the modules do not fit it, a parameter is shared between two modules,
-            or the rule cannot be applied.
+            the rule cannot be applied, or no partition fits in the memory that `modules` says.
     """
     if not isinstance(rule, Rule):
         raise LocalLearnError(f"rule={rule!r} is no training rule: give an instance, as in locallearn.DGL().")
@@ -73,17 +80,53 @@ def localize(
     task_loss = _unregistered(loss)
     image_shape = _shape(input_shape)
     chain = trace(chain_of(model, image_shape, layers), image_shape)
-    groups = rule.partition(partition(modules, chain.names))
+    normalisation = _normalisation(image_mean, image_std, chain.image_shape[0])
+
+    def build(groups: Partition) -> LocalNet:
+        return _built(model, chain, rule, _Sites(chain, groups, task_loss, *normalisation), memory, seed)
+
+    with _told_once():
+        if (wanted := sized(modules)) is None:
+            return build(rule.partition(partition(modules, chain.names)))
+        every = rule.partition(partition("all", chain.names))
+        sites = _Sites(chain, every, task_loss, *normalisation)
+        look = partial(_look_at, rule, sites, memory, seed)
+        if isinstance(wanted, Balanced):
+            return build(rule.partition(balanced(wanted, chain, every.ends, memory, look)))
+        from locallearn.cost import peak_memory  # stands above this room, and asks back here
+
+        least = least_modules(rule, len(every))
+        return fitting(wanted, look(), memory, least, build, lambda net, batch: peak_memory(net, batch).total)
+
+
+def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: _Sites, memory: Memory, seed: int) -> LocalNet:
+    groups = sites.partition
     spans = _in_order(rule, rule.spans(len(groups)), len(groups))
     if len(spans) > 1:
         parts = [[chain.layers[layer] for layer in groups.layers(module)] for module in range(len(groups))]
         parts[-1].append(chain.classifier)
         refuse_shared_parameters(model, parts)
     local_modules = [_local_module(chain, groups, index, spans) for index in range(len(groups))]
-    sites = _Sites(chain, groups, task_loss, *_normalisation(image_mean, image_std, chain.image_shape[0]))
-    with _random_numbers_of_its_own(seed), _told_once():
+    with _random_numbers_of_its_own(seed):
         objectives = [_objective(rule, span, sites) for span in spans]
-    return LocalNet(model, chain, groups, local_modules, objectives, task_loss, memory)
+    return LocalNet(model, chain, groups, local_modules, objectives, sites.loss, memory)
+
+
+def profile_of(chain: TracedChain, rule: Rule, memory: Memory, *, autocast: torch.dtype | None = None) -> Profile:
+    """The profile of a chain under a rule, each layer a module, for a planner."""
+    every = rule.partition(partition("all", chain.names))
+    normalisation = _normalisation(None, None, chain.image_shape[0])
+    return _look_at(rule, _Sites(chain, every, F.cross_entropy, *normalisation), memory, 0, autocast)
+
+
+def _look_at(rule: Rule, sites: _Sites, memory: Memory, seed: int, autocast: torch.dtype | None = None) -> Profile:
+
+    def objective_at(module: int) -> Objective:
+        return _objective(rule, Span(first=module, last=module), sites, checked=False)
+
+    with _random_numbers_of_its_own(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore", LocalLearnWarning)  # told when the network is built
+        return look_at(sites.chain, rule, sites.partition.ends, objective_at, memory, autocast)
 
 
 def _in_order(rule: Rule, spans: list[Span], modules: int) -> list[Span]:
@@ -157,7 +200,7 @@ class _Sites:
         )
 
 
-def _objective(rule: Rule, span: Span, sites: _Sites) -> Objective:
+def _objective(rule: Rule, span: Span, sites: _Sites, *, checked: bool = True) -> Objective:
     if span.last == len(sites.partition) - 1:
         return Objective(
             first=span.first,
@@ -175,7 +218,7 @@ def _objective(rule: Rule, span: Span, sites: _Sites) -> Objective:
         weight=span.weight,
         auxiliary=auxiliary,
         layout=sites.chain.layouts[site.layer],
-        copy_features=writes_on_its_features(auxiliary, site, reference),
+        copy_features=checked and writes_on_its_features(auxiliary, site, reference),
     )
 
 

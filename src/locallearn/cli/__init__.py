@@ -14,6 +14,7 @@ HELP = """Supervised local learning: train deep networks in gradient-isolated lo
 
   locallearn compare --data digits --model resnet20    several rules side by side, in a minute or two
   locallearn cost --model resnet110 --rule dgl         what a training step costs, without training
+  locallearn plan --rule auglocal --memory 100MiB      settings that fit, at the least time
   locallearn train --rule auglocal --rule.depth 4      train one network
   locallearn evaluate RUN --data stl10                 a trained network on other images
   locallearn list                                      all names of models, data sets, rules and splits
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        from locallearn.cli import _compare, _cost, _data, _evaluate, _list, _train
+        from locallearn.cli import _compare, _cost, _data, _evaluate, _list, _plan, _train
         from locallearn.cli._parser import Parser, spelled_out
     except ModuleNotFoundError as error:
         raise LocalLearnError(f"{error.name} is not installed: run pip install 'locallearn[cli]'.") from None
@@ -63,6 +64,7 @@ def _run(arguments: Sequence[str]) -> int:
     parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]", version=__version__)
     commands = parser.add_subcommands(metavar="COMMAND")
     modules = {"train": _train, "compare": _compare, "cost": _cost, "data": _data, "list": _list, "evaluate": _evaluate}
+    modules["plan"] = _plan
     for name, module in modules.items():
         commands.add_subcommand(name, module.parser(), help=module.HELP.partition("\n")[0])
     config = parser.parse_args(spelled_out(arguments or ["--help"]))

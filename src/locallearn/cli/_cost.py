@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -10,9 +11,9 @@ import torch
 from locallearn._economy import Memory
 from locallearn._errors import LocalLearnError
 from locallearn._localize import localize
-from locallearn.cli._console import mebibytes, show, show_json
+from locallearn.cli._console import mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser
-from locallearn.cost import Cost, cost
+from locallearn.cost import Cost, ModuleBytes, bytes_by_module, cost, draw_bytes
 from locallearn.rules import BP, AugLocal, Checkpoint, Rule
 from locallearn.training import SGD, FitSettings, OptimizerSettings, make_model
 
@@ -23,6 +24,7 @@ Nothing is trained and no GPU is needed: the step runs on tensors without data, 
 examples:
   locallearn cost --model resnet110 --rule auglocal --rule.depth 2 --batch 1024
   locallearn cost --model resnet32 --rule dgl --image 3x96x96 --precision bf16 --by-module
+  locallearn cost --model resnet110 --rule auglocal --modules peak:8 --picture bytes.png
 """
 
 
@@ -42,7 +44,8 @@ def parser() -> Parser:
     parser.add_argument("--optimizer", type=OptimizerSettings, default=SGD(), help="for the bytes of its state")
     parser.add_argument("--precision", type=Literal["fp32", "bf16"], default="fp32", help="as for train")
     parser.add_argument("--step", type=Literal["together", "module"], default="together", help="as for train")
-    parser.add_argument("--by_module", action="store_true", help="also show each local module")
+    parser.add_argument("--by_module", action="store_true", help="also each local module: MACs and bytes")
+    parser.add_argument("--picture", type=Path | None, default=None, help="draw where the bytes are: a .png, .svg ...")
     parser.add_argument("--json", action="store_true", help="print all as JSON")
     return parser
 
@@ -50,30 +53,46 @@ def parser() -> Parser:
 def run(config: Any) -> None:
     """Find and print the costs."""
     values = parser().instantiate(config)
-    try:
-        channels, height, width = (int(part) for part in values.image.lower().split("x"))
-    except ValueError:
-        raise LocalLearnError(f"--image {values.image!r}: write channels, height and width, as in 3x32x32.") from None
-    for name, value in (("batch", values.batch), ("classes", values.classes), ("image", min(channels, height, width))):
+    shape = image_shape(values.image)
+    for name, value in (("batch", values.batch), ("classes", values.classes)):
         if value < 1:
             raise LocalLearnError(f"--{name} must be at least 1.")
     settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
     costs: dict[str, Cost] = {}
+    rows: list[ModuleBytes] = []
     for rule in (BP(), Checkpoint(), values.rule):
-        shape = (channels, height, width)
         model = make_model(values.model, classes=values.classes, image_shape=shape)
         memory = values.memory if rule is values.rule else "fast"
         net = localize(model, rule, modules=values.modules, layers=values.layers, memory=memory, input_shape=shape)
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         costs[str(rule)] = cost(net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
+        if rule is values.rule and (values.by_module or values.picture is not None):
+            rows = bytes_by_module(net, values.batch, autocast=settings.autocast)
+    title = f"{values.model}, batch {values.batch}, {values.image}, {values.precision}"
+    if values.picture is not None:
+        draw_bytes(rows, values.picture, title=f"{values.rule}: {title}")
+        say(f"picture: {values.picture}")
     if values.json:
-        show_json(
-            {name: dataclasses.asdict(found) | {"forward_macs": found.forward_macs} for name, found in costs.items()}
-        )
+        found = {name: dataclasses.asdict(cost) | {"forward_macs": cost.forward_macs} for name, cost in costs.items()}
+        if rows:
+            found[str(values.rule)]["module_bytes"] = [dataclasses.asdict(row) for row in rows]
+        show_json(found)
         return
-    _show_costs(f"{values.model}, batch {values.batch}, {values.image}, {values.precision}", costs)
+    _show_costs(title, costs)
     if values.by_module:
         _show_modules(costs[str(values.rule)])
+        _show_bytes(rows)
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """Channels, height and width, from a text such as 3x32x32."""
+    try:
+        channels, height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise LocalLearnError(f"--image {text!r}: write channels, height and width, as in 3x32x32.") from None
+    if min(channels, height, width) < 1:
+        raise LocalLearnError("--image must be at least 1.")
+    return channels, height, width
 
 
 def _show_costs(title: str, costs: dict[str, Cost]) -> None:
@@ -104,3 +123,15 @@ def _show_modules(found: Cost) -> None:
         for index, (name, macs) in enumerate(zip(found.module_names, found.module_macs, strict=True))
     ]
     show("MACs of one image forward", ("module", "layers", "backbone", "task head", "others"), rows, texts=2)
+
+
+def _show_bytes(rows: list[ModuleBytes]) -> None:
+    table = [
+        (
+            f"{row.first}" if row.first == row.last else f"{row.first} ... {row.last}",
+            *map(mebibytes, (row.before, row.kept, row.auxiliary, row.backward, row.peak, row.weights, row.gradients)),
+        )
+        for row in rows
+    ]
+    columns = ("module", "alive before", "kept", "auxiliary adds", "backward adds", "peak", "weights", "gradients")
+    show("Bytes while a module is trained, its auxiliary networks' weights with its own", columns, table)

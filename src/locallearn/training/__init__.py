@@ -5,6 +5,7 @@ from locallearn.training._curves import draw_curves as draw_curves
 from locallearn.training._evaluate import Evaluation as Evaluation, evaluate as evaluate
 from locallearn.training._fit import Fit as Fit, Interrupted as Interrupted, Watcher as Watcher
 from locallearn.training._optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
+from locallearn.training._rule_text import rule_text as rule_text
 from locallearn.training._run_folder import RunFolder as RunFolder
 from locallearn.training._schedules import (
     Constant as Constant,

@@ -18,7 +18,7 @@ from torch import nn
 
 from locallearn._device import device_name, device_of
 from locallearn._economy import Memory
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, OutOfMemoryError
 from locallearn._files import write_whole
 from locallearn._local_net import LocalNet
 from locallearn._localize import localize
@@ -148,7 +148,12 @@ def train(
     )
     if resume and run.last.exists():
         fit.resume()
-    fit.run()
+    try:
+        fit.run()
+    except OutOfMemoryError as error:
+        from locallearn.training._rule_text import rule_text
+
+        raise error.naming(settings.model, rule_text(settings.rule)) from None
     rows = run.rows()
     result = {
         "test_accuracy": rows[-1]["test_accuracy"],

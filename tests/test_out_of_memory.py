@@ -1,0 +1,72 @@
+"""Memory that runs out in a step is told with its place and with what to do."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from torch import Tensor
+
+import locallearn as ll
+from locallearn.cost import peak_memory
+from networks import small_net
+
+IMAGES, LABELS = torch.zeros(4, 3, 16, 16), torch.zeros(4, dtype=torch.long)
+ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+    MemoryError(),
+]
+
+
+def failing(net: ll.LocalNet, module: int, error: BaseException, *, backward: bool = False) -> ll.LocalNet:
+    """Raise where real tensors come by; predictions run on others."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    def hook(_: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if type(inputs[0]) is not Tensor or len(inputs[0]) != 4:
+            return
+        if backward:
+            output.register_hook(fail)
+        else:
+            fail()
+
+    net.local_modules[module].layers[0].register_forward_hook(hook)
+    return net
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_the_module_the_predicted_peak_and_the_command_are_named(error):
+    net = failing(small_net("DGL"), 5, error)
+    predicted = peak_memory(net, 4).total
+    with pytest.raises(ll.OutOfMemoryError) as raised:
+        net.backward(IMAGES, LABELS)
+    found = raised.value
+    assert (found.module, found.batch, found.predicted) == (5, 4, predicted)
+    assert "local module 5 (layer2.1)" in str(found)
+    assert f"{predicted / 2**20:,.2f} MiB by prediction" in str(found)
+    assert "locallearn plan --model MODEL --rule RULE --batch 4 --memory " in str(found)
+    assert found.__context__ is None  # it would hold the step's tensors
+    copy = pickle.loads(pickle.dumps(found))
+    assert (str(copy), copy.module, copy.batch, copy.predicted) == (str(found), 5, 4, predicted)
+
+
+def test_in_the_backward_pass_too():
+    net = failing(small_net("DGL"), 3, ERRORS[0], backward=True)
+    with pytest.raises(ll.OutOfMemoryError, match="local module 3 "):
+        net.backward(IMAGES, LABELS)
+
+
+def test_a_span_of_modules_is_named_as_a_whole():
+    net = failing(small_net("BP"), 3, ERRORS[1])
+    with pytest.raises(ll.OutOfMemoryError, match="local modules 0 to 9 "):
+        net.backward(IMAGES, LABELS)
+
+
+def test_other_errors_stay_what_they_are():
+    net = failing(small_net("DGL"), 3, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match=r"^shapes do not fit$"):
+        net.backward(IMAGES, LABELS)
