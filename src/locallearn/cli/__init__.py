@@ -17,6 +17,7 @@ HELP = """Supervised local learning: train deep networks in gradient-isolated lo
   locallearn train --rule auglocal --rule.depth 4      train one network
   locallearn evaluate RUN --data stl10                 a trained network on other images
   locallearn export RUN --out FOLDER                   the backbone alone, for torchvision, timm, torch.export, ONNX
+  locallearn detect RUN --coco FOLDER                  the backbone in Mask R-CNN, fine-tuned and evaluated on COCO
   locallearn list                                      all names of models, data sets, rules and splits
 
 COMMAND --help shows a command's options and examples.
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        from locallearn.cli import _compare, _cost, _data, _evaluate, _export, _list, _train
+        from locallearn.cli import _compare, _cost, _data, _detect, _evaluate, _export, _list, _train
         from locallearn.cli._parser import Parser, spelled_out
     except ModuleNotFoundError as error:
         raise LocalLearnError(f"{error.name} is not installed: run pip install 'locallearn[cli]'.") from None
@@ -64,7 +65,7 @@ def _run(arguments: Sequence[str]) -> int:
     parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]", version=__version__)
     commands = parser.add_subcommands(metavar="COMMAND")
     modules = {"train": _train, "compare": _compare, "cost": _cost, "data": _data, "list": _list, "evaluate": _evaluate}
-    modules |= {"export": _export}
+    modules |= {"export": _export, "detect": _detect}
     for name, module in modules.items():
         commands.add_subcommand(name, module.parser(), help=module.HELP.partition("\n")[0])
     config = parser.parse_args(spelled_out(arguments or ["--help"]))
