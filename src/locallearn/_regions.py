@@ -62,7 +62,10 @@ def roi_align(
     start, extent = corners[:, :2], corners[:, 2:] - corners[:, :2]
     extent = extent if aligned else extent.clamp(min=1)
     samples = torch.full_like(extent, sampling_ratio) if sampling_ratio > 0 else (extent / size).ceil().clamp(min=1)
-    output = input.new_zeros((len(rois), input.shape[1], pooled_height, pooled_width))
+    if not len(rois):
+        return input.new_zeros((0, input.shape[1], pooled_height, pooled_width))
+    parts: list[Tensor] = []
+    places: list[Tensor] = []
     kinds, kind_of = torch.cat([rois[:, :1], samples], dim=1).long().unique(dim=0, return_inverse=True)
     for index, (image, across, down) in enumerate(kinds.tolist()):
         mine = (kind_of == index).nonzero()[:, 0]
@@ -77,8 +80,9 @@ def roi_align(
             align_corners=False,
         )
         means = F.avg_pool2d(sampled, (down, across))[0].unflatten(1, (regions, pooled_height))
-        output = output.index_copy(0, mine, means.transpose(0, 1).to(output.dtype))
-    return output
+        parts.append(means.transpose(0, 1).to(input.dtype))
+        places.append(mine)
+    return torch.cat(parts)[torch.cat(places).argsort()]
 
 
 def _places(start: Tensor, extent: Tensor, count: int, pixels: int) -> Tensor:

@@ -19,7 +19,7 @@ HELP = """Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (Au
 examples:
   locallearn detect runs/ONE --coco path/to/coco                    # the paper's 12 epochs at batch 16
   locallearn detect myexport --coco path/to/coco --optimizer sgd --optimizer.lr 0.02
-  locallearn detect runs/ONE --coco tiny --epochs 1 --batch 2 --max-size 256 --images 50 --device cpu
+  locallearn detect runs/ONE --coco tiny --epochs 1 --batch 2 --max-size 256 --regions 128 --proposals 200
   locallearn detect --resume runs/DETECTION                         # goes on behind the last whole epoch
 
 The backbone comes from a run folder, a checkpoint in it, or an export folder (safetensors). Its features must have
@@ -77,7 +77,8 @@ def run(config: Any) -> None:
         (name, *(f"{100 * result[f'{key}_{value}']:.1f}" for value in ("ap", "ap50", "ap75")))
         for name, key in (("boxes", "box"), ("masks", "mask"))
     ]
-    show(f"{result['backbone']['model']} in Mask R-CNN, {result['epochs']} epochs: {result['folder']}", columns, rows)
+    show("average precision", columns, rows)
+    say(f"{result['backbone']['model']} in Mask R-CNN, {result['epochs']} epochs; run folder {result['folder']}")
 
 
 def _add_settings(parser: Parser) -> None:

@@ -71,6 +71,9 @@ def detect(
         frozen_stages=settings.frozen_stages,
         min_size=settings.min_size,
         max_size=settings.max_size,
+        channels=settings.channels,
+        regions=settings.regions,
+        proposals=settings.proposals,
     ).to(device)
     run = RunFolder(folder)
     if resume:

@@ -11,7 +11,15 @@ from locallearn.training import Trained
 
 
 def mask_rcnn(
-    trained: Trained, *, categories: int, frozen_stages: int = 1, min_size: int = 800, max_size: int = 1333
+    trained: Trained,
+    *,
+    categories: int,
+    frozen_stages: int = 1,
+    min_size: int = 800,
+    max_size: int = 1333,
+    channels: int = 256,
+    regions: int = 512,
+    proposals: int = 1000,
 ) -> nn.Module:
     """Mask R-CNN (He et al. 2017) with a feature pyramid on a trained backbone, of torchvision.
 
@@ -25,6 +33,9 @@ def mask_rcnn(
         frozen_stages: see `Pyramid`.
         min_size: images are resized until their shorter side has this many pixels,
         max_size: or their longer side this many.
+        channels: of each level of the feature pyramid.
+        regions: of an image, on which the heads are trained.
+        proposals: of an image, that the heads judge in evaluation.
 
     Raises:
         LocalLearnError: torchvision is missing, or the backbone does not fit.
@@ -37,10 +48,12 @@ def mask_rcnn(
             f"{trained.name} was trained on images of {trained.image_shape[0]} channels; a detector's have 3."
         )
     return MaskRCNN(
-        Pyramid(trained.model, frozen_stages=frozen_stages),
+        Pyramid(trained.model, frozen_stages=frozen_stages, channels=channels),
         num_classes=categories + 1,
         min_size=min_size,
         max_size=max_size,
+        box_batch_size_per_image=regions,
+        rpn_post_nms_top_n_test=proposals,
         image_mean=list(trained.mean),
         image_std=list(trained.std),
     )

@@ -32,6 +32,9 @@ class DetectSettings:
         frozen_stages: stages of the backbone, from the first, whose weights stay; the stem belongs to the first.
         min_size: pixels of the shorter side of resized images,
         max_size: or of the longer side, whichever makes them smaller.
+        channels: of each level of the feature pyramid.
+        regions: of an image, on which the heads are trained.
+        proposals: of an image, that the heads judge in evaluation.
         precision: fp32, or bf16 for mixed precision with bfloat16 (backbone, pyramid, heads).
         seed: of first weights, order, flips and the sampling of regions.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
@@ -49,6 +52,9 @@ class DetectSettings:
     frozen_stages: int = 1
     min_size: int = 800
     max_size: int = 1333
+    channels: int = 256
+    regions: int = 512
+    proposals: int = 1000
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
     device: str = "auto"
@@ -58,7 +64,7 @@ class DetectSettings:
     def __post_init__(self) -> None:
         refuse_unknown("precision", self.precision, ("fp32", "bf16"))
         refuse_unknown("checkpoint", self.checkpoint, ("last", "best"))
-        for name in ("images", "epochs", "batch", "threads"):
+        for name in ("images", "epochs", "batch", "threads", "channels", "regions", "proposals"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise LocalLearnError(f"{name}={value} must be at least 1.")
