@@ -98,8 +98,8 @@ def test_any_chain_with_four_strides_is_a_backbone(name):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("cifar-resnet34", r"strides 1, 2, 4, 8, but .* \(16, 32 missing\). It is made for small images"),
-        ("resnet20", r"strides 1, 2, 4, but .* made for small images"),
+        ("cifar-resnet34", r"strides 1, 2, 4, 8, but .* \(16, 32 missing\). Take a network of four stages"),
+        ("resnet20", r"strides 1, 2, 4, but .* forms for small images .* end before"),
         (
             "cifar-vit-tiny",
             "VisionTransformer cannot be the backbone of a detector, which must take images of any",

@@ -100,14 +100,9 @@ def _stages(model: nn.Module) -> tuple[TracedChain, tuple[int, ...]]:
     strides = [round(_SIDE / layout.shape[1]) for layout in chain.layouts]
     if missing := [stride for stride in STRIDES if stride not in strides]:
         found = ", ".join(str(stride) for stride in sorted(set(strides)))
-        small = max(strides) < STRIDES[-1] and 1 in strides
-        remedy = (
-            "It is made for small images: train a network for large ones (resnet34, or torchvision:resnet18)."
-            if small
-            else "Take a network of four stages: a ResNet, ResNeXt, RegNet, MobileNetV2, EfficientNet or ConvNeXt."
-        )
         raise LocalLearnError(
             f"{name} gives features of strides {found}, but a detector's feature pyramid needs 4, 8, 16 and 32"
-            f" ({', '.join(map(str, missing))} missing). {remedy}"
+            f" ({', '.join(map(str, missing))} missing). Take a network of four stages for large images, such as"
+            " resnet34 or torchvision:resnet18; forms for small images (cifar-...) end before."
         )
     return chain, tuple(max(i for i, found in enumerate(strides) if found == stride) for stride in STRIDES)
