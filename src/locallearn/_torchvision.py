@@ -10,6 +10,7 @@ from types import ModuleType
 import torch
 
 from locallearn._imports import optional
+from locallearn._regions import nms, roi_align
 
 
 @cache
@@ -17,8 +18,8 @@ def import_torchvision() -> ModuleType:
     """Import torchvision and its models, also where its compiled operators do not fit the installed PyTorch.
 
     A torchvision built for another PyTorch fails at its import, because operators that it describes are missing. Their
-    schemas are then declared here, without an implementation: models, transforms and data sets work, and what needs
-    the operators (non-maximum suppression) fails when it is used.
+    schemas are then declared here; non-maximum suppression and RoIAlign get stand-ins for the CPU, written in PyTorch,
+    so that models, detection, transforms and data sets work. Operators of other kinds fail when they are used.
 
     Raises:
         LocalLearnError: torchvision is not installed.
@@ -32,7 +33,12 @@ def import_torchvision() -> ModuleType:
         del sys.modules[name]
     for operator in ("nms", "qnms"):
         _declared().define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return _imported()
+    _declared().impl("nms", nms, "CPU")
+    found = _imported()
+    sys.modules["torchvision.ops.boxes"].__dict__["_assert_has_ops"] = lambda: None  # it asks for all or none
+    # torchvision's own stand-in must be compiled first, and takes memory for each region as for the largest one
+    sys.modules["torchvision.ops.roi_align"].__dict__["_roi_align"] = roi_align
+    return found
 
 
 def import_timm() -> ModuleType:

@@ -158,7 +158,7 @@ def test_best_holds_the_checkpoint_of_the_highest_accuracy(tmp_path):
 def test_the_run_folder_says_all(tmp_path):
     result = train(settings(epochs=2), tmp_path / "run")
     names = {path.name.split(".")[0] for path in (tmp_path / "run").iterdir()}
-    assert names == {"settings", "environment", "metrics", "events", "last", "best", "result", "curves"}
+    assert names == {"settings", "environment", "data", "metrics", "events", "last", "best", "result", "curves"}
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__
     assert environment["repeat"].startswith("locallearn train --config")

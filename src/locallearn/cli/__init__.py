@@ -6,6 +6,7 @@ import errno
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 from locallearn._errors import LocalLearnError, LocalLearnWarning
@@ -17,11 +18,23 @@ HELP = """Supervised local learning: train deep networks in gradient-isolated lo
   locallearn plan --rule auglocal --memory 100MiB      settings that fit, at the least time
   locallearn train --rule auglocal --rule.depth 4      train one network
   locallearn evaluate RUN --data stl10                 a trained network on other images
-  locallearn list                                      all names of models, data sets, rules and splits
+  locallearn export RUN --out FOLDER                   the backbone alone, for torchvision, timm, torch.export, ONNX
+  locallearn detect RUN --coco FOLDER                  the backbone in Mask R-CNN, fine-tuned and evaluated on COCO
 
-COMMAND --help shows a command's options and examples.
+COMMAND --help shows a command's options and examples; --version prints the version.
 """
 
+COMMANDS = {
+    "train": "Train one network by one rule.",
+    "compare": "Train by several rules, one after the other: same first weights, same batches.",
+    "cost": "Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.",
+    "plan": "Find the partition, auxiliary depth and memory setting whose step fits, at the least time.",
+    "data": "Bring a data set into the data folder.",
+    "list": "All names of models, data sets, rules, splits, optimizers and schedules.",
+    "evaluate": "Test trained networks on their own test images, or on those of another data set.",
+    "export": "Write a trained backbone for use without locallearn.",
+    "detect": "Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).",
+}
 
 _USERS_MISTAKES = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
@@ -53,9 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())  # without the imports of any command
+        return 0
+    named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
-        from locallearn.cli import _compare, _cost, _data, _evaluate, _list, _plan, _train
         from locallearn.cli._parser import Parser, spelled_out
+
+        modules = {name: import_module(f"locallearn.cli._{name}") for name in named}
     except ModuleNotFoundError as error:
         raise LocalLearnError(f"{error.name} is not installed: run pip install 'locallearn[cli]'.") from None
     from locallearn import __version__
@@ -63,16 +81,19 @@ def _run(arguments: Sequence[str]) -> int:
 
     parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]", version=__version__)
     commands = parser.add_subcommands(metavar="COMMAND")
-    modules = {"train": _train, "compare": _compare, "cost": _cost, "data": _data, "list": _list, "evaluate": _evaluate}
-    modules["plan"] = _plan
     for name, module in modules.items():
-        commands.add_subcommand(name, module.parser(), help=module.HELP.partition("\n")[0])
-    config = parser.parse_args(spelled_out(arguments or ["--help"]))
+        commands.add_subcommand(name, module.parser(), help=COMMANDS[name])
+    config = parser.parse_args(spelled_out(arguments))
     try:
         modules[config.subcommand].run(config[config.subcommand])
     except Interrupted:
         return 130
     return 0
+
+
+def _overview() -> str:
+    lines = [f"  {name:10}{summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(["usage: locallearn COMMAND [options]", "", HELP.rstrip(), "", "commands:", *lines])
 
 
 def _tell(otherwise: Callable[..., None]) -> Callable[..., None]:

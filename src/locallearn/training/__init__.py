@@ -24,4 +24,5 @@ from locallearn.training._train import (
     plain as plain,
     train as train,
 )
+from locallearn.training._trained import Trained as Trained, load_run as load_run
 from locallearn.training._transfer import Transfer as Transfer, evaluate_run as evaluate_run

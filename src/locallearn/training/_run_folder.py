@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class RunFolder:
     ========================= =============================================================
     `settings.yaml`           all settings; `locallearn train --config settings.yaml` repeats the run
     `environment.json`        versions, device, threads, and the command that repeats the run
+    `data.json`               classes, shape and constants of the images, for a use of the network without them
     `metrics.jsonl`           one line of JSON for each epoch
     `events.out.tfevents.*`   the same for TensorBoard
     `last.pt`, `best.pt`      checkpoints: the latest, and that of the highest test accuracy
@@ -38,13 +39,15 @@ class RunFolder:
         self.settings, self.metrics = path / "settings.yaml", path / "metrics.jsonl"
         self.last, self.best = path / "last.pt", path / "best.pt"
         self.result, self.curves = path / "result.json", path / "curves.png"
+        self.data = path / "data.json"
 
-    def create(self, settings: str, *, device: str) -> None:
+    def create(self, settings: str, *, device: str, command: Sequence[str] = ("train",)) -> None:
         """Make the folder for a new run.
 
         Args:
             settings: as YAML.
             device: name of the training device.
+            command: words that, with the settings, repeat the run.
 
         Raises:
             LocalLearnError: it holds a run already.
@@ -63,7 +66,7 @@ class RunFolder:
             "platform": platform.platform(),
             "device": device,
             "threads": torch.get_num_threads(),
-            "repeat": shlex.join(["locallearn", "train", "--config", str(self.settings), "--out", "ANOTHER_FOLDER"]),
+            "repeat": shlex.join(["locallearn", *command, "--config", str(self.settings), "--out", "ANOTHER_FOLDER"]),
         }
         write_whole(self.path / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
         write_whole(self.settings, settings.encode())

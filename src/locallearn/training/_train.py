@@ -134,6 +134,7 @@ def train(
         run.refuse_other_settings(as_yaml(settings))
     else:
         run.create(as_yaml(settings), device=device_name(device))
+        write_whole(run.data, (json.dumps(describe_data(images), indent=2) + "\n").encode())
     micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
     peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if settings.compile:
@@ -241,7 +242,17 @@ def make_model(name: str, *, classes: int, image_shape: tuple[int, int, int]) ->
     return model
 
 
-def as_yaml(settings: TrainSettings) -> str:
+def describe_data(images: DataSet) -> dict[str, Any]:
+    """What the use of a trained network needs to know of its data set: classes, and shape and constants of images."""
+    return {
+        "classes": list(images.classes),
+        "image_shape": list(images.image_shape),
+        "mean": list(images.mean),
+        "std": list(images.std),
+    }
+
+
+def as_yaml(settings: Any) -> str:
     """Settings as the YAML that `--config` reads."""
     from locallearn._imports import optional
 
