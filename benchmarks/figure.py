@@ -31,13 +31,13 @@ def main(source: Path, target: Path) -> None:
         time.plot([min(ratio, low), min(high, ratio * 1.25)], [index, index], color="#bbbbbb", zorder=1)
         time.scatter(ratio, index, color="#2a78b5", zorder=3, label="measured" if index == 0 else None)
         time.scatter(
-            row["macs_ratio"],
+            row["method_macs_ratio"],
             index,
             marker="|",
             s=160,
             color="#d1603d",
             zorder=2,
-            label=None if index else "by MACs alone",
+            label=None if index else "by MACs of the method",
         )
     time.set(xlabel="time of a step, times BP", xlim=(0, None))
     time.legend(loc="upper right")
