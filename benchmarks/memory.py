@@ -54,7 +54,7 @@ TARGETS = {
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
+    result: dict[str, Any] = {"batch": arguments.batch, "torch": torch.__version__, "rows": {}}
     for model in arguments.models:
         for name, rule in RULES.items():
             row: dict[str, Any] = {"model": model, "rule": name}
@@ -64,9 +64,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 found = peak_memory(net, arguments.batch)
                 row[memory], row[f"{memory}, in total"] = found.activations, found.total
                 row[f"{memory}, bf16"] = peak_memory(net, arguments.batch, autocast=torch.bfloat16).activations
-            rows[f"{model}, {name}"] = row
+            result["rows"][f"{model}, {name}"] = row
+            if arguments.out is not None:
+                arguments.out.write_text(json.dumps(result, indent=2) + "\n")
             print(model, name, flush=True)
-    return {"batch": arguments.batch, "torch": torch.__version__, "rows": rows}
+    return result
 
 
 def show(result: dict[str, Any]) -> None:
@@ -89,10 +91,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ll.LocalLearnWarning)
-    result = measure(arguments)
-    show(result)
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    show(measure(arguments))
 
 
 if __name__ == "__main__":
