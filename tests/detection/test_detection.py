@@ -197,7 +197,7 @@ class StopsAfterAnEpoch(Watcher):
 
 def test_a_stopped_run_goes_on_as_if_it_had_not(trained, coco, tmp_path, capsys):
     backbone = export_run(trained, tmp_path / "export").parent
-    whole = detect(asked(backbone, coco), tmp_path / "whole")
+    whole = detect(asked(backbone, coco, workers=1), tmp_path / "whole")
     with pytest.raises(Interrupted):
         detect(asked(backbone, coco), tmp_path / "run", watcher=StopsAfterAnEpoch())
     assert [row["epoch"] for row in timeless(tmp_path / "run")] == [1]
@@ -259,11 +259,12 @@ def test_mistakes_are_told_in_a_sentence(trained, coco, tmp_path, capsys, monkey
     assert "pycocotools is not installed: run pip install 'locallearn[coco]'" in told(trained, "--coco", coco)
 
 
-def test_an_image_that_cannot_be_read_is_named(trained, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_named(trained, tmp_path, workers):
     broken = tiny_coco(tmp_path / "broken", images=2)
     (broken / "train2017" / "000000000001.png").write_bytes(b"no image")
-    with pytest.raises(LocalLearnError, match=r"train2017/000000000001.png cannot be read"):
-        detect(asked(trained, broken), tmp_path / "run")
+    with pytest.raises(LocalLearnError, match=r"^\S+train2017/000000000001.png cannot be read: cannot identify"):
+        detect(asked(trained, broken, workers=workers), tmp_path / "run")
 
 
 def test_grey_backbones_are_refused():
