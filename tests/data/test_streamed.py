@@ -16,7 +16,8 @@ from locallearn import LocalLearnError
 from locallearn._torchvision import import_torchvision
 from locallearn.data import Feed, FileSet, StreamedBatches, image_folder
 from locallearn.data._random import seed_of
-from locallearn.data._streamed import _decode, _Decoded, _leave_signals_to_the_trainer
+from locallearn.data._streamed import _decode, _Decoded
+from locallearn.data._workers import leave_signals_to_the_trainer
 
 import_torchvision()  # so that tests can
 
@@ -242,7 +243,7 @@ def test_a_worker_that_dies_is_told(data, monkeypatch):
 def test_workers_leave_ctrl_c_to_the_trainer():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        _leave_signals_to_the_trainer(0)
+        leave_signals_to_the_trainer(0)
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     finally:

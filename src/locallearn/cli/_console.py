@@ -24,6 +24,8 @@ _NAMED = 3  # bad images that are named after an epoch; all are in the run folde
 class ConsoleWatcher(Watcher):
     """Shows a bar within the epoch and prints a line after it; stops training at Ctrl-C or SIGTERM."""
 
+    stopping_words = "stopping after this step; its checkpoint will be written"
+
     def __init__(self, name: str, epochs: int) -> None:
         self.name, self.epochs, self.stopping = name, epochs, False
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -56,7 +58,7 @@ class ConsoleWatcher(Watcher):
             if self.stopping:
                 raise KeyboardInterrupt
             self.stopping = True
-            err.print("stopping after this step; its checkpoint will be written")
+            err.print(self.stopping_words)
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -31,6 +31,8 @@ refused. Prints AP, AP50 and AP75 of boxes and masks. Needs pip install 'localle
 class _Watcher(ConsoleWatcher):
     """Says average precision after each epoch."""
 
+    stopping_words = "stopping after this step; this epoch will be run again"
+
     def epoch(self, row: dict[str, Any]) -> None:
         err.print(
             f"{self.name}  epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}  loss {row['train_loss']:.4f}"

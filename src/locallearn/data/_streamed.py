@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from locallearn._torchvision import import_torchvision
 from locallearn.data._archives import brief
 from locallearn.data._augment import normalise
 from locallearn.data._random import order_of, seed_of
+from locallearn.data._workers import alive, leave_signals_to_the_trainer, processors
 
 if TYPE_CHECKING:
     from locallearn.data._data_set import Feed
@@ -72,13 +71,13 @@ class StreamedBatches:
             self.images,
             batch_size=None,
             sampler=[(epoch, rows[i * size : (i + 1) * size]) for i in range(start, len(self))],
-            num_workers=min(self.feed.workers, _cpus()),
+            num_workers=min(self.feed.workers, processors()),
             collate_fn=_as_it_is,
-            worker_init_fn=_leave_signals_to_the_trainer,
+            worker_init_fn=leave_signals_to_the_trainer,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # or the loader would draw from the numbers that training draws from
         )
-        for images, labels, bad in _alive(loader):
+        for images, labels, bad in alive(loader):
             if bad:
                 self._leave_out(bad, len(labels))
             images = images.to(device, non_blocking=True)
@@ -147,28 +146,5 @@ def _transform(side: int, augmented: bool) -> Callable[[Tensor], Tensor]:
     return v2.Compose([v2.Resize(round(side * _RESIZED), antialias=True), v2.CenterCrop(side)])
 
 
-def _alive(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise LocalLearnError(
-            f"a process that decodes images died ({brief(error)}): there may be too little memory (or shared memory);"
-            " try fewer --workers."
-        ) from None
-
-
-def _cpus() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _leave_signals_to_the_trainer(_: int) -> None:
-    """Ctrl-C reaches all processes of a terminal, but the trainer alone finishes its step and then ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from locallearn._imports import optional
 from locallearn.detection._coco import Coco, EvaluationImages
+from locallearn.detection._loading import loaded
 
+METRICS = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75")
 _STATISTICS = ("ap", "ap50", "ap75")  # the first of COCOeval's
 
 
@@ -37,8 +38,8 @@ def average_precision(
     masks: list[dict[str, Any]] = []
     training = detector.training
     detector.eval()
-    images = DataLoader(EvaluationImages(coco), batch_size=None, num_workers=workers)
-    for key, image in images:
+    images = EvaluationImages(coco)
+    for ((key, image),) in loaded(images, [[index] for index in range(len(images))], workers=workers):
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
             (found,) = detector([image.to(device)])
         for box, mask in _as_coco(coco, key, {name: part.cpu() for name, part in found.items()}):
