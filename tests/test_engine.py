@@ -225,4 +225,4 @@ def test_no_memory_growth_over_50_steps(rule):
         optimizer.zero_grad()
         if step in (2, 52):
             counts.append(live_tensors())
-    assert counts[0] == counts[1]
+    assert counts[1] <= counts[0]

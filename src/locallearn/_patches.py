@@ -23,14 +23,15 @@ class Patchwise(Auxiliary):
         patches: n.
         one_at_a_time: compute each patch without keeping anything and once more in the backward pass, so that one is
             alive at a time.
+        copied: whether the network writes on its features, so that it must be given copies of patches.
     """
 
-    def __init__(self, auxiliary: Auxiliary, patches: int, *, one_at_a_time: bool) -> None:
+    def __init__(self, auxiliary: Auxiliary, patches: int, *, one_at_a_time: bool, copied: bool) -> None:
         super().__init__()
         self.patches = patches
         run = Recomputed if one_at_a_time else Once
-        # A patch is a view; convolutions copy it anyway, and a network that writes on its features must not reach them.
-        self.run = run(_OutputsOf(auxiliary), copy_input=True)
+        self.run = run(_OutputsOf(auxiliary), copy_input=copied)
+        self.copied = copied
 
     @property
     def auxiliary(self) -> Auxiliary:
@@ -51,7 +52,11 @@ class Patchwise(Auxiliary):
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
         changed = self.auxiliary.with_parts(change)
         one_at_a_time = isinstance(self.run, Recomputed)
-        return None if changed is None else Patchwise(changed, self.patches, one_at_a_time=one_at_a_time)
+        return (
+            None
+            if changed is None
+            else Patchwise(changed, self.patches, one_at_a_time=one_at_a_time, copied=self.copied)
+        )
 
 
 class _OutputsOf(nn.Module):
@@ -83,13 +88,14 @@ def cut(maps: Tensor, patches: int) -> Iterator[Tensor]:
     return (maps[place] for place in places(maps, patches))
 
 
-def cut_once(maps: Tensor, patches: int) -> list[Tensor]:
-    """The patches, each to be used once; their gradients are put into one tensor as they come.
+def cut_once(maps: Tensor, patches: int) -> Iterator[Tensor]:
+    """The patches, each to be used once before the next is cut; their gradients are put into one tensor as they come.
 
     By slicing, each would become a tensor of the maps' whole size, and they would be added up.
     """
     gradient = _Gradient()
-    return [_Patch.apply(maps, place, gradient, patches**2) for place in places(maps, patches)]
+    for place in places(maps, patches):
+        yield maps[place] if torch.compiler.is_compiling() else _Patch.apply(maps, place, gradient, patches**2)
 
 
 class _Gradient:

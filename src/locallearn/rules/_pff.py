@@ -72,7 +72,7 @@ class PFF(Wrapper):
                 f"PFF needs the outputs of an auxiliary network apart from its loss: give {type(part).__name__} methods"
                 " outputs() and loss_of() instead of forward()."
             )
-        return Patchwise(auxiliary, self.patches, one_at_a_time=_keeps_much(auxiliary, site))
+        return _patchwise(auxiliary, site, self.patches)
 
     def _takes_whole(self, size: tuple[int, int]) -> bool:
         """Whether maps are too small to be cut, which is told."""
@@ -118,13 +118,15 @@ class ReconstructionOfPatches(Reconstruction):
         return torch.stack(distances).sum()
 
 
-def _keeps_much(auxiliary: Auxiliary, site: Site) -> bool:
-    """Whether a network keeps more for its backward pass than features twice: less is not worth computing again."""
+def _patchwise(auxiliary: Auxiliary, site: Site, patches: int) -> Patchwise:
+    """One network for all patches; one at a time where it keeps more for its backward pass than its features twice."""
     with _private.fake_mode() as mode:
-        features = torch.empty((2, *site.shape), requires_grad=True)
+        features = torch.empty((2, *site.shape), requires_grad=True).clone()
         images = torch.empty((2, *site.image_shape))
-        network = _private.fake_copy(auxiliary, mode).train()
-        return bytes_kept(network, network.outputs, features, images) > 2 * features.nbytes
+        network = _private.fake_copy(auxiliary, mode).train().float()  # copies of layers may have another type
+        kept = bytes_kept(network, network.outputs, features, images)
+        writes = _private.version_of(features) > 0
+    return Patchwise(auxiliary, patches, one_at_a_time=kept > 2 * features.nbytes, copied=writes)
 
 
 def _say(sentence: str) -> None:
