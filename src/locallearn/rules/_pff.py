@@ -120,10 +120,12 @@ class ReconstructionOfPatches(Reconstruction):
 
 def _patchwise(auxiliary: Auxiliary, site: Site, patches: int) -> Patchwise:
     """One network for all patches; one at a time where it keeps more for its backward pass than its features twice."""
+    dtype = next(parameter for layer in site.chain.layers for parameter in layer.parameters()).dtype
+    auxiliary = auxiliary.to(dtype=dtype)  # copies of layers have the backbone's type, the rest not yet
     with _private.fake_mode() as mode:
-        features = torch.empty((2, *site.shape), requires_grad=True).clone()
-        images = torch.empty((2, *site.image_shape))
-        network = _private.fake_copy(auxiliary, mode).train().float()  # copies of layers may have another type
+        features = torch.empty((2, *site.shape), dtype=dtype, requires_grad=True).clone()
+        images = torch.empty((2, *site.image_shape), dtype=dtype)
+        network = _private.fake_copy(auxiliary, mode).train()
         kept = bytes_kept(network, network.outputs, features, images)
         writes = _private.version_of(features) > 0
     return Patchwise(auxiliary, patches, one_at_a_time=kept > 2 * features.nbytes, copied=writes)
