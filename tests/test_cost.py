@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import locallearn as ll
+from locallearn._peak import example_batch
 from locallearn._stepping import ModuleStepper, Stepper
 from locallearn.cost import cost, measure, peak_memory, step_macs
-from locallearn.cost._memory import example_batch
 from locallearn.training import SGD, AdamW
 
 MIB = 2**20

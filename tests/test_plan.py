@@ -13,11 +13,11 @@ import torch
 
 import locallearn as ll
 from locallearn._names import find
+from locallearn._peak import example_batch
 from locallearn._stepping import ModuleStepper, Stepper
 from locallearn._work import Work
 from locallearn.cli._parser import parse_rule
 from locallearn.cost import draw_plan, measure, peak_memory, plan, predict, step_macs
-from locallearn.cost._memory import example_batch
 from locallearn.training import SGD, AdamW, rule_text
 from networks import resnet20
 

@@ -9,6 +9,7 @@ from locallearn._economy import Memory
 from locallearn._errors import LocalLearnError
 from locallearn._local_net import LocalNet
 from locallearn._partition import Partition
+from locallearn._peak import peak_memory
 from locallearn._profile import Profile
 from locallearn._sized import Budget, fastest
 
@@ -23,7 +24,6 @@ def fitting(
     memory: Memory,
     least: int,
     build: Callable[[Partition], LocalNet],
-    peak: Callable[[LocalNet, int], int],
 ) -> LocalNet:
     """The network of the fastest partition whose predicted peak in total fits.
 
@@ -33,7 +33,6 @@ def fitting(
         memory: "fast" or "lean".
         least: number of modules that the rule needs.
         build: from a partition to the network.
-        peak: of a network and a batch.
 
     Raises:
         LocalLearnError: nothing fits.
@@ -44,7 +43,7 @@ def fitting(
     for trial in range(_ROUNDS):
         chosen = _below(budget, found, memory, least, correction) if trial + 1 < _ROUNDS else leanest
         net = build(chosen)
-        exact = peak(net, budget.batch)
+        exact = peak_memory(net, budget.batch).total
         if exact <= budget.size:
             return net
         tried.append((exact, len(net.partition)))

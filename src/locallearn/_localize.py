@@ -93,10 +93,8 @@ def localize(
         look = partial(_look_at, rule, sites, memory, seed)
         if isinstance(wanted, Balanced):
             return build(rule.partition(balanced(wanted, chain, every.ends, memory, look)))
-        from locallearn.cost import peak_memory  # stands above this room, and asks back here
-
         least = least_modules(rule, len(every))
-        return fitting(wanted, look(), memory, least, build, lambda net, batch: peak_memory(net, batch).total)
+        return fitting(wanted, look(), memory, least, build)
 
 
 def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: _Sites, memory: Memory, seed: int) -> LocalNet:

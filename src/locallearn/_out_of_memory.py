@@ -73,7 +73,7 @@ def _told(net: LocalNet, images: Tensor, span: range) -> OutOfMemoryError:
 
 
 def _predicted(net: LocalNet, images: Tensor) -> int | None:
-    from locallearn.cost import peak_memory  # stands above this room
+    from locallearn._peak import peak_memory  # which trains a copy of the network that asks here
 
     device = images.device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None

@@ -1,6 +1,7 @@
 """What training costs, without training: parameters, multiply-accumulates, peak memory."""
 
 from locallearn._live import LiveBytes as LiveBytes
+from locallearn._peak import PeakMemory as PeakMemory, measure as measure, peak_memory as peak_memory
 from locallearn.cost._by_module import ModuleBytes as ModuleBytes, bytes_by_module as bytes_by_module
 from locallearn.cost._cost import Cost as Cost, cost as cost
 from locallearn.cost._macs import (
@@ -10,7 +11,6 @@ from locallearn.cost._macs import (
     forward_macs as forward_macs,
     step_macs as step_macs,
 )
-from locallearn.cost._memory import PeakMemory as PeakMemory, measure as measure, peak_memory as peak_memory
 from locallearn.cost._picture import draw_bytes as draw_bytes, draw_plan as draw_plan
 from locallearn.cost._plan import Candidate as Candidate, Plan as Plan, plan as plan
 from locallearn.cost._time import Prediction as Prediction, predict as predict

@@ -14,8 +14,8 @@ from locallearn._auxiliary import Auxiliary
 from locallearn._engine import run_step
 from locallearn._live import LiveBytes
 from locallearn._local_net import LocalNet
+from locallearn._peak import example_batch
 from locallearn._stretch import stretches
-from locallearn.cost._memory import example_batch
 
 
 @dataclass(frozen=True, kw_only=True)

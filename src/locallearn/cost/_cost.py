@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from locallearn._local_net import LocalNet
+from locallearn._peak import MakeStepper, PeakMemory, nesterov_sgd, peak_memory
 from locallearn.cost._macs import ModuleMacs, forward_macs, step_macs
-from locallearn.cost._memory import MakeStepper, PeakMemory, nesterov_sgd, peak_memory
 
 
 @dataclass(frozen=True, kw_only=True)

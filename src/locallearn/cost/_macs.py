@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from locallearn import _private
 from locallearn._engine import run_step
 from locallearn._local_net import LocalNet
+from locallearn._peak import example_batch
 from locallearn._thrift import ThriftPlan
-from locallearn.cost._memory import example_batch
 
 _aten = torch.ops.aten
 

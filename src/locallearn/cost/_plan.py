@@ -16,9 +16,9 @@ from locallearn._errors import LocalLearnError
 from locallearn._fitting import highest
 from locallearn._localize import localize, profile_of
 from locallearn._partition import Partition
+from locallearn._peak import MakeStepper, nesterov_sgd
 from locallearn._profile import Profile
 from locallearn._sized import fastest, least_modules
-from locallearn.cost._memory import MakeStepper, nesterov_sgd
 from locallearn.cost._time import Prediction, predict
 from locallearn.rules import BP, Checkpoint, Rule, Wrapper
 

@@ -9,8 +9,8 @@ import torch
 
 from locallearn import _private
 from locallearn._local_net import LocalNet
+from locallearn._peak import MakeStepper, PeakMemory, example_batch, measure, nesterov_sgd
 from locallearn._work import Work, seconds
-from locallearn.cost._memory import MakeStepper, PeakMemory, example_batch, measure, nesterov_sgd
 
 
 @dataclass(frozen=True, kw_only=True)
