@@ -8,7 +8,8 @@ from itertools import pairwise
 from torch import nn
 
 from locallearn._chain import TracedChain
-from locallearn._ema import Follower, fresh_copy, frozen, trainable_copy
+from locallearn._ema import Follower, frozen
+from locallearn._init import fresh_copy, trainable_copy
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Site
 

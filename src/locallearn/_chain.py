@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from locallearn import _private
-from locallearn._ema import fresh_copy
 from locallearn._errors import LocalLearnError
+from locallearn._init import fresh_copy
 from locallearn._layout import Kind, Layout, OnMaps, Shape as Shape, layout_of
 from locallearn._like import Adapted, NoLayerLikeError, new_layer_like
 from locallearn._sequential import split_sequential

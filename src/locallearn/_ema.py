@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from locallearn._errors import LocalLearnError
-from locallearn._init import he_normal_
 
 
 class Follower(nn.Module):
@@ -48,22 +45,6 @@ def frozen(layer: nn.Module) -> nn.Module:
             delattr(part, name)
             part.register_buffer(name, parameter.detach())
     return layer
-
-
-def fresh_copy(layer: nn.Module) -> nn.Module:
-    """A layer of the same structure, with first weights of its own where its parts know how to draw them."""
-    new = trainable_copy(layer).cpu()  # so that the random numbers of no other device are drawn
-    for part in new.modules():
-        for name in ("reset_parameters", "_reset_parameters"):
-            if callable(reset := getattr(part, name, None)):
-                reset()
-    he_normal_(new)
-    return new
-
-
-def trainable_copy(layer: nn.Module) -> nn.Module:
-    """A copy with the layer's weights, to be trained by itself."""
-    return copy.deepcopy(layer).requires_grad_()
 
 
 def refuse_momentum(rule: str, momentum: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from torch import nn
 
 
@@ -14,3 +16,19 @@ def he_normal_(module: nn.Module) -> None:
         if isinstance(part, nn.Conv2d):
             height, width = part.kernel_size
             nn.init.normal_(part.weight, 0.0, (2 / (height * width * part.out_channels)) ** 0.5)
+
+
+def fresh_copy(layer: nn.Module) -> nn.Module:
+    """A layer of the same structure, with first weights of its own where its parts know how to draw them."""
+    new = trainable_copy(layer).cpu()  # so that the random numbers of no other device are drawn
+    for part in new.modules():
+        for name in ("reset_parameters", "_reset_parameters"):
+            if callable(reset := getattr(part, name, None)):
+                reset()
+    he_normal_(new)
+    return new
+
+
+def trainable_copy(layer: nn.Module) -> nn.Module:
+    """A copy with the layer's weights, to be trained by itself."""
+    return copy.deepcopy(layer).requires_grad_()

@@ -9,9 +9,8 @@ from importlib import import_module
 
 from torch import nn
 
-from locallearn._ema import fresh_copy
 from locallearn._errors import LocalLearnError
-from locallearn._init import he_normal_
+from locallearn._init import fresh_copy, he_normal_
 from locallearn._sequential import NORMS, POOLS
 
 

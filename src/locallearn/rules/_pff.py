@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from locallearn import _private
 from locallearn._auxiliary import Auxiliary, Outputs, part_without_outputs
 from locallearn._decoders import Reconstruction
-from locallearn._ema import fresh_copy
 from locallearn._errors import LocalLearnError, LocalLearnWarning, refuse_unknown
+from locallearn._init import fresh_copy
 from locallearn._objectives import Site
 from locallearn._patches import Patchwise, cut
 from locallearn._recompute import bytes_kept
