@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from locallearn._errors import LocalLearnError
 
@@ -37,6 +39,11 @@ def write_whole(path: Path, content: bytes) -> None:
         raise LocalLearnError(f"the disk is full: {path} needs {len(content):,} bytes. Make room{kept}.") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON for people and machines, as `write_whole` does."""
+    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -165,11 +165,11 @@ def test_every_setting_survives_the_settings_file(tmp_path, capsys):
         "--eval-heads true --seed 3 --channels-last false --train-images 90 --epochs 1 --checkpoint-every 2"
     )
     assert run("train", *SMALL, *options.split(), "--out", str(tmp_path / "run")) == 0
-    from locallearn.cli._train import read_settings
+    from locallearn.cli._settings import read_settings
     from locallearn.rules import DGL
-    from locallearn.training import AdamW, PaperCosine, RunFolder
+    from locallearn.training import AdamW, PaperCosine, RunFolder, TrainSettings
 
-    settings = read_settings(RunFolder(Path(tmp_path / "run")))
+    settings = read_settings(TrainSettings, RunFolder(Path(tmp_path / "run")))
     assert settings.rule == DGL(hidden=1, bias=True)
     assert settings.optimizer == AdamW(lr=0.05, beta2=0.99)
     assert settings.schedule == PaperCosine(warmup_epochs=1)

@@ -99,13 +99,13 @@ def test_official_pff_without_decoders_is_told_once(capsys):
 
 @pytest.mark.parametrize("rule", [COMBINED, ll.MAN(ll.DGL(), momentum=1), ll.ByStage(rules=(ll.DGL(), ll.Pooling()))])
 def test_settings_of_a_combination_are_written_and_read_again(rule, tmp_path):
-    from locallearn.cli._train import read_settings
+    from locallearn.cli._settings import read_settings
 
     settings = TrainSettings(rule=rule)
     folder = RunFolder(tmp_path / "run")
     folder.create(as_yaml(settings), device="cpu")
-    assert read_settings(folder) == settings
-    folder.refuse_other_settings(as_yaml(read_settings(folder)))
+    assert read_settings(TrainSettings, folder) == settings
+    folder.refuse_other_settings(as_yaml(read_settings(TrainSettings, folder)))
 
 
 def test_parse_rule_reads_nested_rules():

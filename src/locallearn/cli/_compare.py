@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from locallearn._errors import LocalLearnWarning
-from locallearn._files import file_name, write_whole
+from locallearn._files import file_name, write_json
 from locallearn.cli._console import mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser, parse_rule
-from locallearn.cli._train import add_settings, settings_from, train_shown
-from locallearn.training import RunFolder, as_yaml, build, data_of, draw_curves
+from locallearn.cli._settings import add_settings, run_path, settings_from
+from locallearn.cli._train import train_shown
+from locallearn.training import RunFolder, TrainSettings, as_yaml, build, data_of, draw_curves
 
 HELP = """Train by several rules, one after the other: same first weights, same batches.
 
@@ -35,15 +35,15 @@ def parser() -> Parser:
     parser.add_argument("--rules", nargs="+", default=DEFAULT_RULES, help="rules, with settings in brackets")
     parser.add_argument("--out", type=Path | None, help="folder of the run folders; by default a new one under runs/")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    add_settings(parser, skip={"rule"})
+    add_settings(parser, TrainSettings, skip={"rule"})
     return parser
 
 
 def run(config: Any) -> None:
     """Train by each rule, and print the table."""
     rules = {text: parse_rule(text) for text in config.rules}
-    settings = {text: settings_from(parser(), config, rule=rule) for text, rule in rules.items()}
-    out = config.out or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
+    settings = {text: settings_from(TrainSettings, parser(), config, rule=rule) for text, rule in rules.items()}
+    out = run_path(config.out, "compare")
     images = data_of(next(iter(settings.values())))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LocalLearnWarning)  # told when it is built to be trained
@@ -56,7 +56,7 @@ def run(config: Any) -> None:
     draw_curves(
         {text: RunFolder(Path(result["folder"])).rows() for text, result in results.items()}, out / "curves.png"
     )
-    write_whole(out / "compare.json", (json.dumps(results, indent=2) + "\n").encode())
+    write_json(out / "compare.json", results)
     if config.json:
         show_json(results)
         return

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from locallearn._errors import LocalLearnError
 from locallearn._files import file_name
 from locallearn.cli._console import ConsoleWatcher, err, say, show, show_json
 from locallearn.cli._parser import Parser
+from locallearn.cli._settings import add_settings, read_settings, refuse_beside_resume, run_path, settings_from
 from locallearn.detection import DetectSettings, detect
 from locallearn.training import Interrupted, RunFolder
 
@@ -47,24 +46,21 @@ def parser() -> Parser:
     parser.add_argument("--out", type=Path | None, help="the run folder; by default a new one under runs/")
     parser.add_argument("--resume", type=Path | None, help="go on with the run in this folder, by its own settings")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    _add_settings(parser)
+    add_settings(parser, DetectSettings)
     return parser
 
 
 def run(config: Any) -> None:
     """Fine-tune and evaluate, and print the table."""
-    settings = _settings(parser(), config)
+    settings = settings_from(DetectSettings, parser(), config)
     if config.resume is not None:
-        if config.run is not None or config.out is not None or settings != DetectSettings():
-            raise LocalLearnError(
-                "--resume takes all settings from the run it goes on with: leave out the other options."
-            )
+        refuse_beside_resume(config.run is not None or config.out is not None or settings != DetectSettings())
         folder = RunFolder(config.resume)
-        settings = _read(folder)
+        settings = read_settings(DetectSettings, folder)
     else:
         settings = dataclasses.replace(settings, source=config.run or settings.source)
         name = file_name(f"detect-{settings.source.name if settings.source else ''}")
-        folder = RunFolder(config.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
+        folder = RunFolder(run_path(config.out, name))
     with _Watcher("detect", settings.epochs).shown() as watcher:
         try:
             result = detect(settings, folder.path, resume=config.resume is not None, watcher=watcher)
@@ -81,22 +77,3 @@ def run(config: Any) -> None:
     ]
     show("average precision", columns, rows)
     say(f"{result['backbone']['model']} in Mask R-CNN, {result['epochs']} epochs; run folder {result['folder']}")
-
-
-def _add_settings(parser: Parser) -> None:
-    parser.add_argument("--config", action="config", help="read settings from a YAML file; later options win")
-    parser.add_class_arguments(DetectSettings, as_group=False)
-
-
-def _settings(parser: Parser, config: Any) -> DetectSettings:
-    values = parser.instantiate(config)
-    return DetectSettings(**{field.name: values[field.name] for field in dataclasses.fields(DetectSettings)})
-
-
-def _read(folder: RunFolder) -> DetectSettings:
-    """Settings of an earlier run."""
-    if not folder.settings.exists():
-        raise LocalLearnError(f"{folder.path} holds no run: there is no {folder.settings.name}.")
-    parser = Parser()
-    _add_settings(parser)
-    return _settings(parser, parser.parse_args(["--config", str(folder.settings)]))

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from locallearn.cli._console import say, show, show_json
 from locallearn.cli._parser import Parser
-from locallearn.cli._train import read_settings
-from locallearn.training import RunFolder, Transfer, evaluate_run
+from locallearn.cli._settings import read_settings
+from locallearn.training import RunFolder, TrainSettings, Transfer, evaluate_run
 
 HELP = """Test trained networks on their own test images, or on those of another data set.
 
@@ -41,7 +41,7 @@ def run(config: Any) -> None:
     results: dict[str, Transfer] = {}
     rules: dict[str, str] = {}
     for path in config.runs:
-        settings = read_settings(RunFolder(path))
+        settings = read_settings(TrainSettings, RunFolder(path))
         rules[str(path)] = f"{settings.rule}, {settings.model}, {settings.data}"
         results[str(path)] = evaluate_run(
             path,

@@ -1,16 +1,14 @@
-"""`locallearn train` and what it shares with `compare`."""
+"""`locallearn train`, and training with live progress, which `compare` does too."""
 
 from __future__ import annotations
 
-import dataclasses
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from locallearn._errors import LocalLearnError
 from locallearn._files import file_name
 from locallearn.cli._console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser
+from locallearn.cli._settings import add_settings, read_settings, refuse_beside_resume, run_path, settings_from
 from locallearn.training import Interrupted, RunFolder, TrainSettings, train
 
 HELP = """Train one network by one rule.
@@ -29,42 +27,27 @@ examples:
 """
 
 
-def add_settings(parser: Parser, *, skip: set[str | int] | None = None) -> None:
-    """Add all training settings as options, and `--config`."""
-    parser.add_argument("--config", action="config", help="read settings from a YAML file; later options win")
-    parser.add_class_arguments(TrainSettings, as_group=False, skip=skip)
-
-
-def settings_from(parser: Parser, config: Any, **changes: Any) -> TrainSettings:
-    """The settings that were parsed."""
-    values = parser.instantiate(config)
-    fields = {field.name for field in dataclasses.fields(TrainSettings)} - changes.keys()
-    return TrainSettings(**{name: values[name] for name in fields}, **changes)
-
-
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn train [options]")
     parser.add_argument("--out", type=Path | None, help="the run folder; by default a new one under runs/")
     parser.add_argument("--resume", type=Path | None, help="go on with the run in this folder, by its own settings")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    add_settings(parser)
+    add_settings(parser, TrainSettings)
     return parser
 
 
 def run(config: Any) -> None:
     """Train, and print the result."""
+    given = settings_from(TrainSettings, parser(), config)
     if config.resume is not None:
         folder = RunFolder(config.resume)
-        settings, resume = read_settings(folder), True
-        if config.out is not None or settings_from(parser(), config) != TrainSettings():
-            raise LocalLearnError(
-                "--resume takes all settings from the run it goes on with: leave out the other options."
-            )
+        settings, resume = read_settings(TrainSettings, folder), True
+        refuse_beside_resume(config.out is not None or given != TrainSettings())
     else:
-        settings, resume = settings_from(parser(), config), False
+        settings, resume = given, False
         name = file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
-        folder = RunFolder(config.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
+        folder = RunFolder(run_path(config.out, name))
     result = train_shown(str(settings.rule), settings, folder, resume=resume)
     if config.json:
         show_json(result)
@@ -77,19 +60,6 @@ def run(config: Any) -> None:
         ("run folder", result["folder"]),
     ]
     show("result", ("", ""), rows, texts=2)
-
-
-def read_settings(folder: RunFolder) -> TrainSettings:
-    """Settings of an earlier run.
-
-    Raises:
-        LocalLearnError: the folder holds no run.
-    """
-    if not folder.settings.exists():
-        raise LocalLearnError(f"{folder.path} holds no run: there is no {folder.settings.name}.")
-    parser = Parser()
-    add_settings(parser)
-    return settings_from(parser, parser.parse_args(["--config", str(folder.settings)]))
 
 
 def train_shown(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 
 from locallearn._device import device_name, device_of
 from locallearn._errors import LocalLearnError
-from locallearn._files import write_whole
+from locallearn._files import write_json
 from locallearn._torchvision import import_torchvision
 from locallearn.detection._coco import Coco, refuse_other_categories
 from locallearn.detection._detector import mask_rcnn
@@ -81,10 +80,14 @@ def detect(
         "epochs": len(rows),
         "seconds_per_epoch": sum(row["seconds"] for row in rows) / len(rows),
         "parameters": sum(parameter.numel() for parameter in detector.parameters()),
-        "backbone": {"source": str(settings.source), "model": trained.name, **_accuracy(trained)},
+        "backbone": {
+            "source": str(settings.source),
+            "model": trained.name,
+            "test_accuracy": trained.how.get("test_accuracy"),
+        },
         "folder": str(folder),
     }
-    write_whole(run.result, (json.dumps(result, indent=2) + "\n").encode())
+    write_json(run.result, result)
     return result
 
 
@@ -100,10 +103,6 @@ def backbone_of(settings: DetectSettings) -> Trained:
     if (source / "config.json").exists():
         return load_exported(source)
     return load_run(source, checkpoint=settings.checkpoint)
-
-
-def _accuracy(trained: Trained) -> dict[str, Any]:
-    return {"test_accuracy": trained.how.get("test_accuracy")}
 
 
 def _refuse_missing_operators(device: torch.device) -> None:

@@ -13,7 +13,7 @@ import torch
 
 import locallearn
 from locallearn._errors import LocalLearnError, refuse_unknown
-from locallearn._files import write_whole
+from locallearn._files import write_json, write_whole
 from locallearn._imports import optional
 from locallearn.export._programs import onnx_bytes, program_bytes
 from locallearn.export._recipe import Recipe, recipe_of, timm_arguments
@@ -77,7 +77,7 @@ def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Pa
     out.mkdir(parents=True, exist_ok=True)
     path = out / _FILES[format]
     write_whole(path, content)
-    write_whole(out / _CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    write_json(out / _CONFIG, config)
     return path
 
 

@@ -5,7 +5,6 @@ from locallearn.training._curves import draw_curves as draw_curves
 from locallearn.training._evaluate import Evaluation as Evaluation, evaluate as evaluate
 from locallearn.training._fit import Fit as Fit, Interrupted as Interrupted, Watcher as Watcher
 from locallearn.training._optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
-from locallearn.training._rule_text import rule_text as rule_text
 from locallearn.training._run_folder import RunFolder as RunFolder
 from locallearn.training._schedules import (
     Constant as Constant,
@@ -14,14 +13,13 @@ from locallearn.training._schedules import (
     Schedule as Schedule,
 )
 from locallearn.training._settings import FitSettings as FitSettings
+from locallearn.training._texts import as_yaml as as_yaml, plain as plain, rule_text as rule_text
 from locallearn.training._train import (
     TrainSettings as TrainSettings,
-    as_yaml as as_yaml,
     build as build,
     data_of as data_of,
     load_images as load_images,
     make_model as make_model,
-    plain as plain,
     train as train,
 )
 from locallearn.training._trained import Trained as Trained, load_run as load_run

@@ -15,7 +15,7 @@ import torch
 
 import locallearn
 from locallearn._errors import LocalLearnError
-from locallearn._files import write_whole
+from locallearn._files import write_json, write_whole
 from locallearn._imports import optional
 
 
@@ -68,8 +68,13 @@ class RunFolder:
             "threads": torch.get_num_threads(),
             "repeat": shlex.join(["locallearn", *command, "--config", str(self.settings), "--out", "ANOTHER_FOLDER"]),
         }
-        write_whole(self.path / "environment.json", (json.dumps(environment, indent=2) + "\n").encode())
+        write_json(self.path / "environment.json", environment)
         write_whole(self.settings, settings.encode())
+
+    def refuse_missing(self) -> None:
+        """Refuse a folder that holds no run."""
+        if not self.settings.exists():
+            raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
 
     def refuse_other_settings(self, settings: str) -> None:
         """Refuse to go on with a run that has other settings, or is not there.
@@ -77,8 +82,7 @@ class RunFolder:
         Args:
             settings: as YAML.
         """
-        if not self.settings.exists():
-            raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
+        self.refuse_missing()
         yaml = optional("yaml")  # as values, since 1 and 1.0 are one setting
         if yaml.safe_load(self.settings.read_text()) != yaml.safe_load(settings):
             raise LocalLearnError(

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import json
 import os
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +15,7 @@ from torch import nn
 from locallearn._device import device_name, device_of
 from locallearn._economy import Memory
 from locallearn._errors import LocalLearnError, OutOfMemoryError
-from locallearn._files import write_whole
+from locallearn._files import write_json
 from locallearn._local_net import LocalNet
 from locallearn._localize import localize
 from locallearn._names import call, names
@@ -31,6 +27,7 @@ from locallearn.training._curves import draw_curves
 from locallearn.training._fit import Fit, Watcher
 from locallearn.training._run_folder import RunFolder
 from locallearn.training._settings import FitSettings
+from locallearn.training._texts import as_yaml, rule_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +131,7 @@ def train(
         run.refuse_other_settings(as_yaml(settings))
     else:
         run.create(as_yaml(settings), device=device_name(device))
-        write_whole(run.data, (json.dumps(describe_data(images), indent=2) + "\n").encode())
+        write_json(run.data, describe_data(images))
     micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
     peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if settings.compile:
@@ -152,8 +149,6 @@ def train(
     try:
         fit.run()
     except OutOfMemoryError as error:
-        from locallearn.training._rule_text import rule_text
-
         raise error.naming(settings.model, rule_text(settings.rule)) from None
     rows = run.rows()
     result = {
@@ -167,7 +162,7 @@ def train(
         "epochs": len(rows),
         "folder": str(folder),
     }
-    write_whole(run.result, (json.dumps(result, indent=2) + "\n").encode())
+    write_json(run.result, result)
     draw_curves({str(settings.rule): rows}, run.curves)
     return result
 
@@ -250,29 +245,3 @@ def describe_data(images: DataSet) -> dict[str, Any]:
         "mean": list(images.mean),
         "std": list(images.std),
     }
-
-
-def as_yaml(settings: Any) -> str:
-    """Settings as the YAML that `--config` reads."""
-    from locallearn._imports import optional
-
-    fields = {field.name: plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
-    return optional("yaml").safe_dump(fields, sort_keys=False)
-
-
-def plain(value: Any) -> Any:
-    """Settings as dictionaries, lists, numbers and texts, with the path of each class."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        arguments = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"class_path": public_path(type(value)), "init_args": arguments}
-    if isinstance(value, tuple | list):
-        return [plain(part) for part in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def public_path(kind: type) -> str:
-    """The shortest dotted path under which a class can be imported."""
-    parts = inspect.getmodule(kind).__name__.split(".")  # pyright: ignore[reportOptionalMemberAccess]
-    prefixes = [".".join(parts[: i + 1]) for i in range(len(parts))]
-    public = (p for p in prefixes if getattr(sys.modules[p], kind.__name__, None) is kind)
-    return f"{next(public, kind.__module__)}.{kind.__qualname__}"

@@ -53,8 +53,7 @@ def load_run(path: Path, *, checkpoint: str = "last") -> Trained:
         LocalLearnError: there is no run, or its checkpoint is missing or damaged.
     """
     folder = RunFolder(path.parent if path.suffix == ".pt" else path)
-    if not folder.settings.exists():
-        raise LocalLearnError(f"{folder.path} holds no run: there is no {folder.settings.name}.")
+    folder.refuse_missing()
     file = path if path.suffix == ".pt" else folder.path / f"{checkpoint}.pt"
     settings = optional("yaml").safe_load(folder.settings.read_text())
     if "model" not in settings:

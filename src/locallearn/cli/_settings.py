@@ -1,0 +1,50 @@
+"""Settings as options, run folders, and settings of earlier runs, for all commands that train or look at runs."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from locallearn._errors import LocalLearnError
+from locallearn.cli._parser import Parser
+from locallearn.training import RunFolder
+
+Settings = TypeVar("Settings")
+
+
+def add_settings(parser: Parser, kind: type, *, skip: set[str | int] | None = None) -> None:
+    """Add all settings of a class as options, and `--config`."""
+    parser.add_argument("--config", action="config", help="read settings from a YAML file; later options win")
+    parser.add_class_arguments(kind, as_group=False, skip=skip)
+
+
+def settings_from(kind: type[Settings], parser: Parser, config: Any, **changes: Any) -> Settings:
+    """The settings that were parsed."""
+    values = parser.instantiate(config)
+    names = {field.name for field in fields(kind)} - changes.keys()  # pyright: ignore[reportArgumentType]
+    return kind(**{name: values[name] for name in names}, **changes)
+
+
+def read_settings(kind: type[Settings], folder: RunFolder) -> Settings:
+    """Settings of an earlier run.
+
+    Raises:
+        LocalLearnError: the folder holds no run.
+    """
+    folder.refuse_missing()
+    parser = Parser()
+    add_settings(parser, kind)
+    return settings_from(kind, parser, parser.parse_args(["--config", str(folder.settings)]))
+
+
+def refuse_beside_resume(others: bool) -> None:
+    """Refuse other options beside `--resume`."""
+    if others:
+        raise LocalLearnError("--resume takes all settings from the run it goes on with: leave out the other options.")
+
+
+def run_path(out: Path | None, name: str) -> Path:
+    """The folder that `--out` says, or a new one under runs/."""
+    return out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
