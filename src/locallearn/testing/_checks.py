@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,9 +15,8 @@ from locallearn._ema import Follower
 from locallearn._errors import LocalLearnError, NonFiniteLossError
 from locallearn._live import LiveBytes
 from locallearn._localize import localize
-from locallearn._stepping import ModuleStepper, Stepper
-from locallearn.cost import peak_memory
 from locallearn.rules import Rule
+from locallearn.testing import _alike
 from locallearn.testing._networks import (
     SMALL,
     TINY,
@@ -27,13 +25,11 @@ from locallearn.testing._networks import (
     batch,
     gradients,
     gradients_of,
-    peak_of,
     plain_chain,
     recomputing_step,
     resnet14,
     sgd,
     small_net,
-    summed_step,
     train_steps,
 )
 
@@ -42,17 +38,8 @@ DOUBLE = torch.float64
 
 def backbone_is_left_alone(rule: Rule) -> None:
     """`localize` changes no weight, buffer, key, output or random state; each tensor is in the state dict once."""
-    model, plain = resnet14().eval(), resnet14().eval()
-    state = torch.get_rng_state()
-    net = localize(model, rule, input_shape=SMALL)
-    assert torch.equal(state, torch.get_rng_state()), "localize drew from the global random state"
-    assert net.model is model, "net.model is another module"
-    assert_same(model.state_dict(), plain.state_dict(), "the backbone after localize")
-    assert torch.equal(net(batch()[0]), plain(batch()[0])), "inference gives another output"
-    tensors = [tensor.data_ptr() for tensor in net.state_dict().values() if tensor.numel()]
-    assert len(tensors) == len(set(tensors)), "a tensor is in the state dict twice"
-    train_steps(net.train(), sgd(net), [1])
-    assert list(model.state_dict()) == list(plain.state_dict()), "training changed the state dict's keys"
+    model = resnet14().eval()
+    _alike.is_left_alone(model, resnet14().eval(), lambda: localize(model, rule, input_shape=SMALL))
 
 
 def one_module_is_backpropagation(rule: Rule) -> None:
@@ -104,55 +91,29 @@ def peak_is_below_one_summed_backward(rule: Rule) -> None:
     """The peak of live bytes is no higher than that of one backward of the sum, nor than predicted without running."""
     net = small_net(rule).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     images, labels = batch(16)
-    images = images.to(memory_format=torch.channels_last)
-    engine = peak_of(net, net.backward, images, labels)
-    summed = peak_of(net, partial(summed_step, net), images, labels)
-    assert engine <= summed + 64, f"peak of {engine} bytes, {summed} by one summed backward"
-    predicted = peak_memory(net, 16, make_stepper=lambda net: Stepper(net, partial(torch.optim.SGD, lr=0.1)))
-    assert abs(predicted.activations - engine) <= 0.005 * engine, f"peak {engine}, predicted {predicted.activations}"
+    _alike.has_a_low_peak(net, images.to(memory_format=torch.channels_last), labels, within=0.005)
 
 
 def memory_does_not_grow(rule: Rule) -> None:
     """Nothing is kept from one step to the next, over 50 steps."""
     net = localize(plain_chain(), rule, input_shape=TINY)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    train_steps(net, optimizer, [0], TINY)
+    train_steps(net, optimizer, [0])
     with LiveBytes(known=[*net.parameters(), *net.buffers()], parameters=()) as live:
-        train_steps(net, optimizer, range(3), TINY)
+        train_steps(net, optimizer, range(3))
         before = live.now
-        train_steps(net, optimizer, range(50), TINY)
+        train_steps(net, optimizer, range(50))
         assert live.now <= before, f"{live.now - before} more bytes after 50 steps"
 
 
 def resuming_is_exact(rule: Rule) -> None:
     """Saving and loading in the middle of training changes no bit."""
-    through, first = small_net(rule), small_net(rule)
-    train_steps(through, sgd(through), range(4))
-    optimizer = sgd(first)
-    train_steps(first, optimizer, range(2))
-    file = io.BytesIO()
-    torch.save((first.state_dict(), optimizer.state_dict()), file)
-    file.seek(0)
-    second = small_net(rule, seed=7)
-    state, optimizer_state = torch.load(file)
-    second.load_state_dict(state)
-    optimizer = sgd(second)
-    optimizer.load_state_dict(optimizer_state)
-    train_steps(second, optimizer, range(2, 4))
-    assert_same(second.state_dict(), through.state_dict(), "resumed against uninterrupted")
+    _alike.resumes(small_net(rule), small_net(rule), small_net(rule, seed=7), steps=4)
 
 
 def stepping_each_module_at_once_changes_nothing(rule: Rule) -> None:
     """A module stepped as soon as it is complete gets the weights of stepping all together, bit for bit."""
-    found = []
-    for kind in (Stepper, ModuleStepper):
-        net = small_net(rule)
-        stepper = kind(net, partial(torch.optim.SGD, lr=0.05, momentum=0.9))
-        for seed in range(3):
-            net.backward(*batch(seed=seed), on_complete=stepper.on_complete)
-            stepper.finish()
-        found.append(net.state_dict())
-    assert_same(found[1], found[0], "modules stepped at once")
+    _alike.steps_at_once(partial(small_net, rule), steps=3)
 
 
 def any_image_and_batch_size_trains(rule: Rule) -> None:
@@ -170,26 +131,13 @@ def any_image_and_batch_size_trains(rule: Rule) -> None:
 
 def mixed_precision_trains(rule: Rule) -> None:
     """Under bfloat16 autocast losses are those of float32 but for rounding, and gradients are float32 and finite."""
-    net = small_net(rule)
-    expected = copy.deepcopy(net).backward(*batch(16))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = net.backward(*batch(16))
-    torch.testing.assert_close(losses.float(), expected, rtol=0.1, atol=0.05)
-    for name, gradient in gradients(net).items():
-        assert gradient is not None, f"{name} has no gradient"
-        assert gradient.dtype == torch.float32, f"{name}: gradient in {gradient.dtype}"
-        assert gradient.isfinite().all(), f"{name}: gradient is not finite"
+    _alike.trains_in_bf16(small_net(rule), *batch(16), rtol=0.1, atol=0.05)
 
 
 def compiled_trains(rule: Rule) -> None:
     """Compiled parts give the same gradients."""
-    torch.compiler.reset()
     net = localize(plain_chain().double(), rule, input_shape=TINY)
-    compiled = copy.deepcopy(net)
-    compiled.compile(backend="aot_eager")
-    given = batch(shape=TINY, dtype=DOUBLE)
-    torch.testing.assert_close(compiled.backward(*given), net.backward(*given), rtol=1e-9, atol=1e-9)
-    assert_close(gradients(compiled), gradients(net), "compiled gradients", relative=1e-7, absolute=1e-12)
+    _alike.compiles(net, losses=1e-9, relative=1e-7, absolute=1e-12)
 
 
 def accumulation_adds_up(rule: Rule) -> None:
@@ -198,9 +146,10 @@ def accumulation_adds_up(rule: Rule) -> None:
     first, second = batch(6, seed=1, dtype=DOUBLE), batch(4, seed=2, dtype=DOUBLE)
     accumulated = copy.deepcopy(net)
     accumulated.backward(*first, final=False)
-    quiet = {name: buffer for name, buffer in accumulated.named_buffers() if not _is_statistic(name)}
-    for name, buffer in quiet.items():
-        assert torch.equal(buffer, net.get_buffer(name)), f"{name} moved before the last micro-batch"
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    for name, buffer in accumulated.named_buffers():
+        still = name.endswith(statistics) or torch.equal(buffer, net.get_buffer(name))
+        assert still, f"{name} moved before the last micro-batch"
     one, two = gradients_of(net, *first), gradients_of(net, *second)
     pairs = zip(one.items(), two.values(), strict=True)
     expected = {name: None if a is None or b is None else a + b for (name, a), b in pairs}
@@ -299,7 +248,3 @@ def check_rule(rule: Rule) -> None:
             check(rule)
         except (AssertionError, LocalLearnError) as error:
             raise AssertionError(f"{rule}, {check.__name__}: {error}") from error
-
-
-def _is_statistic(name: str) -> bool:
-    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,19 +14,9 @@ from torch import Tensor, nn
 from locallearn._chain import Shape
 from locallearn._local_net import LocalNet
 from locallearn._localize import localize
-from locallearn._stepping import ModuleStepper, Stepper
-from locallearn.cost import peak_memory
 from locallearn.rules import DGL, Rule
-from locallearn.testing._networks import (
-    assert_close,
-    assert_same,
-    batch,
-    gradients,
-    peak_of,
-    recomputing_step,
-    sgd,
-    summed_step,
-)
+from locallearn.testing import _alike
+from locallearn.testing._networks import assert_close, batch_for, gradients, recomputing_step, sgd
 
 DOUBLE = torch.float64
 
@@ -55,24 +44,15 @@ class Case:
 
     def batch(self, net: LocalNet, images: int = 4, *, seed: int = 1) -> tuple[Tensor, Tensor]:
         """Random images and labels, of the network's type."""
-        dtype = next(net.parameters()).dtype
-        return batch(images, self.image_shape, classes=net.chain.classes, seed=seed, dtype=dtype)
+        return batch_for(net, images, seed=seed)
 
 
 def the_network_is_left_alone(case: Case) -> None:
     """`localize` changes no weight, buffer, key, output or random state; each tensor is in the state dict once."""
     plain, model = case.make().eval(), case.make().eval()
-    state = torch.get_rng_state()
-    net = localize(model, case.rule, input_shape=case.image_shape, layers=case.layers)
-    assert torch.equal(state, torch.get_rng_state()), "localize drew from the global random state"
-    assert net.model is model, "net.model is another module"
-    images, _ = case.batch(net)
-    assert_same(net.model.state_dict(), plain.state_dict(), "the network after localize")
-    assert torch.equal(net(images), plain(images)), "inference gives another output"
-    tensors = [tensor.data_ptr() for tensor in net.state_dict().values() if tensor.numel()]
-    assert len(tensors) == len(set(tensors)), "a tensor is in the state dict twice"
-    net.train().backward(*case.batch(net))
-    assert list(net.model.state_dict()) == list(plain.state_dict()), "training changed the state dict's keys"
+    build = partial(localize, model, case.rule, input_shape=case.image_shape, layers=case.layers)
+    net = _alike.is_left_alone(model, plain, build)
+    net.backward(*case.batch(net))
     missing = [name for name, parameter in net.named_parameters() if parameter.grad is None]
     assert not missing, f"{missing[:3]} have no gradient"
 
@@ -120,68 +100,28 @@ def gradients_are_those_of_each_objective(case: Case) -> None:
 def peak_is_below_one_summed_backward(case: Case) -> None:
     """The peak of live bytes is no higher than that of one backward of the sum, nor than predicted without running."""
     net = case.net(modules=3)
-    given = case.batch(net, 8)
-    engine = peak_of(net, net.backward, *given)
-    summed = peak_of(net, partial(summed_step, net), *given)
-    assert engine <= summed + 64, f"peak of {engine} bytes, {summed} by one summed backward"
-    predicted = peak_memory(net, 8, make_stepper=lambda net: Stepper(net, partial(torch.optim.SGD, lr=0.1)))
-    assert abs(predicted.activations - engine) <= 0.02 * engine, f"peak {engine}, predicted {predicted.activations}"
+    _alike.has_a_low_peak(net, *case.batch(net, 8), within=0.02)
 
 
 def resuming_is_exact(case: Case) -> None:
     """Saving and loading in the middle of training changes no bit."""
-    through, first = case.net(modules=3), case.net(modules=3)
-    _train(case, through, sgd(through), range(3))
-    optimizer = sgd(first)
-    _train(case, first, optimizer, range(2))
-    file = io.BytesIO()
-    torch.save((first.state_dict(), optimizer.state_dict()), file)
-    file.seek(0)
-    second = case.net(modules=3)
-    state, optimizer_state = torch.load(file)
-    second.load_state_dict(state)
-    optimizer = sgd(second)
-    optimizer.load_state_dict(optimizer_state)
-    _train(case, second, optimizer, range(2, 3))
-    assert_same(second.state_dict(), through.state_dict(), "resumed against uninterrupted")
+    _alike.resumes(case.net(modules=3), case.net(modules=3), case.net(modules=3), steps=3)
 
 
 def stepping_each_module_at_once_changes_nothing(case: Case) -> None:
     """A module stepped as soon as it is complete gets the weights of stepping all together, bit for bit."""
-    found = []
-    for kind in (Stepper, ModuleStepper):
-        net = case.net(modules=3)
-        stepper = kind(net, partial(torch.optim.SGD, lr=0.05, momentum=0.9))
-        for seed in range(2):
-            net.backward(*case.batch(net, seed=seed), on_complete=stepper.on_complete)
-            stepper.finish()
-        found.append(net.state_dict())
-    assert_same(found[1], found[0], "modules stepped at once")
+    _alike.steps_at_once(partial(case.net, modules=3), steps=2)
 
 
 def mixed_precision_trains(case: Case) -> None:
     """Under bfloat16 autocast losses are those of float32 but for rounding, and gradients are float32 and finite."""
     net = case.net(modules=3)
-    given = case.batch(net, 8)
-    expected = copy.deepcopy(net).backward(*given)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = net.backward(*given)
-    torch.testing.assert_close(losses.float(), expected, rtol=0.15, atol=0.1)
-    for name, gradient in gradients(net).items():
-        assert gradient is not None, f"{name} has no gradient"
-        assert gradient.dtype == torch.float32, f"{name}: gradient in {gradient.dtype}"
-        assert gradient.isfinite().all(), f"{name}: gradient is not finite"
+    _alike.trains_in_bf16(net, *case.batch(net, 8), rtol=0.15, atol=0.1)
 
 
 def compiled_trains(case: Case) -> None:
     """Compiled parts give the same gradients."""
-    torch.compiler.reset()
-    net = case.net(modules=3, dtype=DOUBLE)
-    compiled = copy.deepcopy(net)
-    compiled.compile(backend="aot_eager")
-    given = case.batch(net)
-    torch.testing.assert_close(compiled.backward(*given), net.backward(*given), rtol=1e-8, atol=1e-8)
-    assert_close(gradients(compiled), gradients(net), "compiled gradients", relative=1e-6, absolute=1e-11)
+    _alike.compiles(case.net(modules=3, dtype=DOUBLE), losses=1e-8, relative=1e-6, absolute=1e-11)
 
 
 NETWORK_CHECKS: tuple[Callable[[Case], None], ...] = (
@@ -218,10 +158,3 @@ def check_network(
             check(case)
         except AssertionError as error:
             raise AssertionError(f"{check.__name__}: {error}") from error
-
-
-def _train(case: Case, net: LocalNet, optimizer: torch.optim.Optimizer, seeds: range) -> None:
-    for seed in seeds:
-        net.backward(*case.batch(net, seed=seed))
-        optimizer.step()
-        optimizer.zero_grad()

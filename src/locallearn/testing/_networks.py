@@ -26,14 +26,14 @@ def resnet14(classes: int = 10) -> CifarResNet:
         return CifarResNet(14, num_classes=classes)
 
 
-def plain_chain(classes: int = 10) -> nn.Sequential:
+def plain_chain() -> nn.Sequential:
     """Five layers conv - BN - ReLU, of growing width and without strides; always the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         parts: list[nn.Module] = []
         for before, after in ((3, 8), (8, 8), (8, 16), (16, 16), (16, 16)):
             parts += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-        return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, classes))
+        return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
 
 
 def small_net(
@@ -50,7 +50,7 @@ def small_net(
 
 
 def batch(
-    images: int = 6, shape: Shape = SMALL, *, classes: int = 10, seed: int = 1, dtype: torch.dtype = torch.float32
+    images: int = 6, shape: Shape = SMALL, classes: int = 10, *, seed: int = 1, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
     """Random images and labels."""
     generator = torch.Generator().manual_seed(seed)
@@ -58,15 +58,21 @@ def batch(
     return found.to(dtype), torch.randint(classes, (images,), generator=generator)
 
 
+def batch_for(net: LocalNet, images: int = 6, *, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """Random images and labels that fit a network."""
+    dtype = next(net.parameters()).dtype
+    return batch(images, net.chain.image_shape, classes=net.chain.classes, seed=seed, dtype=dtype)
+
+
 def sgd(net: nn.Module) -> torch.optim.SGD:
     """The papers' optimizer."""
     return torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
 
-def train_steps(net: LocalNet, optimizer: torch.optim.Optimizer, seeds: Sequence[int], shape: Shape = SMALL) -> None:
+def train_steps(net: LocalNet, optimizer: torch.optim.Optimizer, seeds: Sequence[int]) -> None:
     """A step for each seed."""
     for seed in seeds:
-        net.backward(*batch(shape=shape, seed=seed))
+        net.backward(*batch_for(net, seed=seed))
         optimizer.step()
         optimizer.zero_grad()
 
