@@ -12,5 +12,6 @@ from locallearn.cost._macs import (
     step_macs as step_macs,
 )
 from locallearn.cost._picture import draw_bytes as draw_bytes, draw_plan as draw_plan
-from locallearn.cost._plan import Candidate as Candidate, Plan as Plan, plan as plan
+from locallearn.cost._plan import Plan as Plan, plan as plan
+from locallearn.cost._search import Candidate as Candidate
 from locallearn.cost._time import Prediction as Prediction, predict as predict

@@ -11,7 +11,8 @@ from locallearn._errors import LocalLearnError
 from locallearn._files import write_whole
 from locallearn._imports import optional
 from locallearn.cost._by_module import ModuleBytes
-from locallearn.cost._plan import Plan, depth_of
+from locallearn.cost._depths import depth_in_words
+from locallearn.cost._plan import Plan
 
 _MIB = 2**20
 _COLOURS = {
@@ -72,9 +73,7 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
     axes.plot(*places[id(plan.best)], "o", markersize=12, markerfacecolor="none", markeredgecolor="#e08a1e")
     axes.axvline(plan.budget / _MIB, color="#c2547a", linestyle="--", linewidth=1, label="budget")
     for one in plan.candidates:
-        label = f"{len(one.modules)} modules, {one.memory}"
-        depth = depth_of(one.rule)
-        label += "" if depth is None else f", depth {depth}"
+        label = f"{len(one.modules)} modules, {one.memory}{depth_in_words(one.rule)}"
         axes.annotate(label, places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)
     for one in plan.baselines:
         axes.annotate(str(one.rule), places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)
