@@ -8,7 +8,8 @@ import pytest
 
 import locallearn as ll
 from locallearn.cli import main
-from locallearn.cli._parser import Parser, parse_rule, spelled_out
+from locallearn.cli._parser import Parser, parse_rule
+from locallearn.cli._spelling import spelled_out
 from locallearn.rules import Rule
 from locallearn.training import RunFolder, TrainSettings, as_yaml
 

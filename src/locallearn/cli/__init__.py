@@ -71,7 +71,8 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
-        from locallearn.cli._parser import Parser, spelled_out
+        from locallearn.cli._parser import Parser
+        from locallearn.cli._spelling import spelled_out
 
         modules = {name: import_module(f"locallearn.cli._{name}") for name in named}
     except ModuleNotFoundError as error:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from locallearn._economy import Memory
-from locallearn._errors import LocalLearnError
 from locallearn._localize import localize
 from locallearn.cli._console import mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser
+from locallearn.cli._step import add_step, step_of
 from locallearn.cost import Cost, ModuleBytes, bytes_by_module, cost, draw_bytes
-from locallearn.rules import BP, AugLocal, Checkpoint, Rule
-from locallearn.training import SGD, FitSettings, OptimizerSettings, make_model
+from locallearn.rules import BP, Checkpoint
+from locallearn.training import make_model
 
 HELP = """Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.
 
@@ -31,33 +31,18 @@ examples:
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn cost [options]")
-    parser.add_argument("--model", type=str, default="resnet32", help="as for train")
-    parser.add_argument(
-        "--rule", type=Rule, default=AugLocal(), help="the training rule; --with wraps it, as for train"
-    )
+    add_step(parser)
     parser.add_argument("--modules", type=int | str | list[str], default="all", help="as for train")
     parser.add_argument("--memory", type=Memory, default="fast", help="as for train; for the rule alone")
-    parser.add_argument("--layers", type=list[str] | None, default=None, help="as for train")
-    parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
-    parser.add_argument("--classes", type=int, default=10, help="number of classes")
-    parser.add_argument("--batch", type=int, default=128, help="images in a batch")
-    parser.add_argument("--optimizer", type=OptimizerSettings, default=SGD(), help="for the bytes of its state")
-    parser.add_argument("--precision", type=Literal["fp32", "bf16"], default="fp32", help="as for train")
-    parser.add_argument("--step", type=Literal["together", "module"], default="together", help="as for train")
     parser.add_argument("--by_module", action="store_true", help="also each local module: MACs and bytes")
     parser.add_argument("--picture", type=Path | None, default=None, help="draw where the bytes are: a .png, .svg ...")
-    parser.add_argument("--json", action="store_true", help="print all as JSON")
     return parser
 
 
 def run(config: Any) -> None:
     """Find and print the costs."""
     values = parser().instantiate(config)
-    shape = image_shape(values.image)
-    for name, value in (("batch", values.batch), ("classes", values.classes)):
-        if value < 1:
-            raise LocalLearnError(f"--{name} must be at least 1.")
-    settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
+    shape, settings, title = step_of(values)
     costs: dict[str, Cost] = {}
     rows: list[ModuleBytes] = []
     for rule in (BP(), Checkpoint(), values.rule):
@@ -68,7 +53,6 @@ def run(config: Any) -> None:
         costs[str(rule)] = cost(net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
         if rule is values.rule and (values.by_module or values.picture is not None):
             rows = bytes_by_module(net, values.batch, autocast=settings.autocast)
-    title = f"{values.model}, batch {values.batch}, {values.image}, {values.precision}"
     if values.picture is not None:
         draw_bytes(rows, values.picture, title=f"{values.rule}: {title}")
         say(f"picture: {values.picture}")
@@ -82,17 +66,6 @@ def run(config: Any) -> None:
     if values.by_module:
         _show_modules(costs[str(values.rule)])
         _show_bytes(rows)
-
-
-def image_shape(text: str) -> tuple[int, int, int]:
-    """Channels, height and width, from a text such as 3x32x32."""
-    try:
-        channels, height, width = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise LocalLearnError(f"--image {text!r}: write channels, height and width, as in 3x32x32.") from None
-    if min(channels, height, width) < 1:
-        raise LocalLearnError("--image must be at least 1.")
-    return channels, height, width
 
 
 def _show_costs(title: str, costs: dict[str, Cost]) -> None:

@@ -9,7 +9,8 @@ from locallearn._errors import LocalLearnError
 from locallearn._names import find, names
 from locallearn._splits import SPLITS
 from locallearn.cli._console import show, show_json
-from locallearn.cli._parser import Parser, names_of
+from locallearn.cli._parser import Parser
+from locallearn.cli._spelling import names_of
 
 HELP = "Models, data sets, rules, splits, optimizers and schedules that can be named."
 

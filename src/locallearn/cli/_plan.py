@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from locallearn._budget import in_words, parse_bytes
-from locallearn._errors import LocalLearnError
 from locallearn.cli._console import say, show, show_json
-from locallearn.cli._cost import image_shape
 from locallearn.cli._parser import Parser
+from locallearn.cli._step import add_step, step_of
 from locallearn.cost import Candidate, Plan, draw_plan, plan
 from locallearn.cost._plan import DEPTHS
-from locallearn.rules import AugLocal, Rule
-from locallearn.training import SGD, FitSettings, OptimizerSettings, make_model, rule_text
+from locallearn.training import make_model, rule_text
 
 HELP = """Find the partition, auxiliary depth and memory setting whose step fits, at the least time.
 
@@ -31,23 +29,12 @@ examples:
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn plan --memory SIZE [options]")
-    parser.add_argument("--model", type=str, default="resnet32", help="as for train")
-    parser.add_argument(
-        "--rule", type=Rule, default=AugLocal(), help="the training rule; --with wraps it, as for train"
-    )
     parser.add_argument("--memory", type=str, required=True, help="the budget: 1GiB, 500MiB, 1.5GB ...")
-    parser.add_argument("--batch", type=int, default=128, help="images in a batch")
+    add_step(parser)
     parser.add_argument(
         "--depths", nargs="+", type=int, default=list(DEPTHS), help="depths to try, of rules that have one"
     )
-    parser.add_argument("--layers", type=list[str] | None, default=None, help="as for train")
-    parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
-    parser.add_argument("--classes", type=int, default=10, help="number of classes")
-    parser.add_argument("--optimizer", type=OptimizerSettings, default=SGD(), help="for the bytes of its state")
-    parser.add_argument("--precision", type=Literal["fp32", "bf16"], default="fp32", help="as for train")
-    parser.add_argument("--step", type=Literal["together", "module"], default="together", help="as for train")
     parser.add_argument("--plot", type=Path | None, default=None, help="draw memory and time: a .png, .svg ...")
-    parser.add_argument("--json", action="store_true", help="print all as JSON")
     return parser
 
 
@@ -55,11 +42,7 @@ def run(config: Any) -> None:
     """Find and print the plan."""
     values = parser().instantiate(config)
     budget = parse_bytes(values.memory)
-    shape = image_shape(values.image)
-    for name, value in (("batch", values.batch), ("classes", values.classes)):
-        if value < 1:
-            raise LocalLearnError(f"--{name} must be at least 1.")
-    settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
+    shape, settings, title = step_of(values)
     found = plan(
         make_model(values.model, classes=values.classes, image_shape=shape),
         values.rule,
@@ -73,7 +56,6 @@ def run(config: Any) -> None:
         say=say,
     )
     command = _command(values, found.best)
-    title = f"{values.model}, batch {values.batch}, {values.image}, {values.precision}"
     if values.plot is not None:
         draw_plan(found, values.plot, title=title)
         say(f"plot: {values.plot}")
