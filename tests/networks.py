@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import locallearn as ll
+from locallearn.testing._networks import batch as batch, gradients as gradients
 
 RULES: dict[str, ll.Rule] = {
     "BP": ll.BP(),
@@ -103,15 +104,14 @@ class Preactivated(nn.Module):
         return ll.Chain(layers={"stem": self.stem, **blocks}, classifier=self.classifier)
 
 
-def batch(
-    images: int = 6, shape: tuple[int, int, int] = SMALL, classes: int = 10, seed: int = 1
-) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(images, *shape, generator=generator), torch.randint(classes, (images,), generator=generator)
+def count(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in module.parameters())
 
 
-def gradients(net: nn.Module) -> dict[str, Tensor | None]:
-    return {name: None if p.grad is None else p.grad.clone() for name, p in net.named_parameters()}
+def parts(network: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
+    """All modules of a kind inside a network."""
+    return [part for part in network.modules() if isinstance(part, kind)]
 
 
 def gradients_of(net: ll.LocalNet, images: Tensor, labels: Tensor, **options) -> dict[str, Tensor | None]:

@@ -11,14 +11,7 @@ from torch import nn
 
 import locallearn as ll
 from locallearn._decoders import Decoder, Reconstruction
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def parts(network: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
-    return [part for part in network.modules() if isinstance(part, kind)]
+from networks import parts
 
 
 def without_decoder(auxiliary: ll.Auxiliary) -> ll.Auxiliary:

@@ -8,6 +8,7 @@ from torch import nn
 
 import auglocal_tables as tables
 import locallearn as ll
+from networks import count
 
 DEPTHS = (2, 3, 4, 5, 6)
 WIDTHS = {32: [16] * 6 + [32] * 5 + [64] * 5, 110: [16] * 19 + [32] * 18 + [64] * 18}
@@ -55,10 +56,6 @@ def selected(depth: int, rule: ll.AugLocal) -> list[list[int]]:
 @functools.cache
 def resnet(depth: int, rule: ll.AugLocal) -> ll.LocalNet:
     return ll.localize(getattr(ll.models, f"resnet{depth}")(), rule, input_shape=(3, 32, 32))
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def rows(table: str) -> list[list[str]]:

@@ -10,17 +10,9 @@ from torch import nn
 import locallearn as ll
 from locallearn._decoders import Decoder
 from locallearn.rules import table10
-from networks import SMALL, batch, mlp, resnet20
+from networks import SMALL, batch, count, mlp, parts, resnet20
 
 IMAGE = (3, 32, 32)
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def parts(network: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
-    return [part for part in network.modules() if isinstance(part, kind)]
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import locallearn as ll
+from networks import count
 
 
 @functools.cache
@@ -14,10 +15,6 @@ def heads(rule: ll.DGL, shape: tuple[int, int, int]) -> tuple[nn.Module, ...]:
     """Behind the stem, the first block of 32 channels, and the first of 64."""
     net = ll.localize(ll.models.resnet20(), rule, modules=["stem", "layer2.0", "layer3.0"], input_shape=shape)
     return tuple(objective.auxiliary for objective in net.objectives[:-1])
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def sizes_seen(head: nn.Module, kind: type[nn.Module], features: torch.Tensor) -> list[tuple[int, ...]]:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 import locallearn as ll
 from locallearn._decoders import Decoder
-from networks import SMALL, batch, resnet20
-from patches import Heads, count, four_distances, parts
+from networks import SMALL, batch, count, parts, resnet20
+from patches import Heads, four_distances
 
 LOW, HIGH = 0.001, 0.999
 

@@ -11,13 +11,9 @@ import locallearn as ll
 from locallearn._decoders import Reconstruction
 from locallearn._losses import supervised_contrastive
 from locallearn.cost import forward_macs
-from networks import SMALL, batch, mlp, resnet20
+from networks import SMALL, batch, count, mlp, resnet20
 
 WIDTHS = (16, 32, 64)
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 @functools.cache

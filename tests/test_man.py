@@ -11,13 +11,9 @@ from torch import nn
 import locallearn as ll
 from locallearn._ema import Follower
 from locallearn._stepping import ModuleStepper, Stepper
-from networks import SMALL, batch, mlp, resnet20
+from networks import SMALL, batch, count, mlp, resnet20
 
 BASE = ll.InfoPro.published("hpff")
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def followers(network: nn.Module) -> list[Follower]:

@@ -11,15 +11,7 @@ import locallearn as ll
 from locallearn._decoders import Decoder
 from locallearn._ema import Follower
 from locallearn._stepping import ModuleStepper, Stepper
-from networks import SMALL, batch, mlp, resnet20
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def parts(network: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
-    return [part for part in network.modules() if isinstance(part, kind)]
+from networks import SMALL, batch, count, mlp, parts, resnet20
 
 
 def followed(follower: Follower) -> dict[str, torch.Tensor]:

@@ -11,8 +11,8 @@ from torch import nn
 import locallearn as ll
 from locallearn._decoders import Decoder
 from locallearn.cost import LiveBytes
-from networks import SMALL, batch, mlp, resnet20
-from patches import Heads, cells, count, four_distances, parts
+from networks import SMALL, batch, count, mlp, parts, resnet20
+from patches import Heads, cells, four_distances
 
 
 @functools.cache

@@ -12,11 +12,7 @@ from torch import nn
 import locallearn as ll
 from locallearn.cost import forward_macs
 from locallearn.rules._predsim import PoolToGrid, SimilarityMatching, pool_kernel
-from networks import SMALL, batch, mlp, resnet20
-
-
-def count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+from networks import SMALL, batch, count, mlp, resnet20
 
 
 @functools.cache
