@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from locallearn import _private
 from locallearn._auxiliary import Head
@@ -21,6 +20,7 @@ from locallearn._errors import LocalLearnError
 from locallearn._objectives import Objective
 from locallearn._partition import Partition
 from locallearn._profile import Profile, profile
+from locallearn._work import counted_macs
 from locallearn.rules import Rule
 
 Quantity = Literal["parameters", "macs", "peak"]
@@ -173,7 +173,6 @@ def layer_macs(chain: TracedChain) -> list[int]:
         reference = next(parts.parameters())
         features = torch.zeros(1, *chain.image_shape, dtype=reference.dtype, device=reference.device)
         for part in parts:
-            with FlopCounterMode(display=False) as counter:
-                features = part(features)
-            counts.append(counter.get_total_flops() // 2)
+            count, features = counted_macs(part, features)
+            counts.append(count)
     return [*counts[:-2], counts[-2] + counts[-1]]

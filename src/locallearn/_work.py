@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from locallearn._private import TorchDispatchMode, tree_leaves
 
@@ -20,6 +20,17 @@ SECONDS: dict[str, float] = {
     "mac of matrix products": 5.07e-12,
 }
 """Seconds for one of each kind of work, on one core of a server processor; `benchmarks/plan.py` finds them."""
+
+Convention = Mapping[Any, Callable[..., int]]
+"""Operators counted besides convolutions and matrix products, each with a function from shapes to operations, doubled
+because PyTorch's counter counts a multiply-accumulate as two."""
+
+
+def counted_macs(function: Callable[..., Any], *args: Any, convention: Convention | None = None) -> tuple[int, Any]:
+    """Multiply-accumulates of a call, and its result."""
+    with FlopCounterMode(display=False, custom_mapping=dict(convention or {})) as counter:
+        result = function(*args)
+    return counter.get_total_flops() // 2, result
 
 
 class Work(TorchDispatchMode):

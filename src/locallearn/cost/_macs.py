@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from locallearn import _private
 from locallearn._engine import run_step
 from locallearn._local_net import LocalNet
 from locallearn._peak import example_batch
-from locallearn._thrift import ThriftPlan
+from locallearn._work import Convention, counted_macs
 
 _aten = torch.ops.aten
-
-Convention = Mapping[Any, Callable[..., int]]
-"""Operators counted besides convolutions and matrix products, each with a function from shapes to operations, doubled
-because PyTorch's counter counts a multiply-accumulate as two."""
 
 CONVOLUTION_AND_LINEAR: Convention = {}
 """A multiply-accumulate is one; nothing else counts."""
@@ -69,12 +62,12 @@ def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR)
         images, labels = example_batch(net, 1)
         features = images
         for index, module in enumerate(net.local_modules):
-            backbone, features = _count(convention, module, features)
+            backbone, features = counted_macs(module, features, convention=convention)
             task_heads = others = 0
             networks = {id(objective.auxiliary): objective for objective in net.objectives_of(index)}
             for objective in networks.values():
-                everything, _ = _count(convention, objective.loss, features, images, labels)
-                logits, _ = _count(convention, objective.logits, features)
+                everything, _ = counted_macs(objective.loss, features, images, labels, convention=convention)
+                logits, _ = counted_macs(objective.logits, features, convention=convention)
                 task_heads += logits
                 others += everything - logits
             if index == len(net.partition) - 1:
@@ -89,15 +82,4 @@ def step_macs(net: LocalNet, batch: int) -> int:
         net = _private.fake_copy(net, mode).train()
         images, labels = example_batch(net, batch)
         thrift = net.thrift(images, labels)
-        count, _ = _count({}, partial(_step, net, images, labels, thrift))
-    return count
-
-
-def _step(net: LocalNet, images: Tensor, labels: Tensor, thrift: ThriftPlan | None) -> None:
-    run_step(net.local_modules, net.objectives, images, labels, thrift=thrift)
-
-
-def _count(convention: Convention, function: Callable[..., Any], *args: Any) -> tuple[int, Any]:
-    with FlopCounterMode(display=False, custom_mapping=dict(convention)) as counter:
-        result = function(*args)
-    return counter.get_total_flops() // 2, result
+        return counted_macs(partial(run_step, net.local_modules, net.objectives, images, labels, thrift=thrift))[0]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from locallearn import _private
 from locallearn._ahead import stage
@@ -15,6 +14,7 @@ from locallearn._errors import LocalLearnError
 from locallearn._objectives import Site, Span
 from locallearn._partition import Partition
 from locallearn._pooling import GlobalAverage
+from locallearn._work import counted_macs
 from locallearn.rules._auglocal import AugLocal, like_layers
 from locallearn.rules._dgl import DGL
 from locallearn.rules._rule import Rule
@@ -173,6 +173,4 @@ def _macs(parts: list[nn.Module], site: Site) -> int:
     """Multiply-accumulates of a head for one image, found without computing."""
     with _private.fake_mode() as mode, torch.no_grad():
         network = _private.fake_copy(nn.Sequential(*parts).cpu(), mode).eval()
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, *site.shape))
-    return counter.get_total_flops() // 2
+        return counted_macs(network, torch.empty(1, *site.shape))[0]
