@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from locallearn._errors import LocalLearnError
 from locallearn._imports import optional
@@ -19,7 +19,7 @@ from locallearn._torchvision import import_torchvision
 from locallearn.data._archives import brief
 from locallearn.data._augment import normalise
 from locallearn.data._random import order_of, seed_of
-from locallearn.data._workers import alive, leave_signals_to_the_trainer, processors
+from locallearn.data._workers import in_order
 
 if TYPE_CHECKING:
     from locallearn.data._data_set import Feed
@@ -67,17 +67,9 @@ class StreamedBatches:
         self.skipped = []
         size, device = self.feed.batch, torch.device(self.feed.device)
         rows = order_of(len(self.images.files), seed=self.seed, epoch=epoch, shuffled=self.augmented)[: self.count]
-        loader = DataLoader(
-            self.images,
-            batch_size=None,
-            sampler=[(epoch, rows[i * size : (i + 1) * size]) for i in range(start, len(self))],
-            num_workers=min(self.feed.workers, processors()),
-            collate_fn=_as_it_is,
-            worker_init_fn=leave_signals_to_the_trainer,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # or the loader would draw from the numbers that training draws from
-        )
-        for images, labels, bad in alive(loader):
+        keys = [(epoch, rows[i * size : (i + 1) * size]) for i in range(start, len(self))]
+        found = in_order(self.images, keys, workers=self.feed.workers, pin_memory=device.type == "cuda")
+        for images, labels, bad in found:
             if bad:
                 self._leave_out(bad, len(labels))
             images = images.to(device, non_blocking=True)
@@ -144,7 +136,3 @@ def _transform(side: int, augmented: bool) -> Callable[[Tensor], Tensor]:
     if augmented:
         return v2.Compose([v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip()])
     return v2.Compose([v2.Resize(round(side * _RESIZED), antialias=True), v2.CenterCrop(side)])
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

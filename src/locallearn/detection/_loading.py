@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from locallearn._errors import LocalLearnError
-from locallearn.data._workers import alive, leave_signals_to_the_trainer, processors
+from locallearn.data._workers import in_order
 
 
 def loaded(images: Dataset[Any], batches: Sequence[Sequence[Any]], *, workers: int) -> Iterator[list[Any]]:
@@ -23,16 +22,7 @@ def loaded(images: Dataset[Any], batches: Sequence[Sequence[Any]], *, workers: i
     Raises:
         LocalLearnError: an image cannot be read, or a process died.
     """
-    loader = DataLoader(
-        _Batches(images),
-        batch_size=None,
-        sampler=batches,  # pyright: ignore[reportArgumentType]
-        num_workers=min(workers, processors()),
-        collate_fn=_as_it_is,
-        worker_init_fn=leave_signals_to_the_trainer,
-        generator=torch.Generator(),  # or the loader would draw from the numbers that training draws from
-    )
-    for batch in alive(loader):
+    for batch in in_order(_Batches(images), batches, workers=workers):
         if isinstance(batch, LocalLearnError):
             raise batch
         yield batch
@@ -49,7 +39,3 @@ class _Batches(Dataset[Any]):
             return [self.images[key] for key in keys]
         except LocalLearnError as error:
             return error
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
