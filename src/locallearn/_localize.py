@@ -118,7 +118,6 @@ def profile_of(chain: TracedChain, rule: Rule, memory: Memory, *, autocast: torc
 
 
 def _look_at(rule: Rule, sites: _Sites, memory: Memory, seed: int, autocast: torch.dtype | None = None) -> Profile:
-
     def objective_at(module: int) -> Objective:
         return _objective(rule, Span(first=module, last=module), sites, checked=False)
 

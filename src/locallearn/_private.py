@@ -14,19 +14,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
-__all__ = [
-    "TorchDispatchMode",
-    "allow_compilations",
-    "fake_copy",
-    "fake_mode",
-    "keep_compiled_graphs",
-    "tree_leaves",
-    "version_of",
-    "without_hooks",
-]
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._pytree import tree_leaves as tree_leaves
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -15,6 +15,7 @@ from locallearn._errors import LocalLearnError, did_you_mean
 from locallearn._follow import BATCHES, CannotFollow, follow
 from locallearn._line import Line
 from locallearn._segment import ByMode, segment, signature
+from locallearn._torchvision import import_timm
 from locallearn._units import CONTAINERS, Units, ancestors, has_weights
 
 Stages = tuple[dict[str, nn.Module], nn.Module]
@@ -87,8 +88,6 @@ def _timm_groups(model: nn.Module) -> list[list[str]] | None:
     """Modules by timm's own grouping of the parameters, where a network has one."""
     if not callable(matcher := getattr(model, "group_matcher", None)):
         return None
-    from locallearn._torchvision import import_timm
-
     import_timm()
     from timm.models import group_parameters  # pyright: ignore[reportMissingImports]
 

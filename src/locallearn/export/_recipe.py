@@ -8,7 +8,7 @@ from torch import nn
 
 from locallearn._chain import Shape
 from locallearn._names import names
-from locallearn._torchvision import import_torchvision
+from locallearn._torchvision import import_timm, import_torchvision
 from locallearn.models import CifarResNet, from_library
 
 _OURS = "locallearn.models."
@@ -64,8 +64,6 @@ def recipe_of(model: nn.Module, name: str, *, classes: int, image_shape: Shape) 
 
 def timm_arguments(network: str, image_shape: Shape) -> dict[str, int]:
     """Arguments of `timm.create_model` besides the number of classes."""
-    from locallearn._torchvision import import_timm
-
     settings = import_timm().get_pretrained_cfg(network, allow_unregistered=True)
     size = {"img_size": image_shape[1]} if settings is not None and settings.fixed_input_size else {}
     return {"in_chans": image_shape[0]} | size
