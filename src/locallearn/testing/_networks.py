@@ -50,7 +50,7 @@ def small_net(
 
 
 def batch(
-    images: int = 6, shape: Shape = SMALL, classes: int = 10, *, seed: int = 1, dtype: torch.dtype = torch.float32
+    images: int = 6, shape: Shape = SMALL, classes: int = 10, seed: int = 1, *, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
     """Random images and labels."""
     generator = torch.Generator().manual_seed(seed)
