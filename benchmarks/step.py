@@ -1,6 +1,7 @@
 """Time and peak memory of one training step: each rule against BP and gradient checkpointing.
 
     python benchmarks/step.py --threads 1 --out benchmarks/results/step-resnet32-1-thread.json
+    python benchmarks/step.py --device cuda --out benchmarks/results
 
 Steps are interleaved in one process (BP, rule, BP, rule ...), so that the drift of a shared machine hits both; a ratio
 is the median over pairs. With `--memory lean`, "x fast" is the time over that of the same rule in `fast`.
@@ -10,35 +11,29 @@ MACs are those of a whole step, forward and backward, counted by PyTorch's FLOP 
 own through all its modules, decoders on upsampled features: the time that arithmetic alone would explain. Peak bytes
 are counted on the CPU (tensors that forward and backward create, gradients of parameters left out), and read from the
 allocator on a GPU (with them).
+
+On a CUDA GPU, when no model is named, everything is measured: ResNet-32 and ResNet-110 with 1024 images, ResNet-50 with
+256 images of 224 pixels, each in fp32 and bf16, plain, as CUDA graphs, and as graphs on two streams; BP likewise. Each
+case is a file in the folder `--out`. What a file holds is not measured again, so that a run may be cut short.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-from collections.abc import Callable
-from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
-from time import perf_counter
 from typing import Any, get_args
-from unittest.mock import patch
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 
 import locallearn as ll
-from locallearn import _private
+from _bench import Bench, machine, method_macs, pairs
+from locallearn._device import device_of
 from locallearn._economy import Memory
-from locallearn._names import find
-from locallearn._upsampling import UpsampledConv
-from locallearn.cost import peak_memory, step_macs
-from locallearn.cost._memory import example_batch
-from locallearn.training import SGD
+from locallearn.cost import step_macs
 
 TWO = ll.InfoPro.published("hpff")
 """InfoPro with head 2c2f, on which the published runs of HPFF and MAN stand."""
@@ -62,145 +57,51 @@ RULES: dict[str, ll.Rule] = {
     "mlaan(infopro)": ll.MLAAN(ll.InfoPro()),
     "hpff(man(auglocal(depth=3)))": ll.HPFF(ll.MAN(ll.AugLocal(depth=3)), fidelity="paper"),
 }
-Step = Callable[[], None]
 
-
-class Bench:
-    """A model, a batch and the precision that all steps share."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments = arguments
-        self.device = torch.device(arguments.device)
-        self.autocast = torch.bfloat16 if arguments.precision == "bf16" else None
-        size = arguments.image
-        images = torch.randn(arguments.batch, 3, size, size, device=self.device)
-        self.images = images.to(memory_format=torch.channels_last)
-        self.labels = torch.randint(0, 10, (arguments.batch,), device=self.device)
-
-    def net(self, rule: ll.Rule, memory: Memory = "fast") -> ll.LocalNet:
-        model = find("models", self.arguments.model)()
-        shape = 3, self.arguments.image, self.arguments.image
-        net = ll.localize(model, rule, modules=self.arguments.modules, memory=memory, input_shape=shape)
-        net = net.to(self.device)
-        return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-    def precision(self) -> Any:
-        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, dtype=self.autocast)
-
-    def local_step(self, net: ll.LocalNet) -> Step:
-        optimizer = SGD(lr=0.01).make(list(net.parameters()))
-
-        def step() -> None:
-            with self.precision():
-                net.backward(self.images, self.labels)
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return step
-
-    def plain_step(self) -> Step:
-        """BP as anyone would write it, without locallearn's engine."""
-        model = self.net(ll.BP()).model
-        optimizer = SGD(lr=0.01).make(list(model.parameters()))
-
-        def step() -> None:
-            with self.precision():
-                loss = F.cross_entropy(model(self.images), self.labels)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return step
-
-    def seconds(self, step: Step) -> float:
-        self.wait()
-        start = perf_counter()
-        step()
-        self.wait()
-        return perf_counter() - start
-
-    def wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def peak(self, net: ll.LocalNet, step: Step) -> int:
-        if self.device.type != "cuda":
-            return peak_memory(net, self.arguments.batch, autocast=self.autocast).activations
-        step()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return torch.cuda.max_memory_allocated() - before
-
-
-def method_macs(net: ll.LocalNet, batch: int) -> int:
-    """Multiply-accumulates of a step as the papers write it."""
-    with (
-        _private.fake_mode() as mode,
-        patch.object(UpsampledConv, "saves_arithmetic", lambda *_: False),
-        FlopCounterMode(display=False) as counter,
-    ):
-        net = _private.fake_copy(net, mode).train()
-        images, labels = example_batch(net, batch)
-        inputs, forwards = [images], []
-        for module in net.local_modules:
-            before = counter.get_total_flops()
-            inputs.append(module(inputs[-1]).detach())
-            forwards.append(counter.get_total_flops() - before)
-        for objective in net.objectives:
-            features = inputs[objective.first].detach()
-            for module in net.local_modules[objective.first : objective.last + 1]:
-                features = module(features)
-            objective.loss(features, images, labels).backward()
-        again = sum(sum(forwards[objective.first : objective.last + 1]) for objective in net.objectives)
-        return (counter.get_total_flops() - again) // 2
-
-
-def pairs(bench: Bench, reference: Step, step: Step, rounds: int) -> dict[str, Any]:
-    """Times of both in turn, after two warm-up rounds."""
-    times = [(bench.seconds(reference), bench.seconds(step)) for _ in range(rounds + 2)][2:]
-    ratios = [own / other for other, own in times]
-    return {
-        "bp_seconds": statistics.median(other for other, _ in times),
-        "seconds": statistics.median(own for _, own in times),
-        "ratio": statistics.median(ratios),
-        "ratio_range": [min(ratios), max(ratios)],
-    }
+GPU_CASES = [
+    {"model": model, "image": image, "batch": batch, "precision": precision, "cuda_graphs": graphs, "overlap": overlap}
+    for (model, image, batch), precision, (graphs, overlap) in product(
+        [("resnet110", 32, 1024), ("resnet32", 32, 1024), ("resnet50", 224, 256)],
+        ["fp32", "bf16"],
+        [(False, 0), (True, 0), (True, 1)],
+    )
+]
+"""What is measured on a GPU when no model is named."""
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All rows; those that the file has already are taken from it."""
     bench = Bench(arguments)
+    settings = {name: value for name, value in vars(arguments).items() if name not in ("out", "rules")}
+    result: dict[str, Any] = {"settings": settings, "machine": machine(bench.device), "rows": {}}
+    rows = result["rows"]
+    if arguments.out is not None and arguments.out.exists():
+        before = json.loads(arguments.out.read_text())
+        if before["settings"] == settings and before["machine"] == result["machine"]:
+            rows.update(before["rows"])
     bp = bench.net(ll.BP())
-    reference, bp_macs = bench.local_step(bp), step_macs(bp, arguments.batch)
-    bp_peak = bench.peak(bp, reference)
-    rows: dict[str, Any] = {
-        "bp": {"method_macs_ratio": 1.0, "macs_ratio": 1.0, "peak_bytes": bp_peak, "peak_ratio": 1.0}
-    }
-    rows["plain PyTorch loop"] = pairs(bench, reference, bench.plain_step(), arguments.rounds)
+    bp_macs = step_macs(bp, arguments.batch)
+    if "bp" not in rows:
+        rows["bp"] = {"method_macs_ratio": 1.0, "macs_ratio": 1.0, **bench.peak(ll.BP()), "peak_ratio": 1.0}
+    reference = bench.local_step(bp)
+    if "plain PyTorch loop" not in rows:
+        rows["plain PyTorch loop"] = pairs(bench, reference, bench.plain_step(), arguments.rounds)
     for name in arguments.rules:
+        if name in rows:
+            continue
+        row = bench.peak(RULES[name], arguments.memory)
         net = bench.net(RULES[name], arguments.memory)
-        step = bench.local_step(net)
         macs_ratio, method = (count(net, arguments.batch) / bp_macs for count in (step_macs, method_macs))
-        row = pairs(bench, reference, step, arguments.rounds)
-        peak = bench.peak(net, step)
+        step = bench.local_step(net)
+        row |= pairs(bench, reference, step, arguments.rounds)
         if arguments.memory == "lean":
             fast = pairs(bench, bench.local_step(bench.net(RULES[name])), step, arguments.rounds)
             row |= {"ratio_to_fast": fast["ratio"], "ratio_to_fast_range": fast["ratio_range"]}
         row |= {"macs_ratio": macs_ratio, "method_macs_ratio": method, "ratio_over_macs": row["ratio"] / method}
-        rows[name] = row | {"peak_bytes": peak, "peak_ratio": peak / bp_peak}
-    settings = {name: value for name, value in vars(arguments).items() if name != "out"}
-    return {"settings": settings, "machine": machine(bench.device), "rows": rows}
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+        rows[name] = row | {"peak_ratio": row["peak_bytes"] / rows["bp"]["peak_bytes"]}
+        if arguments.out is not None:
+            arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    return result
 
 
 def show(result: dict[str, Any]) -> None:
@@ -236,9 +137,26 @@ def show(result: dict[str, Any]) -> None:
     Console(width=140).print(table)
 
 
+def cases(arguments: argparse.Namespace) -> list[argparse.Namespace]:
+    """What to measure: what is asked for, or everything on a GPU."""
+    if arguments.device != "cuda" or arguments.model is not None:
+        model = arguments.model or "resnet32"
+        return [argparse.Namespace(**vars(arguments) | {"model": model})]
+    folder = arguments.out or Path()
+    folder.mkdir(parents=True, exist_ok=True)
+    return [argparse.Namespace(**vars(arguments) | case | {"out": folder / name_of(case)}) for case in GPU_CASES]
+
+
+def name_of(case: dict[str, Any]) -> str:
+    """The file of a case."""
+    how = "graphs" if case["cuda_graphs"] else "plain"
+    lanes = f"-overlap{case['overlap']}" if case["overlap"] else ""
+    return f"step-{case['model']}-{case['precision']}-cuda-{how}{lanes}.json"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="resnet32")
+    parser.add_argument("--model", help="resnet32 by default; on a GPU all, if none is named")
     parser.add_argument("--modules", default="all")
     parser.add_argument("--memory", choices=get_args(Memory), default="fast", help="of the rules; BP stays fast")
     parser.add_argument("--image", type=int, default=32)
@@ -246,15 +164,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=21, help="pairs of steps for each rule")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cuda-graphs", action="store_true", help="capture steps, BP's too")
+    parser.add_argument("--overlap", type=int, default=0, help="modules that go backward beside the next ones' forward")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES), help="which of them")
-    parser.add_argument("--out", type=Path, help="a JSON file")
+    parser.add_argument("--out", type=Path, help="a JSON file; a folder where everything is measured on a GPU")
     arguments = parser.parse_args()
+    try:
+        device_of(arguments.device)
+    except ll.LocalLearnError as error:
+        parser.error(str(error))
+    if arguments.cuda_graphs and not arguments.device.startswith("cuda"):
+        parser.error("--cuda-graphs needs --device cuda.")
     torch.set_num_threads(arguments.threads)
-    result = measure(arguments)
-    show(result)
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    for case in cases(arguments):
+        show(measure(case))
 
 
 if __name__ == "__main__":

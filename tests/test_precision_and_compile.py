@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.utils import counters
 
 import locallearn as ll
 from networks import (
@@ -131,3 +132,17 @@ def test_channels_last_changes_nothing(rule):
     found = last.backward(images.to(memory_format=torch.channels_last), labels)
     assert len(found) == len(RESNET20_MODULES[rule])
     torch.testing.assert_close(found, expected)
+
+
+@HIDDEN_BY_TORCH
+def test_compiled_modules_of_equal_shapes_share_their_code():
+    graphs = []
+    for depth in (20, 32):
+        torch.compiler.reset()
+        counters.clear()
+        model = getattr(ll.models, f"resnet{depth}")()
+        net = ll.localize(model, ll.DGL(), input_shape=(3, 16, 16))
+        net.compile(backend="aot_eager")
+        net.backward(*batch(4))
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs == [10, 10]  # stem, a block of each stage and one of each change, three heads, the classifier

@@ -33,6 +33,11 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
+def is_capturing(device: torch.device) -> bool:
+    """Whether work on the device is being recorded as a CUDA graph: its random state cannot be read then."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def random_state(device: torch.device) -> dict[str, Any]:
     """PyTorch's global random state on the CPU and on the training device."""
     on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None

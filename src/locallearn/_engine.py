@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from locallearn._errors import LocalLearnError, NonFiniteLossError
+from locallearn._lanes import IN_ORDER, InOrder
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
 from locallearn._stretch import Stretch, stretches
@@ -27,6 +28,7 @@ def run_step(
     thrift: ThriftPlan | None = None,
     features: Tensor | None = None,
     on_stretch: Callable[[], None] | None = None,
+    lanes: InOrder = IN_ORDER,
 ) -> Tensor:
     """Run every module forward once and every objective backward, in their order.
 
@@ -45,6 +47,8 @@ def run_step(
         thrift: what each part computes again instead of keeping; by default nothing.
         features: what the first module gets; by default the images.
         on_stretch: called when all objectives that end with a stretch have gone backward.
+        lanes: where the work of each stretch is queued; other than in order only for objectives of one module each
+            that share no parameter (`independent`).
 
     Returns:
         Losses, detached and unweighted, of shape (objectives,).
@@ -53,13 +57,21 @@ def run_step(
     waiting: list[Stretch] = []
     last_of_role = {objective.first: index for index, objective in enumerate(objectives)}
     last_use = {id(objective.auxiliary): index for index, objective in enumerate(objectives)}
-    features = images if features is None else features
-    for number, span in enumerate(stretches(objectives)):
+    reached = images if features is None else features
+
+    def complete(module: int) -> None:
+        if on_complete is not None:
+            lanes.wait_for_earlier()  # copies of this module in earlier auxiliary networks move before it is stepped
+            on_complete(module)
+
+    def run_stretch(number: int, span: range) -> None:
+        nonlocal reached, waiting
         roles = {objective.first for objective in objectives if objective.first <= span.start <= objective.last}
         frugal = KEEP_ALL if thrift is None else thrift.stretches[number]
-        stretch = Stretch([modules[module] for module in span], span, roles, features, frugal)
+        stretch = Stretch([modules[module] for module in span], span, roles, reached, frugal)
         waiting.append(stretch)
-        features = stretch.output.detach()
+        reached = stretch.output.detach()
+        lanes.passed_on(reached)
         ending = [(index, objective) for index, objective in enumerate(objectives) if objective.last == span[-1]]
         for _, group in groupby(ending, key=lambda found: id(found[1].auxiliary)):
             members = list(group)  # they share one network, which runs once
@@ -67,7 +79,7 @@ def run_step(
             weight = sum(objective.weight for _, objective in members)
             frugal = KEEP_ALL if thrift is None else thrift.objectives[members[0][0]]
             loss, gradient = local_loss(members[0][1], stretch, images, labels, weight * scale, frugal)
-            losses += [loss] * len(members)
+            losses.extend([loss] * len(members))
             with torch.autocast(images.device.type, enabled=False):
                 if final and last_use[id(auxiliary)] == members[-1][0]:
                     auxiliary.after_backward()
@@ -77,11 +89,25 @@ def run_step(
                 del gradient
                 for index, objective in members:
                     if last_of_role[objective.first] == index:
-                        waiting = _send_back(waiting, objective.first, on_complete)
+                        waiting = _send_back(waiting, objective.first, complete)
             torch.clear_autocast_cache()  # else the cast weights of all modules would stay alive
-        if on_stretch is not None:
-            on_stretch()
+
+    with lanes.step():
+        for number, span in enumerate(stretches(objectives)):
+            with lanes.module():
+                run_stretch(number, span)
+            if on_stretch is not None:
+                on_stretch()
     return torch.stack(losses)
+
+
+def independent(modules: Sequence[LocalModule], objectives: Sequence[Objective]) -> bool:
+    """Whether each module has one objective, of its own, and no two of these share a parameter."""
+    if [(objective.first, objective.last) for objective in objectives] != [(i, i) for i in range(len(modules))]:
+        return False
+    groups = zip(modules, (objective.auxiliary for objective in objectives), strict=True)
+    owned = [{id(p) for part in group for p in part.parameters()} for group in groups]
+    return sum(map(len, owned)) == len(set().union(*owned))
 
 
 def local_loss(
@@ -105,7 +131,7 @@ def local_loss(
     return loss.detach(), features.grad
 
 
-def _send_back(waiting: list[Stretch], role: int, on_complete: Callable[[int], None] | None) -> list[Stretch]:
+def _send_back(waiting: list[Stretch], role: int, on_complete: Callable[[int], None]) -> list[Stretch]:
     """Send a role's gradient from the last stretch to the one it ends in; returns those that still wait."""
     for index in reversed(range(len(waiting))):
         stretch = waiting[index]
@@ -115,7 +141,7 @@ def _send_back(waiting: list[Stretch], role: int, on_complete: Callable[[int], N
         if stretch.span.start > role:
             waiting[index - 1].receive(role, gradient)
         del gradient
-        if not stretch.roles and on_complete is not None:
+        if not stretch.roles:
             for module in stretch.span:
                 on_complete(module)
     return [stretch for stretch in waiting if stretch.roles]

@@ -16,8 +16,9 @@ from locallearn._auxiliary import Loss
 from locallearn._chain import TracedChain
 from locallearn._checks import first_part_that_needs_several, refuse_labels
 from locallearn._economy import Memory, plan_thrift
-from locallearn._engine import refuse_non_finite, run_step
+from locallearn._engine import independent, refuse_non_finite, run_step
 from locallearn._errors import LocalLearnError
+from locallearn._lanes import IN_ORDER, InOrder, lanes_of
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
 from locallearn._out_of_memory import watched
@@ -41,6 +42,7 @@ class LocalNet(nn.Module):
         local_modules: the local modules, which hold the backbone's own layers.
         loss: the task's loss.
         memory: "fast" or "lean".
+        overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
     """
 
@@ -66,6 +68,7 @@ class LocalNet(nn.Module):
         self.loss = loss
         self.steps = 0
         self.memory: Memory = memory
+        self.overlap = 0
         self._compiled = False
         self._plans: dict[Hashable, ThriftPlan] = {}
 
@@ -103,7 +106,7 @@ class LocalNet(nn.Module):
             NonFiniteLossError: a loss is NaN or infinite; gradients are spoilt, so zero them before you go on. EMA
                 copies have moved towards their layers.
         """
-        self._check(images, labels)
+        self.check(images, labels)
         completed: list[int] = []
 
         def complete(module: int) -> None:
@@ -112,6 +115,20 @@ class LocalNet(nn.Module):
             on_complete(module)
 
         callback = None if on_complete is None else complete
+        losses = self.unchecked_backward(images, labels, scale=scale, final=final, on_complete=callback)
+        self.finish_step(losses, completed, final=final)
+        return losses
+
+    def unchecked_backward(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        scale: float | Tensor = 1.0,
+        final: bool = True,
+        on_complete: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """As `backward`, but never waits for the device: neither images nor losses are looked at."""
         step = partial(
             run_step,
             self.local_modules,
@@ -120,13 +137,32 @@ class LocalNet(nn.Module):
             labels,
             scale=scale,
             final=final,
-            on_complete=callback,
+            on_complete=on_complete,
             thrift=self.thrift(images, labels),
+            lanes=self._lanes(images.device),
         )
-        losses = watched(self, images, lambda stretch_done: step(on_stretch=stretch_done))
+        return watched(self, images, lambda stretch_done: step(on_stretch=stretch_done))
+
+    def finish_step(self, losses: Tensor, completed: Sequence[int], *, final: bool = True) -> None:
+        """Look at the losses of an `unchecked_backward`, and count the step.
+
+        Args:
+            losses: of all objectives.
+            completed: modules of which `on_complete` was told.
+            final: whether an optimizer step follows.
+
+        Raises:
+            NonFiniteLossError: a loss is NaN or infinite.
+        """
         refuse_non_finite(losses, self.objectives, step=self.steps + 1, completed=completed)
         self.steps += final
-        return losses
+
+    def _lanes(self, device: torch.device) -> InOrder:
+        return lanes_of(device, self.overlap) if self._independent else IN_ORDER
+
+    @cached_property
+    def _independent(self) -> bool:
+        return independent(self.local_modules, self.objectives)
 
     def thrift(self, images: Tensor, labels: Tensor) -> ThriftPlan | None:
         """What each part computes again instead of keeping, as `memory` and the precision of this moment ask for.
@@ -187,7 +223,8 @@ class LocalNet(nn.Module):
         """Name of a part that cannot train on a single image (it normalises vectors over the batch), or None."""
         return first_part_that_needs_several(self.local_modules, self.objectives, self.chain.image_shape)
 
-    def _check(self, images: Tensor, labels: Tensor) -> None:
+    def check(self, images: Tensor, labels: Tensor) -> None:
+        """Refuse images and labels that this network cannot be trained on."""
         if images.shape[1:] != self.chain.image_shape:
             given, expected = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.chain.image_shape))
             raise LocalLearnError(f"images are {given}, but localize was told input_shape {expected}.")

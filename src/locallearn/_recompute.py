@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from locallearn._device import is_capturing
+
 
 class Recomputed(nn.Module):
     """Runs `layer`, keeps its input alone, and runs it again in the backward pass.
@@ -31,7 +33,10 @@ class Recomputed(nn.Module):
         return self.once.layer
 
     def forward(self, *inputs: Tensor) -> Any:
-        return checkpoint(self.once, *inputs, use_reentrant=False, context_fn=self._contexts)
+        replays = not is_capturing(inputs[0].device)
+        return checkpoint(
+            self.once, *inputs, use_reentrant=False, context_fn=self._contexts, preserve_rng_state=replays
+        )
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile what is run, not the running again."""

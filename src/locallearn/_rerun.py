@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from locallearn import _private
 from locallearn._auxiliary import Auxiliary
+from locallearn._device import is_capturing
 from locallearn._recompute import BuffersApart
 from locallearn._remake import Remade
 
@@ -24,19 +25,16 @@ class Surroundings:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._cpu, self._cuda = torch.get_rng_state(), torch.cuda.get_rng_state(device) if self._on_cuda else None
+        self._with_device = device.type == "cuda" and not is_capturing(device)
+        self._cpu, self._cuda = torch.get_rng_state(), torch.cuda.get_rng_state(device) if self._with_device else None
         self._autocast = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
-
-    @property
-    def _on_cuda(self) -> bool:
-        return self._device.type == "cuda"
 
     def rerun(self, run: Run, part: nn.Module, features: Tensor, original: Tensor | None = None) -> Tensor:
         """Run again as it was, now with a graph; a part's buffers stay, and its output may stand for the original's."""
         enabled, dtype = self._autocast
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(torch.random.fork_rng([self._device] if self._on_cuda else []))
+            stack.enter_context(torch.random.fork_rng([self._device] if self._with_device else []))
             stack.enter_context(torch.autocast(self._device.type, dtype=dtype, enabled=enabled))
             stack.enter_context(BuffersApart(part))
             torch.set_rng_state(self._cpu)

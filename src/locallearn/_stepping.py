@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -60,9 +61,21 @@ class Stepper:
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of all parameters."""
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
+        for group in self._param_groups():
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
                 group["lr"] = lr
+
+    def make_capturable(self, device: torch.device) -> None:
+        """From now on a captured step finds the learning rate on the device, where `set_lr` changes it."""
+        for group in self._param_groups():
+            group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
+            if "capturable" in group:
+                group["capturable"] = True
+
+    def _param_groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def state_dict(self) -> list[dict[str, Any]]:
         """State of all optimizers."""
@@ -72,6 +85,8 @@ class Stepper:
         """Load what `state_dict` gave."""
         for optimizer, part in zip(self.optimizers, state, strict=True):
             optimizer.load_state_dict(part)
+        for group in self._param_groups():
+            group["lr"] = float(group["lr"])  # of a captured step, a tensor
 
 
 class ModuleStepper(Stepper):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,22 @@ from small_runs import little, settings, stripes, timeless
 from torch.utils.data import DataLoader, TensorDataset
 
 import locallearn as ll
+from locallearn._captured import CapturedSteps
 from locallearn._stepping import ModuleStepper, Stepper
 from locallearn.data import LoaderBatches
-from locallearn.training import SGD, Fit, FitSettings, Interrupted, RunFolder, Watcher, evaluate, load_checkpoint, train
+from locallearn.training import (
+    SGD,
+    Fit,
+    FitSettings,
+    Interrupted,
+    RunFolder,
+    Watcher,
+    _fit,
+    evaluate,
+    load_checkpoint,
+    train,
+)
+from recorded_work import recorded
 
 
 def loader(train: bool) -> DataLoader:
@@ -160,3 +174,23 @@ def test_a_single_image_left_over_is_left_out_and_told(tmp_path):
 def test_batches_of_a_single_image_are_refused_before_training(changes, tmp_path):
     with pytest.raises(ll.LocalLearnError, match="leaves a single image in one, but the auxiliary network"):
         train(settings(**changes), tmp_path / "run")
+
+
+def test_a_captured_run_is_that_of_plain_steps(monkeypatch):
+    monkeypatch.setattr(_fit, "CapturedSteps", partial(CapturedSteps, record=recorded))
+    rows = []
+    for captured in (False, True):
+        torch.manual_seed(0)
+        net = ll.localize(little(3, 3), ll.DGL(hidden=1), input_shape=(3, 12, 12))
+        chosen = FitSettings(epochs=3, optimizer=SGD(lr=0.05), cuda_graphs=captured)
+        found = Fit(net, LoaderBatches(loader(True)), LoaderBatches(loader(False)), chosen).run()
+        rows.append([{name: value for name, value in row.items() if name != "seconds"} for row in found])
+    assert rows[0] == rows[1]
+
+
+def test_capturing_is_refused_without_a_gpu_before_a_folder_is_made(tmp_path):
+    with pytest.raises(ll.LocalLearnError, match="needs a CUDA GPU"):
+        train(settings(cuda_graphs=True, device="cpu"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ll.LocalLearnError, match="one batch at a time"):
+        settings(cuda_graphs=True, accumulate=2)

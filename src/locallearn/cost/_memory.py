@@ -1,3 +1,3 @@
-"""Where `benchmarks/step.py` still looks for `example_batch`."""
+"""Where `benchmarks/_bench.py` still looks for `example_batch`."""
 
 from locallearn._peak import example_batch as example_batch

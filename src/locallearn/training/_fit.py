@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from locallearn._captured import CapturedSteps
 from locallearn._device import random_state, set_random_state
 from locallearn._local_net import LocalNet
 from locallearn.data import Batches
@@ -62,6 +63,7 @@ class Fit:
         self.net, self.train, self.test, self.settings = net, train, test, settings
         self.folder, self.watcher = folder, watcher or Watcher()
         self.stepper = settings.make_stepper(net)
+        self.captured = CapturedSteps(net, self.stepper, autocast=settings.autocast) if settings.cuda_graphs else None
         self.device = next(net.parameters()).device
         self.epoch, self.step, self.seconds, self.best = 1, 0, 0.0, -1.0
         self.sums: Tensor | None = None
@@ -161,6 +163,8 @@ class Fit:
 
     def _train_step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimizer step; losses of the whole batch, detached, as float64."""
+        if self.captured is not None:
+            return self.captured(images, labels).double()
         dtype = self.settings.autocast
         total = torch.zeros(len(self.net.objectives), dtype=torch.float64, device=images.device)
         count = min(self.settings.accumulate, len(labels))

@@ -29,6 +29,7 @@ class FitSettings:
         clip_module_norm: largest norm of the gradient of one local module and its auxiliary networks.
         precision: "fp32", or "bf16" for mixed precision with bfloat16.
         compile: compile each local module and auxiliary network with torch.compile.
+        cuda_graphs: on a CUDA GPU, capture the whole step once and replay it; small networks wait for launches else.
         eval_heads: evaluate every module's own head too.
         checkpoint_every: optimizer steps between checkpoints within an epoch; there is always one after each epoch.
     """
@@ -42,6 +43,7 @@ class FitSettings:
     clip_module_norm: float | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    cuda_graphs: bool = False
     eval_heads: bool = False
     checkpoint_every: int | None = None
 
@@ -56,6 +58,8 @@ class FitSettings:
             raise LocalLearnError(
                 "clip_norm needs the whole gradient, but step=module frees each module's at once: use clip_module_norm."
             )
+        if self.cuda_graphs and self.accumulate > 1:
+            raise LocalLearnError("cuda_graphs captures one batch at a time: use accumulate=1, or leave it out.")
 
     def make_stepper(self, net: LocalNet) -> Stepper:
         """The optimizers of a network, and when they step."""

@@ -45,6 +45,8 @@ class TrainSettings(FitSettings):
         layers: names, or regular expressions, of the parts of the network that each end a layer; found by default.
         memory: fast, or lean to compute again in the backward pass whatever lowers the peak memory: less than two
             thirds of the activations, in 1.2 to 1.4 times the time.
+        overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU; each takes the
+            memory of one module more.
         batch: images in a batch.
         seed: of weights, order and augmentation; the same for every rule.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
@@ -62,6 +64,7 @@ class TrainSettings(FitSettings):
     rule: Rule = field(default_factory=AugLocal)
     modules: int | str | list[str] = "all"
     memory: Memory = "fast"
+    overlap: int = 0
     layers: list[str] | None = None
     batch: int = 128
     seed: int = 0
@@ -123,6 +126,8 @@ def train(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = device_of(settings.device)
+    if settings.cuda_graphs and device.type != "cuda":
+        raise LocalLearnError(f"cuda_graphs needs a CUDA GPU, but the device is {device}: leave it out.")
     images = data_of(settings)
     net = build(settings, images).to(device)
     drop_single = _leaves_single_image(net, settings, len(images.train), say)
@@ -196,6 +201,7 @@ def build(settings: TrainSettings, images: DataSet) -> LocalNet:
         settings.rule,
         modules=settings.modules,
         memory=settings.memory,
+        overlap=settings.overlap,
         layers=settings.layers,
         input_shape=images.image_shape,
         seed=settings.seed,

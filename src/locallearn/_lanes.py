@@ -1,0 +1,111 @@
+"""Where a step's work is queued: all in one order, or backward passes beside the forward passes that follow."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Stream(Protocol):
+    """A queue of an accelerator's work, as `torch.cuda.Stream` is."""
+
+    def record_event(self) -> Any:
+        """A mark behind all that is queued."""
+        ...
+
+    def wait_event(self, event: Any, /) -> None:
+        """What is queued later begins once a mark is reached."""
+        ...
+
+
+class InOrder:
+    """One thing after the other: any device, and the least memory."""
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Around a step."""
+        yield
+
+    @contextmanager
+    def module(self) -> Iterator[None]:
+        """Around all work of a stretch of modules: forward, auxiliary networks, backward."""
+        yield
+
+    def passed_on(self, features: Tensor) -> None:
+        """To be told the features that the next stretch begins with, once their computation is queued."""
+
+    def wait_for_earlier(self) -> None:
+        """What is queued next begins when the work of all earlier modules is done."""
+
+
+IN_ORDER = InOrder()
+
+
+class Lanes(InOrder):
+    """Modules take turns on several streams, so that one goes backward while the next ones run forward.
+
+    All work of a module is queued on one stream, in order; the next module's begins once its features are there. The
+    results are those of `InOrder`: what is computed is the same, and only the features cross from stream to stream.
+    They are held until the stream that they come from has waited for the one that reads them, so that their memory is
+    not written on before.
+
+    Args:
+        streams: the streams, at least two.
+        ambient: gives the stream on which the step is asked for.
+        on: makes a stream the one that work is queued on.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        ambient: Callable[[], Stream],
+        on: Callable[[Any], AbstractContextManager[Any]],
+    ) -> None:
+        self._streams, self._ambient, self._on = streams, ambient, on
+        self._number = 0
+        self._held: deque[Tensor] = deque(maxlen=len(streams) + 1)
+        self._features_there: Any = None
+        self._done: Any = None
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        ambient = self._ambient()
+        self._number, self._features_there, self._done = 0, ambient.record_event(), None
+        try:
+            yield
+        finally:
+            for stream in self._streams[: self._number]:
+                ambient.wait_event(stream.record_event())
+            self._held.clear()
+
+    @contextmanager
+    def module(self) -> Iterator[None]:
+        stream = self._streams[self._number % len(self._streams)]
+        self._number += 1
+        stream.wait_event(self._features_there)
+        with self._on(stream):
+            yield
+        self._done = stream.record_event()
+
+    def passed_on(self, features: Tensor) -> None:
+        self._held.append(features)
+        self._features_there = self._streams[(self._number - 1) % len(self._streams)].record_event()
+
+    def wait_for_earlier(self) -> None:
+        if self._done is not None:
+            self._streams[(self._number - 1) % len(self._streams)].wait_event(self._done)
+
+
+@cache
+def lanes_of(device: torch.device, overlap: int) -> InOrder:
+    """Lanes on which up to `overlap` modules go backward while the next one runs forward; in order but on CUDA."""
+    if overlap == 0 or device.type != "cuda":
+        return IN_ORDER
+    streams = [torch.cuda.Stream(device) for _ in range(overlap + 1)]
+    return Lanes(streams, lambda: torch.cuda.current_stream(device), torch.cuda.stream)
