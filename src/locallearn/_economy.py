@@ -25,10 +25,18 @@ Memory = Literal["fast", "lean"]
 Choice = tuple[Thrift, Thrift]
 """Of stretches, and of auxiliary networks."""
 
-_REMAKE, _RERUN = Thrift(remake=True), Thrift(remake=True, rerun=True)
+_REMAKE, _SLICED = Thrift(remake=True), Thrift(remake=True, sliced=True)
+_RERUN = Thrift(remake=True, sliced=True, rerun=True)
 _CHOICES: dict[Memory, tuple[Choice, ...]] = {
     "fast": ((KEEP_ALL, KEEP_ALL), (_REMAKE, _REMAKE)),
-    "lean": ((KEEP_ALL, KEEP_ALL), (_REMAKE, _REMAKE), (_REMAKE, _RERUN), (_RERUN, _REMAKE), (_RERUN, _RERUN)),
+    "lean": (
+        (KEEP_ALL, KEEP_ALL),
+        (_REMAKE, _REMAKE),
+        (_SLICED, _SLICED),
+        (_SLICED, _RERUN),
+        (_RERUN, _SLICED),
+        (_RERUN, _RERUN),
+    ),
 }
 """From the fastest to the leanest."""
 
@@ -127,7 +135,7 @@ def _chosen(peaks: Sequence[Sequence[float]], memory: Memory) -> list[int]:
 
 
 def _rank(thrift: Thrift) -> int:
-    return thrift.remake + thrift.rerun
+    return thrift.remake + thrift.sliced + thrift.rerun
 
 
 def _peaks(

@@ -51,6 +51,12 @@ def version_of(tensor: Tensor) -> int:
     return tensor._version
 
 
+def batch_statistics(result: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and inverse standard deviation with which a batch normalisation in training made its result."""
+    mean, scale = (getattr(result.grad_fn, f"_saved_result{number}", None) for number in (1, 2))
+    return None if mean is None or scale is None else (mean, scale)
+
+
 def allow_compilations(count: int) -> None:
     """Let `torch.compile` keep this many versions of one function; modules of different layers share their code."""
     config = import_module("torch._dynamo").config

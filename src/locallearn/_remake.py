@@ -16,24 +16,28 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from locallearn import _private
-
-Make = Callable[[Tensor, bool], Tensor]
-"""From a source, and whether it may be written on, to what was made of it."""
+from locallearn._recipe import Kept, Make, Recipe, refuse_changed
+from locallearn._sliced import Pieces, activated, convolved
 
 
 class Remade(TorchFunctionMode):
     """While active, tensors kept for the backward pass are replaced, where that is cheap, by how to make them again.
 
     It changes no module and no value: what is made again has the same bits.
+
+    Args:
+        sliced: make activations and the inputs of convolutions again a few images at a time; gradients are then equal
+            up to rounding.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sliced: bool = False) -> None:
         super().__init__()
-        self._recipes: dict[int, _Recipe] = {}
+        self._sliced = sliced
+        self._recipes: dict[int, Recipe] = {}
         self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-        self._kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
-        self._keeping: list[_Kept] | None = None  # by the function that runs
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, _Kept.tensor)
+        self._kept: weakref.WeakSet[Kept] = weakref.WeakSet()
+        self._keeping: list[Kept] | None = None  # by the function that runs
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, Kept.tensor)
 
     def __enter__(self) -> Remade:
         self._hooks.__enter__()
@@ -46,17 +50,66 @@ class Remade(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.conv2d and self._sliced:
+            return self._convolve(*args, **kwargs)
+        if func in _ADDITIONS and self._sliced:
+            return self._add(func, *args, **kwargs)
         if func not in _CHEAP:
             return func(*args, **kwargs)
         source = args[0] if args else kwargs["input"]
         recipe = self._recipe_of(source)
         keeping = self._keeping = []
-        result = func(*args, **kwargs)
+        result, pieces = self._run(func, source, recipe, args, kwargs)
         self._keeping = None
         make = _CHEAP[func](result, *args, **kwargs) if result.requires_grad else None
         if make is not None:
-            self._learn(result, source, recipe, make, keeping)
+            self._learn(result, source, recipe, make, keeping, pieces)
         return result
+
+    def _run(
+        self, func: Any, source: Tensor, recipe: Recipe | None, args: Any, kwargs: Any
+    ) -> tuple[Tensor, Pieces | None]:
+        """What a cheap function gives, and how to make it for some images alone."""
+        if not self._sliced:
+            return func(*args, **kwargs), None
+        if func is F.batch_norm:
+            result = func(*args, **kwargs)
+            return result, _normalised(result, *args, **kwargs) if result.requires_grad else None
+        if recipe is None or recipe.pieces is None or recipe.pieces.activation is not None:
+            return func(*args, **kwargs), None
+        activation = _CHEAP[func](source, *args, **kwargs)
+        assert activation is not None
+        self._keeping = None  # what is kept now is the normalisation's input
+        pieces = recipe.pieces.followed_by(activation)
+        return activated(source, pieces, lambda features: func(features, *args[1:], **kwargs)), pieces
+
+    def _convolve(self, input: Tensor, weight: Tensor, bias: Tensor | None = None, *more: Any, **settings: Any) -> Any:
+        recipe = self._recipe_of(input)
+        stride, padding, dilation, groups = _settings_of_convolution(*more, **settings)
+        if recipe is None or recipe.pieces is None or isinstance(padding, str):
+            return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        return convolved(input, recipe.pieces, weight, bias, _pair(stride), _pair(padding), _pair(dilation), groups)
+
+    def _add(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        """A sum of what a normalisation gives and of a tensor that is kept anyway, as in a residual block."""
+        recipes = [self._recipe_of(value) if isinstance(value, Tensor) else None for value in args]
+        result = func(*args, **kwargs)
+        for (value, other), recipe in zip((args, args[::-1]), recipes, strict=True) if len(args) == 2 else ():
+            if recipe is None or recipe.pieces is None or not recipe.pieces.is_open or kwargs:
+                continue
+            if isinstance(other, Tensor) and other.shape == value.shape and self._is_kept(other):
+                added, version = other.detach(), _private.version_of(other)
+
+                def make(source: Tensor, may_write: bool, added: Tensor = added, version: int = version) -> Tensor:
+                    refuse_changed(added, version)
+                    return source.add_(added) if may_write else source + added
+
+                self._learn(result, value, recipe, make, [], recipe.pieces.plus(other))
+                break
+        return result
+
+    def _is_kept(self, tensor: Tensor) -> bool:
+        return any(kept.is_of(tensor) for kept in self._kept)
 
     def stand_in(self, result: Tensor, original: Tensor) -> None:
         """Where `result` is kept, keep its original, of equal values, which is alive anyway."""
@@ -65,13 +118,19 @@ class Remade(TorchFunctionMode):
                 kept.keep(original)
 
     def _learn(
-        self, result: Tensor, source: Tensor, recipe: _Recipe | None, make: Make, keeping: Sequence[_Kept]
+        self,
+        result: Tensor,
+        source: Tensor,
+        recipe: Recipe | None,
+        make: Make,
+        keeping: Sequence[Kept],
+        pieces: Pieces | None,
     ) -> None:
         """From now on, keep how `result` was made; also where the function itself kept it just before."""
         storage, in_place = result.untyped_storage(), result is source
         if recipe is None and (in_place or not any(kept.is_of(source) for kept in keeping)):
             return  # the source is gone, or would be kept for this alone
-        made = _Recipe(source.detach() if recipe is None else recipe, make, result)
+        made = Recipe(source.detach() if recipe is None else recipe, make, result, pieces)
         self._recipes[id(storage)] = made
         self._storages[id(storage)] = weakref.ref(storage, self._forget)
         for kept in keeping:
@@ -85,89 +144,18 @@ class Remade(TorchFunctionMode):
             del self._storages[key]
             self._recipes.pop(key, None)
 
-    def _recipe_of(self, tensor: Tensor) -> _Recipe | None:
+    def _recipe_of(self, tensor: Tensor) -> Recipe | None:
         recipe = self._recipes.get(id(tensor.untyped_storage()))
         return recipe if recipe is not None and recipe.makes(tensor) else None
 
-    def _keep(self, tensor: Tensor) -> _Kept:
-        kept = _Kept(tensor)
+    def _keep(self, tensor: Tensor) -> Kept:
+        kept = Kept(tensor)
         self._kept.add(kept)
         if (recipe := self._recipe_of(tensor)) is not None:
             kept.become(recipe)
         elif self._keeping is not None:
             self._keeping.append(kept)
         return kept
-
-
-class _Kept:
-    """A tensor kept for the backward pass, or how to make it."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._recipe: _Recipe | None = None
-        self.keep(tensor)
-
-    def keep(self, tensor: Tensor) -> None:
-        self._tensor: Tensor | None = tensor.detach()
-        self._version = _private.version_of(tensor)
-
-    def become(self, recipe: _Recipe) -> None:
-        self._tensor, self._recipe = None, recipe
-        recipe.uses += 1
-
-    def is_of(self, tensor: Tensor) -> bool:
-        return self._tensor is not None and self._tensor.untyped_storage() is tensor.untyped_storage()
-
-    def is_like(self, tensor: Tensor) -> bool:
-        return self._tensor is not None and self._tensor.shape == tensor.shape
-
-    def tensor(self) -> Tensor:
-        if self._recipe is not None:
-            return self._recipe.take()
-        assert self._tensor is not None
-        _refuse_changed(self._tensor, self._version)
-        return self._tensor
-
-
-class _Recipe:
-    """How to make a tensor: from a tensor that is kept anyway, or from what another recipe makes."""
-
-    def __init__(self, source: Tensor | _Recipe, make: Make, result: Tensor) -> None:
-        self.uses = 0
-        self._source, self._make = source, make
-        self._source_version = _private.version_of(source) if isinstance(source, Tensor) else 0
-        self._layout = result.shape, result.stride(), result.dtype, result.storage_offset()
-        self._version = _private.version_of(result)
-        self._made: Tensor | None = None
-        self._taken = 0
-
-    def makes(self, tensor: Tensor) -> bool:
-        layout = tensor.shape, tensor.stride(), tensor.dtype, tensor.storage_offset()
-        return layout == self._layout and _private.version_of(tensor) == self._version
-
-    def take(self) -> Tensor:
-        """The tensor; it is held until it was taken as often as it would have been kept."""
-        made = self._made = self._again() if self._made is None else self._made
-        self._taken += 1
-        if self._taken >= self.uses:
-            self._made, self._taken = None, 0
-        return made
-
-    @torch.no_grad()
-    def _again(self) -> Tensor:
-        if isinstance(self._source, Tensor):
-            _refuse_changed(self._source, self._source_version)
-            return self._make(self._source, False)
-        if self._source._made is not None:
-            return self._make(self._source._made, False)
-        return self._make(self._source._again(), True)
-
-
-def _refuse_changed(tensor: Tensor, version: int) -> None:
-    if _private.version_of(tensor) != version:
-        raise RuntimeError(
-            "one of the variables needed for gradient computation has been modified by an inplace operation:"
-            f" a tensor of shape {tuple(tensor.shape)}"
-        )
 
 
 def _batch_norm(
@@ -190,6 +178,28 @@ def _batch_norm(
     return make
 
 
+def _normalised(
+    result: Tensor,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    *_: float,
+    **__: float,
+) -> Pieces | None:
+    return Pieces.of_batch_norm(result, input, weight, bias) if training else None
+
+
+def _settings_of_convolution(stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> tuple[Any, ...]:
+    return stride, padding, dilation, groups
+
+
+def _pair(value: Any) -> list[int]:
+    return list(value) * (2 // len(value)) if isinstance(value, Sequence) else [value, value]
+
+
 def _activation(function: Callable[..., Tensor], in_place: Callable[..., Tensor] | None = None) -> Callable[..., Make]:
     def again(_: Tensor, input: Tensor, *args: Any, inplace: bool = False, **settings: Any) -> Make:
         numbers = [value for value in args if not isinstance(value, bool)]  # bool says whether it is done in place
@@ -201,6 +211,8 @@ def _activation(function: Callable[..., Tensor], in_place: Callable[..., Tensor]
 
     return again
 
+
+_ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__}
 
 _RELU = _activation(torch.relu, torch.relu_)
 

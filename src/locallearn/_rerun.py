@@ -40,7 +40,7 @@ class Surroundings:
             torch.set_rng_state(self._cpu)
             if self._cuda is not None:
                 torch.cuda.set_rng_state(self._cuda, self._device)
-            remade = stack.enter_context(Remade())
+            remade = stack.enter_context(Remade(sliced=True))
             output = run(features)
             if original is not None:
                 remade.stand_in(output, original)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
-from locallearn._remake import Remade
 from locallearn._rerun import Seed, Surroundings, Tape
 from locallearn._thrift import KEEP_ALL, Thrift
 
@@ -60,7 +58,7 @@ class Stretch:
             with torch.no_grad():
                 self.output = self._run(self._leaf)
         else:
-            with Remade() if thrift.remake else nullcontext():
+            with thrift.remaking():
                 self.output = self._run(self._leaf)
         self.trains = bool(self._leaf.requires_grad or self._parameters) if thrift.rerun else self.output.requires_grad
         self._going_on: dict[int, Tensor] = {}

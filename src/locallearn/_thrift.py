@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from torch import nn
@@ -18,11 +18,17 @@ class Thrift:
 
     Attributes:
         remake: normalised and activated tensors.
+        sliced: these a few images at a time, for activations and convolutions.
         rerun: a stretch of modules as a whole, from its input; an auxiliary network block by block, from theirs.
     """
 
     remake: bool = False
+    sliced: bool = False
     rerun: bool = False
+
+    def remaking(self) -> AbstractContextManager[object]:
+        """Around what runs forward, so that it keeps no more than it must."""
+        return Remade(sliced=self.sliced) if self.remake else nullcontext()
 
     @contextmanager
     def around(self, auxiliary: nn.Module) -> Iterator[Tape]:
@@ -30,7 +36,7 @@ class Thrift:
 
         What is behind its blocks goes backward first, then the tape.
         """
-        with Remade() if self.remake else nullcontext(), taping(units(auxiliary) if self.rerun else ()) as tape:
+        with self.remaking(), taping(units(auxiliary) if self.rerun else ()) as tape:
             yield tape
 
 
