@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 
 import locallearn
-from locallearn._errors import LocalLearnError, refuse_unknown
+from locallearn._errors import LocalLearnError, reason_of, refuse_unknown
 from locallearn._files import write_whole
 from locallearn._imports import optional
 from locallearn.export._programs import onnx_bytes, program_bytes
@@ -99,7 +99,7 @@ def load_exported(folder: Path) -> Trained:
     try:
         model.load_state_dict(optional("safetensors.torch", extra="export").load(weights.read_bytes()))
     except Exception as error:  # of safetensors' own type, or that names and shapes do not fit
-        raise LocalLearnError(f"{weights} cannot be read: {str(error).splitlines()[0]}") from error
+        raise LocalLearnError(f"{weights} cannot be read: {reason_of(error)}.") from error
     return Trained(
         model=model.eval(),
         name=own["model"],
