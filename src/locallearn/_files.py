@@ -1,12 +1,15 @@
-"""Writing files that are never half there."""
+"""Writing files that are never half there, and reading those that may be damaged."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
+from typing import Any
 
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, reason_of
+from locallearn._imports import optional
 
 
 def file_name(text: str) -> str:
@@ -37,6 +40,35 @@ def write_whole(path: Path, content: bytes) -> None:
         raise LocalLearnError(f"the disk is full: {path} needs {len(content):,} bytes. Make room{kept}.") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+        LocalLearnError: it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:  # of the text's encoding too
+        raise _damaged(path, "JSON", error) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of YAML holds.
+
+    Raises:
+        LocalLearnError: it is no YAML.
+    """
+    yaml = optional("yaml")
+    try:
+        return yaml.safe_load(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise _damaged(path, "YAML", error) from error
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> LocalLearnError:
+    return LocalLearnError(f"{path} is damaged: it is no {kind} ({reason_of(error)}). Put a copy of it back.")
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -260,6 +260,8 @@ def test_mistakes_are_told_in_a_sentence(trained, coco, tmp_path, capsys, monkey
     assert "leave out the other options" in capsys.readouterr().err
     assert main(["detect", "--resume", str(tmp_path)]) == 1
     assert "holds no run" in capsys.readouterr().err
+    assert main(["detect", "--resume", str(trained)]) == 1
+    assert "holds no run of locallearn detect: its settings name no coco" in capsys.readouterr().err
     broken = tiny_coco(tmp_path / "broken", images=2)
     (broken / "val2017" / "000000000002.png").unlink()
     assert "val2017/000000000002.png is missing, which instances_val2017.json lists" in told(trained, "--coco", broken)

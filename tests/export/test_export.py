@@ -247,3 +247,40 @@ def test_damaged_weights_are_told(trained, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(LocalLearnError, match=r"model.safetensors cannot be read"):
         load_exported(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("data.json", "{", "data.json is damaged: it is no JSON (Expecting"),
+        ("data.json", "[]", "data.json is damaged: it must hold classes, image_shape, mean and std"),
+        ("settings.yaml", "a: [", "settings.yaml is damaged: it is no YAML (while parsing"),
+        ("settings.yaml", "- a", "settings.yaml is damaged: it holds no settings"),
+        ("settings.yaml", "coco: a", "holds no run of locallearn train: its settings name no model"),
+        ("settings.yaml", "model: resnet32", "last.pt do not fit resnet32: has its code changed?"),
+        ("metrics.jsonl", "{\n", "metrics.jsonl is damaged: each line must be JSON"),
+    ],
+)
+def test_damaged_files_of_a_run_are_told(trained, tmp_path, capsys, file, content, told):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / file).write_text(content)
+    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 1
+    sentence = capsys.readouterr().err
+    assert told in sentence
+    assert sentence.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_descriptions_and_other_weights_of_an_export_are_told(trained, tmp_path):
+    folder = export_run(trained, tmp_path / "out").parent
+    config = folder / "config.json"
+    whole = config.read_text()
+    for content, told in (
+        ("{", "config.json is damaged: it is no JSON"),
+        ("{}", "config.json was not written by locallearn export, or is damaged: export again"),
+        ('{"input": {"shape": 3}}', "config.json was not written by locallearn export"),
+        (whole.replace('"model": "resnet20"', '"model": "resnet32"'), "model.safetensors do not fit resnet32: has its"),
+    ):
+        config.write_text(content)
+        with pytest.raises(LocalLearnError, match=told):
+            load_exported(folder)

@@ -95,8 +95,7 @@ def _settings(parser: Parser, config: Any) -> DetectSettings:
 
 def _read(folder: RunFolder) -> DetectSettings:
     """Settings of an earlier run."""
-    if not folder.settings.exists():
-        raise LocalLearnError(f"{folder.path} holds no run: there is no {folder.settings.name}.")
-    parser = Parser()
+    folder.read_settings("detect")
+    parser = Parser(of_file=folder.settings)
     _add_settings(parser)
     return _settings(parser, parser.parse_args(["--config", str(folder.settings)]))

@@ -83,11 +83,10 @@ def read_settings(folder: RunFolder) -> TrainSettings:
     """Settings of an earlier run.
 
     Raises:
-        LocalLearnError: the folder holds no run.
+        LocalLearnError: the folder holds no run of this kind, or its settings cannot be read.
     """
-    if not folder.settings.exists():
-        raise LocalLearnError(f"{folder.path} holds no run: there is no {folder.settings.name}.")
-    parser = Parser()
+    folder.read_settings("train")
+    parser = Parser(of_file=folder.settings)
     add_settings(parser)
     return settings_from(parser, parser.parse_args(["--config", str(folder.settings)]))
 

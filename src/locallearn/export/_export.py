@@ -13,11 +13,11 @@ import torch
 
 import locallearn
 from locallearn._errors import LocalLearnError, reason_of, refuse_unknown
-from locallearn._files import write_whole
+from locallearn._files import read_json, write_whole
 from locallearn._imports import optional
 from locallearn.export._programs import onnx_bytes, program_bytes
 from locallearn.export._recipe import Recipe, recipe_of, timm_arguments
-from locallearn.training import Trained, load_run, make_model
+from locallearn.training import Trained, load_run, load_weights, make_model
 
 Format = Literal["safetensors", "torch-export", "onnx"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -91,24 +91,23 @@ def load_exported(folder: Path) -> Trained:
     for file in (config, weights):
         if not file.exists():
             raise LocalLearnError(f"{folder} holds no export of the format safetensors: there is no {file.name}.")
-    about = json.loads(config.read_text())
-    if "locallearn" not in about:
-        raise LocalLearnError(f"{config} was not written by locallearn export.")
-    shape, own = tuple(about["input"]["shape"]), about["locallearn"]
-    model = make_model(own["model"], classes=about["num_classes"], image_shape=shape)
+    about = read_json(config)
     try:
-        model.load_state_dict(optional("safetensors.torch", extra="export").load(weights.read_bytes()))
-    except Exception as error:  # of safetensors' own type, or that names and shapes do not fit
+        images, own = about["input"], about["locallearn"]
+        channels, height, width = images["shape"]
+        name, how, classes = own["model"], own["trained"], tuple(about["label_names"])
+        mean, std = tuple(images["mean"]), tuple(images["std"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise LocalLearnError(f"{config} was not written by locallearn export, or is damaged: export again.") from error
+    shape = (channels, height, width)
+    model = make_model(name, classes=len(classes), image_shape=shape)
+    safetensors = optional("safetensors.torch", extra="export")
+    try:
+        state = safetensors.load(weights.read_bytes())
+    except Exception as error:  # of safetensors' own type
         raise LocalLearnError(f"{weights} cannot be read: {reason_of(error)}.") from error
-    return Trained(
-        model=model.eval(),
-        name=own["model"],
-        classes=tuple(about["label_names"]),
-        image_shape=shape,
-        mean=tuple(about["input"]["mean"]),
-        std=tuple(about["input"]["std"]),
-        how=own["trained"],
-    )
+    load_weights(model, state, file=weights, name=name)
+    return Trained(model=model.eval(), name=name, classes=classes, image_shape=shape, mean=mean, std=std, how=how)
 
 
 def _content(trained: Trained, format: Format) -> bytes:

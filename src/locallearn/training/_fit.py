@@ -13,7 +13,7 @@ from locallearn._captured import CapturedSteps
 from locallearn._device import random_state, set_random_state
 from locallearn._local_net import LocalNet
 from locallearn.data import Batches
-from locallearn.training._checkpoint import load_checkpoint, save_checkpoint
+from locallearn.training._checkpoint import load_checkpoint, load_weights, save_checkpoint
 from locallearn.training._evaluate import evaluate
 from locallearn.training._run_folder import RunFolder
 from locallearn.training._settings import FitSettings
@@ -92,7 +92,7 @@ class Fit:
         """Go back to the folder's last checkpoint."""
         assert self.folder is not None
         state = load_checkpoint(self.folder.last)
-        self.net.load_state_dict(state["net"])
+        load_weights(self.net, state["net"], file=self.folder.last, name=type(self.net.model).__name__)
         self.net.steps = state["steps"]
         self.stepper.load_state_dict(state["optimizers"])
         for name in _PROGRESS:

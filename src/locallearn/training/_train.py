@@ -28,6 +28,7 @@ from locallearn.data import DataSet, Feed, image_folder
 from locallearn.models import from_library
 from locallearn.rules import AugLocal, Rule
 from locallearn.training._curves import draw_curves
+from locallearn.training._described import Described
 from locallearn.training._fit import Fit, Watcher
 from locallearn.training._run_folder import RunFolder
 from locallearn.training._settings import FitSettings
@@ -139,7 +140,7 @@ def train(
         run.refuse_other_settings(as_yaml(settings))
     else:
         run.create(as_yaml(settings), device=device_name(device))
-        write_whole(run.data, (json.dumps(describe_data(images), indent=2) + "\n").encode())
+        Described.of(images).write(run.data)
     micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
     peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if settings.compile:
@@ -197,7 +198,7 @@ def _leaves_single_image(net: LocalNet, settings: TrainSettings, count: int, say
     )
 
 
-def build(settings: TrainSettings, images: DataSet) -> LocalNet:
+def build(settings: TrainSettings, images: DataSet | Described) -> LocalNet:
     """The network of a run, on the CPU; equal settings but for the rule give equal backbone weights."""
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)
@@ -246,16 +247,6 @@ def make_model(name: str, *, classes: int, image_shape: tuple[int, int, int]) ->
     if not isinstance(model, nn.Module):
         raise LocalLearnError(f"model {name!r} gives a {type(model).__name__}, not a torch.nn.Module.")
     return model
-
-
-def describe_data(images: DataSet) -> dict[str, Any]:
-    """What the use of a trained network needs to know of its data set: classes, and shape and constants of images."""
-    return {
-        "classes": list(images.classes),
-        "image_shape": list(images.image_shape),
-        "mean": list(images.mean),
-        "std": list(images.std),
-    }
 
 
 def as_yaml(settings: Any) -> str:
