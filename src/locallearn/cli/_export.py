@@ -41,8 +41,10 @@ def run(config: Any) -> None:
     if config.json:
         show_json({"path": str(path), "bytes": path.stat().st_size, "config": about})
         return
-    accuracy = about["locallearn"]["trained"]["test_accuracy"]
-    tested = "" if accuracy is None else f", test accuracy {accuracy:.2%}"
+    how = about["locallearn"]["trained"]
+    tested = (
+        "" if how["test_accuracy"] is None else f", test accuracy {how['test_accuracy']:.2%} in {how['test_precision']}"
+    )
     say(f"wrote {path} ({path.stat().st_size:,} bytes): {about['architecture']}{tested}. Load it there by:")
     for line in about["how_to_load"]:
         say(f"  {line}")

@@ -24,6 +24,13 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 _FILES = {"safetensors": "model.safetensors", "torch-export": "model.pt2", "onnx": "model.onnx"}
 _CONFIG = "config.json"
+_IN_BF16 = (
+    "import torch",
+    "def in_bf16(images, forward=model.forward):  # as the test accuracy was measured; without it, fp32",
+    "    with torch.autocast(images.device.type, dtype=torch.bfloat16):",
+    "        return forward(images)",
+    "model.forward = in_bf16",
+)
 
 
 def export_run(run: Path, out: Path, *, format: Format = "safetensors", checkpoint: str = "last") -> Path:
@@ -57,6 +64,7 @@ def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Pa
     ============== ==================== =============================================================
 
     Images are (batch, channels, height, width), with the mean and std of `config.json`; programs take any batch.
+    Weights are float32; of a network that was tested in bf16, `how_to_load` ends in lines that compute so (not ONNX's).
 
     Args:
         trained: the backbone.
@@ -129,7 +137,7 @@ def _config(trained: Trained, recipe: Recipe, format: Format) -> dict[str, Any]:
         "num_classes": classes,
         "label_names": list(trained.classes),
         "input": images,
-        "how_to_load": _how_to_load(recipe, format),
+        "how_to_load": _how_to_load(trained, recipe, format),
         **_for_timm(trained, recipe),
         "locallearn": {"model": trained.name, "trained": _how(trained), "versions": versions | _library(recipe)},
     }
@@ -141,14 +149,22 @@ def _how(trained: Trained) -> dict[str, Any]:
     return dict(trained.how) | {"settings": settings}
 
 
-def _how_to_load(recipe: Recipe, format: Format) -> list[str]:
-    file = _FILES[format]
-    if format == "torch-export":
-        return ["import torch", f"model = torch.export.load({file!r}).module()"]
+def _how_to_load(trained: Trained, recipe: Recipe, format: Format) -> list[str]:
+    file, mixed = _FILES[format], trained.how.get("test_precision") == "bf16"
     if format == "onnx":
-        return ["import onnxruntime", f"session = onnxruntime.InferenceSession({file!r})", "# images -> logits"]
-    load = ("from safetensors.torch import load_file", f"model.load_state_dict(load_file({file!r}))", "model.eval()")
-    return [*recipe.lines, *load]
+        more = ["# it computes in fp32; the test accuracy was measured in bf16"] if mixed else []
+        return ["import onnxruntime", f"session = onnxruntime.InferenceSession({file!r})", "# images -> logits", *more]
+    lines = (
+        ("import torch", f"model = torch.export.load({file!r}).module()")
+        if format == "torch-export"
+        else (
+            *recipe.lines,
+            "from safetensors.torch import load_file",
+            f"model.load_state_dict(load_file({file!r}))",
+            "model.eval()",
+        )
+    )
+    return [*lines, *(line for line in _IN_BF16 if mixed and line not in lines)]
 
 
 def _for_timm(trained: Trained, recipe: Recipe) -> Mapping[str, Any]:

@@ -71,6 +71,7 @@ def load_run(path: Path, *, checkpoint: str = "last") -> Trained:
             "checkpoint": file.name,
             "epochs": state["epoch"] - 1,
             "test_accuracy": _accuracy(folder, state),
+            "test_precision": settings.get("precision", "fp32"),
         },
     )
 
