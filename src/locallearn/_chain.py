@@ -107,7 +107,7 @@ class TracedChain:
         return self.shapes[layer][0]
 
 
-def chain_of(model: nn.Module, image_shape: Shape, layers: Sequence[str] | None = None) -> Chain:
+def chain_of(model: nn.Module, image_shape: Shape, layers: str | Sequence[str] | None = None) -> Chain:
     """See a model as a chain: by its own `chain()` method, as an `nn.Sequential`, or by following its forward code.
 
     Args:

@@ -37,7 +37,7 @@ def parser() -> Parser:
     )
     parser.add_argument("--modules", type=int | str | list[str], default="all", help="as for train")
     parser.add_argument("--memory", type=Memory, default="fast", help="as for train; for the rule alone")
-    parser.add_argument("--layers", type=list[str] | None, default=None, help="as for train")
+    parser.add_argument("--layers", type=str | list[str] | None, default=None, help="as for train")
     parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10, help="number of classes")
     parser.add_argument("--batch", type=int, default=128, help="images in a batch")

@@ -42,9 +42,8 @@ def run(config: Any) -> None:
         show_json({"path": str(path), "bytes": path.stat().st_size, "config": about})
         return
     how = about["locallearn"]["trained"]
-    tested = (
-        "" if how["test_accuracy"] is None else f", test accuracy {how['test_accuracy']:.2%} in {how['test_precision']}"
-    )
+    accuracy, precision = how["test_accuracy"], how["test_precision"]
+    tested = "" if accuracy is None else f", test accuracy {accuracy:.2%} in {precision}"
     say(f"wrote {path} ({path.stat().st_size:,} bytes): {about['architecture']}{tested}. Load it there by:")
     for line in about["how_to_load"]:
         say(f"  {line}")

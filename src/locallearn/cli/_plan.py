@@ -40,7 +40,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--depths", nargs="+", type=int, default=list(DEPTHS), help="depths to try, of rules that have one"
     )
-    parser.add_argument("--layers", type=list[str] | None, default=None, help="as for train")
+    parser.add_argument("--layers", type=str | list[str] | None, default=None, help="as for train")
     parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10, help="number of classes")
     parser.add_argument("--optimizer", type=OptimizerSettings, default=SGD(), help="for the bytes of its state")

@@ -46,7 +46,8 @@ class TrainSettings(FitSettings):
         rule: the training rule; `--with` wraps it: `--rule dgl --with hpff man` is HPFF(MAN(DGL())).
         modules: which layers make which local module: all (each its own), a number K, names or regular expressions of
             the modules' last layers, or a published split such as infopro-16.
-        layers: names, or regular expressions, of the parts of the network that each end a layer; found by default.
+        layers: a name, a list of names, or regular expressions, of the parts of the network that each end a layer;
+            found by default.
         memory: fast, or lean to compute again in the backward pass whatever lowers the peak memory: less than two
             thirds of the activations, in 1.2 to 1.4 times the time.
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU; each takes the
@@ -69,7 +70,7 @@ class TrainSettings(FitSettings):
     modules: int | str | list[str] = "all"
     memory: Memory = "fast"
     overlap: int = 0
-    layers: list[str] | None = None
+    layers: str | list[str] | None = None
     batch: int = 128
     seed: int = 0
     device: str = "auto"
