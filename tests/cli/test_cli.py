@@ -98,6 +98,14 @@ def test_a_settings_file_that_is_no_yaml_is_told(capsys, tmp_path):
     assert told.count("\n") == 1
 
 
+def test_a_file_is_no_folder_of_images(capsys, tmp_path, monkeypatch):
+    (tmp_path / "f.txt").write_text("hi")
+    monkeypatch.chdir(tmp_path)
+    for path in ("f.txt", "./f.txt"):
+        assert run("train", "--data", path) == 1
+        assert "f.txt is a file, not a folder: lay images out as" in capsys.readouterr().err
+
+
 def test_an_error_is_json_too(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("train", "--data", "digits", "--modules", "99", "--json") == 1

@@ -230,7 +230,7 @@ def data_of(settings: TrainSettings) -> DataSet:
 
 def load_images(name: str, folder: Path) -> DataSet:
     """The data set that a name, the path of a folder with images, or a dotted path, stands for."""
-    if name not in names("data") and (os.sep in name or Path(name).is_dir()):
+    if name not in names("data") and (os.sep in name or Path(name).exists()):
         return image_folder(Path(name))
     images = call("data", name, folder)
     if not isinstance(images, DataSet):
