@@ -7,7 +7,6 @@ import gc
 import platform
 import statistics
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -21,12 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 import locallearn as ll
 from locallearn import _private
 from locallearn._captured import WARM_UP, CapturedSteps
+from locallearn._device import mixed
 from locallearn._economy import Memory
 from locallearn._names import find
+from locallearn._peak import example_batch
 from locallearn._stepping import Stepper
 from locallearn._upsampling import UpsampledConv
 from locallearn.cost import peak_memory
-from locallearn.cost._memory import example_batch
 from locallearn.training import SGD
 
 Step = Callable[[], object]
@@ -57,7 +57,7 @@ class Bench:
         return net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def precision(self) -> Any:
-        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, dtype=self.autocast)
+        return mixed(self.device, self.autocast)
 
     def local_step(self, net: ll.LocalNet) -> Step:
         stepper = Stepper(net, SGD(lr=0.01).make)

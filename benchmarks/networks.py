@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from contextlib import nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 import locallearn as ll
+from locallearn._device import mixed
 from locallearn.cost import forward_macs, peak_memory
 from locallearn.training import make_model
 
@@ -108,7 +108,7 @@ def steps(network: str, rule: ll.Rule) -> dict[str, Any]:
     for precision, dtype in (("fp32", None), ("bf16", torch.bfloat16)):
         net.zero_grad()
         try:
-            with nullcontext() if dtype is None else torch.autocast("cpu", dtype=dtype):
+            with mixed(images.device, dtype):
                 losses = net.backward(images, labels)
             gradients = [p.grad for p in net.parameters() if p.grad is not None]
             finite = losses.isfinite().all() and all(gradient.isfinite().all() for gradient in gradients)

@@ -24,13 +24,13 @@ from rich.console import Console
 from rich.table import Table
 
 import locallearn as ll
+from _bench import machine
 from locallearn._imports import optional
 from locallearn._names import find
 from locallearn._work import SECONDS
 from locallearn.cli._parser import parse_rule
 from locallearn.cost import predict
 from locallearn.training import SGD
-from step import machine
 
 Setting = dict[str, Any]
 

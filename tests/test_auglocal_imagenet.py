@@ -1,6 +1,7 @@
 """AugLocal on ImageNet networks: official code, `exp_imagenet/`. Layers count from 0; depth counts the classifier."""
 
 import functools
+import math
 
 import pytest
 import torch
@@ -9,11 +10,14 @@ from torch import nn
 import locallearn as ll
 from locallearn import models
 from locallearn._objectives import Level, Site
+from networks import count
 
 DIMS = {  # base width of each layer: 64 for the stem
     "resnet34": [64] * 4 + [128] * 4 + [256] * 6 + [512] * 3,
     "resnet101": [64] * 4 + [128] * 4 + [256] * 23 + [512] * 3,
+    "resnet50": [64] * 4 + [128] * 4 + [256] * 6 + [512] * 3,
     "vgg13": [64] * 2 + [128] * 2 + [256] * 2 + [512] * 4,
+    "vgg19": [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8,
 }
 # network, layer: layers selected, base widths and strides (for VGG: whether max pooling comes before)
 WORKED = {
@@ -35,7 +39,16 @@ WORKED = {
     ("vgg13", 3, 7): [(8, 512, 1), (9, 512, 1)],
     ("vgg13", 3, 8): [(9, 512, 1)],
 }
-DEPTHS = {"resnet34": 5, "resnet101": 4, "vgg13": 3}
+DEPTHS = {"resnet34": 5, "resnet101": 4, "resnet50": 4, "vgg13": 3, "vgg19": 3}
+EXPANSION = {"resnet101": 4, "resnet50": 4}
+ALL_AUXILIARY_NETWORKS = {  # parameters
+    "resnet34": 154_359_936,
+    "resnet101": 363_376_872,
+    "resnet50": 182_167_168,
+    "vgg13": 36_814_632,
+    "vgg19": 71_683_224,
+}
+EVERY_LAYER = [(network, layer) for network, widths in DIMS.items() for layer in range(len(widths) - 1)]
 
 
 @functools.cache
@@ -59,8 +72,15 @@ def site(network: str, layer: int) -> Site:
     )
 
 
-def auxiliary(network: str, layer: int, depth: int | None = None) -> nn.Module:
-    return ll.AugLocal.imagenet(depth=depth or DEPTHS[network]).auxiliary(site(network, layer)).network
+def auxiliary(network: str, layer: int) -> nn.Module:
+    return ll.AugLocal.imagenet(depth=DEPTHS[network]).auxiliary(site(network, layer)).network
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Weights are whatever was in memory, which saves half a minute."""
+    for draw in ("normal_", "kaiming_uniform_", "kaiming_normal_"):
+        monkeypatch.setattr(nn.init, draw, lambda weight, *_, **__: weight)
 
 
 def basic(before: int, width: int, stride: int) -> int:
@@ -78,45 +98,74 @@ def convolution(before: int, width: int) -> int:
     return 9 * before * width + width + 2 * width
 
 
+def worked_out(network: str, layer: int) -> list[tuple[int, int, int]]:
+    """Layers selected, base widths and strides of an auxiliary network, from the official code's rules."""
+    widths, last = DIMS[network], len(DIMS[network]) - 1
+    hidden = min(DEPTHS[network] - 1, last - layer)
+    found, current, pending = [], widths[layer], 0
+    for i in range(1, hidden + 1):
+        selected = round(layer + (last - layer) / hidden * i)  # half to even
+        width = widths[selected]
+        if network.startswith("vgg"):
+            stride = 2 if width != current else 1
+        else:
+            pending += int(math.log2(width // current))
+            stride = 2 if pending else 1
+            pending -= stride - 1
+        found.append((selected, width, stride))
+        current = width
+    return found
+
+
+def expected_parameters(network: str, layer: int, blocks: list[tuple[int, int, int]]) -> int:
+    expansion = EXPANSION.get(network, 1)
+    before, found = DIMS[network][layer] * (expansion if layer else 1), 0
+    for _, width, stride in blocks:
+        if network.startswith("vgg"):
+            found += convolution(before, width)
+        else:
+            found += (bottleneck if expansion == 4 else basic)(before, width, stride)
+        before = width * expansion
+    head = 2 * (512 * 512 + 512 + 2 * 512) if network.startswith("vgg") else 0
+    return found + head + 512 * expansion * 1000 + 1000
+
+
 @pytest.mark.parametrize(("network", "depth", "layer"), WORKED)
-def test_layers_widths_and_strides(network, depth, layer):
-    rule = ll.AugLocal.imagenet(depth=depth)
-    selected = rule.selected(site(network, layer))
-    expected = WORKED[network, depth, layer]
-    assert selected == [found for found, _, _ in expected]
+def test_the_rules_give_the_worked_examples(network, depth, layer):
+    assert depth == DEPTHS[network]
+    assert worked_out(network, layer) == WORKED[network, depth, layer]
+
+
+@pytest.mark.parametrize(("network", "layer"), EVERY_LAYER)
+@pytest.mark.usefixtures("undrawn")
+def test_layers_widths_strides_and_parameters(network, layer):
+    expected = worked_out(network, layer)
+    selected = ll.AugLocal.imagenet(depth=DEPTHS[network]).selected(site(network, layer))
+    assert selected == [index for index, _, _ in expected]
     assert [DIMS[network][found] for found in selected] == [width for _, width, _ in expected]
-    parts = list(auxiliary(network, layer))
-    if network == "vgg13":
+    found = auxiliary(network, layer)
+    parts = list(found)
+    if network.startswith("vgg"):
         pools = [isinstance(part, nn.MaxPool2d) for part in parts[: len(parts) - 8]]
         built = [2 if i and pools[i - 1] else 1 for i, pool in enumerate(pools) if not pool]
         assert all(part[0].stride == (1, 1) for part in parts[: len(pools)] if isinstance(part, nn.Sequential))
     else:
-        looking = "conv1" if network == "resnet34" else "conv2"
+        looking = "conv2" if network in EXPANSION else "conv1"
         built = [getattr(part, looking).stride[0] for part in parts[: len(selected)]]
     assert built == [stride for _, _, stride in expected]
+    assert count(found) == expected_parameters(network, layer, expected)
 
 
-@pytest.mark.parametrize(("network", "depth", "layer"), WORKED)
-def test_parameters(network, depth, layer):
-    expansion = 4 if network == "resnet101" else 1
-    before = DIMS[network][layer] * (expansion if layer else 1)
-    expected = 0
-    for _, width, stride in WORKED[network, depth, layer]:
-        if network == "vgg13":
-            expected, before = expected + convolution(before, width), width
-        else:
-            block = bottleneck if network == "resnet101" else basic
-            expected, before = expected + block(before, width, stride), expansion * width
-    if network == "vgg13":
-        expected += 2 * (512 * 512 + 512 + 2 * 512) + 512 * 1000 + 1000
-    else:
-        expected += 512 * expansion * 1000 + 1000
-    assert sum(p.numel() for p in auxiliary(network, layer).parameters()) == expected
+@pytest.mark.parametrize("network", DIMS)
+def test_parameters_of_all_auxiliary_networks(network):
+    layers = range(len(DIMS[network]) - 1)
+    total = sum(expected_parameters(network, layer, worked_out(network, layer)) for layer in layers)
+    assert total == ALL_AUXILIARY_NETWORKS[network]
 
 
 @pytest.mark.parametrize("network", DIMS)
 def test_widths_of_the_backbone(network):
-    expansion = 4 if network == "resnet101" else 1
+    expansion = EXPANSION.get(network, 1)
     widths = [localized(network).chain.width(i) for i in range(len(DIMS[network]))]
     assert widths == [width * (expansion if i else 1) for i, width in enumerate(DIMS[network])]
 

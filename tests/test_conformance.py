@@ -3,7 +3,7 @@
 import pytest
 
 import locallearn as ll
-from locallearn.testing import CHECKS, check_rule
+from locallearn.testing import CHECKS, Case, check_rule
 from networks import HIDDEN_BY_TORCH
 
 RULES = {
@@ -50,7 +50,7 @@ RULES = {
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_every_rule_conforms(rule, check):
-    check(rule)
+    check(Case(rule=rule))
 
 
 class Careless(ll.Pooling):

@@ -1,6 +1,7 @@
 """DGL's auxiliary networks: sizes and numbers of parameters."""
 
 import functools
+from math import ceil
 
 import pytest
 import torch
@@ -94,6 +95,20 @@ def test_a_small_map_is_pooled_to_no_more_than_it_has_unless_original(rule, inpu
     shapes = ((16, 8, 8), (32, 4, 4), (64, 2, 2))  # a quarter of which is 2, 1 and 1
     for head, shape, expected in zip(heads(rule, (3, 8, 8)), shapes, inputs, strict=True):
         assert sizes_seen(head, nn.Linear, torch.randn(2, *shape))[0] == (expected,)
+
+
+def test_on_vgg_maps_of_14_pixels_are_pooled_to_4_where_the_official_code_pools_to_7_by_their_width():
+    net = ll.localize(ll.models.cifar.vgg13(), ll.DGL(hidden=0), input_shape=(3, 224, 224))
+    official = {64: 224, 128: 112, 256: 56, 512: 28}  # the size that a width stands for
+    maps, grids = [], []
+    for layer, objective in enumerate(net.objectives[:-1]):
+        channels, side, _ = net.chain.shapes[layer]
+        seen = sizes_seen(objective.auxiliary, nn.Conv2d, torch.zeros(2, channels, side, side))
+        assert seen == [(channels, ceil(side / 4), ceil(side / 4))] * 3
+        maps.append(side)
+        grids.append((ceil(side / 4), ceil(official[channels] / 4)))
+    assert maps == [224, 224, 112, 112, 56, 56, 28, 28, 14]
+    assert grids == [(56, 56)] * 2 + [(28, 28)] * 2 + [(14, 14)] * 2 + [(7, 7)] * 2 + [(4, 7)]
 
 
 def test_every_module_but_the_last_gets_a_head_of_weight_one():

@@ -1,6 +1,8 @@
 """New layers like the backbone's: of every family, with other widths and strides."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -147,3 +149,35 @@ def test_wrappers_copy_layers_of_every_family(network, rule):
     losses = net.backward(torch.randn(4, *IMAGES), torch.arange(4))
     assert losses.isfinite().all()
     assert all(p.grad is not None for p in net.parameters())
+
+
+class MyBlock(nn.Module):
+    """A layer that nobody has heard of."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
+
+    def forward(self, x):
+        return self.conv(x).relu() + self.conv(x).sigmoid()
+
+
+def test_an_unknown_layer_is_copied_and_adapted_unless_registered_as_the_documentation_says():
+    page = Path(__file__).parents[1] / "docs" / "architecture.md"
+    (snippet,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    model = nn.Sequential(*(MyBlock(*widths) for widths in ((3, 8), (8, 8), (8, 12), (12, 12))), nn.Flatten())
+    model.append(nn.Linear(12 * 8 * 8, 5))
+
+    def first_layer() -> nn.Module:
+        net = ll.localize(model, ll.AugLocal(depth=2, fidelity="paper"), input_shape=(3, 8, 8))
+        assert net.backward(torch.randn(4, 3, 8, 8), torch.arange(4)).isfinite().all()
+        return net.objectives[0].auxiliary.network[0]
+
+    def widths(layer: nn.Module) -> list[int]:
+        return [part.in_channels for part in layer.modules() if isinstance(part, nn.Conv2d)]
+
+    assert isinstance(first_layer(), Adapted)
+    assert widths(first_layer()) == [8, 12]  # the 1x1 convolution, the copy
+    exec(snippet, {"locallearn": ll, "MyBlock": MyBlock})
+    assert widths(first_layer()) == [8]

@@ -58,6 +58,12 @@ def test_the_predicted_peak_is_that_of_a_real_step(name):
     assert predicted.peak == peak_memory(net, batch, make_stepper=make_stepper, autocast=autocast)
 
 
+def test_a_prediction_under_mixed_precision_of_the_callers_counts_no_planning():
+    net = ll.localize(resnet20(), ll.DGL(), input_shape=(3, 32, 32), memory="lean")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert predict(net, 64).macs == predict(net, 64, autocast=torch.bfloat16).macs
+
+
 def test_predicted_time_ranks_measured_settings_right():
     rows = [row for row in json.loads(MEASURED.read_text())["rows"] if row["for"] == "check"]
     predicted = []  # of settings that had no part in finding the constants

@@ -27,7 +27,10 @@ IMAGENET = {  # name: layers, parameters with 1000 classes
 }
 CIFAR_GRIDS = {  # height and width of the last features of a 32 x 32 image
     "resnet34": 4,
+    "resnet50": 4,
     "resnet101": 4,
+    "resnet152": 4,
+    "resnext101_32x8d": 4,
     "vgg13": 2,
     "vgg19": 2,
     "mobilenet_v2": 4,
@@ -114,19 +117,25 @@ def test_the_poolings_of_vgg_begin_the_layer_behind_them():
     assert [isinstance(layer[0], nn.MaxPool2d) for layer in chain.layers] == [False, False] + [True, False] * 4
 
 
+HPFF_4 = (4, ["layer3.0", "layer3.9", "layer3.17"])
+HPFF_8 = (8, ["layer2.0", "layer3.1", "layer3.5", "layer3.9", "layer3.13", "layer3.17", "layer3.21"])
+MAN_PP_4 = (4, ["layer2.2", "layer3.8", "layer3.16"])
 SPLITS = {  # network, split: number of modules, last layers of some
     ("resnet101", "infopro-2"): (2, ["layer2.0"]),
     ("resnext101_32x8d", "infopro-resnext-2"): (2, ["layer2.2"]),
     ("resnet152", "infopro-2"): (2, ["layer2.5"]),
-    ("resnet101", "hpff-4"): (4, ["layer3.0", "layer3.9", "layer3.17"]),
-    ("resnext101_32x8d", "hpff-4"): (4, ["layer3.0", "layer3.9", "layer3.17"]),
-    ("resnet101", "hpff-8"): (
-        8,
-        ["layer2.0", "layer3.1", "layer3.5", "layer3.9", "layer3.13", "layer3.17", "layer3.21"],
-    ),
+    ("resnet101", "hpff-4"): HPFF_4,
+    ("resnet152", "hpff-4"): HPFF_4,
+    ("resnext101_32x8d", "hpff-4"): HPFF_4,
+    ("resnet101", "hpff-8"): HPFF_8,
+    ("resnet152", "hpff-8"): HPFF_8,
+    ("resnext101_32x8d", "hpff-8"): HPFF_8,
+    ("resnet101", "man-2"): (2, ["layer2.0"]),
     ("resnet152", "man-2"): (2, ["layer2.5"]),
-    ("resnet101", "man++-4"): (4, ["layer2.2", "layer3.8", "layer3.16"]),
+    ("resnext101_32x8d", "man-2"): (2, ["layer2.0"]),
+    ("resnet101", "man++-4"): MAN_PP_4,
     ("resnet152", "man++-4"): (4, ["layer2.6", "layer3.13", "layer3.25"]),
+    ("resnext101_32x8d", "man++-4"): MAN_PP_4,
     ("resnet34", "mlaan-17"): (16, ["layer1.0", "layer1.1"]),
     ("resnet101", "mlaan-34"): (33, ["layer1.0"]),
     ("resnet152", "mlaan-51"): (50, ["layer1.0"]),
@@ -147,10 +156,9 @@ def test_published_splits_for_imagenet(network, split):
 LEAPS = {  # network, module: blocks of the leap chain; None where a published list holds blocks before the module's end
     ("resnet34", 0): "2.0 2.1 3.0 4.0 4.2",
     ("resnet34", 3): "2.1 3.0 4.0 4.2",
-    ("resnet34", 4): None,
+    **{("resnet34", module): None for module in (4, 5, 6)},
     ("resnet34", 7): "3.1 4.0 4.1",
-    ("resnet34", 13): None,
-    ("resnet34", 14): None,
+    **{("resnet34", module): None for module in range(8, 15)},
     ("resnet101", 0): "2.0 3.0 4.0 4.2",
     ("resnet101", 6): "3.0 4.0 4.1",
     ("resnet101", 29): "4.0 4.1",
@@ -159,6 +167,8 @@ LEAPS = {  # network, module: blocks of the leap chain; None where a published l
     ("resnet152", 2): "2.0 3.0 4.0 4.2",
     ("resnet152", 10): "3.0 4.0 4.1",
     ("resnet152", 46): "4.0 4.1",
+    ("resnet152", 47): "4.1 4.2",
+    ("resnet152", 48): None,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import pytest
@@ -149,3 +150,12 @@ def test_fake_copies_take_no_memory_and_leave_the_network_alone():
         copied = _private.fake_copy(net, mode)
         assert {type(p) for p in copied.parameters()} != {nn.Parameter}
     assert {type(p) for p in net.parameters()} == {nn.Parameter}
+
+
+def test_pytorchs_log_of_failing_operators_is_silent_inside_of_fake_mode_alone():
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    with _private.fake_mode():
+        with pytest.raises(RuntimeError), _private.fake_mode():
+            torch.empty(2, 3) @ torch.empty(2, 3)
+        assert log.disabled
+    assert not log.disabled

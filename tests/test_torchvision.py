@@ -14,6 +14,7 @@ def test_its_models_and_transforms_work():
         "import locallearn as ll, torch\n"
         "torchvision = ll.models.import_torchvision()\n"
         "assert ll.models.import_torchvision() is torchvision\n"
+        "import timm\n"
         "from torchvision import datasets, transforms\n"
         "from torchvision.transforms import v2\n"
         "print(tuple(v2.RandomCrop(2)(torch.zeros(3, 4, 4)).shape))\n"

@@ -170,7 +170,7 @@ def test_a_network_without_any_place_for_a_cut_is_refused():
         (["layer1", "layer1.0"], "'layer1.0' is inside 'layer1', and both are named"),
         (["layer1", "fc"], "'fc' gives the network's output"),
         ([], "give a list of names"),
-        ("layer1", "give a list of names"),
+        ("layer9", r"no module matches 'layer9'; did you mean 'layer"),
         (["layer1.0.conv1"], "no chain behind 'layer1.0.conv1'.*single tensor passes behind 'layer1.1'"),
         (["layer1.0.relu"], r"calls 'layer1.0.relu' 2 times"),
     ],

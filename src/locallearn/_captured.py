@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from locallearn._device import random_state
+from locallearn._device import mixed, random_state
 from locallearn._errors import LocalLearnError
 from locallearn._local_net import LocalNet
 from locallearn._recompute import Recomputed
@@ -147,8 +147,8 @@ class CapturedSteps:
 
         return self._record(backward), self._record(self.stepper.finish)
 
-    def _precision(self) -> torch.autocast | nullcontext[None]:
-        return nullcontext() if self.autocast is None else torch.autocast(self._device.type, dtype=self.autocast)
+    def _precision(self) -> AbstractContextManager[object]:
+        return mixed(self._device, self.autocast)
 
 
 def _equal(state: dict[str, Any], other: dict[str, Any]) -> bool:

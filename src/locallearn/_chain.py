@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from locallearn import _private
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, reason_of
 from locallearn._init import fresh_copy
 from locallearn._layout import Kind, Layout, OnMaps, Shape as Shape, layout_of
 from locallearn._like import Adapted, NoLayerLikeError, new_layer_like
@@ -107,7 +107,7 @@ class TracedChain:
         return self.shapes[layer][0]
 
 
-def chain_of(model: nn.Module, image_shape: Shape, layers: Sequence[str] | None = None) -> Chain:
+def chain_of(model: nn.Module, image_shape: Shape, layers: str | Sequence[str] | None = None) -> Chain:
     """See a model as a chain: by its own `chain()` method, as an `nn.Sequential`, or by following its forward code.
 
     Args:
@@ -211,10 +211,9 @@ def _run(layer: nn.Module, feature: torch.Tensor, name: str) -> torch.Tensor:
     kind = type(layer[0] if isinstance(layer, nn.Sequential) and len(layer) == 1 else layer).__name__
     try:
         output = layer(feature)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         raise LocalLearnError(
-            f"{name} ({kind}) cannot take a feature of shape {_size(feature)}: {reason}."
+            f"{name} ({kind}) cannot take a feature of shape {_size(feature)}: {reason_of(error)}."
             " Is input_shape right, and the image large enough for the network?"
         ) from error
     if not isinstance(output, torch.Tensor):

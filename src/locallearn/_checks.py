@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from locallearn import _private
 from locallearn._auxiliary import Auxiliary, Head, part_without_outputs
 from locallearn._chain import Shape
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, reason_of
 from locallearn._objectives import Objective, Site
 
 
@@ -44,9 +44,8 @@ def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) 
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if isinstance(error, LocalLearnError):
                 raise
-            reason = str(error).strip().splitlines()[0]
             raise LocalLearnError(
-                f"{name} cannot take features of shape {'x'.join(map(str, shape))}: {reason}."
+                f"{name} cannot take features of shape {'x'.join(map(str, shape))}: {reason_of(error)}."
             ) from error
         if logits is not None and logits.shape != (2, site.classes):
             raise LocalLearnError(f"{name} gives {logits.shape[1:].numel()} logits for {site.classes} classes.")

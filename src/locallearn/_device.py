@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -31,6 +32,16 @@ def device_of(name: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """The device's name, as its maker calls it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def mixed(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Mixed precision of a type; None leaves the precision as it is."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def mixed_now(device: torch.device) -> torch.dtype | None:
+    """The type of the mixed precision of this moment, or None."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
 
 
 def is_capturing(device: torch.device) -> bool:

@@ -57,6 +57,12 @@ class OutOfMemoryError(LocalLearnError):
         return partial(type(self), sentence, module=self.module, batch=self.batch, predicted=self.predicted)
 
 
+def reason_of(error: Exception) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".!")
+
+
 def refuse_unknown(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse a setting that is none of its choices."""
     if value not in choices:

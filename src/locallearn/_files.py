@@ -1,4 +1,4 @@
-"""Writing files that are never half there."""
+"""Writing files that are never half there, and reading those that may be damaged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, reason_of
+from locallearn._imports import optional
 
 
 def file_name(text: str) -> str:
@@ -44,6 +45,35 @@ def write_whole(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON for people and machines, as `write_whole` does."""
     write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+        LocalLearnError: it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:  # of the text's encoding too
+        raise _damaged(path, "JSON", error) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of YAML holds.
+
+    Raises:
+        LocalLearnError: it is no YAML.
+    """
+    yaml = optional("yaml")
+    try:
+        return yaml.safe_load(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise _damaged(path, "YAML", error) from error
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> LocalLearnError:
+    return LocalLearnError(f"{path} is damaged: it is no {kind} ({reason_of(error)}). Put a copy of it back.")
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.fx.node import map_arg
 from torch.fx.proxy import Attribute
 
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, reason_of
 
 BATCHES = (2, 3)
 """What differs between two batch sizes depends on the number of images; all else is known before training."""
@@ -43,8 +43,7 @@ def follow(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Call
     except LocalLearnError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CannotFollow(reason[0]) from error
+        raise CannotFollow(reason_of(error)) from error
 
 
 def values_of(node: fx.Node) -> tuple[Any, ...]:
@@ -87,6 +86,10 @@ class _Known:
 
     def __float__(self) -> float:
         return float(self._number())
+
+    def __str__(self) -> str:
+        first, second = values_of(self.node)
+        return str(first) if isinstance(first, int | float) and first == second else repr(self)
 
     def __len__(self) -> int:
         lengths = {len(value) for value in values_of(self.node)}

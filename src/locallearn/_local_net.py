@@ -15,6 +15,7 @@ from locallearn import _private
 from locallearn._auxiliary import Loss
 from locallearn._chain import TracedChain
 from locallearn._checks import first_part_that_needs_several, refuse_labels
+from locallearn._device import mixed_now
 from locallearn._economy import Memory, plan_thrift
 from locallearn._engine import independent, refuse_non_finite, run_step
 from locallearn._errors import LocalLearnError
@@ -173,10 +174,8 @@ class LocalNet(nn.Module):
         outputs = len(images) * images.element_size() * sum(map(prod, self.chain.shapes))
         if self._compiled or (self.memory == "fast" and outputs < _WORTH_A_PLAN):
             return None
-        device = images.device.type
-        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         frozen = tuple(parameter.requires_grad for parameter in self.parameters())
-        key = self.memory, autocast, self.training, frozen
+        key = self.memory, mixed_now(images.device), self.training, frozen
         if key not in self._plans:
             self._plans[key] = plan_thrift(self.local_modules, self.objectives, images, labels, self.memory)
         return self._plans[key]

@@ -36,7 +36,7 @@ def localize(
     *,
     modules: str | int | Sequence[str] = "all",
     input_shape: Sequence[int],
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     loss: Loss = F.cross_entropy,
     seed: int = 0,
     image_mean: Sequence[float] | None = None,
@@ -60,9 +60,9 @@ def localize(
             the fastest partition whose step with 1024 images fits in 1 GiB by `cost.peak_memory`: all parameters,
             gradients, EMA copies, the batch and Nesterov SGD's state counted.
         input_shape: channels, height, width of one image.
-        layers: what the layers are, for any model: names, or regular expressions that match whole names, of modules
-            that each end a layer, such as `["conv1", r"layer\d\.\d+"]`. A layer begins where the one before ends;
-            what needs no weights (and normalisation behind a bare convolution) belongs to the layer before.
+        layers: what the layers are, for any model: a name, a list of names, or regular expressions that match whole
+            names, of modules that each end a layer, such as `["conv1", r"layer\d\.\d+"]`. A layer begins where the one
+            before ends; what needs no weights (and normalisation behind a bare convolution) belongs to the one before.
         loss: from logits and targets to a scalar; auxiliary networks that classify use it too.
         seed: of the auxiliary networks' first weights.
         image_mean: what images have had subtracted in each channel, of pixels from 0 to 1, for rules that reconstruct

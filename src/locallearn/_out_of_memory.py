@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from locallearn._budget import in_words
+from locallearn._device import mixed_now
 from locallearn._errors import OutOfMemoryError
+from locallearn._peak import peak_memory
 from locallearn._stretch import stretches
 
 if TYPE_CHECKING:
@@ -73,12 +75,8 @@ def _told(net: LocalNet, images: Tensor, span: range) -> OutOfMemoryError:
 
 
 def _predicted(net: LocalNet, images: Tensor) -> int | None:
-    from locallearn._peak import peak_memory  # which trains a copy of the network that asks here
-
-    device = images.device.type
-    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     try:
-        return peak_memory(net, len(images), autocast=autocast).total
+        return peak_memory(net, len(images), autocast=mixed_now(images.device)).total
     except Exception:  # the first error is the one to be told
         return None
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from locallearn import _private
+from locallearn._device import mixed
 from locallearn._engine import run_step
 from locallearn._live import LiveBytes
-from locallearn._local_net import LocalNet
 from locallearn._stepping import Stepper
 
-MakeStepper = Callable[[LocalNet], Stepper]
+if TYPE_CHECKING:
+    from locallearn._local_net import LocalNet
+
+MakeStepper = Callable[["LocalNet"], Stepper]
 
 nesterov_sgd: MakeStepper = partial(
     Stepper, make_optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, fused=True)
@@ -86,7 +89,7 @@ def _is_channels_last(tensor: Tensor) -> bool:
 
 
 def _step(net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, dtype: torch.dtype | None) -> None:
-    with nullcontext() if dtype is None else torch.autocast(images.device.type, dtype=dtype):
+    with mixed(images.device, dtype):
         run_step(
             net.local_modules,
             net.objectives,

@@ -6,6 +6,7 @@ Most of it is about fake tensors: shapes, devices and autograd without data.
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +23,19 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @contextmanager
 def fake_mode() -> Iterator[FakeTensorMode]:
-    """Operations inside compute shapes only; real tensors may enter and are never written."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # autograd notes that apply to data, which there is none of
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            yield mode
+    """Operations inside compute shapes only; real tensors may enter and are never written.
+
+    An operator that fails raises its error, as everywhere; PyTorch's log of it is silent.
+    """
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # autograd notes that apply to data, which there is none of
+            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+                yield mode
+    finally:
+        log.disabled = was_disabled
 
 
 def fake_copy(module: Module, mode: FakeTensorMode) -> Module:

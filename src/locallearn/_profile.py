@@ -6,7 +6,7 @@ Equal parts are looked at once, without computing, so that a hundred layers take
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
@@ -19,6 +19,7 @@ from locallearn import _private
 from locallearn._auxiliary import Auxiliary, Head
 from locallearn._balance import summed
 from locallearn._chain import TracedChain
+from locallearn._device import mixed
 from locallearn._economy import _CHOICES, Memory, _any_loss
 from locallearn._engine import local_loss
 from locallearn._live import LiveBytes
@@ -156,8 +157,8 @@ class _Look:
         self.labels = torch.zeros(_BATCH, dtype=torch.long, device=reference.device)
         self._found: dict[Hashable, Part] = {}
 
-    def precision(self) -> torch.autocast | nullcontext[None]:
-        return nullcontext() if self._autocast is None else torch.autocast(self._device, dtype=self._autocast)
+    def precision(self) -> AbstractContextManager[object]:
+        return mixed(self.images.device, self._autocast)
 
     def at_layer(self, index: int, layer: nn.Module, features: Tensor, thrift: Thrift) -> Part:
         def measured() -> Part:

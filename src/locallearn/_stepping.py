@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from locallearn._local_net import LocalNet
+if TYPE_CHECKING:
+    from locallearn._local_net import LocalNet
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
 """From parameters to an optimizer over them."""

@@ -22,7 +22,7 @@ Stages = tuple[dict[str, nn.Module], nn.Module]
 """Layers by name, and the classifier."""
 
 
-def traced(model: nn.Module, image_shape: Sequence[int], layers: Sequence[str] | None) -> Stages:
+def traced(model: nn.Module, image_shape: Sequence[int], layers: str | Sequence[str] | None) -> Stages:
     """See any network as layers and a classifier; no parameter is renamed, and its forward stays as it is.
 
     Args:
@@ -60,9 +60,10 @@ def traced(model: nn.Module, image_shape: Sequence[int], layers: Sequence[str] |
     return _stages(line, other, cuts)
 
 
-def _named(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Paths of the modules that patterns mean."""
-    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns) or not patterns:
+def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
+    """Paths of the modules that names and patterns mean."""
+    patterns = [layers] if isinstance(layers, str) else layers
+    if not all(isinstance(pattern, str) for pattern in patterns) or not patterns:
         raise LocalLearnError(f"layers={patterns!r}: give a list of names, or of regular expressions, of modules.")
     known = [name for name, _ in model.named_modules() if name]
     found: set[str] = set()

@@ -90,6 +90,22 @@ def test_a_mistake_gets_one_sentence_and_no_traceback(arguments, sentence, capsy
     assert list(tmp_path.iterdir()) == [], "nothing is written before the mistake is found"
 
 
+def test_a_settings_file_that_is_no_yaml_is_told(capsys, tmp_path):
+    (tmp_path / "damaged.yaml").write_text("epochs: [")
+    assert run("train", "--config", str(tmp_path / "damaged.yaml")) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: the file that --config names is no YAML of settings: while parsing")
+    assert told.count("\n") == 1
+
+
+def test_a_file_is_no_folder_of_images(capsys, tmp_path, monkeypatch):
+    (tmp_path / "f.txt").write_text("hi")
+    monkeypatch.chdir(tmp_path)
+    for path in ("f.txt", "./f.txt"):
+        assert run("train", "--data", path) == 1
+        assert "f.txt is a file, not a folder: lay images out as" in capsys.readouterr().err
+
+
 def test_an_error_is_json_too(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("train", "--data", "digits", "--modules", "99", "--json") == 1

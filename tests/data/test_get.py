@@ -81,6 +81,8 @@ def nothing_is_in(root: Path) -> bool:
 def test_digits_need_no_download(root, lines):
     assert get("digits", root, report=lines.append) == root
     assert lines == ["digits come with scikit-learn and need no download."]
+    with pytest.raises(LocalLearnError, match="leave out --from"):
+        get("digits", root, archive=root, report=lines.append)
     assert not root.exists()
 
 

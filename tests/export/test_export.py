@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,15 +85,21 @@ def made(name: str, shape: tuple[int, int, int]) -> Trained:
     )
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    asked = settings(model="resnet20", data="digits", train_images=300, epochs=2, rule=ll.DGL(hidden=1))
-    train(asked, folder)
+def trained_in(folder: Path, **changes) -> Path:
+    train(
+        settings(model="resnet20", data="digits", train_images=300, epochs=2, rule=ll.DGL(hidden=1), **changes), folder
+    )
     return folder
 
 
-def test_the_accuracy_after_loading_is_that_of_training(trained, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    return trained_in(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_accuracy_after_loading_is_that_of_training(trained, precision, tmp_path, capsys):
+    trained = trained if precision == "fp32" else trained_in(tmp_path / "run", precision=precision)
     given = json.loads((trained / "result.json").read_text())["test_accuracy"]
     images = data_of(settings(data="digits"))
     test = torch.from_numpy(images.test.images).permute(0, 3, 1, 2).float() / 255
@@ -105,12 +112,14 @@ def test_the_accuracy_after_loading_is_that_of_training(trained, tmp_path, capsy
         assert about["bytes"] == Path(about["path"]).stat().st_size
         config = about["config"]
         assert config["locallearn"]["trained"]["test_accuracy"] == given
+        assert config["locallearn"]["trained"]["test_precision"] == precision
         assert (config["num_classes"], config["label_names"][9]) == (10, "9")
         mean, std = (torch.tensor(config["input"][name]).view(-1, 1, 1) for name in ("mean", "std"))
         torch.save((test - mean) / std, out / "images.pt")
     run_apart({tmp_path / format: lines_of(tmp_path / format) for format in formats})
     for format in formats:
         logits = torch.load(tmp_path / format / "logits.pt")
+        assert logits.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         assert float((logits.argmax(1) == labels).double().mean()) == given
 
 
@@ -184,7 +193,8 @@ def test_onnx_gives_the_same_logits_for_any_number_of_images(tmp_path):
     from onnx.reference import ReferenceEvaluator
 
     network = made("small_runs.little", (3, 8, 8))
-    path = export(network, tmp_path / "out", format="onnx")
+    path = export(replace(network, how={"test_precision": "bf16"}), tmp_path / "out", format="onnx")
+    assert lines_of(path.parent)[-1] == "# it computes in fp32; the test accuracy was measured in bf16"
     images = torch.randn(3, 3, 8, 8)
     (logits,) = ReferenceEvaluator(load(path)).run(None, {"images": images.numpy()})
     with torch.no_grad():
@@ -247,3 +257,40 @@ def test_damaged_weights_are_told(trained, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(LocalLearnError, match=r"model.safetensors cannot be read"):
         load_exported(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("data.json", "{", "data.json is damaged: it is no JSON (Expecting"),
+        ("data.json", "[]", "data.json is damaged: it must hold classes, image_shape, mean and std"),
+        ("settings.yaml", "a: [", "settings.yaml is damaged: it is no YAML (while parsing"),
+        ("settings.yaml", "- a", "settings.yaml is damaged: it holds no settings"),
+        ("settings.yaml", "coco: a", "holds no run of locallearn train: its settings name no model"),
+        ("settings.yaml", "model: resnet32", "last.pt do not fit resnet32: has its code changed?"),
+        ("metrics.jsonl", "{\n", "metrics.jsonl is damaged: each line must be JSON"),
+    ],
+)
+def test_damaged_files_of_a_run_are_told(trained, tmp_path, capsys, file, content, told):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / file).write_text(content)
+    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 1
+    sentence = capsys.readouterr().err
+    assert told in sentence
+    assert sentence.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_descriptions_and_other_weights_of_an_export_are_told(trained, tmp_path):
+    folder = export_run(trained, tmp_path / "out").parent
+    config = folder / "config.json"
+    whole = config.read_text()
+    for content, told in (
+        ("{", "config.json is damaged: it is no JSON"),
+        ("{}", "config.json was not written by locallearn export, or is damaged: export again"),
+        ('{"input": {"shape": 3}}', "config.json was not written by locallearn export"),
+        (whole.replace('"model": "resnet20"', '"model": "resnet32"'), "model.safetensors do not fit resnet32: has its"),
+    ):
+        config.write_text(content)
+        with pytest.raises(LocalLearnError, match=told):
+            load_exported(folder)

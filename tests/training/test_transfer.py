@@ -117,6 +117,57 @@ def test_images_in_files_can_be_tested_on(folder, tmp_path):
     assert found.skipped[0].startswith(str(images / "val" / "bird" / "000.jpg"))
 
 
+def test_bad_images_are_left_out_of_a_test_on_the_command_line(folder, tmp_path, capsys):
+    images = tree(tmp_path / "set", bad=())
+    for split in ("train", "val"):
+        for before, after in (("ant", "automobile"), ("bee", "bird"), ("cow", "cow")):
+            (images / split / before).rename(images / split / after)
+    (images / "val" / "bird" / "000.jpg").write_bytes(b"")
+    given = ["evaluate", str(folder), "--data", str(images)]
+    assert main(given) == 1
+    assert "leave such images out with --bad-images skip" in capsys.readouterr().err
+    assert main([*given, "--bad-images", "skip", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)[str(folder)]["skipped"]) == 1
+
+
+def test_the_runs_own_images_need_not_be_there_to_test_on_others(folder, tmp_path):
+    expected = evaluate_run(folder, asked(), data="two_sets.large")
+    gone = asked(data="two_sets.gone")
+    assert evaluate_run(folder, gone, data="two_sets.large", data_dir=tmp_path) == expected
+    run = shutil.copytree(folder, tmp_path / "run")
+    (run / "data.json").unlink()  # as in runs of earlier versions: then the run's own folder of data sets is read
+    seen: list[Path] = []
+    spied = asked(data="two_sets.small", data_dir=tmp_path / "own")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("two_sets.small", lambda root: seen.append(root) or small(root))
+        assert evaluate_run(run, spied, data="two_sets.large", data_dir=tmp_path / "other") == expected
+    assert seen == [tmp_path / "own"]
+    with pytest.raises(LocalLearnError, match=r"two_sets\.gone"):
+        evaluate_run(run, gone, data="two_sets.large")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("epochs: 6", "epochs: [", "settings.yaml is damaged: it is no YAML"),
+        ("epochs: 6", "epochs: six", "settings.yaml: epochs: 'six' is not a whole number"),
+        ("epochs: 6", "epoch: 6", "settings.yaml: unknown setting 'epoch'"),
+        ("model: small_runs.little", "source: a", "holds no run of locallearn train: its settings name no model"),
+        ("model: small_runs.little", "model: resnet20", "last.pt do not fit resnet20: has its code changed?"),
+    ],
+)
+def test_damaged_runs_are_told_with_their_file(folder, tmp_path, capsys, before, after, told):
+    run = shutil.copytree(folder, tmp_path / "run")
+    settings = (run / "settings.yaml").read_text()
+    assert before in settings
+    (run / "settings.yaml").write_text(settings.replace(before, after))
+    for command in (["evaluate", str(run)], ["train", "--resume", str(run)]):
+        assert main(command) == 1
+        sentence = capsys.readouterr().err
+        assert told.replace("resnet20", "CifarResNet" if command[0] == "train" else "resnet20") in sentence
+        assert sentence.count("\n") == 1
+
+
 def test_data_sets_that_do_not_fit_are_refused(folder, tmp_path):
     with pytest.raises(LocalLearnError, match=r"two_sets.strangers \(automobile, pear, plum\) and .* share 1 classes"):
         evaluate_run(folder, asked(), data="two_sets.strangers")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 from locallearn._errors import LocalLearnWarning
-from locallearn._files import file_name, write_json
+from locallearn._files import file_name, read_json, write_json
 from locallearn.cli._console import mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser, parse_rule
 from locallearn.cli._settings import add_settings, run_path, settings_from
@@ -94,7 +93,7 @@ def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, An
         folder.refuse_other_settings(as_yaml(settings))
     if resume and folder.result.exists():
         say(f"{text}: finished already in {folder.path}")
-        result = json.loads(folder.result.read_text())
+        result = read_json(folder.result)
     else:
         again = f"the same command with --out {folder.path.parent}"
         result = train_shown(text, settings, folder, resume=resume, again=again)

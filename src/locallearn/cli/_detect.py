@@ -56,7 +56,7 @@ def run(config: Any) -> None:
     if config.resume is not None:
         refuse_beside_resume(config.run is not None or config.out is not None or settings != DetectSettings())
         folder = RunFolder(config.resume)
-        settings = read_settings(DetectSettings, folder)
+        settings = read_settings(DetectSettings, folder, "detect")
     else:
         settings = dataclasses.replace(settings, source=config.run or settings.source)
         name = file_name(f"detect-{settings.source.name if settings.source else ''}")

@@ -29,9 +29,14 @@ def parser() -> Parser:
     parser = Parser(description=HELP, usage="locallearn evaluate RUN [RUN ...] [options]")
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
     parser.add_argument("--data", type=str | None, help="a data set, as for train; by default the run's own")
-    parser.add_argument("--data_dir", type=Path | None, help="folder of the data sets; by default the run's own")
+    parser.add_argument("--data_dir", type=Path | None, help="folder of the data set; by default the run's own")
     parser.add_argument("--checkpoint", type=Literal["last", "best"], default="last", help="which checkpoint")
     parser.add_argument("--device", type=str | None, help="cpu, cuda, ...; by default the run's own")
+    parser.add_argument(
+        "--bad_images",
+        type=Literal["refuse", "skip"] | None,
+        help="at image files that cannot be read: stop, or leave them out; by default as the run",
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
 
@@ -50,6 +55,7 @@ def run(config: Any) -> None:
             data_dir=config.data_dir,
             checkpoint=config.checkpoint,
             device=config.device,
+            bad_images=config.bad_images,
         )
     if config.json:
         show_json({path: dataclasses.asdict(result) for path, result in results.items()})

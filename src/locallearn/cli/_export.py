@@ -41,8 +41,9 @@ def run(config: Any) -> None:
     if config.json:
         show_json({"path": str(path), "bytes": path.stat().st_size, "config": about})
         return
-    accuracy = about["locallearn"]["trained"]["test_accuracy"]
-    tested = "" if accuracy is None else f", test accuracy {accuracy:.2%}"
+    how = about["locallearn"]["trained"]
+    accuracy, precision = how["test_accuracy"], how["test_precision"]
+    tested = "" if accuracy is None else f", test accuracy {accuracy:.2%} in {precision}"
     say(f"wrote {path} ({path.stat().st_size:,} bytes): {about['architecture']}{tested}. Load it there by:")
     for line in about["how_to_load"]:
         say(f"  {line}")

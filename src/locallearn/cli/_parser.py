@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
 
-from locallearn._errors import did_you_mean
+from locallearn._errors import LocalLearnError, did_you_mean
 from locallearn.cli._spelling import all_settings, spelled_class
 from locallearn.rules import Rule
 from locallearn.training import OptimizerSettings, Schedule
@@ -21,14 +22,22 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """An argument parser whose errors are one sentence."""
+    """An argument parser whose errors are one sentence.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        of_file: the settings file that is read, and no command line: errors are raised, and name it.
+    """
+
+    def __init__(self, *args: Any, of_file: Path | None = None, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
+        self.of_file = of_file
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Tell what is wrong, in one sentence, and exit with 2."""
-        super().exit(2, f"error: {self._sentence(str(ex or message))}\n")
+        sentence = self._sentence(str(ex or message))
+        if self.of_file is not None:
+            raise LocalLearnError(f"{self.of_file}: {sentence.removeprefix('--')}")
+        super().exit(2, f"error: {sentence}\n")
 
     def _sentence(self, message: str) -> str:
         return self._cause(message) or " ".join(line.strip() for line in message.splitlines())
@@ -49,6 +58,9 @@ class Parser(jsonargparse.ArgumentParser):
         if found := re.search(r"Option '(\w+)' is not accepted|Key '(\w+)' is not expected", message):
             setting = found[1] or found[2]
             return f"unknown setting {setting!r}; {did_you_mean(setting, all_settings())}"
+        if found := re.search(r"Problems parsing config: (.*)", message):
+            reason = re.sub(r' in "<unicode string>"', "", found[1]).rstrip(".")
+            return f"the file that --config names is no YAML of settings: {reason}."
         if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             return f"unknown command {found[1]!r}; {did_you_mean(found[1], re.findall(r'[a-z_]+', found[2]))}"
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from locallearn._errors import LocalLearnError
 from locallearn.cli._parser import Parser
@@ -27,14 +27,14 @@ def settings_from(kind: type[Settings], parser: Parser, config: Any, **changes: 
     return kind(**{name: values[name] for name in names}, **changes)
 
 
-def read_settings(kind: type[Settings], folder: RunFolder) -> Settings:
-    """Settings of an earlier run.
+def read_settings(kind: type[Settings], folder: RunFolder, command: Literal["train", "detect"] = "train") -> Settings:
+    """Settings of an earlier run of a command.
 
     Raises:
-        LocalLearnError: the folder holds no run.
+        LocalLearnError: the folder holds no run of this kind, or its settings cannot be read.
     """
-    folder.refuse_missing()
-    parser = Parser()
+    folder.read_settings(command)
+    parser = Parser(of_file=folder.settings)
     add_settings(parser, kind)
     return settings_from(kind, parser, parser.parse_args(["--config", str(folder.settings)]))
 

@@ -17,7 +17,7 @@ def add_step(parser: Parser) -> None:
     parser.add_argument(
         "--rule", type=Rule, default=AugLocal(), help="the training rule; --with wraps it, as for train"
     )
-    parser.add_argument("--layers", type=list[str] | None, default=None, help="as for train")
+    parser.add_argument("--layers", type=str | list[str] | None, default=None, help="as for train")
     parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10, help="number of classes")
     parser.add_argument("--batch", type=int, default=128, help="images in a batch")

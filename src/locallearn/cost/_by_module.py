@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from locallearn import _private
 from locallearn._auxiliary import Auxiliary
+from locallearn._device import mixed
 from locallearn._engine import run_step
 from locallearn._live import LiveBytes
 from locallearn._local_net import LocalNet
@@ -90,7 +90,7 @@ def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None =
     with _private.fake_mode() as mode:
         copy = _private.fake_copy(net, mode).train()
         images, labels = example_batch(copy, batch)
-        precision = nullcontext() if autocast is None else torch.autocast(images.device.type, dtype=autocast)
+        precision = mixed(images.device, autocast)
         with precision:
             thrift = copy.thrift(images, labels)
             with LiveBytes(

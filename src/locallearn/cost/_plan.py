@@ -47,7 +47,7 @@ def plan(
     batch: int,
     budget: int,
     depths: Sequence[int] = DEPTHS,
-    layers: Sequence[str] | None = None,
+    layers: str | Sequence[str] | None = None,
     make_stepper: MakeStepper = nesterov_sgd,
     autocast: torch.dtype | None = None,
     say: Callable[[str], None] = lambda _: None,

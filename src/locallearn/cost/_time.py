@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from locallearn import _private
+from locallearn._device import mixed
 from locallearn._local_net import LocalNet
 from locallearn._peak import MakeStepper, PeakMemory, example_batch, measure, nesterov_sgd
 from locallearn._work import Work, seconds
@@ -48,7 +49,7 @@ def predict(
     with _private.fake_mode() as mode:
         net = _private.fake_copy(net, mode).train()
         images, labels = example_batch(net, batch)
-        with torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
+        with mixed(images.device, autocast):
             net.thrift(images, labels)  # found once, before anything is counted
         with Work() as work:
             peak = measure(net, make_stepper(net), images, labels, autocast=autocast)

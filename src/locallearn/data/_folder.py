@@ -29,6 +29,8 @@ def image_folder(folder: Path) -> FileSet:
         LocalLearnError: the folder has another layout.
     """
     folder = folder.expanduser()
+    if folder.is_file():
+        raise LocalLearnError(f"{folder} is a file, not a folder: {_LAYOUT}, and give the folder around train and val.")
     if not folder.is_dir():
         raise LocalLearnError(f"there is no folder {folder} for a data set.")
     if not _folders(folder / "train") and shards_in(folder):  # beside class folders, archives are left over

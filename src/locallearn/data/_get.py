@@ -77,6 +77,8 @@ def get(
             written; or it is ImageNet, which one must get oneself, and it is not there.
     """
     if name == "digits":
+        if archive is not None:
+            raise LocalLearnError("digits come with scikit-learn and are read from there: leave out --from.")
         report("digits come with scikit-learn and need no download.")
         return root
     if name == "imagenet":
@@ -102,6 +104,9 @@ def _imagenet(root: Path, archive: Path | None, report: Callable[[str], None]) -
     folder = root / "imagenet"
     if archive is not None:
         raise LocalLearnError(f"ImageNet is not copied: give its folder by its path, as in train --data {archive}.")
+    if not folder.is_dir():
+        report(HOW_TO_GET.format(folder=folder))
+        raise LocalLearnError(f"ImageNet is not at {folder}.")
     try:
         found = imagenet(root)
     except LocalLearnError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from locallearn._errors import LocalLearnError
+from locallearn._files import read_json
 from locallearn._imports import optional
 
 _LAYOUT = (
@@ -38,7 +40,8 @@ class Coco:
         names: of the categories.
 
     Raises:
-        LocalLearnError: files are missing or have another layout, or pycocotools is not installed.
+        LocalLearnError: files are missing or have another layout, an image or an annotation that is used is incomplete,
+            or pycocotools is not installed.
     """
 
     def __init__(self, folder: Path, split: str, *, images: int | None = None) -> None:
@@ -53,6 +56,12 @@ class Coco:
         self.categories = sorted(self.api.cats)
         self.names = [self.api.cats[key]["name"] for key in self.categories]
         self.ids = sorted(self.api.imgs)[:images]
+        for key in self.ids:
+            if fault := _fault_of_image(self.api.imgs[key]):
+                raise LocalLearnError(f"{self.annotations}: image {key} {fault}.")
+            for found in self.api.imgToAnns[key]:
+                if fault := _fault(found, self.api, is_judged=split == _JUDGED):
+                    raise LocalLearnError(f"{self.annotations}: annotation {found['id']} of image {key} {fault}.")
         self.files = {key: folder / split / self.api.imgs[key]["file_name"] for key in self.ids}
         if not self.ids or not self.categories:
             raise LocalLearnError(f"{self.annotations} lists no images or no categories.")
@@ -148,16 +157,64 @@ def refuse_other_categories(train: Coco, test: Coco) -> None:
 
 def _read(path: Path) -> Any:
     made = optional("pycocotools.coco", extra="coco").COCO()
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text())
+        for name, needed in _LISTS.items():
+            for index, entry in enumerate(content[name]):
+                if missing := [key for key in needed if key not in entry]:
+                    called = f"{name}[{index}] (id {entry.get('id', 'missing')})"
+                    raise LocalLearnError(f"{path}: {called} has no {missing[0]}.")
         made.dataset = {"info": {}, **content, **{name: content[name] for name in _LISTS}}
         with contextlib.redirect_stdout(io.StringIO()):
             made.createIndex()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise LocalLearnError(
             f"{path} is no list of COCO's instances: it must be JSON with images, annotations and categories."
         ) from error
     return made
 
 
-_LISTS = ("images", "annotations", "categories")
+def _fault_of_image(image: Mapping[str, Any]) -> str | None:
+    """What is wrong with an image's entry."""
+    if not isinstance(image.get("file_name"), str):
+        return "has no file_name"
+    return None if _are_numbers([image.get("height"), image.get("width")], 2) else "has no height and width"
+
+
+def _fault(annotation: Mapping[str, Any], api: Any, *, is_judged: bool) -> str | None:
+    """What is wrong with an annotation; those that detections are judged by must say more."""
+    shape = annotation.get("segmentation")
+    if annotation["category_id"] not in api.cats:
+        return f"has category_id {annotation['category_id']}, which is not in the list of categories"
+    if not _are_numbers(annotation.get("bbox"), 4):
+        return "has no bbox of four numbers"
+    if shape and not _is_shape(shape, api.imgs[annotation["image_id"]]):
+        return "has a segmentation that is neither a list of polygons nor run lengths of the image's size"
+    for name in ("area", "iscrowd", "segmentation"):
+        if is_judged and (annotation.get(name) is None or annotation[name] == []):
+            return f"has no {name}, by which detections are judged"
+    return None
+
+
+def _is_shape(shape: Any, image: Mapping[str, Any]) -> bool:
+    """Whether it is one of COCO's two forms: polygons, or run lengths (coded or not)."""
+    if isinstance(shape, dict):
+        return shape.get("size") == [image["height"], image["width"]] and isinstance(shape.get("counts"), str | list)
+    return isinstance(shape, list) and all(_are_numbers(polygon) for polygon in shape)
+
+
+def _are_numbers(values: Any, count: int | None = None) -> bool:
+    """Whether it is a list of finite numbers, `count` of them or enough for a polygon."""
+    if not isinstance(values, list) or (len(values) != count if count else len(values) < _POLYGON):
+        return False
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+
+
+_JUDGED = "val2017"
+_POLYGON = 6  # coordinates of the smallest one
+_LISTS = {
+    "images": ("id",),
+    "annotations": ("id", "image_id", "category_id"),
+    "categories": ("id", "name"),
+}
+"""What COCO's JSON must hold, and each entry in it."""

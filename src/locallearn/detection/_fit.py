@@ -16,7 +16,7 @@ from locallearn.detection._coco import Coco, TrainingImages
 from locallearn.detection._evaluate import METRICS, average_precision
 from locallearn.detection._loading import loaded
 from locallearn.detection._settings import DetectSettings
-from locallearn.training import Interrupted, RunFolder, Watcher, load_checkpoint, save_checkpoint
+from locallearn.training import Interrupted, RunFolder, Watcher, load_checkpoint, load_weights, save_checkpoint
 
 
 class DetectorFit:
@@ -67,7 +67,7 @@ class DetectorFit:
     def resume(self) -> None:
         """Go back to the folder's checkpoint."""
         state = load_checkpoint(self.folder.last)
-        self.detector.load_state_dict(state["detector"])
+        load_weights(self.detector, state["detector"], file=self.folder.last, name=type(self.detector).__name__)
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"] + 1
         set_random_state(state["random"], self.device)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from locallearn._chain import TracedChain, chain_of, trace
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, reason_of
 from locallearn._torchvision import import_torchvision
 
 STRIDES = (4, 8, 16, 32)
@@ -93,9 +93,8 @@ def _stages(model: nn.Module) -> tuple[TracedChain, tuple[int, ...]]:
     try:
         chain = trace(chain_of(model, shape), shape)
     except (LocalLearnError, RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise LocalLearnError(
-            f"{name} cannot be the backbone of a detector, which must take images of any size: {reason}"
+            f"{name} cannot be the backbone of a detector, which must take images of any size: {reason_of(error)}."
         ) from error
     strides = [round(_SIDE / layout.shape[1]) for layout in chain.layouts]
     if missing := [stride for stride in STRIDES if stride not in strides]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -12,18 +11,25 @@ from typing import Any, Literal, get_args
 import torch
 
 import locallearn
-from locallearn._errors import LocalLearnError, refuse_unknown
-from locallearn._files import write_json, write_whole
+from locallearn._errors import LocalLearnError, reason_of, refuse_unknown
+from locallearn._files import read_json, write_json, write_whole
 from locallearn._imports import optional
 from locallearn.export._programs import onnx_bytes, program_bytes
 from locallearn.export._recipe import Recipe, recipe_of, timm_arguments
-from locallearn.training import Trained, load_run, make_model
+from locallearn.training import Trained, load_run, load_weights, make_model
 
 Format = Literal["safetensors", "torch-export", "onnx"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 _FILES = {"safetensors": "model.safetensors", "torch-export": "model.pt2", "onnx": "model.onnx"}
 _CONFIG = "config.json"
+_IN_BF16 = (
+    "import torch",
+    "def in_bf16(images, forward=model.forward):  # as the test accuracy was measured; without it, fp32",
+    "    with torch.autocast(images.device.type, dtype=torch.bfloat16):",
+    "        return forward(images)",
+    "model.forward = in_bf16",
+)
 
 
 def export_run(run: Path, out: Path, *, format: Format = "safetensors", checkpoint: str = "last") -> Path:
@@ -57,6 +63,7 @@ def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Pa
     ============== ==================== =============================================================
 
     Images are (batch, channels, height, width), with the mean and std of `config.json`; programs take any batch.
+    Weights are float32; of a network that was tested in bf16, `how_to_load` ends in lines that compute so (not ONNX's).
 
     Args:
         trained: the backbone.
@@ -91,24 +98,23 @@ def load_exported(folder: Path) -> Trained:
     for file in (config, weights):
         if not file.exists():
             raise LocalLearnError(f"{folder} holds no export of the format safetensors: there is no {file.name}.")
-    about = json.loads(config.read_text())
-    if "locallearn" not in about:
-        raise LocalLearnError(f"{config} was not written by locallearn export.")
-    shape, own = tuple(about["input"]["shape"]), about["locallearn"]
-    model = make_model(own["model"], classes=about["num_classes"], image_shape=shape)
+    about = read_json(config)
     try:
-        model.load_state_dict(optional("safetensors.torch", extra="export").load(weights.read_bytes()))
-    except Exception as error:  # of safetensors' own type, or that names and shapes do not fit
-        raise LocalLearnError(f"{weights} cannot be read: {str(error).splitlines()[0]}") from error
-    return Trained(
-        model=model.eval(),
-        name=own["model"],
-        classes=tuple(about["label_names"]),
-        image_shape=shape,
-        mean=tuple(about["input"]["mean"]),
-        std=tuple(about["input"]["std"]),
-        how=own["trained"],
-    )
+        images, own = about["input"], about["locallearn"]
+        channels, height, width = images["shape"]
+        name, how, classes = own["model"], own["trained"], tuple(about["label_names"])
+        mean, std = tuple(images["mean"]), tuple(images["std"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise LocalLearnError(f"{config} was not written by locallearn export, or is damaged: export again.") from error
+    shape = (channels, height, width)
+    model = make_model(name, classes=len(classes), image_shape=shape)
+    safetensors = optional("safetensors.torch", extra="export")
+    try:
+        state = safetensors.load(weights.read_bytes())
+    except Exception as error:  # of safetensors' own type
+        raise LocalLearnError(f"{weights} cannot be read: {reason_of(error)}.") from error
+    load_weights(model, state, file=weights, name=name)
+    return Trained(model=model.eval(), name=name, classes=classes, image_shape=shape, mean=mean, std=std, how=how)
 
 
 def _content(trained: Trained, format: Format) -> bytes:
@@ -130,7 +136,7 @@ def _config(trained: Trained, recipe: Recipe, format: Format) -> dict[str, Any]:
         "num_classes": classes,
         "label_names": list(trained.classes),
         "input": images,
-        "how_to_load": _how_to_load(recipe, format),
+        "how_to_load": _how_to_load(trained, recipe, format),
         **_for_timm(trained, recipe),
         "locallearn": {"model": trained.name, "trained": _how(trained), "versions": versions | _library(recipe)},
     }
@@ -142,14 +148,22 @@ def _how(trained: Trained) -> dict[str, Any]:
     return dict(trained.how) | {"settings": settings}
 
 
-def _how_to_load(recipe: Recipe, format: Format) -> list[str]:
-    file = _FILES[format]
-    if format == "torch-export":
-        return ["import torch", f"model = torch.export.load({file!r}).module()"]
+def _how_to_load(trained: Trained, recipe: Recipe, format: Format) -> list[str]:
+    file, mixed = _FILES[format], trained.how.get("test_precision") == "bf16"
     if format == "onnx":
-        return ["import onnxruntime", f"session = onnxruntime.InferenceSession({file!r})", "# images -> logits"]
-    load = ("from safetensors.torch import load_file", f"model.load_state_dict(load_file({file!r}))", "model.eval()")
-    return [*recipe.lines, *load]
+        more = ["# it computes in fp32; the test accuracy was measured in bf16"] if mixed else []
+        return ["import onnxruntime", f"session = onnxruntime.InferenceSession({file!r})", "# images -> logits", *more]
+    lines = (
+        ("import torch", f"model = torch.export.load({file!r}).module()")
+        if format == "torch-export"
+        else (
+            *recipe.lines,
+            "from safetensors.torch import load_file",
+            f"model.load_state_dict(load_file({file!r}))",
+            "model.eval()",
+        )
+    )
+    return [*lines, *(line for line in _IN_BF16 if mixed and line not in lines)]
 
 
 def _for_timm(trained: Trained, recipe: Recipe) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from locallearn._chain import Shape
-from locallearn._errors import LocalLearnError
+from locallearn._errors import LocalLearnError, reason_of
 from locallearn._imports import optional
 
 
@@ -59,5 +59,4 @@ def _program(model: nn.Module, image_shape: Shape) -> Any:
             warnings.simplefilter("ignore")
             return torch.export.export(model.eval(), (images,), dynamic_shapes=shapes)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise LocalLearnError(f"{type(model).__name__} cannot be exported as a program: {reason}") from error
+        raise LocalLearnError(f"{type(model).__name__} cannot be exported as a program: {reason_of(error)}.") from error

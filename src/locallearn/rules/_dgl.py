@@ -24,7 +24,9 @@ class DGL(Rule):
 
     `DGL()` is the head of the AugLocal comparison (official code of AugLocal, `networks/auxiliary_nets.py`; AugLocal,
     Table 6), on which all published tables build; `DGL.original()` is the head of DGL's own repository
-    (`auxiliary_nets_study/models.py`): three hidden layers with bias, always on 2 x 2. Paper and code agree on it.
+    (`auxiliary_nets_study/models.py`): three hidden layers with bias, always on 2 x 2. Maps are pooled to a quarter of
+    what they are; AugLocal's code infers their size from their width, so that on VGG the last stage's, 14 x 14, count
+    as 28 x 28 and are pooled to 7 x 7 instead of 4 x 4.
     The original's immediate optimizer step per module is the training option `step="module"`.
 
     Args:

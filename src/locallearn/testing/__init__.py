@@ -1,25 +1,17 @@
-"""What every training rule must pass, for rules of your own too.
+"""What every training rule and every network must pass, for those of your own too.
 
-    from locallearn.testing import check_rule
+    from locallearn.testing import check_network, check_rule
     check_rule(MyRule())
+    check_network(make_my_network, (3, 32, 32))
 
 or, one test for each check:
 
-    from locallearn.testing import CHECKS
+    from locallearn.testing import CHECKS, Case
 
     @pytest.mark.parametrize("check", CHECKS)
     def test_my_rule(check):
-        check(MyRule())
-
-Networks are checked so:
-
-    from locallearn.testing import check_network
-    check_network(make_my_network, (3, 32, 32))
+        check(Case(rule=MyRule()))
 """
 
-from locallearn.testing._checks import CHECKS as CHECKS, check_rule as check_rule
-from locallearn.testing._network_checks import (
-    NETWORK_CHECKS as NETWORK_CHECKS,
-    Case as Case,
-    check_network as check_network,
-)
+from locallearn.testing._case import Case as Case
+from locallearn.testing._checks import CHECKS as CHECKS, check_network as check_network, check_rule as check_rule

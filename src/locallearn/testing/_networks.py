@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from locallearn._chain import Shape
 from locallearn._live import LiveBytes
 from locallearn._local_net import LocalNet
-from locallearn._localize import localize
 from locallearn.models._cifar_resnet import CifarResNet
-from locallearn.rules import Rule
 
+DOUBLE = torch.float64
 SMALL: Shape = (3, 16, 16)
 TINY: Shape = (3, 8, 8)
 
@@ -34,19 +33,6 @@ def plain_chain() -> nn.Sequential:
         for before, after in ((3, 8), (8, 8), (8, 16), (16, 16), (16, 16)):
             parts += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
         return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
-
-
-def small_net(
-    rule: Rule,
-    *,
-    modules: str | int = "all",
-    shape: Shape = SMALL,
-    classes: int = 10,
-    dtype: torch.dtype = torch.float32,
-    seed: int = 0,
-) -> LocalNet:
-    """ResNet-14 under a rule; equal arguments give equal weights."""
-    return localize(resnet14(classes).to(dtype), rule, modules=modules, input_shape=shape, seed=seed)
 
 
 def batch(

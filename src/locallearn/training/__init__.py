@@ -2,7 +2,11 @@
 
 from locallearn._captured import CapturedSteps as CapturedSteps
 from locallearn._stepping import ModuleStepper as ModuleStepper, Stepper as Stepper
-from locallearn.training._checkpoint import load_checkpoint as load_checkpoint, save_checkpoint as save_checkpoint
+from locallearn.training._checkpoint import (
+    load_checkpoint as load_checkpoint,
+    load_weights as load_weights,
+    save_checkpoint as save_checkpoint,
+)
 from locallearn.training._curves import draw_curves as draw_curves
 from locallearn.training._evaluate import Evaluation as Evaluation, evaluate as evaluate
 from locallearn.training._fit import Fit as Fit, Interrupted as Interrupted, Watcher as Watcher

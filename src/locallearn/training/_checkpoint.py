@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from locallearn._errors import LocalLearnError
 from locallearn._files import write_whole
@@ -49,3 +51,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             " Use another one (best.pt beside it, or a copy)."
         )
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, name: str) -> None:
+    """Give a network the weights of a file.
+
+    Args:
+        network: as it was when they were written.
+        weights: its state dict.
+        file: where they come from.
+        name: of the network.
+
+    Raises:
+        LocalLearnError: names or shapes differ.
+    """
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise LocalLearnError(f"the weights in {file} do not fit {name}: has its code changed?") from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 
+from locallearn._device import mixed
 from locallearn._local_net import LocalNet
 from locallearn.data import Batches
 
@@ -51,7 +51,7 @@ def _evaluate(net: LocalNet, batches: Batches, heads: bool, autocast: torch.dtyp
     images_seen, right, loss = 0, None, None
     classifies: list[bool] = []
     for images, labels in batches.epoch(1):
-        with nullcontext() if autocast is None else torch.autocast(images.device.type, dtype=autocast):
+        with mixed(images.device, autocast):
             outputs = net.logits(images) if heads else [net(images)]  # the backbone's own come last
             assert outputs[-1] is not None
             batch_loss = net.loss(outputs[-1], labels).double() * len(labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -10,10 +9,10 @@ import torch
 from torch import Tensor
 
 from locallearn._captured import CapturedSteps
-from locallearn._device import random_state, set_random_state
+from locallearn._device import mixed, random_state, set_random_state
 from locallearn._local_net import LocalNet
 from locallearn.data import Batches
-from locallearn.training._checkpoint import load_checkpoint, save_checkpoint
+from locallearn.training._checkpoint import load_checkpoint, load_weights, save_checkpoint
 from locallearn.training._evaluate import evaluate
 from locallearn.training._run_folder import RunFolder
 from locallearn.training._settings import FitSettings
@@ -92,7 +91,7 @@ class Fit:
         """Go back to the folder's last checkpoint."""
         assert self.folder is not None
         state = load_checkpoint(self.folder.last)
-        self.net.load_state_dict(state["net"])
+        load_weights(self.net, state["net"], file=self.folder.last, name=type(self.net.model).__name__)
         self.net.steps = state["steps"]
         self.stepper.load_state_dict(state["optimizers"])
         for name in _PROGRESS:
@@ -172,7 +171,7 @@ class Fit:
         for index, (some_images, some_labels) in enumerate(parts):
             final = index == len(parts) - 1
             share = len(some_labels) / len(labels)
-            with nullcontext() if dtype is None else torch.autocast(images.device.type, dtype=dtype):
+            with mixed(images.device, dtype):
                 losses = self.net.backward(
                     some_images,
                     some_labels,

@@ -8,15 +8,18 @@ import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 import locallearn
-from locallearn._errors import LocalLearnError
-from locallearn._files import write_json, write_whole
+from locallearn._errors import LocalLearnError, reason_of
+from locallearn._files import read_yaml, write_json, write_whole
 from locallearn._imports import optional
+
+_OF_COMMAND = {"train": "model", "detect": "coco"}
+"""A setting by which runs of a command are told."""
 
 
 class RunFolder:
@@ -71,28 +74,48 @@ class RunFolder:
         write_json(self.path / "environment.json", environment)
         write_whole(self.settings, settings.encode())
 
-    def refuse_missing(self) -> None:
-        """Refuse a folder that holds no run."""
-        if not self.settings.exists():
-            raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
-
     def refuse_other_settings(self, settings: str) -> None:
         """Refuse to go on with a run that has other settings, or is not there.
 
         Args:
             settings: as YAML.
         """
-        self.refuse_missing()
-        yaml = optional("yaml")  # as values, since 1 and 1.0 are one setting
-        if yaml.safe_load(self.settings.read_text()) != yaml.safe_load(settings):
+        if self.read_settings() != optional("yaml").safe_load(settings):  # as values, since 1 and 1.0 are one setting
             raise LocalLearnError(
                 f"{self.path} holds a run with other settings: choose another folder by --out, or repeat its settings."
             )
 
+    def read_settings(self, command: Literal["train", "detect"] | None = None) -> dict[str, Any]:
+        """The settings as values.
+
+        Args:
+            command: what the run must be of; anything by default.
+
+        Raises:
+            LocalLearnError: there is no run, it is of another command, or its settings are damaged.
+        """
+        if not self.settings.exists():
+            raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
+        found = read_yaml(self.settings)
+        if not isinstance(found, dict):
+            raise LocalLearnError(f"{self.settings} is damaged: it holds no settings. Put a copy of it back.")
+        if command is not None and (name := _OF_COMMAND[command]) not in found:
+            raise LocalLearnError(f"{self.path} holds no run of locallearn {command}: its settings name no {name}.")
+        return found
+
     def rows(self) -> list[dict[str, Any]]:
-        """Metrics of all epochs so far; a last line that a kill left unfinished does not count."""
-        lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        """Metrics of all epochs so far; a last line that a kill left unfinished does not count.
+
+        Raises:
+            LocalLearnError: the file is damaged.
+        """
+        lines = self.metrics.read_text(errors="replace").splitlines(keepends=True) if self.metrics.exists() else []
+        try:
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError as error:
+            raise LocalLearnError(
+                f"{self.metrics} is damaged: each line must be JSON ({reason_of(error)}). Put a copy of it back."
+            ) from error
 
     def keep_epochs(self, epochs: int) -> None:
         """Drop metrics of later epochs than the checkpoint's, which will be run again."""

@@ -24,6 +24,7 @@ from locallearn.data import DataSet, Feed, image_folder
 from locallearn.models import from_library
 from locallearn.rules import AugLocal, Rule
 from locallearn.training._curves import draw_curves
+from locallearn.training._described import Described
 from locallearn.training._fit import Fit, Watcher
 from locallearn.training._run_folder import RunFolder
 from locallearn.training._settings import FitSettings
@@ -42,7 +43,8 @@ class TrainSettings(FitSettings):
         rule: the training rule; `--with` wraps it: `--rule dgl --with hpff man` is HPFF(MAN(DGL())).
         modules: which layers make which local module: all (each its own), a number K, names or regular expressions of
             the modules' last layers, or a published split such as infopro-16.
-        layers: names, or regular expressions, of the parts of the network that each end a layer; found by default.
+        layers: a name, a list of names, or regular expressions, of the parts of the network that each end a layer;
+            found by default.
         memory: fast, or lean to compute again in the backward pass whatever lowers the peak memory: less than two
             thirds of the activations, in 1.2 to 1.4 times the time.
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU; each takes the
@@ -65,7 +67,7 @@ class TrainSettings(FitSettings):
     modules: int | str | list[str] = "all"
     memory: Memory = "fast"
     overlap: int = 0
-    layers: list[str] | None = None
+    layers: str | list[str] | None = None
     batch: int = 128
     seed: int = 0
     device: str = "auto"
@@ -136,7 +138,7 @@ def train(
         run.refuse_other_settings(as_yaml(settings))
     else:
         run.create(as_yaml(settings), device=device_name(device))
-        write_json(run.data, describe_data(images))
+        Described.of(images).write(run.data)
     micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
     peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if settings.compile:
@@ -192,7 +194,7 @@ def _leaves_single_image(net: LocalNet, settings: TrainSettings, count: int, say
     )
 
 
-def build(settings: TrainSettings, images: DataSet) -> LocalNet:
+def build(settings: TrainSettings, images: DataSet | Described) -> LocalNet:
     """The network of a run, on the CPU; equal settings but for the rule give equal backbone weights."""
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)
@@ -223,7 +225,7 @@ def data_of(settings: TrainSettings) -> DataSet:
 
 def load_images(name: str, folder: Path) -> DataSet:
     """The data set that a name, the path of a folder with images, or a dotted path, stands for."""
-    if name not in names("data") and (os.sep in name or Path(name).is_dir()):
+    if name not in names("data") and (os.sep in name or Path(name).exists()):
         return image_folder(Path(name))
     images = call("data", name, folder)
     if not isinstance(images, DataSet):
@@ -241,13 +243,3 @@ def make_model(name: str, *, classes: int, image_shape: tuple[int, int, int]) ->
     if not isinstance(model, nn.Module):
         raise LocalLearnError(f"model {name!r} gives a {type(model).__name__}, not a torch.nn.Module.")
     return model
-
-
-def describe_data(images: DataSet) -> dict[str, Any]:
-    """What the use of a trained network needs to know of its data set: classes, and shape and constants of images."""
-    return {
-        "classes": list(images.classes),
-        "image_shape": list(images.image_shape),
-        "mean": list(images.mean),
-        "std": list(images.std),
-    }

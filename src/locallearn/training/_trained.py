@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 from torch import nn
 
 from locallearn._chain import Shape
-from locallearn._errors import LocalLearnError
-from locallearn._imports import optional
-from locallearn.training._checkpoint import load_checkpoint
+from locallearn.training._checkpoint import load_checkpoint, load_weights
+from locallearn.training._described import Described
 from locallearn.training._run_folder import RunFolder
-from locallearn.training._train import TrainSettings, data_of, describe_data, make_model
+from locallearn.training._train import TrainSettings, data_of, make_model
 
 _OF_DATA = ("data", "train_images", "image_size")
 
@@ -50,42 +48,37 @@ def load_run(path: Path, *, checkpoint: str = "last") -> Trained:
         checkpoint: "last" or "best"; for a path that is itself a checkpoint, that one is taken.
 
     Raises:
-        LocalLearnError: there is no run, or its checkpoint is missing or damaged.
+        LocalLearnError: there is no run, a file of it is missing or damaged, or the weights do not fit the network.
     """
     folder = RunFolder(path.parent if path.suffix == ".pt" else path)
-    folder.refuse_missing()
+    settings = folder.read_settings("train")
     file = path if path.suffix == ".pt" else folder.path / f"{checkpoint}.pt"
-    settings = optional("yaml").safe_load(folder.settings.read_text())
-    if "model" not in settings:
-        raise LocalLearnError(f"{folder.path} holds no run of locallearn train: its settings name no model.")
     state = load_checkpoint(file)
-    about = _data(folder, settings)
-    shape = tuple(about["image_shape"])
-    model = make_model(settings["model"], classes=len(about["classes"]), image_shape=shape)
+    of_data = {name: settings[name] for name in _OF_DATA if name in settings}
+    images = described(folder, TrainSettings(**of_data, data_dir=Path(settings.get("data_dir", "data"))))
+    model = make_model(settings["model"], classes=len(images.classes), image_shape=images.image_shape)
     weights = {name.removeprefix("model."): part for name, part in state["net"].items() if name.startswith("model.")}
-    model.load_state_dict(weights)
+    load_weights(model, weights, file=file, name=settings["model"])
     return Trained(
         model=model.eval(),
         name=settings["model"],
-        classes=tuple(about["classes"]),
-        image_shape=shape,
-        mean=tuple(value / 255 for value in about["mean"]),
-        std=tuple(value / 255 for value in about["std"]),
+        classes=images.classes,
+        image_shape=images.image_shape,
+        mean=tuple(value / 255 for value in images.mean),
+        std=tuple(value / 255 for value in images.std),
         how={
             "settings": settings,
             "checkpoint": file.name,
             "epochs": state["epoch"] - 1,
             "test_accuracy": _accuracy(folder, state),
+            "test_precision": settings.get("precision", "fp32"),
         },
     )
 
 
-def _data(folder: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run wrote down of its data set; of a run that did not, the data set is read."""
-    if folder.data.exists():
-        return json.loads(folder.data.read_text())
-    asked = {name: settings[name] for name in _OF_DATA}
-    return describe_data(data_of(TrainSettings(**asked, data_dir=Path(settings["data_dir"]))))
+def described(folder: RunFolder, settings: TrainSettings) -> Described:
+    """What a run wrote down of its data set; of a run that did not, the data set is read."""
+    return Described.read(folder.data) if folder.data.exists() else Described.of(data_of(settings))
 
 
 def _accuracy(folder: RunFolder, state: Mapping[str, Any]) -> float | None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from locallearn._device import device_of
+from locallearn._device import device_of, mixed
 from locallearn._errors import LocalLearnError
 from locallearn._local_net import LocalNet
 from locallearn.data import Batches, DataSet, shared_classes
-from locallearn.training._checkpoint import load_checkpoint
+from locallearn.training._checkpoint import load_checkpoint, load_weights
+from locallearn.training._described import Described
+from locallearn.training._run_folder import RunFolder
 from locallearn.training._train import TrainSettings, build, data_of
+from locallearn.training._trained import described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,7 @@ def evaluate_run(
     data_dir: Path | None = None,
     checkpoint: str = "last",
     device: str | None = None,
+    bad_images: Literal["refuse", "skip"] | None = None,
 ) -> Transfer:
     """Test a run's network on its own test split or on another data set.
 
@@ -65,30 +69,39 @@ def evaluate_run(
         folder: the run folder.
         settings: the run's.
         data: a data set, named as for training; the run's own by default.
-        data_dir: folder of the data sets; the run's by default.
+        data_dir: folder of the data set; the run's by default. For another data set, the run's own need not be there.
         checkpoint: "last" or "best".
         device: where to compute; the run's by default.
+        bad_images: what becomes of image files that cannot be read; the run's by default.
 
     Raises:
         LocalLearnError: a data set or the checkpoint is missing, or fewer than two classes are shared.
     """
-    settings = replace(settings, data_dir=data_dir or settings.data_dir, device=device or settings.device)
-    own = data_of(settings)
-    where = device_of(settings.device)
+    asked = replace(
+        settings,
+        data_dir=data_dir or settings.data_dir,
+        device=device or settings.device,
+        bad_images=bad_images or settings.bad_images,
+    )
+    if data is None or data == settings.data:
+        own = other = data_of(asked)
+    else:
+        own = described(RunFolder(folder), settings)
+        other = _like(own, replace(asked, data=data, train_images=None))
+    where, file = device_of(asked.device), folder / f"{checkpoint}.pt"
     net = build(settings, own)
-    net.load_state_dict(load_checkpoint(folder / f"{checkpoint}.pt")["net"])
-    other = own if data in (None, settings.data) else _like(own, replace(settings, data=data, train_images=None))
+    load_weights(net, load_checkpoint(file)["net"], file=file, name=settings.model)
     shared = shared_classes(other.classes, own.classes)
     if len(shared) < 2:
         raise LocalLearnError(
             f"{data} ({_some(other.classes)}) and {settings.data} ({_some(own.classes)}) share {len(shared)} classes by"
             " name: there is nothing to test."
         )
-    batches = other.testing(settings.feed(where))
+    batches = other.testing(asked.feed(where))
     return _transfer(net.to(where), batches, own.classes, other.classes, shared, settings.autocast)
 
 
-def _like(own: DataSet, settings: TrainSettings) -> DataSet:
+def _like(own: Described, settings: TrainSettings) -> DataSet:
     """Another data set, with images as the network knows them."""
     channels, height, width = own.image_shape
     other = data_of(replace(settings, image_size=height))
@@ -113,7 +126,7 @@ def _transfer(
     among = torch.tensor(list(shared.values()))
     answers = torch.zeros(2, len(classes), len(known), dtype=torch.int64)  # freely, and among shared classes
     for images, labels in batches.epoch(1):
-        with nullcontext() if autocast is None else torch.autocast(images.device.type, dtype=autocast):
+        with mixed(images.device, autocast):
             logits = net(images).float().cpu()
         for counts, chosen in zip(answers, (logits.argmax(1), among[logits[:, among].argmax(1)]), strict=True):
             counts.index_put_((labels.cpu(), chosen), torch.ones_like(chosen), accumulate=True)
