@@ -106,9 +106,8 @@ def step_of(net: ll.LocalNet, chosen: Setting) -> Callable[[], float]:
 
 
 def measured(rounds: int) -> list[Setting]:
-    chosen: list[Setting] = [
-        one | {"for": use} for use, of in (("calibration", CALIBRATION), ("check", CHECK)) for one in of
-    ]
+    uses = {"calibration": CALIBRATION, "check": CHECK, "outside": OUTSIDE}
+    chosen: list[Setting] = [one | {"for": use} for use, of in uses.items() for one in of]
     nets = [net_of(one) for one in chosen]
     work = [dict(predict(net, one["batch"]).work) for net, one in zip(nets, chosen, strict=True)]
     steps = [step_of(net, one) for net, one in zip(nets, chosen, strict=True)]
@@ -138,7 +137,7 @@ def main() -> None:
     for row in rows:
         row["predicted"] = sum(constants[kind] * count for kind, count in row["work"].items())
     spearman = optional("scipy.stats").spearmanr
-    ranks = {
+    ranks = {  # of all, those outside too
         use: float(
             spearman(*zip(*((r["seconds"], r["predicted"]) for r in rows if use in ("all", r["for"])), strict=True))[0]
         )

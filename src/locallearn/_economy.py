@@ -73,6 +73,7 @@ class _Window:
         plan = ThriftPlan(stretches=(choice[0],) * len(spans), objectives=(choice[1],) * len(self.objectives))
         parts = nn.ModuleList([*self.modules, *(objective.auxiliary for objective in self.objectives)])
         known = [*parts.parameters(), *parts.buffers(), self.features, images, labels]
+        held = 0 if self.features is images else self.features.nbytes  # by the module before
         found: list[float] = []
         try:
             with LiveBytes(known=known, parameters=parts.parameters()) as live:
@@ -83,7 +84,7 @@ class _Window:
                     labels,
                     features=self.features,
                     thrift=plan,
-                    on_stretch=lambda: found.append(live.take_peak()),
+                    on_stretch=lambda: found.append(live.take_peak() + held),
                 )
         except Exception:  # such parts cannot be run twice; what no choice can do is told by the step itself
             return [inf] * len(spans)

@@ -80,7 +80,7 @@ class Remade(TorchFunctionMode):
         activation = _CHEAP[func](source, *args, **kwargs)
         assert activation is not None
         self._keeping = None  # what is kept now is the normalisation's input
-        pieces = recipe.pieces.followed_by(activation)
+        pieces = recipe.pieces.followed_by(activation, is_relu=_CHEAP[func] is _RELU)
         return activated(source, pieces, lambda features: func(features, *args[1:], **kwargs)), pieces
 
     def _convolve(self, input: Tensor, weight: Tensor, bias: Tensor | None = None, *more: Any, **settings: Any) -> Any:

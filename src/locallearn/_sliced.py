@@ -35,12 +35,14 @@ class Pieces:
             detached.
         scale, shift: what the normalisation with its batch's statistics does, (channels, 1, 1).
         activation: what follows.
+        is_relu: whether that is a ReLU, whose gradient takes one operator.
     """
 
     sources: tuple[Tensor, ...]
     scale: Tensor
     shift: Tensor
     activation: Activation | None = None
+    is_relu: bool = False
 
     @staticmethod
     def of_batch_norm(result: Tensor, source: Tensor, weight: Tensor | None, bias: Tensor | None) -> Pieces | None:
@@ -54,9 +56,9 @@ class Pieces:
             shift = -mean * scale if bias is None else bias - mean * scale
         return Pieces((source.detach(),), scale[:, None, None], shift[:, None, None])
 
-    def followed_by(self, activation: Activation) -> Pieces:
+    def followed_by(self, activation: Activation, *, is_relu: bool) -> Pieces:
         """With an activation behind."""
-        return replace(self, activation=activation)
+        return replace(self, activation=activation, is_relu=is_relu)
 
     def plus(self, other: Tensor) -> Pieces:
         """With a tensor added."""
@@ -84,13 +86,16 @@ class Pieces:
         found = torch.addcmul(self.shift, source[images], self.scale).to(source.dtype)
         return found.add_(added[0][images]) if added else found
 
-    def through_activation(self, sources: Sequence[Tensor], images: slice, gradient: Tensor) -> Tensor:
-        """The gradient of what the activation is given, from that of the output, for some images."""
+    def through_activation(self, sources: Sequence[Tensor], images: slice, gradient: Tensor, *, out: Tensor) -> None:
+        """Write the gradient of what the activation is given, from that of the output, for some images."""
         assert self.activation is not None
-        before = self.before_activation(sources, images).requires_grad_()
+        before = self.before_activation(sources, images)
+        if self.is_relu:
+            torch.ops.aten.threshold_backward.grad_input(gradient, before, 0, grad_input=out)
+            return
         with torch.enable_grad():
-            after = self.activation(before, False)
-        return torch.autograd.grad(after, before, gradient)[0]
+            after = self.activation(before.requires_grad_(), False)
+        out.copy_(torch.autograd.grad(after, before, gradient)[0])
 
     def made(self, sources: Sequence[Tensor], images: slice) -> Tensor:
         """The output for some images."""
@@ -126,7 +131,7 @@ class _Activated(torch.autograd.Function):
         sources = ctx.saved_tensors
         found = torch.empty_like(gradient)
         for images in ctx.slices:
-            found[images] = ctx.pieces.through_activation(sources, images, gradient[images])
+            ctx.pieces.through_activation(sources, images, gradient[images], out=found[images])
         return found, None, None, *(None for _ in sources)
 
 

@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from locallearn._private import TorchDispatchMode, tree_leaves
 
 SECONDS: dict[str, float] = {
-    "call": 6.39e-06,
-    "byte": 5.5e-11,
-    "mac of convolutions": 4.76e-12,
-    "mac of matrix products": 5.07e-12,
+    "call": 4.33e-06,
+    "byte": 8.55e-12,
+    "mac of convolutions": 1.48e-11,
+    "mac of matrix products": 2.23e-11,
 }
 """Seconds for one of each kind of work, on one core of a server processor; `benchmarks/plan.py` finds them."""
 

@@ -45,8 +45,8 @@ class TrainSettings(FitSettings):
             the modules' last layers, or a published split such as infopro-16.
         layers: a name, a list of names, or regular expressions, of the parts of the network that each end a layer;
             found by default.
-        memory: fast, or lean to compute again in the backward pass whatever lowers the peak memory: less than two
-            thirds of the activations, in 1.2 to 1.4 times the time.
+        memory: fast, or lean to compute again in the backward pass whatever lowers the peak memory: about two thirds
+            of the activations or less, in 1.1 to 1.4 times the time.
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU; each takes the
             memory of one module more.
         batch: images in a batch.
