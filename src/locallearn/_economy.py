@@ -40,7 +40,7 @@ _CHOICES: dict[Memory, tuple[Choice, ...]] = {
 }
 """From the fastest to the leanest."""
 
-_WORTH_IT = {"fast": 1.15, "lean": 1.0}
+_WORTH_IT = {"fast": 1.12, "lean": 1.0}
 """How much more than the least peak that can be reached is too much, so that something is done about it."""
 
 _NEAR = 1.01

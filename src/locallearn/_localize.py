@@ -69,7 +69,8 @@ def localize(
             them; by default 0.5, near the mean of most photographs.
         image_std: what they were divided by then; by default 0.25.
         memory: `"fast"`, or `"lean"` to compute again in the backward pass whatever lowers a step's peak memory: about
-            two thirds of the activations of `"fast"` or less, in 1.1 to 1.4 times its time. Gradients are equal up to rounding.
+            two thirds of the activations of `"fast"` or less, in 1.1 to 1.4 times its time. Gradients are equal up to
+            rounding.
         overlap: how many modules may still go backward while the next one runs forward, on streams of their own, on a
             CUDA GPU; each takes the memory of one module more. Elsewhere, and for rules with cascades, all runs in
             order. The results are the same.
