@@ -1,6 +1,8 @@
 """Peak memory of a training step, in `fast` and in `lean`, counted on tensors without data: minutes, on any machine.
 
 python benchmarks/memory.py --out benchmarks/results/memory.json
+
+What the file holds is not counted again, so that a run may be cut short.
 """
 
 from __future__ import annotations
@@ -55,8 +57,15 @@ TARGETS = {
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {"batch": arguments.batch, "torch": torch.__version__, "rows": {}}
+    if arguments.out is not None and arguments.out.exists():
+        result = json.loads(arguments.out.read_text())
+        if result["batch"] != arguments.batch:
+            raise SystemExit(f"{arguments.out} holds figures of batch {result['batch']}: choose another file.")
     for model in arguments.models:
-        for name, rule in RULES.items():
+        for name in arguments.rules:
+            if f"{model}, {name}" in result["rows"]:
+                continue
+            rule = RULES[name]
             row: dict[str, Any] = {"model": model, "rule": name}
             for memory in get_args(Memory):
                 net = ll.localize(find("models", model)(), rule, input_shape=(3, 32, 32), memory=memory)
@@ -87,6 +96,7 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["resnet32", "resnet110"])
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES), help="which of them")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()

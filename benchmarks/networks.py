@@ -75,7 +75,8 @@ bottlenecks in 4. Forward multiply-accumulates are those of one image through ba
 of the activations of one step of {BATCH} images against backpropagation's, both found without computing
 (`locallearn.cost`). A step was run with two images, of 64 x 64 pixels at most, in fp32 and in bf16: `ok` where losses
 and gradients were finite. Rules stand with their defaults, AugLocal's with depth 4; it may join the last modules, so
-that fewer remain."""
+that fewer remain. InfoPro's decoder rebuilds the whole image: at 224 pixels its features are as large as the
+image, which can take more than backpropagation does; `ImageNetInfoPro` is the form for such images."""
 
 
 def build(network: str, rule: ll.Rule, size: int) -> ll.LocalNet:

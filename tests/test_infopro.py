@@ -10,6 +10,7 @@ from torch import nn
 import locallearn as ll
 from locallearn._decoders import Reconstruction
 from locallearn._losses import supervised_contrastive
+from locallearn._padded_conv import PaddedConv
 from locallearn.cost import forward_macs
 from networks import SMALL, batch, count, mlp, resnet20
 
@@ -296,3 +297,21 @@ def test_wrong_settings_are_refused(options, message):
 def test_an_unknown_published_name_is_refused_with_the_nearest():
     with pytest.raises(ll.LocalLearnError, match="did you mean 'infopro-resnet32-16'"):
         ll.InfoPro.published("infopro-resnet32-15")
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_padded_convolutions_are_those_of_pytorch_and_on_one_position_have_finite_gradients(stride):
+    own, other = PaddedConv(64, 128, 3, stride), nn.Conv2d(64, 128, 3, stride, 1, bias=False)
+    other.weight = own.weight
+    for size in (1, 2, 5):
+        features = torch.randn(2, 64, size, size)
+        torch.testing.assert_close(own(features), other(features))
+    for _ in range(10):
+        spoilt = [torch.full((64 * 128 * 9,), torch.nan) for _ in range(8)]  # memory that is left as it was would show
+        del spoilt
+        own.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = own(torch.randn(2, 64, 1, 1)).square().sum()
+        loss.backward()
+        assert own.weight.grad.isfinite().all()
+        assert own.weight.grad[:, :, 0].abs().max() == 0

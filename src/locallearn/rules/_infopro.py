@@ -16,6 +16,7 @@ from locallearn._errors import LocalLearnError, refuse_unknown
 from locallearn._init import he_normal_
 from locallearn._losses import supervised_contrastive
 from locallearn._objectives import Site
+from locallearn._padded_conv import PaddedConv
 from locallearn._pooling import GlobalAverage
 from locallearn.rules._rule import Rule
 from locallearn.rules._wrapper import Wrapper
@@ -100,7 +101,7 @@ class InfoPro(Rule):
         parts: list[nn.Module] = [nn.Unflatten(1, site.shape)] if site.is_vector else []
         for _ in range(convolutions):
             stride = 2 if width > before else 1
-            parts += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            parts += [PaddedConv(before, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             before = width
         parts += [GlobalAverage()]
         for _ in range(linears - 1):
@@ -140,8 +141,7 @@ class ImageNetInfoPro(InfoPro):
         layers = ((max(128, channels // 4), 1, 1), (256, 3, 2), (512, 3, 2), (2048, 1, 1))
         parts: list[nn.Module] = [nn.Unflatten(1, site.shape)] if site.is_vector else []
         for width, kernel, stride in layers:
-            parts += [nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)]
-            parts += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            parts += [PaddedConv(channels, width, kernel, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             channels = width
         return nn.Sequential(*parts, GlobalAverage(), nn.Linear(channels, outputs))
 
