@@ -13,6 +13,12 @@ from networks import HIDDEN_BY_TORCH
 from tiny_networks import TINY, tiny
 
 IMAGES = (3, 16, 16)
+LARGER = (
+    3,
+    32,
+    32,
+)  # for networks whose last strided convolution would see 1 x 1 maps: oneDNN leaves part of its weight
+# gradient unset in bfloat16
 RULES = {  # each network with a rule of another kind
     "resnet, basic blocks": ll.DGL(),
     "resnet, grouped bottlenecks": ll.MAN(ll.Pooling()),
@@ -42,7 +48,8 @@ CASES = [
 @pytest.mark.parametrize(("network", "check"), CASES, ids=lambda value: getattr(value, "__name__", value))
 def test_networks_of_every_family_conform(network, check):
     rule = ll.Pooling() if check is compiled_trains else RULES[network]
-    check(Case(make=partial(calm, network), image_shape=IMAGES, rule=rule))
+    shape = LARGER if network.startswith("resnet") else IMAGES
+    check(Case(make=partial(calm, network), image_shape=shape, rule=rule))
 
 
 def calm(network: str) -> nn.Module:
