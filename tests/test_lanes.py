@@ -68,31 +68,33 @@ def test_nothing_comes_too_early_and_the_bits_are_those_in_order(rule, count, le
         assert torch.equal(net.state_dict()[name], value), name
 
 
-def test_the_watcher_finds_features_whose_memory_is_given_away_too_early():
-    net, _ = made("DGL")
+def memory_given_away_early(lanes):
+    lanes._held = deque(maxlen=2)
+
+
+def features_not_waited_for(lanes):
+    lanes.passed_on = lanes._held.append
+
+
+def sources_stepped_before_their_copies_move(lanes):
+    lanes.wait_for_earlier = lambda: None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule", "stepping", "what"),
+    [
+        (memory_given_away_early, "DGL", Stepper, "freed memory"),
+        (features_not_waited_for, "DGL", Stepper, "a tensor"),
+        (sources_stepped_before_their_copies_move, "MAN", ModuleStepper, "a tensor"),
+    ],
+)
+def test_the_watcher_finds_what_comes_too_early(spoil, rule, stepping, what):
+    net, _ = made(rule)
     with Races(2) as races:
         lanes = races.lanes()
-        lanes._held = deque(maxlen=2)
-        training_steps(net, lanes, Stepper(net, SGD(lr=0.1).make))
-    assert any("freed memory" in sentence for sentence in races.found)
-
-
-def test_the_watcher_finds_features_that_are_not_waited_for(monkeypatch):
-    net, _ = made("DGL")
-    with Races(2) as races:
-        lanes = races.lanes()
-        monkeypatch.setattr(lanes, "passed_on", lambda features: lanes._held.append(features))
-        training_steps(net, lanes, Stepper(net, SGD(lr=0.1).make))
-    assert any("a tensor" in sentence for sentence in races.found)
-
-
-def test_the_watcher_finds_copies_that_move_after_their_source_was_stepped(monkeypatch):
-    net, _ = made("MAN")
-    with Races(2) as races:
-        lanes = races.lanes()
-        monkeypatch.setattr(lanes, "wait_for_earlier", lambda: None)
-        training_steps(net, lanes, ModuleStepper(net, SGD(lr=0.1).make))
-    assert any("a tensor" in sentence for sentence in races.found)
+        spoil(lanes)
+        training_steps(net, lanes, stepping(net, SGD(lr=0.1).make))
+    assert any(what in sentence for sentence in races.found)
 
 
 @pytest.mark.parametrize("rule", [ll.HiLo(ll.DGL()), ll.MLAAN(), ll.HPFF(ll.InfoPro())])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -158,19 +158,24 @@ class Remade(TorchFunctionMode):
         return kept
 
 
-def _batch_norm(
-    result: Tensor,
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Make | None:
-    if not training:
+class _BatchNorm(NamedTuple):
+    """The arguments of `F.batch_norm`."""
+
+    input: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    training: bool = False
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+
+def _batch_norm(_: Tensor, *args: Any, **kwargs: Any) -> Make | None:
+    norm = _BatchNorm(*args, **kwargs)
+    if not norm.training:
         return None  # running statistics may move before the backward pass
+    weight, bias, eps = norm.weight, norm.bias, norm.eps
 
     def make(source: Tensor, _: bool) -> Tensor:
         return F.batch_norm(source, None, None, weight, bias, training=True, eps=eps)
@@ -178,18 +183,9 @@ def _batch_norm(
     return make
 
 
-def _normalised(
-    result: Tensor,
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    *_: float,
-    **__: float,
-) -> Pieces | None:
-    return Pieces.of_batch_norm(result, input, weight, bias) if training else None
+def _normalised(result: Tensor, *args: Any, **kwargs: Any) -> Pieces | None:
+    norm = _BatchNorm(*args, **kwargs)
+    return Pieces.of_batch_norm(result, norm.input, norm.weight, norm.bias) if norm.training else None
 
 
 def _settings_of_convolution(stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from locallearn._files import file_name
 from locallearn.cli._console import ConsoleWatcher, err, say, show, show_json
 from locallearn.cli._parser import Parser
-from locallearn.cli._settings import add_settings, read_settings, refuse_beside_resume, run_path, settings_from
+from locallearn.cli._settings import add_run, read_settings, refuse_beside_resume, run_path, settings_from
 from locallearn.detection import DetectSettings, detect
 from locallearn.training import Interrupted, RunFolder
 
@@ -43,10 +43,7 @@ def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn detect RUN --coco FOLDER [options]")
     parser.add_argument("run", nargs="?", type=Path | None, help="where the backbone comes from, as --source")
-    parser.add_argument("--out", type=Path | None, help="the run folder; by default a new one under runs/")
-    parser.add_argument("--resume", type=Path | None, help="go on with the run in this folder, by its own settings")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    add_settings(parser, DetectSettings)
+    add_run(parser, DetectSettings)
     return parser
 
 

@@ -20,6 +20,14 @@ def add_settings(parser: Parser, kind: type, *, skip: set[str | int] | None = No
     parser.add_class_arguments(kind, as_group=False, skip=skip)
 
 
+def add_run(parser: Parser, kind: type) -> None:
+    """Add the options of a run folder, and all settings of a class."""
+    parser.add_argument("--out", type=Path | None, help="the run folder; by default a new one under runs/")
+    parser.add_argument("--resume", type=Path | None, help="go on with the run in this folder, by its own settings")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_settings(parser, kind)
+
+
 def settings_from(kind: type[Settings], parser: Parser, config: Any, **changes: Any) -> Settings:
     """The settings that were parsed."""
     values = parser.instantiate(config)

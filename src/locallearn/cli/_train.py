@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from locallearn._files import file_name
 from locallearn.cli._console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli._parser import Parser
-from locallearn.cli._settings import add_settings, read_settings, refuse_beside_resume, run_path, settings_from
+from locallearn.cli._settings import add_run, read_settings, refuse_beside_resume, run_path, settings_from
 from locallearn.training import Interrupted, RunFolder, TrainSettings, train
 
 HELP = """Train one network by one rule.
@@ -30,10 +29,7 @@ examples:
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn train [options]")
-    parser.add_argument("--out", type=Path | None, help="the run folder; by default a new one under runs/")
-    parser.add_argument("--resume", type=Path | None, help="go on with the run in this folder, by its own settings")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    add_settings(parser, TrainSettings)
+    add_run(parser, TrainSettings)
     return parser
 
 
