@@ -111,6 +111,15 @@ def test_normalisation_and_what_needs_no_weights_belong_to_the_layer_before():
     ] or isinstance(found.classifier[0], nn.Sequential)
 
 
+def test_neighbours_that_are_named_each_keep_their_own():
+    parts = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(4, 4, 3), nn.Dropout(0.3))
+    model = nn.Sequential(*parts, nn.Flatten(), nn.Linear(4 * 28 * 28, 5))
+    found = chain(model, ["0", "1", "2", "3", "4"])
+    assert [type(layer).__name__ for layer in found.layers[:4]] == ["Conv2d", "BatchNorm2d", "ReLU", "Dropout"]
+    assert [type(part).__name__ for part in found.layers[4]] == ["Conv2d", "Dropout"]
+    assert_same_as(model, found)
+
+
 def test_layers_can_be_named_of_a_network_that_says_its_own():
     model = ll.models.resnet20()
     found = chain(model, ["layer1", "layer2.1", "layer3"])

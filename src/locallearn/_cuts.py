@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, fx, nn
@@ -87,9 +88,9 @@ def cuts_behind(line: Line, groups: list[list[str]], model: nn.Module) -> list[C
             )
         places[calls[0]] = path
     cuts: list[Cut] = []
-    for place, path in sorted(places.items()):
-        module = line.submodule(line.nodes[place])
-        behind = _next_weights(line, place, norms=is_plain(module) and not is_norm(module)) - 1
+    for place, next_named in pairwise([*sorted(places), len(line.nodes)]):
+        path, module = places[place], line.submodule(line.nodes[place])
+        behind = min(next_named, _next_weights(line, place, norms=is_plain(module) and not is_norm(module))) - 1
         if place == max(places):
             behind = min(behind, max(place, _same_shape(line, place)))
         found = [i for i in range(place, behind + 1) if line.single(i) is not None]
