@@ -1,6 +1,8 @@
 """What is computed again instead of kept: the same gradients from fewer bytes."""
 
 import copy
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import locallearn as ll
-from locallearn import _sliced
+from locallearn import _peak, _sliced
 from locallearn._engine import run_step
 from locallearn._live import LiveBytes
 from locallearn._remake import Remade
@@ -18,10 +20,12 @@ from locallearn._thrift import KEEP_ALL, Thrift, ThriftPlan
 from locallearn.cost import peak_memory
 from networks import SMALL, batch, resnet20
 
-REMAKE, SLICED, RERUN = Thrift(remake=True), Thrift(remake=True, sliced=True), Thrift(remake=True, rerun=True)
+REMAKE, SLICED = Thrift(remake=True), Thrift(remake=True, sliced=True)
+PLAIN_RERUN, HALF, RERUN = Thrift(rerun=1), replace(SLICED, rerun=0.5), replace(SLICED, rerun=1)
 
 RULES = {
     "BP": ll.BP(),
+    "Checkpoint": ll.Checkpoint(),
     "DGL": ll.DGL(),
     "AugLocal": ll.AugLocal(depth=4),
     "InfoPro": ll.InfoPro(),
@@ -56,7 +60,7 @@ def tiny_slices(monkeypatch):
 def test_every_thrift_gives_the_same_losses_gradients_and_buffers(rule, modules):
     net = ll.localize(resnet20().double(), RULES[rule], modules=modules, input_shape=SMALL)
     losses, gradients, buffers = step(net, KEEP_ALL)
-    for thrift in (REMAKE, SLICED, RERUN):
+    for thrift in (REMAKE, SLICED, PLAIN_RERUN, HALF, RERUN):
         found = step(net, thrift)
         assert torch.equal(found[0], losses)
         for a, b in zip(found[1], gradients, strict=True):
@@ -236,7 +240,7 @@ def test_a_part_that_writes_on_its_input_is_noticed_and_not_chosen():
     writer = Writer()
     leaf = torch.randn(2, 4, 6, 6, requires_grad=True)
     x = leaf * 1
-    with taping([writer]) as tape:
+    with taping([writer], Remade) as tape:
         loss = writer(x).sum()
     loss.backward()
     with pytest.raises(RuntimeError, match="written on"):
@@ -251,6 +255,16 @@ def test_blocks_are_what_is_run_again():
     assert all(type(unit).__name__ == "BasicBlock" for unit in found)
 
 
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_few_slices_are_counted_as_all(monkeypatch, autocast):
+    net = ll.localize(resnet20(), ll.AugLocal(depth=3), input_shape=SMALL)
+    plan = ThriftPlan(stretches=(SLICED,) * len(net.objectives), objectives=(SLICED,) * len(net.objectives))
+    monkeypatch.setattr(net.__class__, "thrift", lambda *_: plan)
+    few = peak_memory(net, 64, autocast=autocast)
+    monkeypatch.setattr(_peak, "few_slices", nullcontext)
+    assert peak_memory(net, 64, autocast=autocast) == few
+
+
 # MiB of activations per image at batch 128, every layer a module: in "fast" and in "lean"
 PEAKS = {
     ll.DGL(): (0.44, 0.38),
@@ -263,6 +277,8 @@ PEAKS = {
     ll.InfoPro(): (0.63, 0.43),
     ll.MAN(ll.DGL()): (0.82, 0.48),
     ll.HiLo(ll.DGL()): (0.88, 0.58),
+    ll.BP(): (1.80, 0.68),
+    ll.Checkpoint(): (0.71, 0.68),
 }
 
 
@@ -272,6 +288,32 @@ def test_peaks(rule, memory):
     net = ll.localize(ll.models.resnet32(num_classes=10), rule, input_shape=(3, 32, 32), memory=memory)
     found = peak_memory(net, 128).activations / 128 / 2**20
     assert found <= PEAKS[rule][memory == "lean"]
+
+
+def test_checkpointing_remakes_in_lean_what_backpropagation_does():
+    peaks = []
+    for rule in (ll.BP(), ll.Checkpoint()):
+        net = ll.localize(ll.models.resnet110(num_classes=10), rule, input_shape=(3, 32, 32), memory="lean")
+        peaks.append(peak_memory(net, 16).total)
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.01)
+
+
+def test_layers_that_write_on_their_inputs_are_checkpointed_and_remade():
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Dropout(0.3)),
+        *(nn.Conv2d(8, 8, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(8 * 12 * 12, 5)),
+    )
+    found = []
+    for rule, memory in ((ll.BP(), "fast"), (ll.Checkpoint(), "fast"), (ll.Checkpoint(), "lean")):
+        own = copy.deepcopy(model).double()
+        net = ll.localize(own, rule, input_shape=SMALL, memory=memory, layers=[str(i) for i in range(6)])
+        torch.manual_seed(1)
+        images, labels = batch(6, classes=5)
+        losses = net.backward(images.double(), labels)
+        found.append([losses, *(p.grad for p in net.parameters()), *net.buffers()])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
 
 
 def test_mixed_precision_halves_the_peak():

@@ -17,6 +17,7 @@ from locallearn._engine import run_step
 from locallearn._live import LiveBytes
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
+from locallearn._sliced import few_slices
 from locallearn._stretch import stretches
 from locallearn._thrift import KEEP_ALL, Thrift, ThriftPlan
 
@@ -26,15 +27,17 @@ Choice = tuple[Thrift, Thrift]
 """Of stretches, and of auxiliary networks."""
 
 _REMAKE, _SLICED = Thrift(remake=True), Thrift(remake=True, sliced=True)
-_RERUN = Thrift(remake=True, sliced=True, rerun=True)
+_HALF, _RERUN = replace(_SLICED, rerun=0.5), replace(_SLICED, rerun=1)
 _CHOICES: dict[Memory, tuple[Choice, ...]] = {
     "fast": ((KEEP_ALL, KEEP_ALL), (_REMAKE, _REMAKE)),
     "lean": (
         (KEEP_ALL, KEEP_ALL),
         (_REMAKE, _REMAKE),
         (_SLICED, _SLICED),
+        (_SLICED, _HALF),
         (_SLICED, _RERUN),
         (_RERUN, _SLICED),
+        (_RERUN, _HALF),
         (_RERUN, _RERUN),
     ),
 }
@@ -135,7 +138,7 @@ def _chosen(peaks: Sequence[Sequence[float]], memory: Memory) -> list[int]:
     return [next(c for c, peak in enumerate(found) if peak <= _NEAR * least) for found in of_stretches]
 
 
-def _rank(thrift: Thrift) -> int:
+def _rank(thrift: Thrift) -> float:
     return thrift.remake + thrift.sliced + thrift.rerun
 
 
@@ -148,7 +151,7 @@ def _peaks(
     overlapping: bool,
 ) -> list[list[float]]:
     """Peak bytes by choice, then stretch."""
-    with _private.fake_mode() as mode:
+    with _private.fake_mode() as mode, few_slices():
         originals = nn.ModuleList([*modules, *(o.auxiliary for o in objectives)])
         copied = _private.without_hooks(_private.fake_copy(originals, mode))
         for head in copied.modules():

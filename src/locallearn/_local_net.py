@@ -168,7 +168,7 @@ class LocalNet(nn.Module):
     def thrift(self, images: Tensor, labels: Tensor) -> ThriftPlan | None:
         """What each part computes again instead of keeping, as `memory` and the precision of this moment ask for.
 
-        It is found at the first step, in about a second. Compiled parts decide for themselves: for them it is None, as
+        It is found at the first step, in seconds. Compiled parts decide for themselves: for them it is None, as
         it is for steps in `fast` that are too small to be worth it.
         """
         outputs = len(images) * images.element_size() * sum(map(prod, self.chain.shapes))

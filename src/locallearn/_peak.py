@@ -14,6 +14,7 @@ from locallearn import _private
 from locallearn._device import mixed
 from locallearn._engine import run_step
 from locallearn._live import LiveBytes
+from locallearn._sliced import few_slices
 from locallearn._stepping import Stepper
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def peak_memory(
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None for the parameters' own.
     """
-    with _private.fake_mode() as mode:
+    with _private.fake_mode() as mode, few_slices():
         net = _private.fake_copy(net, mode).train()
         images, labels = example_batch(net, batch)
         return measure(net, make_stepper(net), images, labels, autocast=autocast)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,9 @@ from locallearn._remake import Remade
 
 Run = Callable[[Tensor], Tensor]
 
+Remaking = Callable[[], AbstractContextManager[Remade | None]]
+"""Around what runs again, so that it keeps no more than it must."""
+
 
 class Surroundings:
     """What a run depends on besides its inputs: random numbers and mixed precision, as they are now."""
@@ -29,7 +32,9 @@ class Surroundings:
         self._cpu, self._cuda = torch.get_rng_state(), torch.cuda.get_rng_state(device) if self._with_device else None
         self._autocast = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
 
-    def rerun(self, run: Run, part: nn.Module, features: Tensor, original: Tensor | None = None) -> Tensor:
+    def rerun(
+        self, run: Run, part: nn.Module, features: Tensor, remaking: Remaking, original: Tensor | None = None
+    ) -> Tensor:
         """Run again as it was, now with a graph; a part's buffers stay, and its output may stand for the original's."""
         enabled, dtype = self._autocast
         with ExitStack() as stack:
@@ -40,9 +45,9 @@ class Surroundings:
             torch.set_rng_state(self._cpu)
             if self._cuda is not None:
                 torch.cuda.set_rng_state(self._cuda, self._device)
-            remade = stack.enter_context(Remade(sliced=True))
+            remade = stack.enter_context(remaking())
             output = run(features)
-            if original is not None:
+            if original is not None and remade is not None:
                 remade.stand_in(output, original)
         return output
 
@@ -61,7 +66,8 @@ class _Entry:
 class Tape:
     """Parts that ran without a graph, in order; their backward passes follow in reverse, one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, remaking: Remaking) -> None:
+        self._remaking = remaking
         self._entries: list[_Entry] = []
 
     def call(self, run: Run, part: nn.Module, features: Tensor) -> Tensor:
@@ -81,7 +87,8 @@ class Tape:
             if not entry.gradients:
                 continue
             leaf = entry.features.detach().requires_grad_(entry.features.requires_grad)
-            Seed.apply(entry.surroundings.rerun(entry.run, entry.part, leaf), _summed(entry.gradients)).backward()
+            gradient = _summed(entry.gradients)
+            Seed.apply(entry.surroundings.rerun(entry.run, entry.part, leaf, self._remaking), gradient).backward()
             gradients = [] if leaf.grad is None else [leaf.grad]
             del leaf
             if gradients:
@@ -147,9 +154,9 @@ def units(network: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def taping(parts: Sequence[nn.Module]) -> Iterator[Tape]:
+def taping(parts: Sequence[nn.Module], remaking: Remaking) -> Iterator[Tape]:
     """While active, calls of the parts go through a tape."""
-    tape = Tape()
+    tape = Tape(remaking)
     for part in parts:
         part.forward = partial(tape.call, part.forward, part)  # on this object, before its class's
     try:

@@ -6,7 +6,9 @@ of input and output; the activation needs it too. Made again for a few images at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +22,19 @@ _IMAGES = 4
 
 _SLICES = 16
 """At most."""
+
+
+_few: ContextVar[bool] = ContextVar("few", default=False)
+
+
+@contextmanager
+def few_slices() -> Iterator[None]:
+    """While active, slices behind the second are left out: of tensors without data they take the same bytes again."""
+    token = _few.set(True)
+    try:
+        yield
+    finally:
+        _few.reset(token)
 
 
 Activation = Callable[[Tensor, bool], Tensor]
@@ -74,7 +89,8 @@ class Pieces:
         count = len(self.sources[0])
         number = max(1, min(_SLICES, count // _IMAGES))
         size = -(-count // number)
-        return [slice(start, start + size) for start in range(0, count, size)]
+        starts = range(0, count, size)
+        return [slice(start, start + size) for start in (starts[:2] if _few.get() else starts)]
 
     def without_sources(self) -> Pieces:
         """For a graph, which holds the sources itself."""
@@ -175,6 +191,7 @@ class _Convolved(torch.autograd.Function):
                 features[images] = found
             del piece, given, found
             sums = [_added(known, share, weight.dtype) for known, share in zip(sums, shares, strict=True)]
+            del shares
         return features, *sums, None, None, *(None for _ in sources)
 
 

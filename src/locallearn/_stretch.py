@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
+from locallearn._recompute import Recomputed
 from locallearn._rerun import Seed, Surroundings, Tape
 from locallearn._thrift import KEEP_ALL, Thrift
 
@@ -49,9 +50,13 @@ class Stretch:
         self._modules = modules
         self._parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         self._leaf = features.requires_grad_() if min(roles) < span.start else features
-        self._tape = Tape()
+        self._thrift = thrift
+        self._tape = Tape(thrift.remaking)
         self._surroundings: Surroundings | None = None
-        if thrift.rerun and len(roles) == 1 and sum(len(module.layers) for module in modules) > 1:
+        layers = [layer for module in modules for layer in module.layers]
+        recomputed = any(isinstance(layer, Recomputed) for layer in layers)
+        on_tape = len(roles) == 1 and (recomputed or (thrift.rerun and len(layers) > 1))
+        if on_tape:
             self.output = self._on_tape()
         elif thrift.rerun:
             self._surroundings = Surroundings(features.device)
@@ -60,7 +65,8 @@ class Stretch:
         else:
             with thrift.remaking():
                 self.output = self._run(self._leaf)
-        self.trains = bool(self._leaf.requires_grad or self._parameters) if thrift.rerun else self.output.requires_grad
+        has_graph = not (on_tape or thrift.rerun)
+        self.trains = self.output.requires_grad if has_graph else bool(self._leaf.requires_grad or self._parameters)
         self._going_on: dict[int, Tensor] = {}
         self._sum: Tensor | None = None
 
@@ -76,7 +82,8 @@ class Stretch:
             if module.begins_in_place:
                 features = features.clone()
             for layer in module.layers:
-                features = self._tape.call(layer, layer, features)
+                runs = layer.once if isinstance(layer, Recomputed) else layer
+                features = self._tape.call(runs, runs, features)
         return features
 
     def receive(self, role: int, gradient: Tensor | None) -> None:
@@ -124,7 +131,8 @@ class Stretch:
 
     def _run_again(self) -> Tensor:
         assert self._surroundings is not None
-        return self._surroundings.rerun(self._run, nn.ModuleList(self._modules), self._leaf, self.output)
+        part = nn.ModuleList(self._modules)
+        return self._surroundings.rerun(self._run, part, self._leaf, self._thrift.remaking, self.output)
 
     def _gradient_of_leaf(self) -> Tensor | None:
         found, self._leaf.grad = self._leaf.grad, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from math import ceil
 
 from torch import nn
 
@@ -19,14 +20,16 @@ class Thrift:
     Attributes:
         remake: normalised and activated tensors.
         sliced: these a few images at a time, for activations and convolutions.
-        rerun: a stretch of modules as a whole, from its input; an auxiliary network block by block, from theirs.
+        rerun: a stretch of modules as a whole, from its input; an auxiliary network block by block, from theirs: this
+            share of its blocks, from the first on. Its last ones are seldom worth it: they go backward while nothing
+            else is alive, and behind a stride they are small.
     """
 
     remake: bool = False
     sliced: bool = False
-    rerun: bool = False
+    rerun: float = 0
 
-    def remaking(self) -> AbstractContextManager[object]:
+    def remaking(self) -> AbstractContextManager[Remade | None]:
         """Around what runs forward, so that it keeps no more than it must."""
         return Remade(sliced=self.sliced) if self.remake else nullcontext()
 
@@ -36,7 +39,8 @@ class Thrift:
 
         What is behind its blocks goes backward first, then the tape.
         """
-        with self.remaking(), taping(units(auxiliary) if self.rerun else ()) as tape:
+        blocks = units(auxiliary) if self.rerun else []
+        with self.remaking(), taping(blocks[: ceil(self.rerun * len(blocks))], self.remaking) as tape:
             yield tape
 
 

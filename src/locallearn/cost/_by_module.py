@@ -15,6 +15,7 @@ from locallearn._engine import run_step
 from locallearn._live import LiveBytes
 from locallearn._local_net import LocalNet
 from locallearn._peak import example_batch
+from locallearn._sliced import few_slices
 from locallearn._stretch import stretches
 
 
@@ -87,7 +88,7 @@ def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None =
         batch: images in the batch.
         autocast: dtype of mixed precision, or None.
     """
-    with _private.fake_mode() as mode:
+    with _private.fake_mode() as mode, few_slices():
         copy = _private.fake_copy(net, mode).train()
         images, labels = example_batch(copy, batch)
         precision = mixed(images.device, autocast)

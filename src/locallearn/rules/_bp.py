@@ -20,7 +20,8 @@ class BP(Rule):
 class Checkpoint(Rule):
     """Backpropagation that keeps only each layer's input and recomputes the layer in the backward pass.
 
-    Gradients are those of `BP`; running statistics move once and random numbers are replayed.
+    Gradients are those of `BP`; running statistics move once and random numbers are replayed. In `lean`, what a
+    layer computes again is thrifty too, as for every rule.
     Chen et al. 2016, Training deep nets with sublinear memory cost, arXiv:1604.06174.
     """
 
