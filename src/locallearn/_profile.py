@@ -25,6 +25,7 @@ from locallearn._engine import local_loss
 from locallearn._live import LiveBytes
 from locallearn._local_module import LocalModule
 from locallearn._objectives import Objective
+from locallearn._sliced import few_slices
 from locallearn._stretch import Stretch
 from locallearn._thrift import Thrift
 from locallearn._work import Work, seconds
@@ -123,7 +124,7 @@ def profile(
         autocast: dtype of mixed precision, or None.
     """
     thrifts = list(dict.fromkeys(thrift for choice in _CHOICES[memory] for thrift in choice))
-    with _private.fake_mode() as mode:
+    with _private.fake_mode() as mode, few_slices():
         layers = _private.fake_copy(nn.ModuleList(chain.layers), mode).train()
         look = _Look(chain, autocast, mode)
         inputs: list[Tensor] = [look.images]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from locallearn import _private
+from locallearn._work import repeated
 
 _IMAGES = 4
 """At least in a slice."""
@@ -29,12 +30,23 @@ _few: ContextVar[bool] = ContextVar("few", default=False)
 
 @contextmanager
 def few_slices() -> Iterator[None]:
-    """While active, slices behind the second are left out: of tensors without data they take the same bytes again."""
+    """While active, the second slice stands for all that follow: of tensors without data they take the same bytes."""
     token = _few.set(True)
     try:
         yield
     finally:
         _few.reset(token)
+
+
+def slices(images: int) -> Iterator[slice]:
+    """Of so many images."""
+    size = -(-images // max(1, min(_SLICES, images // _IMAGES)))
+    starts = range(0, images, size)
+    for start in starts[:1] if _few.get() else starts:
+        yield slice(start, start + size)
+    if _few.get() and images > size:
+        with repeated((images - size) / min(size, images - size)):
+            yield slice(size, 2 * size)
 
 
 Activation = Callable[[Tensor, bool], Tensor]
@@ -84,14 +96,6 @@ class Pieces:
         """Whether nothing but the normalisation has run."""
         return len(self.sources) == 1 and self.activation is None
 
-    def slices(self) -> list[slice]:
-        """Of the images."""
-        count = len(self.sources[0])
-        number = max(1, min(_SLICES, count // _IMAGES))
-        size = -(-count // number)
-        starts = range(0, count, size)
-        return [slice(start, start + size) for start in (starts[:2] if _few.get() else starts)]
-
     def without_sources(self) -> Pieces:
         """For a graph, which holds the sources itself."""
         return replace(self, sources=())
@@ -135,7 +139,7 @@ class _Activated(torch.autograd.Function):
         ctx: Any, features: Tensor, pieces: Pieces, run: Callable[[Tensor], Tensor], *sources: Tensor
     ) -> Tensor:
         ctx.save_for_backward(*sources)
-        ctx.pieces, ctx.slices = pieces.without_sources(), pieces.slices()
+        ctx.pieces = pieces.without_sources()
         result = run(features)
         if result is features:
             ctx.mark_dirty(features)
@@ -146,7 +150,7 @@ class _Activated(torch.autograd.Function):
         (gradient,) = gradients
         sources = ctx.saved_tensors
         found = torch.empty_like(gradient)
-        for images in ctx.slices:
+        for images in slices(len(gradient)):
             ctx.pieces.through_activation(sources, images, gradient[images], out=found[images])
         return found, None, None, *(None for _ in sources)
 
@@ -164,7 +168,7 @@ class _Convolved(torch.autograd.Function):
     ) -> Tensor:
         result = torch.conv2d(features, weight, bias, *settings)
         ctx.save_for_backward(weight, *sources)
-        ctx.pieces, ctx.slices = pieces.without_sources(), pieces.slices()
+        ctx.pieces = pieces.without_sources()
         ctx.bias_sizes = None if bias is None else list(bias.shape)
         ctx.settings = settings
         ctx.types = result.dtype, features.dtype
@@ -180,7 +184,7 @@ class _Convolved(torch.autograd.Function):
         own = weight.to(inner)
         features: Tensor | None = None
         sums: list[Tensor | None] = [None, None]
-        for images in ctx.slices:
+        for images in slices(len(gradient)):
             piece = ctx.pieces.made(sources, images).to(inner)
             given = gradient[images], piece, own, ctx.bias_sizes
             found, *shares = torch.ops.aten.convolution_backward(

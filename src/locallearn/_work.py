@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod
 from typing import Any
 
@@ -20,6 +22,19 @@ SECONDS: dict[str, float] = {
     "mac of matrix products": 2.23e-11,
 }
 """Seconds for one of each kind of work, on one core of a server processor; `benchmarks/plan.py` finds them."""
+
+_times: ContextVar[float] = ContextVar("times", default=1)
+
+
+@contextmanager
+def repeated(times: float) -> Iterator[None]:
+    """While active, work counts this many times."""
+    token = _times.set(times)
+    try:
+        yield
+    finally:
+        _times.reset(token)
+
 
 Convention = Mapping[Any, Callable[..., int]]
 """Operators counted besides convolutions and matrix products, each with a function from shapes to operations, doubled
@@ -44,26 +59,27 @@ class Work(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts: Counter[str] = Counter()
+        self.counts: defaultdict[str, float] = defaultdict(float)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func.is_view or func in _FREE:
             return result
-        self.counts["call"] += 1
+        times = _times.get()
+        self.counts["call"] += times
         tensors = [value for value in tree_leaves((args, kwargs, result)) if isinstance(value, Tensor)]
-        self.counts["byte"] += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        self.counts["byte"] += times * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         if (count := flop_registry.get(func.overloadpacket)) is not None:
             macs = count(*args, **kwargs, out_val=result) // 2
             is_grouped = func.overloadpacket is _aten.convolution_backward and args[9] > 1
-            self.counts[_kind(func)] += _grouped_backward(args) if is_grouped else macs
+            self.counts[_kind(func)] += times * (_grouped_backward(args) if is_grouped else macs)
         return result
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all kinds."""
-        return sum(count for name, count in self.counts.items() if name.startswith("mac "))
+        return round(sum(count for name, count in self.counts.items() if name.startswith("mac ")))
 
     @property
     def seconds(self) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -13,7 +12,8 @@ from locallearn import _private
 from locallearn._engine import run_step
 from locallearn._local_net import LocalNet
 from locallearn._peak import example_batch
-from locallearn._work import Convention, counted_macs
+from locallearn._sliced import few_slices
+from locallearn._work import Convention, Work, counted_macs
 
 _aten = torch.ops.aten
 
@@ -78,8 +78,10 @@ def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR)
 
 def step_macs(net: LocalNet, batch: int) -> int:
     """Multiply-accumulates of one whole training step, forward and backward, of everything that runs."""
-    with _private.fake_mode() as mode:
+    with _private.fake_mode() as mode, few_slices():
         net = _private.fake_copy(net, mode).train()
         images, labels = example_batch(net, batch)
         thrift = net.thrift(images, labels)
-        return counted_macs(partial(run_step, net.local_modules, net.objectives, images, labels, thrift=thrift))[0]
+        with Work() as work:
+            run_step(net.local_modules, net.objectives, images, labels, thrift=thrift)
+        return work.macs

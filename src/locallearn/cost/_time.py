@@ -11,6 +11,7 @@ from locallearn import _private
 from locallearn._device import mixed
 from locallearn._local_net import LocalNet
 from locallearn._peak import MakeStepper, PeakMemory, example_batch, measure, nesterov_sgd
+from locallearn._sliced import few_slices
 from locallearn._work import Work, seconds
 
 
@@ -46,7 +47,7 @@ def predict(
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
     """
-    with _private.fake_mode() as mode:
+    with _private.fake_mode() as mode, few_slices():
         net = _private.fake_copy(net, mode).train()
         images, labels = example_batch(net, batch)
         with mixed(images.device, autocast):
