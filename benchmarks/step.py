@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 import locallearn as ll
-from _bench import Bench, machine, method_macs, pairs
+from _bench import Bench, Step, machine, method_macs, pairs
 from locallearn._device import device_of
 from locallearn._economy import Memory
 from locallearn.cost import step_macs
@@ -89,19 +89,28 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     for name in arguments.rules:
         if name in rows:
             continue
-        row = bench.peak(RULES[name], arguments.memory)
-        net = bench.net(RULES[name], arguments.memory)
-        macs_ratio, method = (count(net, arguments.batch) / bp_macs for count in (step_macs, method_macs))
-        step = bench.local_step(net)
-        row |= pairs(bench, reference, step, arguments.rounds)
-        if arguments.memory == "lean":
-            fast = pairs(bench, bench.local_step(bench.net(RULES[name])), step, arguments.rounds)
-            row |= {"ratio_to_fast": fast["ratio"], "ratio_to_fast_range": fast["ratio_range"]}
-        row |= {"macs_ratio": macs_ratio, "method_macs_ratio": method, "ratio_over_macs": row["ratio"] / method}
-        rows[name] = row | {"peak_ratio": row["peak_bytes"] / rows["bp"]["peak_bytes"]}
+        try:
+            rows[name] = measured(bench, RULES[name], reference, bp_macs)
+            rows[name]["peak_ratio"] = rows[name]["peak_bytes"] / rows["bp"]["peak_bytes"]
+        except (ll.LocalLearnError, torch.OutOfMemoryError) as error:  # the others are measured all the same
+            rows[name] = {"refused": str(error)}
         if arguments.out is not None:
             arguments.out.write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def measured(bench: Bench, rule: ll.Rule, reference: Step, bp_macs: int) -> dict[str, Any]:
+    """One rule's row."""
+    memory, batch, rounds = bench.arguments.memory, bench.arguments.batch, bench.arguments.rounds
+    row: dict[str, Any] = bench.peak(rule, memory)
+    net = bench.net(rule, memory)
+    macs_ratio, method = (count(net, batch) / bp_macs for count in (step_macs, method_macs))
+    step = bench.local_step(net)
+    row |= pairs(bench, reference, step, rounds)
+    if memory == "lean":
+        fast = pairs(bench, bench.local_step(bench.net(rule)), step, rounds)
+        row |= {"ratio_to_fast": fast["ratio"], "ratio_to_fast_range": fast["ratio_range"]}
+    return row | {"macs_ratio": macs_ratio, "method_macs_ratio": method, "ratio_over_macs": row["ratio"] / method}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -124,7 +133,7 @@ def show(result: dict[str, Any]) -> None:
     for name, row in result["rows"].items():
         table.add_row(
             name,
-            f"{row['seconds']:.3f}" if "seconds" in row else "",
+            f"{row['seconds']:.3f}" if "seconds" in row else "refused" if "refused" in row else "",
             f"{row['ratio']:.2f}" if "ratio" in row else "1.00",
             "{:.2f} - {:.2f}".format(*row["ratio_range"]) if "ratio_range" in row else "",
             f"{row['macs_ratio']:.2f}" if "macs_ratio" in row else "",

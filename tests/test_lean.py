@@ -290,12 +290,13 @@ def test_peaks(rule, memory):
     assert found <= PEAKS[rule][memory == "lean"]
 
 
-def test_checkpointing_remakes_in_lean_what_backpropagation_does():
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_checkpointing_remakes_in_lean_what_backpropagation_does(autocast):
     peaks = []
     for rule in (ll.BP(), ll.Checkpoint()):
-        net = ll.localize(ll.models.resnet110(num_classes=10), rule, input_shape=(3, 32, 32), memory="lean")
-        peaks.append(peak_memory(net, 16).total)
-    assert peaks[1] == pytest.approx(peaks[0], rel=0.01)
+        net = ll.localize(ll.models.resnet32(num_classes=10), rule, input_shape=(3, 32, 32), memory="lean")
+        peaks.append(peak_memory(net, 64, autocast=autocast).total)
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.03)
 
 
 def test_layers_that_write_on_their_inputs_are_checkpointed_and_remade():

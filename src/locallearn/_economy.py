@@ -78,6 +78,7 @@ class _Window:
         known = [*parts.parameters(), *parts.buffers(), self.features, images, labels]
         held = 0 if self.features is images else self.features.nbytes  # by the module before
         found: list[float] = []
+        torch.clear_autocast_cache()  # else weights that were cast before would not be counted
         try:
             with LiveBytes(known=known, parameters=parts.parameters()) as live:
                 run_step(

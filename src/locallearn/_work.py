@@ -17,9 +17,9 @@ from locallearn._private import TorchDispatchMode, tree_leaves
 
 SECONDS: dict[str, float] = {
     "call": 4.33e-06,
-    "byte": 8.55e-12,
-    "mac of convolutions": 1.48e-11,
-    "mac of matrix products": 2.23e-11,
+    "byte": 1.49e-11,
+    "mac of convolutions": 1.34e-11,
+    "mac of matrix products": 2.01e-11,
 }
 """Seconds for one of each kind of work, on one core of a server processor; `benchmarks/plan.py` finds them."""
 
