@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import locallearn as ll
-from locallearn import _peak, _sliced
+from locallearn import _local_net, _peak, _sliced
+from locallearn._economy import plan_thrift
 from locallearn._engine import run_step
 from locallearn._live import LiveBytes
 from locallearn._remake import Remade
 from locallearn._rerun import taping, units
 from locallearn._stretch import stretches
 from locallearn._thrift import KEEP_ALL, Thrift, ThriftPlan
-from locallearn.cost import peak_memory
+from locallearn.cost import peak_memory, step_macs
 from networks import SMALL, batch, resnet20
 
 REMAKE, SLICED = Thrift(remake=True), Thrift(remake=True, sliced=True)
@@ -315,6 +316,16 @@ def test_layers_that_write_on_their_inputs_are_checkpointed_and_remade():
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+
+
+def test_what_to_compute_again_is_found_once_for_prediction_and_training(monkeypatch):
+    found = []
+    monkeypatch.setattr(_local_net, "plan_thrift", lambda *given: found.append(plan_thrift(*given)) or found[-1])
+    net = ll.localize(resnet20(), ll.DGL(), input_shape=SMALL, memory="lean")
+    peak_memory(net, 8)
+    step_macs(net, 4)
+    net.backward(*batch(8))
+    assert len(found) == 1
 
 
 def test_mixed_precision_halves_the_peak():

@@ -45,6 +45,7 @@ class LocalNet(nn.Module):
         memory: "fast" or "lean".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
+        plans: what `thrift` has found.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class LocalNet(nn.Module):
         self.memory: Memory = memory
         self.overlap = 0
         self._compiled = False
-        self._plans: dict[Hashable, ThriftPlan] = {}
+        self.plans: dict[Hashable, ThriftPlan] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Inference: the backbone alone."""
@@ -176,9 +177,9 @@ class LocalNet(nn.Module):
             return None
         frozen = tuple(parameter.requires_grad for parameter in self.parameters())
         key = self.memory, mixed_now(images.device), self.training, frozen
-        if key not in self._plans:
-            self._plans[key] = plan_thrift(self.local_modules, self.objectives, images, labels, self.memory)
-        return self._plans[key]
+        if key not in self.plans:
+            self.plans[key] = plan_thrift(self.local_modules, self.objectives, images, labels, self.memory)
+        return self.plans[key]
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:
         """Parameters of a local module and of the auxiliary networks that end there; over all modules, each once."""

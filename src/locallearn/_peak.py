@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ def peak_memory(
         autocast: dtype of mixed precision, or None for the parameters' own.
     """
     with _private.fake_mode() as mode, few_slices():
-        net = _private.fake_copy(net, mode).train()
+        net = without_data(net, mode)
         images, labels = example_batch(net, batch)
         return measure(net, make_stepper(net), images, labels, autocast=autocast)
 
@@ -70,6 +70,13 @@ def measure(
     with LiveBytes(known=known, parameters=net.parameters()) as live:
         _step(net, stepper, images, labels, autocast)
     return PeakMemory(activations=live.peak_activations, total=_bytes(known) + live.peak)
+
+
+def without_data(net: LocalNet, mode: Any) -> LocalNet:
+    """A copy on fake tensors, in training mode. What it finds to compute again the network need not find anew."""
+    copy = _private.fake_copy(net, mode).train()
+    copy.plans = net.plans
+    return copy
 
 
 def example_batch(net: LocalNet, batch: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from locallearn._device import mixed
 from locallearn._engine import run_step
 from locallearn._live import LiveBytes
 from locallearn._local_net import LocalNet
-from locallearn._peak import example_batch
+from locallearn._peak import example_batch, without_data
 from locallearn._sliced import few_slices
 from locallearn._stretch import stretches
 
@@ -89,7 +89,7 @@ def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None =
         autocast: dtype of mixed precision, or None.
     """
     with _private.fake_mode() as mode, few_slices():
-        copy = _private.fake_copy(net, mode).train()
+        copy = without_data(net, mode)
         images, labels = example_batch(copy, batch)
         precision = mixed(images.device, autocast)
         with precision:

@@ -11,7 +11,7 @@ import torch
 from locallearn import _private
 from locallearn._engine import run_step
 from locallearn._local_net import LocalNet
-from locallearn._peak import example_batch
+from locallearn._peak import example_batch, without_data
 from locallearn._sliced import few_slices
 from locallearn._work import Convention, Work, counted_macs
 
@@ -79,7 +79,7 @@ def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR)
 def step_macs(net: LocalNet, batch: int) -> int:
     """Multiply-accumulates of one whole training step, forward and backward, of everything that runs."""
     with _private.fake_mode() as mode, few_slices():
-        net = _private.fake_copy(net, mode).train()
+        net = without_data(net, mode)
         images, labels = example_batch(net, batch)
         thrift = net.thrift(images, labels)
         with Work() as work:

@@ -10,7 +10,7 @@ import torch
 from locallearn import _private
 from locallearn._device import mixed
 from locallearn._local_net import LocalNet
-from locallearn._peak import MakeStepper, PeakMemory, example_batch, measure, nesterov_sgd
+from locallearn._peak import MakeStepper, PeakMemory, example_batch, measure, nesterov_sgd, without_data
 from locallearn._sliced import few_slices
 from locallearn._work import Work, seconds
 
@@ -48,7 +48,7 @@ def predict(
         autocast: dtype of mixed precision, or None.
     """
     with _private.fake_mode() as mode, few_slices():
-        net = _private.fake_copy(net, mode).train()
+        net = without_data(net, mode)
         images, labels = example_batch(net, batch)
         with mixed(images.device, autocast):
             net.thrift(images, labels)  # found once, before anything is counted

@@ -140,6 +140,8 @@ def train(
         run.create(as_yaml(settings), device=device_name(device))
         Described.of(images).write(run.data)
     micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
+    if settings.memory == "lean":
+        say("memory=lean: finding what to compute again, in seconds; for cascades over many layers in a minute or two")
     peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
     if settings.compile:
         net.compile()
