@@ -70,6 +70,21 @@ def test_every_thrift_gives_the_same_losses_gradients_and_buffers(rule, modules)
             assert torch.equal(found[2][name], buffer), name
 
 
+@pytest.mark.parametrize("frozen", [("conv1", "bn1", "layer1.0"), ("layer1.1", "layer2"), ("layer3", "fc")], ids=str)
+@pytest.mark.parametrize("rule", ["BP", "Checkpoint", "AugLocal"])
+def test_every_thrift_leaves_frozen_parts_alone(rule, frozen):
+    model = resnet20().double()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(frozen))
+    net = ll.localize(model, RULES[rule], modules=4, input_shape=SMALL)
+    _, gradients, _ = step(net, KEEP_ALL)
+    assert any(gradient is None for gradient in gradients)
+    for thrift in (REMAKE, SLICED, PLAIN_RERUN, HALF, RERUN):
+        for a, b in zip(step(net, thrift)[1], gradients, strict=True):
+            assert (a is None) == (b is None)
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+
+
 def test_what_is_made_again_has_the_same_bits():
     net = ll.localize(resnet20(), ll.AugLocal(depth=4), input_shape=SMALL).double()
     for a, b in zip(step(net, REMAKE)[1], step(net, KEEP_ALL)[1], strict=True):

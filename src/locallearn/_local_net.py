@@ -211,7 +211,7 @@ class LocalNet(nn.Module):
         parts = (*self.local_modules, *(objective.auxiliary for objective in self.objectives))
         recomputed = [[layer for layer in part.modules() if isinstance(layer, Recomputed)] for part in parts]
         units = [unit for part, inside in zip(parts, recomputed, strict=True) for unit in (inside or [part])]
-        _private.allow_compilations(2 * len(units))  # in training and in evaluation mode
+        _private.allow_compilations(3 * len(units))  # in training, with and without a graph, and in evaluation
         if sum(1 + objective.last - objective.first for objective in self.objectives) > len(self.local_modules):
             _private.keep_compiled_graphs()
         for unit in units:

@@ -72,7 +72,8 @@ class Tape:
 
     def call(self, run: Run, part: nn.Module, features: Tensor) -> Tensor:
         """What `run` gives. The backward pass of what follows ends there; `unwind` takes it further."""
-        if not torch.is_grad_enabled():
+        trains = features.requires_grad or any(parameter.requires_grad for parameter in part.parameters())
+        if not torch.is_grad_enabled() or not trains:
             return run(features)
         entry = _Entry(run, part, Surroundings(features.device), features, [], _private.version_of(features))
         self._entries.append(entry)
