@@ -13,12 +13,8 @@ from networks import HIDDEN_BY_TORCH
 from tiny_networks import TINY, tiny
 
 IMAGES = (3, 16, 16)
-LARGER = (
-    3,
-    32,
-    32,
-)  # for networks whose last strided convolution would see 1 x 1 maps: oneDNN leaves part of its weight
-# gradient unset in bfloat16
+LARGER = (3, 32, 32)
+"""For networks whose last strided convolution would see 1 x 1 maps: oneDNN leaves its weight gradient unset in bf16."""
 RULES = {  # each network with a rule of another kind
     "resnet, basic blocks": ll.DGL(),
     "resnet, grouped bottlenecks": ll.MAN(ll.Pooling()),
