@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import locallearn as ll
-from locallearn import _private
-from locallearn._captured import WARM_UP, CapturedSteps
-from locallearn._device import mixed
-from locallearn._economy import Memory
-from locallearn._names import find
-from locallearn._peak import example_batch
-from locallearn._stepping import Stepper
-from locallearn._upsampling import UpsampledConv
+from locallearn._engine.cuda_graphs import WARM_UP, CapturedSteps
+from locallearn._engine.recompute_plan import Memory
+from locallearn._engine.stepper import Stepper
+from locallearn._nn.upsampled_conv import UpsampledConv
+from locallearn._planning.peak_memory import example_batch
+from locallearn._torch import private_api
+from locallearn._torch.device import mixed
+from locallearn._utils.registry import find
 from locallearn.cost import peak_memory
 from locallearn.training import SGD
 
@@ -131,11 +131,11 @@ class Bench:
 def method_macs(net: ll.LocalNet, batch: int) -> int:
     """Multiply-accumulates of a step as the papers write it."""
     with (
-        _private.fake_mode() as mode,
+        private_api.fake_mode() as mode,
         patch.object(UpsampledConv, "saves_arithmetic", lambda *_: False),
         FlopCounterMode(display=False) as counter,
     ):
-        net = _private.fake_copy(net, mode).train()
+        net = private_api.fake_copy(net, mode).train()
         images, labels = example_batch(net, batch)
         inputs, forwards = [images], []
         for module in net.local_modules:

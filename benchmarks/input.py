@@ -30,7 +30,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from locallearn._torchvision import import_torchvision
+from locallearn._torch.vision_libraries import import_torchvision
 from locallearn.data import Feed, FileSet, image_folder
 from locallearn.training import SGD
 

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 import locallearn as ll
-from locallearn._economy import Memory
-from locallearn._names import find
+from locallearn._engine.recompute_plan import Memory
+from locallearn._utils.registry import find
 from locallearn.cost import peak_memory
 
 RULES: dict[str, ll.Rule] = {

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import locallearn as ll
-from locallearn._device import mixed
+from locallearn._torch.device import mixed
 from locallearn.cost import forward_macs, peak_memory
 from locallearn.training import make_model
 

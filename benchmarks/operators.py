@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import locallearn as ll
 from _bench import Bench, Step, machine, method_macs
-from locallearn._economy import Memory
+from locallearn._engine.recompute_plan import Memory
 from locallearn.cost import step_macs
 from step import RULES
 

@@ -25,10 +25,10 @@ from rich.table import Table
 
 import locallearn as ll
 from _bench import machine
-from locallearn._imports import optional
-from locallearn._names import find
-from locallearn._work import SECONDS
-from locallearn.cli._parser import parse_rule
+from locallearn._torch.op_counter import SECONDS
+from locallearn._utils.optional_imports import optional
+from locallearn._utils.registry import find
+from locallearn.cli.parser import parse_rule
 from locallearn.cost import predict
 from locallearn.training import SGD
 

@@ -23,8 +23,8 @@ from rich.table import Table
 
 import locallearn as ll
 from _bench import machine
-from locallearn._names import find
-from locallearn._peak import example_batch
+from locallearn._planning.peak_memory import example_batch
+from locallearn._utils.registry import find
 
 COMMANDS = {
     "import torch": ["-c", "import torch"],

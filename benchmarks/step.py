@@ -31,8 +31,8 @@ from rich.table import Table
 
 import locallearn as ll
 from _bench import Bench, Step, machine, method_macs, pairs
-from locallearn._device import device_of
-from locallearn._economy import Memory
+from locallearn._engine.recompute_plan import Memory
+from locallearn._torch.device import device_of
 from locallearn.cost import step_macs
 
 TWO = ll.InfoPro.published("hpff")

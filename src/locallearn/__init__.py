@@ -5,7 +5,12 @@ losses = net.backward(images, labels)
 """
 
 from locallearn import models as models
-from locallearn._auxiliary import (
+from locallearn._chain.chain import Chain as Chain, TracedChain as TracedChain
+from locallearn._chain.partition import Partition as Partition
+from locallearn._engine.local_net import LocalNet as LocalNet
+from locallearn._localize import localize as localize
+from locallearn._nn.layer_like import new_layer_like as new_layer_like
+from locallearn._objectives.auxiliary import (
     Auxiliary as Auxiliary,
     Behind as Behind,
     Head as Head,
@@ -13,18 +18,13 @@ from locallearn._auxiliary import (
     Outputs as Outputs,
     WeightedSum as WeightedSum,
 )
-from locallearn._chain import Chain as Chain, TracedChain as TracedChain
-from locallearn._errors import (
+from locallearn._objectives.objective import Level as Level, Objective as Objective, Site as Site, Span as Span
+from locallearn._utils.errors import (
     LocalLearnError as LocalLearnError,
     LocalLearnWarning as LocalLearnWarning,
     NonFiniteLossError as NonFiniteLossError,
     OutOfMemoryError as OutOfMemoryError,
 )
-from locallearn._like import new_layer_like as new_layer_like
-from locallearn._local_net import LocalNet as LocalNet
-from locallearn._localize import localize as localize
-from locallearn._objectives import Level as Level, Objective as Objective, Site as Site, Span as Span
-from locallearn._partition import Partition as Partition
 from locallearn.rules import (
     BP as BP,
     DGL as DGL,

@@ -2,6 +2,6 @@
 
 import sys
 
-from locallearn.cli import main
+from locallearn.cli.main import main
 
 sys.exit(main())

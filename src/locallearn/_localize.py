@@ -14,19 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from locallearn._auxiliary import Head, Loss
-from locallearn._chain import Shape, TracedChain, chain_of, refuse_shared_parameters, trace
-from locallearn._checks import writes_on_its_features
-from locallearn._economy import Memory
-from locallearn._errors import LocalLearnError, LocalLearnWarning, refuse_unknown
-from locallearn._fitting import fitting
-from locallearn._local_module import LocalModule
-from locallearn._local_net import LocalNet
-from locallearn._objectives import Level, Objective, Site, Span
-from locallearn._partition import Partition, partition
-from locallearn._profile import Profile
-from locallearn._recompute import Recomputed
-from locallearn._sized import Balanced, balanced, least_modules, look_at, sized
+from locallearn._chain.chain import TracedChain
+from locallearn._chain.discovery import chain_of, refuse_shared_parameters, trace
+from locallearn._chain.layout import Shape
+from locallearn._chain.local_module import LocalModule
+from locallearn._chain.partition import Partition, partition
+from locallearn._engine.local_net import LocalNet
+from locallearn._engine.recompute_plan import Memory
+from locallearn._nn.checkpointed import Recomputed
+from locallearn._objectives.auxiliary import Head, Loss
+from locallearn._objectives.checks import writes_on_its_features
+from locallearn._objectives.objective import Level, Objective, Site, Span
+from locallearn._planning.budget import fitting
+from locallearn._planning.by_cost import Balanced, balanced, least_modules, look_at, sized
+from locallearn._planning.profile import Profile
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn.rules import Rule
 
 

@@ -1,6 +1,6 @@
 """Backbones for use without locallearn: weights as safetensors, exported programs, ONNX."""
 
-from locallearn.export._export import (
+from locallearn.export.formats import (
     FORMATS as FORMATS,
     Format as Format,
     export as export,

@@ -7,8 +7,8 @@ small ones. `from_library` gives any network of torchvision or timm.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from locallearn._torchvision import import_torchvision as import_torchvision
-from locallearn.models._cifar_resnet import (
+from locallearn._torch.vision_libraries import import_torchvision as import_torchvision
+from locallearn.models.cifar_resnet import (
     BasicBlock as BasicBlock,
     CifarResNet as CifarResNet,
     resnet20 as resnet20,
@@ -17,11 +17,11 @@ from locallearn.models._cifar_resnet import (
     resnet56 as resnet56,
     resnet110 as resnet110,
 )
-from locallearn.models._library import from_library as from_library
+from locallearn.models.library import from_library as from_library
 
 if TYPE_CHECKING:
     from locallearn.models import cifar as cifar
-    from locallearn.models._published import (
+    from locallearn.models.published import (
         efficientnet_b0 as efficientnet_b0,
         mobilenet_v2 as mobilenet_v2,
         regnet_x_400mf as regnet_x_400mf,
@@ -45,5 +45,5 @@ def __getattr__(name: str) -> Any:
     if name == "cifar":
         return import_module("locallearn.models.cifar")
     if name in _NEED_TORCHVISION:
-        return getattr(import_module("locallearn.models._published"), name)
+        return getattr(import_module("locallearn.models.published"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,63 +10,63 @@ from __future__ import annotations
 
 from torch import nn
 
-from locallearn.models import _published
+from locallearn.models import published
 
 
 def resnet34(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """ResNet-34 for small images: 17 layers."""
-    return _residual(_published.resnet34(num_classes), in_channels)
+    return _residual(published.resnet34(num_classes), in_channels)
 
 
 def resnet50(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """ResNet-50 for small images: 17 layers."""
-    return _residual(_published.resnet50(num_classes), in_channels)
+    return _residual(published.resnet50(num_classes), in_channels)
 
 
 def resnet101(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """ResNet-101 for small images: 34 layers."""
-    return _residual(_published.resnet101(num_classes), in_channels)
+    return _residual(published.resnet101(num_classes), in_channels)
 
 
 def resnet152(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """ResNet-152 for small images: 51 layers."""
-    return _residual(_published.resnet152(num_classes), in_channels)
+    return _residual(published.resnet152(num_classes), in_channels)
 
 
 def resnext101_32x8d(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """ResNeXt-101 32x8d for small images: 34 layers."""
-    return _residual(_published.resnext101_32x8d(num_classes), in_channels)
+    return _residual(published.resnext101_32x8d(num_classes), in_channels)
 
 
 def vgg13(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """VGG13 with BatchNorm for small images: 10 layers and one linear layer."""
-    return _one_linear(_published.vgg13(num_classes, in_channels), num_classes)
+    return _one_linear(published.vgg13(num_classes, in_channels), num_classes)
 
 
 def vgg19(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """VGG19 with BatchNorm for small images: 16 layers and one linear layer."""
-    return _one_linear(_published.vgg19(num_classes, in_channels), num_classes)
+    return _one_linear(published.vgg19(num_classes, in_channels), num_classes)
 
 
 def mobilenet_v2(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """MobileNetV2 for small images: 19 layers."""
-    return _without_strides(_published.mobilenet_v2(num_classes, in_channels), ("features.0", "features.2"))
+    return _without_strides(published.mobilenet_v2(num_classes, in_channels), ("features.0", "features.2"))
 
 
 def efficientnet_b0(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """EfficientNet-B0 for small images: 17 layers."""
-    return _without_strides(_published.efficientnet_b0(num_classes, in_channels), ("features.0",))
+    return _without_strides(published.efficientnet_b0(num_classes, in_channels), ("features.0",))
 
 
 def regnet_x_400mf(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """RegNetX-400MF for small images: 23 layers."""
     stages = ("stem", "trunk_output.block1", "trunk_output.block2")
-    return _without_strides(_published.regnet_x_400mf(num_classes, in_channels), stages)
+    return _without_strides(published.regnet_x_400mf(num_classes, in_channels), stages)
 
 
 def vit_tiny(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """ViT-Tiny for images of 32 x 32 pixels in patches of 4 x 4: 13 layers, torchvision's VisionTransformer."""
-    return _published.vision_transformer(
+    return published.vision_transformer(
         num_classes, in_channels, image_size=32, patch_size=4, num_layers=12, num_heads=3, hidden_dim=192, mlp_dim=768
     )
 

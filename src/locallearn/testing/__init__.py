@@ -13,5 +13,5 @@ or, one test for each check:
         check(Case(rule=MyRule()))
 """
 
-from locallearn.testing._case import Case as Case
-from locallearn.testing._checks import CHECKS as CHECKS, check_network as check_network, check_rule as check_rule
+from locallearn.testing.case import Case as Case
+from locallearn.testing.checks import CHECKS as CHECKS, check_network as check_network, check_rule as check_rule

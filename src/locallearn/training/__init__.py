@@ -1,26 +1,17 @@
 """Training: settings, loop, evaluation, checkpoints."""
 
-from locallearn._captured import CapturedSteps as CapturedSteps
-from locallearn._stepping import ModuleStepper as ModuleStepper, Stepper as Stepper
-from locallearn.training._checkpoint import (
+from locallearn._engine.cuda_graphs import CapturedSteps as CapturedSteps
+from locallearn._engine.stepper import ModuleStepper as ModuleStepper, Stepper as Stepper
+from locallearn.training.checkpoint import (
     load_checkpoint as load_checkpoint,
     load_weights as load_weights,
     save_checkpoint as save_checkpoint,
 )
-from locallearn.training._curves import draw_curves as draw_curves
-from locallearn.training._evaluate import Evaluation as Evaluation, evaluate as evaluate
-from locallearn.training._fit import Fit as Fit, Interrupted as Interrupted, Watcher as Watcher
-from locallearn.training._optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
-from locallearn.training._run_folder import RunFolder as RunFolder
-from locallearn.training._schedules import (
-    Constant as Constant,
-    Cosine as Cosine,
-    PaperCosine as PaperCosine,
-    Schedule as Schedule,
-)
-from locallearn.training._settings import FitSettings as FitSettings
-from locallearn.training._texts import as_yaml as as_yaml, plain as plain, rule_text as rule_text
-from locallearn.training._train import (
+from locallearn.training.curves import draw_curves as draw_curves
+from locallearn.training.evaluation import Evaluation as Evaluation, evaluate as evaluate
+from locallearn.training.loop import Fit as Fit, Interrupted as Interrupted, Watcher as Watcher
+from locallearn.training.optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
+from locallearn.training.run import (
     TrainSettings as TrainSettings,
     build as build,
     data_of as data_of,
@@ -28,5 +19,14 @@ from locallearn.training._train import (
     make_model as make_model,
     train as train,
 )
-from locallearn.training._trained import Trained as Trained, load_run as load_run
-from locallearn.training._transfer import Transfer as Transfer, evaluate_run as evaluate_run
+from locallearn.training.run_folder import RunFolder as RunFolder
+from locallearn.training.schedules import (
+    Constant as Constant,
+    Cosine as Cosine,
+    PaperCosine as PaperCosine,
+    Schedule as Schedule,
+)
+from locallearn.training.settings import FitSettings as FitSettings
+from locallearn.training.settings_text import as_yaml as as_yaml, plain as plain, rule_text as rule_text
+from locallearn.training.trained import Trained as Trained, load_run as load_run
+from locallearn.training.transfer import Transfer as Transfer, evaluate_run as evaluate_run

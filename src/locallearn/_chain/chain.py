@@ -1,0 +1,101 @@
+"""The chain: a backbone seen as layers in order, then a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+from locallearn._chain.layout import Kind, Layout, OnMaps, Shape as Shape
+from locallearn._nn.init import fresh_copy
+from locallearn._nn.layer_like import Adapted, NoLayerLikeError, new_layer_like
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """Layers in order, then a classifier.
+
+    The layers hold the backbone's own modules, so nothing is copied and no parameter gets another name.
+
+    Attributes:
+        layers: name of each layer to the module that computes it: one tensor in, one tensor out.
+        classifier: from the last layer's features to logits of shape (batch, classes).
+    """
+
+    layers: Mapping[str, nn.Module]
+    classifier: nn.Module
+
+
+@runtime_checkable
+class HasChain(Protocol):
+    """A network that says itself what its layers are."""
+
+    def chain(self) -> Chain: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracedChain:
+    """A chain with the shapes that pass through it.
+
+    Attributes:
+        names, layers: the chain's layers in order.
+        classifier: as in `Chain`.
+        image_shape: channels, height, width of one image.
+        layouts: the layout of each layer's output.
+        begins_in_place: for each layer, and at the end for the classifier, whether it writes on its input.
+        classes: number of logits.
+    """
+
+    names: tuple[str, ...]
+    layers: tuple[nn.Module, ...]
+    classifier: nn.Module
+    image_shape: Shape
+    layouts: tuple[Layout, ...]
+    begins_in_place: tuple[bool, ...]
+    classes: int
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Channels, height, width of each layer's output, seen as a map."""
+        return tuple(layout.shape for layout in self.layouts)
+
+    @property
+    def vectors(self) -> tuple[bool, ...]:
+        """For each layer whether its output is (batch, n)."""
+        return tuple(layout.kind is Kind.VECTOR for layout in self.layouts)
+
+    def on_maps(self, layer: int, module: nn.Module) -> nn.Module:
+        """A module like one of the layers, made to take and to give maps whatever the layer does."""
+        before, after = self._before(layer), self.layouts[layer]
+        return module if before.is_plain and after.is_plain else OnMaps(module, before, after)
+
+    def new_like(self, layer: int, *, in_channels: int, stride: int) -> nn.Module:
+        """A freshly initialised layer like one of these, from maps of another width to maps of this layer's width.
+
+        By `new_layer_like`, where that knows the layer's type; else as `Adapted` says.
+        """
+        before, after, source = self._before(layer), self.layouts[layer], self.layers[layer]
+        if before.is_plain and after.is_plain:
+            try:
+                return new_layer_like(source, in_channels=in_channels, stride=stride)
+            except NoLayerLikeError:
+                if after.kind is Kind.VECTOR:
+                    raise
+        halves = before.shape[1] > after.shape[1] or before.shape[2] > after.shape[2]
+        parts: list[nn.Module] = [nn.AvgPool2d(2, ceil_mode=True)] if stride > 1 and not halves else []
+        if in_channels != before.shape[0]:
+            parts.append(nn.Conv2d(in_channels, before.shape[0], 1))
+        return Adapted(*parts, self.on_maps(layer, fresh_copy(source)))
+
+    def _before(self, layer: int) -> Layout:
+        """The layout of what a layer takes."""
+        return self.layouts[layer - 1] if layer else Layout(Kind.MAP, self.image_shape)
+
+    def width(self, layer: int) -> int:
+        """Output channels of a layer."""
+        return self.shapes[layer][0]

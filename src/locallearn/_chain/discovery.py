@@ -1,0 +1,142 @@
+"""A model seen as a chain, and the shapes that pass through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain as concatenate
+
+import torch
+from torch import nn
+
+from locallearn._chain.chain import Chain, HasChain, TracedChain
+from locallearn._chain.layout import Layout, Shape, layout_of
+from locallearn._chain.sequential import split_sequential
+from locallearn._fx.graph_chain import traced
+from locallearn._torch import private_api
+from locallearn._utils.errors import LocalLearnError, reason_of
+
+
+def chain_of(model: nn.Module, image_shape: Shape, layers: str | Sequence[str] | None = None) -> Chain:
+    """See a model as a chain: by its own `chain()` method, as an `nn.Sequential`, or by following its forward code.
+
+    Args:
+        model: the network.
+        image_shape: channels, height, width of one image.
+        layers: modules that each end a layer; then the forward code is followed whatever the model says.
+
+    Raises:
+        LocalLearnError: the model is no chain, or some of its parameters belong to no layer.
+    """
+    by_itself = isinstance(model, HasChain | nn.Sequential) and layers is None
+    if not by_itself:
+        found, classifier = traced(model, image_shape, layers)
+        return _with_layers(model, Chain(layers=found, classifier=classifier))
+    if isinstance(model, HasChain):
+        chain = model.chain()
+    else:
+        assert isinstance(model, nn.Sequential)
+        parts, classifier = split_sequential(model)
+        chain = Chain(layers=parts, classifier=classifier)
+    _with_layers(model, chain)
+    parts = {f"layer {name!r}": layer for name, layer in chain.layers.items()} | {"the classifier": chain.classifier}
+    owned = {id(p) for part in parts.values() for p in part.parameters()}
+    if lost := [name for name, parameter in model.named_parameters() if id(parameter) not in owned]:
+        raise LocalLearnError(
+            f"{type(model).__name__} is no chain of the layers it names: its parameter {lost[0]!r} is in no layer"
+            " and not in the classifier. Add the module that uses it to a layer in chain()."
+        )
+    if not owned:
+        raise LocalLearnError(f"{type(model).__name__} has no parameters: nothing to train.")
+    trained = {id(parameter) for parameter in model.parameters()}
+    for name, part in parts.items():
+        if any(id(parameter) not in trained for parameter in part.parameters()):
+            raise LocalLearnError(
+                f"{name} of {type(model).__name__}.chain() has parameters that are not the network's own: make its"
+                " modules in __init__, and only group them in chain()."
+            )
+    return chain
+
+
+def _with_layers(model: nn.Module, chain: Chain) -> Chain:
+    if not chain.layers:
+        raise LocalLearnError(f"{type(model).__name__} has no layer before its classifier: nothing to train locally.")
+    return chain
+
+
+def trace(chain: Chain, image_shape: Shape) -> TracedChain:
+    """Follow one image through the chain without computing it.
+
+    Raises:
+        LocalLearnError: a layer does not pass one tensor on, or cannot take a feature of the size it gets.
+    """
+    layouts: list[Layout] = []
+    in_place = []
+    with private_api.fake_mode() as mode, torch.no_grad():
+        parts = private_api.fake_copy(nn.ModuleList([*chain.layers.values(), chain.classifier]), mode).train()
+        reference = next(parts.parameters())
+        # two images, for batch normalisation over vectors
+        feature = torch.empty((2, *image_shape), device=reference.device, dtype=reference.dtype)
+        for name, layer in zip(chain.layers, parts, strict=False):
+            version = private_api.version_of(feature)
+            source, feature = feature, _run(layer, feature, f"layer {name!r}")
+            in_place.append(private_api.version_of(source) != version)
+            layout = layout_of(feature, image_shape, layouts[-1] if layouts else None)
+            if layout is None:
+                raise LocalLearnError(
+                    f"layer {name!r} passes on a tensor of shape {_size(feature)}; a chain passes maps"
+                    " (channels, height, width), tokens (tokens, channels) or vectors (channels)."
+                )
+            layouts.append(layout)
+        version = private_api.version_of(feature)
+        logits = _run(parts[-1], feature, "the classifier")
+        in_place.append(private_api.version_of(feature) != version)
+    if logits.dim() != 2:
+        raise LocalLearnError(f"the classifier gives a tensor of shape {_size(logits)} instead of one logit per class.")
+    return TracedChain(
+        names=tuple(chain.layers),
+        layers=tuple(chain.layers.values()),
+        classifier=chain.classifier,
+        image_shape=image_shape,
+        layouts=tuple(layouts),
+        begins_in_place=tuple(in_place),
+        classes=logits.shape[1],
+    )
+
+
+def refuse_shared_parameters(model: nn.Module, groups: list[list[nn.Module]]) -> None:
+    """Refuse a parameter that two local modules would train."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    owner: dict[int, int] = {}
+    for module, group in enumerate(groups):
+        for parameter in concatenate.from_iterable(part.parameters() for part in group):
+            if owner.setdefault(id(parameter), module) != module:
+                raise LocalLearnError(
+                    f"parameter {names[id(parameter)]!r} is shared by local modules {owner[id(parameter)]} and"
+                    f" {module}: give each its own copy, or choose modules so that one holds both uses."
+                )
+
+
+def _run(layer: nn.Module, feature: torch.Tensor, name: str) -> torch.Tensor:
+    kind = type(layer[0] if isinstance(layer, nn.Sequential) and len(layer) == 1 else layer).__name__
+    try:
+        output = layer(feature)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        raise LocalLearnError(
+            f"{name} ({kind}) cannot take a feature of shape {_size(feature)}: {reason_of(error)}."
+            " Is input_shape right, and the image large enough for the network?"
+        ) from error
+    if not isinstance(output, torch.Tensor):
+        raise LocalLearnError(
+            f"the network is no chain at {name}: {kind} returns a {type(output).__name__}, not one"
+            " tensor. Wrap it in a module that returns the tensor the next layer needs."
+        )
+    if output.numel() == 0:
+        raise LocalLearnError(
+            f"{name} leaves nothing of a feature of shape {_size(feature)}: the image size is too small for the"
+            " network."
+        )
+    return output
+
+
+def _size(feature: torch.Tensor) -> str:
+    return "x".join(map(str, feature.shape[1:])) or "no values"

@@ -1,0 +1,241 @@
+"""The network that `localize` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property, partial
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from locallearn._chain.chain import TracedChain
+from locallearn._chain.local_module import LocalModule
+from locallearn._chain.partition import Partition
+from locallearn._engine.recompute_plan import Memory, plan_thrift
+from locallearn._engine.step import independent, refuse_non_finite, run_step
+from locallearn._engine.streams import IN_ORDER, InOrder, lanes_of
+from locallearn._nn.checkpointed import Recomputed
+from locallearn._objectives.auxiliary import Loss
+from locallearn._objectives.checks import first_part_that_needs_several, refuse_labels
+from locallearn._objectives.objective import Objective
+from locallearn._planning.out_of_memory import watched
+from locallearn._recompute.policy import ThriftPlan
+from locallearn._torch import private_api
+from locallearn._torch.device import mixed_now
+from locallearn._utils.errors import LocalLearnError
+
+_WORTH_A_PLAN = 2**26
+"""Bytes of all layers' outputs."""
+
+
+class LocalNet(nn.Module):
+    """A backbone, trained in place by local objectives. Made by `localize`.
+
+    Attributes:
+        model: the backbone itself; its state-dict keys are unchanged.
+        auxiliary: the auxiliary networks, thrown away after training.
+        objectives: the objectives in order of `last`, narrow spans first.
+        chain: the backbone's layers and their shapes.
+        partition: which layers make which local module.
+        local_modules: the local modules, which hold the backbone's own layers.
+        loss: the task's loss.
+        memory: "fast" or "lean".
+        overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
+        steps: number of finished training steps, by which errors name a step.
+        plans: what `thrift` has found.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        chain: TracedChain,
+        partition: Partition,
+        local_modules: Sequence[LocalModule],
+        objectives: Sequence[Objective],
+        loss: Loss,
+        memory: Memory = "fast",
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.chain = chain
+        self.partition = partition
+        # Tuples are not registered, so that each tensor is in the state dict once, under the backbone's own name.
+        self.local_modules = tuple(local_modules)
+        self.objectives = tuple(objectives)
+        networks = {id(o.auxiliary): o.auxiliary for o in objectives if o.last < len(partition) - 1}
+        self.auxiliary = nn.ModuleList(networks.values())
+        self.loss = loss
+        self.steps = 0
+        self.memory: Memory = memory
+        self.overlap = 0
+        self._compiled = False
+        self.plans: dict[Hashable, ThriftPlan] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Inference: the backbone alone."""
+        return self.model(images)
+
+    def backward(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        scale: float | Tensor = 1.0,
+        final: bool = True,
+        on_complete: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Forward and all local backwards of one (micro-)batch; gradients are added to `.grad`.
+
+        Args:
+            images: (batch, channels, height, width).
+            labels: (batch,) class indices, or whatever the loss takes.
+            scale: factor of every loss, for accumulation and gradient scalers.
+            final: whether an optimizer step follows; False for all but the last micro-batch.
+            on_complete: called with a local module's index as soon as the gradients of its parameters and of the
+                auxiliary networks that end there (`parameters_of`) are complete, so that they can be clipped, stepped
+                and freed.
+
+        Returns:
+            One loss per objective, detached and unweighted, of shape (objectives,).
+
+        Raises:
+            LocalLearnError: images of another size than localized for, labels outside the classes, or one image where a
+                layer needs the statistics of several.
+            OutOfMemoryError: memory ran out; gradients are incomplete, so zero them before you go on.
+            NonFiniteLossError: a loss is NaN or infinite; gradients are spoilt, so zero them before you go on. EMA
+                copies have moved towards their layers.
+        """
+        self.check(images, labels)
+        completed: list[int] = []
+
+        def complete(module: int) -> None:
+            assert on_complete is not None
+            completed.append(module)
+            on_complete(module)
+
+        callback = None if on_complete is None else complete
+        losses = self.unchecked_backward(images, labels, scale=scale, final=final, on_complete=callback)
+        self.finish_step(losses, completed, final=final)
+        return losses
+
+    def unchecked_backward(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        scale: float | Tensor = 1.0,
+        final: bool = True,
+        on_complete: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """As `backward`, but never waits for the device: neither images nor losses are looked at."""
+        step = partial(
+            run_step,
+            self.local_modules,
+            self.objectives,
+            images,
+            labels,
+            scale=scale,
+            final=final,
+            on_complete=on_complete,
+            thrift=self.thrift(images, labels),
+            lanes=self._lanes(images.device),
+        )
+        return watched(self, images, lambda stretch_done: step(on_stretch=stretch_done))
+
+    def finish_step(self, losses: Tensor, completed: Sequence[int], *, final: bool = True) -> None:
+        """Look at the losses of an `unchecked_backward`, and count the step.
+
+        Args:
+            losses: of all objectives.
+            completed: modules of which `on_complete` was told.
+            final: whether an optimizer step follows.
+
+        Raises:
+            NonFiniteLossError: a loss is NaN or infinite.
+        """
+        refuse_non_finite(losses, self.objectives, step=self.steps + 1, completed=completed)
+        self.steps += final
+
+    def _lanes(self, device: torch.device) -> InOrder:
+        return lanes_of(device, self.overlap) if self._independent else IN_ORDER
+
+    @cached_property
+    def _independent(self) -> bool:
+        return independent(self.local_modules, self.objectives)
+
+    def thrift(self, images: Tensor, labels: Tensor) -> ThriftPlan | None:
+        """What each part computes again instead of keeping, as `memory` and the precision of this moment ask for.
+
+        It is found at the first step, in seconds. Compiled parts decide for themselves: for them it is None, as
+        it is for steps in `fast` that are too small to be worth it.
+        """
+        outputs = len(images) * images.element_size() * sum(map(prod, self.chain.shapes))
+        if self._compiled or (self.memory == "fast" and outputs < _WORTH_A_PLAN):
+            return None
+        frozen = tuple(parameter.requires_grad for parameter in self.parameters())
+        key = self.memory, mixed_now(images.device), self.training, frozen
+        if key not in self.plans:
+            self.plans[key] = plan_thrift(self.local_modules, self.objectives, images, labels, self.memory)
+        return self.plans[key]
+
+    def parameters_of(self, module: int) -> list[nn.Parameter]:
+        """Parameters of a local module and of the auxiliary networks that end there; over all modules, each once."""
+        parts = (self.local_modules[module], *(objective.auxiliary for objective in self.objectives_of(module)))
+        return list({id(parameter): parameter for part in parts for parameter in part.parameters()}.values())
+
+    def objectives_of(self, module: int) -> list[Objective]:
+        """Objectives that end with a local module."""
+        return [objective for objective in self.objectives if objective.last == module]
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> list[Tensor | None]:
+        """Logits of each objective, (batch, classes), or None where its auxiliary network does not classify.
+
+        As for any inference, put the network in evaluation mode first.
+        """
+        features, found = images, []
+        for index, module in enumerate(self.local_modules):
+            features = module(features)
+            found += [objective.logits(features) for objective in self.objectives_of(index)]
+        return found
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile each local module and auxiliary network by itself, with the arguments of `torch.compile`.
+
+        Where objectives overlap, compiled graphs go backward several times, so PyTorch's reuse of their memory (donated
+        buffers) is switched off for the whole process.
+        """
+        parts = (*self.local_modules, *(objective.auxiliary for objective in self.objectives))
+        recomputed = [[layer for layer in part.modules() if isinstance(layer, Recomputed)] for part in parts]
+        units = [unit for part, inside in zip(parts, recomputed, strict=True) for unit in (inside or [part])]
+        private_api.allow_compilations(3 * len(units))  # in training, with and without a graph, and in evaluation
+        if sum(1 + objective.last - objective.first for objective in self.objectives) > len(self.local_modules):
+            private_api.keep_compiled_graphs()
+        for unit in units:
+            unit.compile(*args, **kwargs)
+        self._compiled = True
+
+    @cached_property
+    def needs_several(self) -> str | None:
+        """Name of a part that cannot train on a single image (it normalises vectors over the batch), or None."""
+        return first_part_that_needs_several(self.local_modules, self.objectives, self.chain.image_shape)
+
+    def check(self, images: Tensor, labels: Tensor) -> None:
+        """Refuse images and labels that this network cannot be trained on."""
+        if images.shape[1:] != self.chain.image_shape:
+            given, expected = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.chain.image_shape))
+            raise LocalLearnError(f"images are {given}, but localize was told input_shape {expected}.")
+        if not len(images):
+            raise LocalLearnError("a batch without images: leave it out.")
+        # To look at labels on an accelerator is to wait for it, so there the first step alone is checked.
+        are_classes = self.loss is F.cross_entropy and not labels.is_floating_point()
+        if are_classes and (labels.device.type == "cpu" or self.steps == 0):
+            refuse_labels(labels, self.chain.classes)
+        if len(images) == 1 and self.training and self.needs_several is not None:
+            raise LocalLearnError(
+                f"a batch of one image: {self.needs_several} normalises over the batch and needs at least two."
+                " Drop the last batch, or choose another batch size."
+            )

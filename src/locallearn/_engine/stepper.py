@@ -1,0 +1,121 @@
+"""When optimizers step: all modules together after the last backward, or each as soon as its gradient is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from locallearn._engine.local_net import LocalNet
+
+MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
+"""From parameters to an optimizer over them."""
+
+
+class Stepper:
+    """Steps all modules together: the papers' way.
+
+    Args:
+        net: the network; parameters that are frozen at this moment get no optimizer.
+        make_optimizer: makes the optimizer over all its parameters.
+        clip_norm: largest norm of the whole gradient, or None.
+        clip_module_norm: largest norm of one local module's gradient with its auxiliary networks', or None.
+    """
+
+    def __init__(
+        self,
+        net: LocalNet,
+        make_optimizer: MakeOptimizer,
+        *,
+        clip_norm: float | None = None,
+        clip_module_norm: float | None = None,
+    ) -> None:
+        self.net = net
+        self.clip_norm, self.clip_module_norm = clip_norm, clip_module_norm
+        self.optimizers = [make_optimizer(group) for group in self.groups() if group]
+
+    def groups(self) -> list[list[nn.Parameter]]:
+        """Parameters of each optimizer."""
+        return [_trainable(self.net.parameters())]
+
+    @property
+    def on_complete(self) -> Callable[[int], None] | None:
+        """To be given to `net.backward` for the last micro-batch."""
+        return None if self.clip_module_norm is None else self._clip
+
+    def _clip(self, module: int) -> None:
+        if self.clip_module_norm is not None:
+            clip_grad_norm_(self.net.parameters_of(module), self.clip_module_norm)
+
+    def finish(self) -> None:
+        """To be called after the step's last `net.backward`."""
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.net.parameters(), self.clip_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of all parameters."""
+        for group in self._param_groups():
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+
+    def make_capturable(self, device: torch.device) -> None:
+        """From now on a captured step finds the learning rate on the device, where `set_lr` changes it."""
+        for group in self._param_groups():
+            group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
+            if "capturable" in group:
+                group["capturable"] = True
+
+    def _param_groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """State of all optimizers."""
+        return [optimizer.state_dict() for optimizer in self.optimizers]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        """Load what `state_dict` gave."""
+        for optimizer, part in zip(self.optimizers, state, strict=True):
+            optimizer.load_state_dict(part)
+        for group in self._param_groups():
+            group["lr"] = float(group["lr"])  # of a captured step, a tensor
+
+
+class ModuleStepper(Stepper):
+    """Steps each module as soon as its gradient is complete, and frees the gradient: same weights, less memory.
+
+    The norm of the whole gradient is never known, so only modules can be clipped.
+    """
+
+    def __init__(self, net: LocalNet, make_optimizer: MakeOptimizer, *, clip_module_norm: float | None = None) -> None:
+        super().__init__(net, make_optimizer, clip_module_norm=clip_module_norm)
+        self._of_module = dict(zip((i for i, group in enumerate(self.groups()) if group), self.optimizers, strict=True))
+
+    def groups(self) -> list[list[nn.Parameter]]:
+        return [_trainable(self.net.parameters_of(module)) for module in range(len(self.net.partition))]
+
+    @property
+    def on_complete(self) -> Callable[[int], None]:
+        return self._step
+
+    def _step(self, module: int) -> None:
+        self._clip(module)
+        if optimizer := self._of_module.get(module):
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def finish(self) -> None:
+        pass
+
+
+def _trainable(parameters: Any) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.requires_grad]

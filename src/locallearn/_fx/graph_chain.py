@@ -1,0 +1,134 @@
+"""Any network as a chain: its forward code is followed, and cut where a single tensor passes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from locallearn._fx.blocks import CONTAINERS, Units, ancestors, has_weights
+from locallearn._fx.boundaries import Cut, cuts_behind, cuts_between
+from locallearn._fx.data_path import Line
+from locallearn._fx.subgraph import ByMode, segment, signature
+from locallearn._fx.tracer import BATCHES, CannotFollow, follow
+from locallearn._torch import private_api
+from locallearn._torch.vision_libraries import import_timm
+from locallearn._utils.errors import LocalLearnError, did_you_mean
+
+Stages = tuple[dict[str, nn.Module], nn.Module]
+"""Layers by name, and the classifier."""
+
+
+def traced(model: nn.Module, image_shape: Sequence[int], layers: str | Sequence[str] | None) -> Stages:
+    """See any network as layers and a classifier; no parameter is renamed, and its forward stays as it is.
+
+    Args:
+        model: the network.
+        image_shape: channels, height, width of one image.
+        layers: names, or regular expressions that match whole names, of modules that each end a layer. What stands
+            before the first, or between two, belongs to the layer that ends next; normalisation behind a bare
+            convolution, and all without parameters, to the layer before. By default layers are found: residual blocks
+            and the like, or timm's own groups.
+
+    Raises:
+        LocalLearnError: more than one tensor passes where a layer is to end, or the code cannot be followed.
+    """
+    with private_api.fake_mode() as mode:
+        fake = private_api.fake_copy(model, mode).train()
+        reference = next(fake.parameters(), None)
+        if reference is None:
+            raise LocalLearnError(f"{type(model).__name__} has no parameters: nothing to train.")
+        like = {"device": reference.device, "dtype": reference.dtype}
+        arguments = tuple(torch.empty((batch, *image_shape), **like) for batch in BATCHES)
+        try:
+            if layers is None:
+                groups = _timm_groups(model) or [[unit] for unit in Units(fake).find(arguments)]
+            else:
+                groups = [[path] for path in _named(model, layers)]
+            is_open = ancestors([path for group in groups for path in group])
+            line = Line(model, follow(fake, arguments, is_open))
+        except CannotFollow as error:
+            raise _refusal(model, str(error)) from error
+        cuts = cuts_behind(line, groups, model) if layers else cuts_between(line, groups, model)
+        try:
+            other = Line(model, follow(fake.eval(), arguments, is_open))
+        except CannotFollow:  # a network need not be a chain in evaluation, where only its own forward is run
+            other = line
+    return _stages(line, other, cuts)
+
+
+def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
+    """Paths of the modules that names and patterns mean."""
+    patterns = [layers] if isinstance(layers, str) else layers
+    if not all(isinstance(pattern, str) for pattern in patterns) or not patterns:
+        raise LocalLearnError(f"layers={patterns!r}: give a list of names, or of regular expressions, of modules.")
+    known = [name for name, _ in model.named_modules() if name]
+    found: set[str] = set()
+    for pattern in patterns:
+        try:
+            matching = {pattern} & set(known) or {name for name in known if re.fullmatch(pattern, name)}
+        except re.error as error:
+            raise LocalLearnError(f"layers: {pattern!r} is no module and no regular expression ({error}).") from None
+        if not matching:
+            raise LocalLearnError(f"layers: no module matches {pattern!r}; {did_you_mean(pattern, _shallow(known))}")
+        found |= matching
+    for name in sorted(found):
+        if inner := [other for other in sorted(found) if other.startswith(f"{name}.")]:
+            raise LocalLearnError(f"layers: {inner[0]!r} is inside {name!r}, and both are named: name one of them.")
+    return [name for name in known if name in found]
+
+
+def _shallow(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name.count(".") < 2]
+
+
+def _timm_groups(model: nn.Module) -> list[list[str]] | None:
+    """Modules by timm's own grouping of the parameters, where a network has one."""
+    if not callable(matcher := getattr(model, "group_matcher", None)):
+        return None
+    import_timm()
+    from timm.models import group_parameters  # pyright: ignore[reportMissingImports]
+
+    group_of: dict[str, Any] = dict(group_parameters(model, matcher(coarse=False), reverse=True))
+    found: dict[int, list[str]] = {}
+
+    def visit(path: str, module: nn.Module) -> None:
+        names = (f"{path}.{name}" if path else name for name, _ in module.named_parameters())
+        groups = {group_of[name] for name in names if name in group_of}  # a shared parameter has one of its names only
+        weighted = [child for child in module.children() if has_weights(child)]
+        holds_one = isinstance(module, CONTAINERS) and len(weighted) == 1
+        if len(groups) == 1 and path and not holds_one and not isinstance(module, nn.ModuleList):
+            found.setdefault(groups.pop(), []).append(path)
+            return
+        for name, child in module.named_children():
+            if groups:
+                visit(f"{path}.{name}" if path else name, child)
+
+    visit("", model)
+    return list(found.values()) if len(found) > 1 else None
+
+
+def _stages(line: Line, other: Line, cuts: list[Cut]) -> Stages:
+    same = [(node.op, str(node.target)) for node in line.nodes] == [(n.op, str(n.target)) for n in other.nodes]
+    parts: list[nn.Module] = []
+    begin = 1
+    for end in (*(cut.place for cut in cuts), len(line.nodes) - 1):
+        part = segment(line, begin, end)
+        if same and signature(line, begin, end) != signature(other, begin, end):
+            modules = [line.submodule(node) for node in line.nodes[begin : end + 1] if node.op == "call_module"]
+            part = ByMode(part, segment(other, begin, end), modules[0]) if modules else part
+        parts.append(part)
+        begin = end + 1
+    names = [cut.name for cut in cuts]
+    return dict(zip(names, parts, strict=False)), parts[-1]
+
+
+def _refusal(model: nn.Module, reason: str) -> LocalLearnError:
+    return LocalLearnError(
+        f"the forward code of {type(model).__name__} cannot be followed: {reason.rstrip('.')}. Is input_shape right,"
+        " and the image large enough? Else give the network a method chain() that returns"
+        " locallearn.Chain(layers={name: module, ...}, classifier=module)."
+    )

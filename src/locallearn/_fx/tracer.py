@@ -1,0 +1,164 @@
+"""Forward code as a graph: torch.fx, with what two batches of images without data give at every node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.node import map_arg
+from torch.fx.proxy import Attribute
+
+from locallearn._utils.errors import LocalLearnError, reason_of
+
+BATCHES = (2, 3)
+"""What differs between two batch sizes depends on the number of images; all else is known before training."""
+
+
+class CannotFollow(Exception):  # noqa: N818
+    """Forward code that cannot be written as a graph; the message says why."""
+
+
+def follow(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool]) -> fx.Graph:
+    """Write down what a module does with one tensor.
+
+    Python code that looks at values or sizes takes the way that it takes for these arguments.
+
+    Args:
+        module: the module; its tensors are fake, since it is run.
+        arguments: the tensor, for each of `BATCHES`.
+        is_open: whether a module inside, by its path, is looked into; else a call of it is one node.
+
+    Returns:
+        The graph; `values_of(node)` gives what each node computes for each batch. Targets are paths inside the module.
+
+    Raises:
+        CannotFollow: the code depends on the number of images, say, or does what a graph cannot.
+    """
+    tracer = _Tracer(arguments, is_open)
+    try:
+        with torch.no_grad():
+            return tracer.trace(_Whole(module))
+    except LocalLearnError:
+        raise
+    except Exception as error:
+        raise CannotFollow(reason_of(error)) from error
+
+
+def values_of(node: fx.Node) -> tuple[Any, ...]:
+    """What a node computes, for each of `BATCHES`."""
+    return node.meta["values"]
+
+
+def inside(target: str) -> str:
+    """A node's target as a path inside the module that was followed."""
+    return target.removeprefix("whole").removeprefix(".")
+
+
+class _Whole(nn.Module):
+    """Calls a module with one tensor, so that the rest of its arguments keep their defaults."""
+
+    def __init__(self, whole: nn.Module) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, x: Any) -> Any:
+        return self.whole(x)
+
+
+class _Known:
+    """What a proxy knows of its value: enough for Python code that needs a number."""
+
+    node: Any
+
+    def _number(self) -> Any:
+        first, second = values_of(self.node)
+        if type(first) is not type(second) or first != second:
+            raise CannotFollow(f"{self.node.format_node()} depends on the number of images")
+        return first
+
+    def __int__(self) -> int:
+        return int(self._number())
+
+    def __index__(self) -> int:
+        return self._number().__index__()
+
+    def __float__(self) -> float:
+        return float(self._number())
+
+    def __str__(self) -> str:
+        first, second = values_of(self.node)
+        return str(first) if isinstance(first, int | float) and first == second else repr(self)
+
+    def __len__(self) -> int:
+        lengths = {len(value) for value in values_of(self.node)}
+        if len(lengths) > 1:
+            raise CannotFollow(f"the length of {self.node.format_node()} depends on the number of images")
+        return lengths.pop()
+
+
+class _Proxy(_Known, fx.Proxy):
+    def __getattr__(self, name: str) -> Any:
+        return _Attribute(self, name)  # pyright: ignore[reportCallIssue]
+
+
+class _Attribute(_Known, Attribute):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __getattr__(self, name: str) -> Any:
+        return _Attribute(self, name)  # pyright: ignore[reportCallIssue]
+
+
+class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True
+
+    def __init__(self, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool]) -> None:
+        super().__init__()
+        self.arguments, self.is_open = arguments, is_open
+        self.computing = False
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        path = inside(module_qualified_name)
+        return bool(path) and not self.is_open(path)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **options: Any) -> fx.Proxy:
+        proxy = super().create_proxy(kind, target, args, kwargs, *more, **options)
+        node = proxy.node
+        self.computing = True
+        try:
+            node.meta["values"] = tuple(self._value(node, index) for index in range(len(BATCHES)))
+        finally:
+            self.computing = False
+        return proxy
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        return forward(*args, **kwargs) if self.computing else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self.computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        first, second = (bool(value) for value in values_of(obj.node))
+        if first != second:
+            raise CannotFollow(f"a choice by {obj.node.format_node()} depends on the number of images")
+        return first
+
+    def iter(self, obj: fx.Proxy) -> Iterator[fx.Proxy]:
+        return iter([obj[index] for index in range(len(obj))])  # pyright: ignore[reportArgumentType, reportIndexIssue]
+
+    def _value(self, node: fx.Node, index: int) -> Any:
+        if node.op == "placeholder":
+            return self.arguments[index]
+        args, kwargs = map_arg((node.args, node.kwargs), lambda found: values_of(found)[index])
+        if node.op == "call_function":
+            return node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        if node.op == "call_module":
+            return self.root.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "get_attr":
+            owner, _, name = str(node.target).rpartition(".")
+            return getattr(self.root.get_submodule(owner), name)
+        return args[0]  # the output

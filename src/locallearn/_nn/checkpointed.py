@@ -1,0 +1,91 @@
+"""A layer that is recomputed in the backward pass instead of being kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from locallearn._torch.device import is_capturing
+
+
+class Recomputed(nn.Module):
+    """Runs `layer`, keeps its input alone, and runs it again in the backward pass.
+
+    The second run replays random numbers and leaves running statistics and other buffers as they are.
+
+    Args:
+        layer: the layer; it is not changed.
+        copy_input: run on a copy, for a layer that writes on its input.
+    """
+
+    def __init__(self, layer: nn.Module, *, copy_input: bool) -> None:
+        super().__init__()
+        self.once = Once(layer, copy_input=copy_input)
+
+    @property
+    def layer(self) -> nn.Module:
+        """The layer."""
+        return self.once.layer
+
+    def forward(self, *inputs: Tensor) -> Any:
+        replays = not is_capturing(inputs[0].device)
+        return checkpoint(
+            self.once, *inputs, use_reentrant=False, context_fn=self._contexts, preserve_rng_state=replays
+        )
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile what is run, not the running again."""
+        self.once.compile(*args, **kwargs)
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), BuffersApart(self.once)
+
+
+class Once(nn.Module):
+    """Runs `layer` as it is, on a copy of its input where asked for."""
+
+    def __init__(self, layer: nn.Module, *, copy_input: bool) -> None:
+        super().__init__()
+        self.layer = layer
+        self.copy_input = copy_input
+
+    def forward(self, x: Tensor, *more: Tensor) -> Any:
+        return self.layer(x.clone() if self.copy_input else x, *more)
+
+
+class BuffersApart:
+    """Lets a layer write on copies of its buffers; may be entered again after it was left."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def __enter__(self) -> None:
+        parts = [(part._buffers, name) for part in self.layer.modules() for name in part._buffers]
+        self.kept = [(buffers, name, buffers[name]) for buffers, name in parts]
+        for buffers, name, buffer in self.kept:
+            buffers[name] = None if buffer is None else buffer.clone()
+
+    def __exit__(self, *_: object) -> None:
+        for buffers, name, buffer in self.kept:
+            buffers[name] = buffer
+
+
+def bytes_kept(part: nn.Module, function: Callable[..., Any], *inputs: Tensor) -> int:
+    """Bytes that a function of tensors and of a part's parameters keeps for its backward pass beyond these."""
+    known = {id(tensor.untyped_storage()) for tensor in (*inputs, *part.parameters())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if id(storage) not in known:
+            kept[id(storage)] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        function(*inputs)
+    return sum(storage.nbytes() for storage in kept.values())

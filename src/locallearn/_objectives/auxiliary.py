@@ -1,0 +1,157 @@
+"""Auxiliary networks: from a local module's features to its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from locallearn._nn.ema import Follower
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From logits (batch, classes) and targets to a scalar."""
+
+Outputs: TypeAlias = "Tensor | tuple[Outputs, ...]"
+"""What a network computes: vectors (batch, n), images (batch, channels, height, width), or tuples of them."""
+
+
+class Auxiliary(nn.Module):
+    """An auxiliary network. Subclass it, or use `Head`.
+
+    A subclass gives `forward`; or `outputs` and `loss_of`, of which `forward` is made, so that wrappers such as `PFF`
+    can compute the outputs patch by patch.
+    """
+
+    def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """The scalar loss.
+
+        Args:
+            features: output of the module, (batch, channels, height, width) or (batch, channels).
+            images: the network's input.
+            labels: targets as given to `backward`.
+        """
+        return self.loss_of(self.outputs(features, images), images, labels)
+
+    def outputs(self, features: Tensor, images: Tensor) -> Outputs:
+        """What the network computes from the features; of the images it may use the size alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no outputs()")
+
+    def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
+        """The scalar loss of what `outputs` gave."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss_of()")
+
+    def logits(self, features: Tensor) -> Tensor | None:
+        """Logits of shape (batch, classes), or None where the network does not classify."""
+        return None
+
+    def after_backward(self) -> None:
+        """Called once per training step, after the last backward through this network and before the optimizer.
+
+        By default the EMA copies inside move. With modules that step as soon as they are complete, later modules still
+        have the weights of before the step.
+        """
+        for part in self.modules():
+            if isinstance(part, Follower):
+                part.follow()
+
+    def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
+        """This network with each of its terms changed, or left out where `change` gives None; weights stay.
+
+        A network of one term is its own term. A sum that keeps one term of several becomes that term, with weight one.
+        Where nothing is left, the answer is None.
+        """
+        return change(self)
+
+
+class Head(Auxiliary):
+    """A classifying auxiliary network: `network` maps features to logits, `loss` compares them with the labels."""
+
+    def __init__(self, network: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+
+    def outputs(self, features: Tensor, images: Tensor) -> Tensor:
+        return self.network(features)
+
+    def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
+        assert isinstance(outputs, Tensor)
+        return self.loss(outputs, labels)
+
+    def logits(self, features: Tensor) -> Tensor | None:
+        return self.network(features)
+
+
+class WeightedSum(Auxiliary):
+    """Several networks on the same features; the loss is the weighted sum of theirs.
+
+    Args:
+        terms: pairs of weight and network.
+    """
+
+    def __init__(self, terms: Sequence[tuple[float, Auxiliary]]) -> None:
+        super().__init__()
+        self.weights = tuple(weight for weight, _ in terms)
+        self.terms = nn.ModuleList(term for _, term in terms)
+
+    def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        return self._weighted(term(features, images, labels) for term in self._terms)
+
+    def outputs(self, features: Tensor, images: Tensor) -> Outputs:
+        return tuple(term.outputs(features, images) for term in self._terms)
+
+    def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
+        found = zip(self._terms, outputs, strict=True)
+        return self._weighted(term.loss_of(output, images, labels) for term, output in found)
+
+    def logits(self, features: Tensor) -> Tensor | None:
+        found = (term.logits(features) for term in self._terms)
+        return next((logits for logits in found if logits is not None), None)
+
+    def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
+        terms = [(weight, term.with_parts(change)) for weight, term in zip(self.weights, self._terms, strict=True)]
+        kept = [(weight, term) for weight, term in terms if term is not None]
+        if len(kept) < 2:
+            return kept[0][1] if kept else None
+        return WeightedSum(kept)
+
+    def _weighted(self, losses: Iterable[Tensor]) -> Tensor:
+        return reduce(torch.add, (weight * loss for weight, loss in zip(self.weights, losses, strict=True)))
+
+    @property
+    def _terms(self) -> list[Auxiliary]:
+        return list(self.terms)  # pyright: ignore[reportReturnType]
+
+
+class Behind(Auxiliary):
+    """An auxiliary network that takes its features through a front of more layers."""
+
+    def __init__(self, front: nn.Module, auxiliary: Auxiliary) -> None:
+        super().__init__()
+        self.front = front
+        self.auxiliary = auxiliary
+
+    def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        return self.auxiliary(self.front(features), images, labels)
+
+    def outputs(self, features: Tensor, images: Tensor) -> Outputs:
+        return self.auxiliary.outputs(self.front(features), images)
+
+    def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
+        return self.auxiliary.loss_of(outputs, images, labels)
+
+    def logits(self, features: Tensor) -> Tensor | None:
+        return self.auxiliary.logits(self.front(features))
+
+    def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
+        changed = self.auxiliary.with_parts(change)
+        return None if changed is None else Behind(self.front, changed)
+
+
+def part_without_outputs(auxiliary: Auxiliary) -> Auxiliary | None:
+    """The first network inside that gives `forward` alone, so that its outputs cannot be had apart from its loss."""
+    parts = (part for part in auxiliary.modules() if isinstance(part, Auxiliary))
+    return next((part for part in parts if type(part).outputs is Auxiliary.outputs), None)

@@ -1,0 +1,90 @@
+"""Memory that runs out in a step: where, and what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from locallearn._engine.segment import stretches
+from locallearn._planning.peak_memory import peak_memory
+from locallearn._torch.device import mixed_now
+from locallearn._utils.byte_size import in_words
+from locallearn._utils.errors import OutOfMemoryError
+
+if TYPE_CHECKING:
+    from locallearn._engine.local_net import LocalNet
+
+_MIB = 2**20
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on an accelerator or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    words = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in words or "not enough memory" in words)
+
+
+def watched(net: LocalNet, images: Tensor, step: Callable[[Callable[[], None]], Tensor]) -> Tensor:
+    """Run a step; memory that runs out is told with its place.
+
+    Args:
+        net: the network.
+        images: the step's.
+        step: runs it, and calls what it is given after each stretch of modules.
+
+    Raises:
+        OutOfMemoryError: memory ran out.
+    """
+    done: list[None] = []
+    try:
+        return step(lambda: done.append(None))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # no more in the handler, where the error's frames would hold the step's tensors
+    spans = stretches(net.objectives)
+    span = spans[min(len(done), len(spans) - 1)]
+    raise _told(net, images, span)
+
+
+def _told(net: LocalNet, images: Tensor, span: range) -> OutOfMemoryError:
+    batch, device = len(images), images.device
+    where = f"local module {span[0]}" if len(span) == 1 else f"local modules {span[0]} to {span[-1]}"
+    names = [net.chain.names[layer] for module in span for layer in net.partition.layers(module)]
+    layers = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
+    predicted = _predicted(net, images)
+    total = None if predicted is None else in_words(predicted)
+    needs = "" if total is None else f" The whole step needs {total} by prediction."
+    used = ""
+    if device.type == "cuda":
+        used = f" Up to {in_words(torch.cuda.max_memory_allocated(device))} were in use."
+    room = _room(device) or (None if predicted is None else predicted / 2)
+    size = "BYTES" if room is None else f"{max(1, int(room / _MIB))}MiB"
+    return OutOfMemoryError(
+        f"memory ran out in {where} ({layers}) with {batch} images in a batch.{used}{needs} To find settings that"
+        f" fit: locallearn plan --model MODEL --rule RULE --batch {batch} --memory {size}",
+        module=span[0],
+        batch=batch,
+        predicted=predicted,
+    )
+
+
+def _predicted(net: LocalNet, images: Tensor) -> int | None:
+    try:
+        return peak_memory(net, len(images), autocast=mixed_now(images.device)).total
+    except Exception:  # the first error is the one to be told
+        return None
+
+
+def _room(device: torch.device) -> int | None:
+    """Bytes that a whole step can have, less a tenth that allocators need themselves."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory * 0.9)
+    if device.type == "cpu" and {"SC_AVPHYS_PAGES", "SC_PAGE_SIZE"} <= set(getattr(os, "sysconf_names", ())):
+        return int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.9)
+    return None

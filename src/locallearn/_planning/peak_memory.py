@@ -1,0 +1,114 @@
+"""Peak memory of one training step, found without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from locallearn._engine.step import run_step
+from locallearn._engine.stepper import Stepper
+from locallearn._recompute.sliced import few_slices
+from locallearn._torch import private_api
+from locallearn._torch.device import mixed
+from locallearn._torch.live_bytes import LiveBytes
+
+if TYPE_CHECKING:
+    from locallearn._engine.local_net import LocalNet
+
+MakeStepper = Callable[["LocalNet"], Stepper]
+
+nesterov_sgd: MakeStepper = partial(
+    Stepper, make_optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, fused=True)
+)
+"""The optimizer of all papers: one state tensor per parameter, all modules stepped together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakMemory:
+    """Largest number of bytes alive at any moment of a training step.
+
+    Attributes:
+        activations: of all tensors that forward and backward create; gradients of parameters left out.
+        total: of everything: also parameters, buffers, their gradients, optimizer state and the batch.
+    """
+
+    activations: int
+    total: int
+
+
+def peak_memory(
+    net: LocalNet, batch: int, *, make_stepper: MakeStepper = nesterov_sgd, autocast: torch.dtype | None = None
+) -> PeakMemory:
+    """Predict the peak of one step by running it on fake tensors; the network is not changed.
+
+    Args:
+        net: the network.
+        batch: images in the batch.
+        make_stepper: makes the optimizer.
+        autocast: dtype of mixed precision, or None for the parameters' own.
+    """
+    with private_api.fake_mode() as mode, few_slices():
+        net = without_data(net, mode)
+        images, labels = example_batch(net, batch)
+        return measure(net, make_stepper(net), images, labels, autocast=autocast)
+
+
+def measure(
+    net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, *, autocast: torch.dtype | None = None
+) -> PeakMemory:
+    """Run two training steps and count the live bytes of the second (the first one makes the optimizer's state)."""
+    _step(net, stepper, images, labels, autocast)
+    state = [
+        value for optimizer in stepper.optimizers for values in optimizer.state.values() for value in values.values()
+    ]
+    known = [t for t in (*net.parameters(), *net.buffers(), *state, images, labels) if isinstance(t, Tensor)]
+    with LiveBytes(known=known, parameters=net.parameters()) as live:
+        _step(net, stepper, images, labels, autocast)
+    return PeakMemory(activations=live.peak_activations, total=_bytes(known) + live.peak)
+
+
+def without_data(net: LocalNet, mode: Any) -> LocalNet:
+    """A copy on fake tensors, in training mode. What it finds to compute again the network need not find anew."""
+    copy = private_api.fake_copy(net, mode).train()
+    copy.plans = net.plans
+    return copy
+
+
+def example_batch(net: LocalNet, batch: int) -> tuple[Tensor, Tensor]:
+    """A batch without meaning, of the size, type and memory format that suit the network."""
+    reference = next(net.parameters())
+    images = torch.zeros((batch, *net.chain.image_shape), device=reference.device, dtype=reference.dtype)
+    if any(_is_channels_last(parameter) for parameter in net.parameters()):
+        images = images.to(memory_format=torch.channels_last)
+    return images, torch.zeros(batch, device=reference.device, dtype=torch.long)
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return (
+        tensor.dim() == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and not tensor.is_contiguous()  # a 1x1 convolution is both
+    )
+
+
+def _step(net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, dtype: torch.dtype | None) -> None:
+    with mixed(images.device, dtype):
+        run_step(
+            net.local_modules,
+            net.objectives,
+            images,
+            labels,
+            on_complete=stepper.on_complete,
+            thrift=net.thrift(images, labels),
+        )
+    stepper.finish()
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    storages = {id(storage): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
+    return sum(storages.values())

@@ -1,0 +1,62 @@
+"""What depends on the device: which one, its name, its random state."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from locallearn._utils.errors import LocalLearnError
+
+
+def device_of(name: str) -> torch.device:
+    """The device that a name means; `auto` is a GPU where there is one.
+
+    Raises:
+        LocalLearnError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LocalLearnError(f"unknown device {name!r}: give auto, cpu, cuda or cuda:0.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise LocalLearnError(f"device {name!r} is asked for, but PyTorch finds no CUDA GPU here: use --device cpu.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise LocalLearnError(f"device {name!r} is asked for, but there are {torch.cuda.device_count()} GPUs.")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The device's name, as its maker calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def mixed(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Mixed precision of a type; None leaves the precision as it is."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def mixed_now(device: torch.device) -> torch.dtype | None:
+    """The type of the mixed precision of this moment, or None."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
+def is_capturing(device: torch.device) -> bool:
+    """Whether work on the device is being recorded as a CUDA graph: its random state cannot be read then."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """PyTorch's global random state on the CPU and on the training device."""
+    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"cpu": torch.get_rng_state(), "device": on_device}
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Go back to what `random_state` gave."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and state["device"] is not None:
+        torch.cuda.set_rng_state(state["device"], device)

@@ -1,0 +1,91 @@
+"""Live bytes: how much memory the tensors of a computation hold, counted by their storages."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from locallearn._torch.private_api import TorchDispatchMode, tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """While active, counts the bytes of all storages that operators create, until they are freed.
+
+    Works on real and on fake tensors, on any device; memory that an operator uses inside itself is not seen.
+
+    Args:
+        known: tensors that exist already and are not counted.
+        parameters: their gradients count as gradients, not as activations.
+
+    Attributes:
+        peak_activations: largest number of live bytes, gradients of parameters left out.
+        peak: largest number of live bytes, gradients of parameters counted.
+    """
+
+    def __init__(self, *, known: Iterable[Tensor], parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__()
+        self.peak_activations = self.peak = 0
+        self._activations = self._gradients = 0
+        self._known = {id(storage): storage for storage in (tensor.untyped_storage() for tensor in known)}
+        self._live: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
+        self._is_gradient: set[int] = set()
+        self._parameters = list(parameters)
+
+    @property
+    def now(self) -> int:
+        """Live bytes at this moment, gradients of parameters counted."""
+        return self._activations + self._gradients
+
+    @property
+    def activations(self) -> int:
+        """Live bytes at this moment, gradients of parameters left out."""
+        return self._activations
+
+    def take_peak(self) -> int:
+        """The peak without gradients of parameters so far; a new one begins at this moment."""
+        peak, self.peak_activations = self.peak_activations, self._activations
+        return peak
+
+    def __enter__(self) -> LiveBytes:
+        self._hooks = [p.register_post_accumulate_grad_hook(self._mark_gradient) for p in self._parameters]
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for hook in self._hooks:
+            hook.remove()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._see(value.untyped_storage())
+        return result
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        key = id(storage)
+        if key in self._known or key in self._live:
+            return
+        self._live[key] = weakref.ref(storage, lambda _: self._forget(key)), storage.nbytes()
+        self._activations += storage.nbytes()
+        self.peak_activations = max(self.peak_activations, self._activations)
+        self.peak = max(self.peak, self._activations + self._gradients)
+
+    def _forget(self, key: int) -> None:
+        _, size = self._live.pop(key)
+        if key in self._is_gradient:
+            self._is_gradient.remove(key)
+            self._gradients -= size
+        else:
+            self._activations -= size
+
+    def _mark_gradient(self, parameter: Tensor) -> None:
+        key = id(parameter.grad.untyped_storage()) if parameter.grad is not None else None
+        if key in self._live and key not in self._is_gradient:
+            self._is_gradient.add(key)
+            self._activations -= self._live[key][1]
+            self._gradients += self._live[key][1]

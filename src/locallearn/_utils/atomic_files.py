@@ -1,0 +1,91 @@
+"""Writing files that are never half there, and reading those that may be damaged."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from locallearn._utils.errors import LocalLearnError, reason_of
+from locallearn._utils.optional_imports import optional
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file: other characters than letters, digits and -_=. become underscores."""
+    return "".join(c if c.isalnum() or c in "-_=." else "_" for c in text).strip("_")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside, flush, read back, rename: at any moment `path` is the old file or the new one, whole.
+
+    Raises:
+        LocalLearnError: the disk is full, or does not give back what was written; the old file is still there.
+    """
+    beside = path.with_name(path.name + ".new")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if beside.read_bytes() != content:
+            raise LocalLearnError(f"{beside} does not read back as it was written: check the disk.")
+        beside.replace(path)
+        flush_folder(path.parent)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        kept = "; the file that was there is whole" if path.exists() else ""
+        raise LocalLearnError(f"the disk is full: {path} needs {len(content):,} bytes. Make room{kept}.") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON for people and machines, as `write_whole` does."""
+    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+        LocalLearnError: it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:  # of the text's encoding too
+        raise _damaged(path, "JSON", error) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of YAML holds.
+
+    Raises:
+        LocalLearnError: it is no YAML.
+    """
+    yaml = optional("yaml")
+    try:
+        return yaml.safe_load(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise _damaged(path, "YAML", error) from error
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> LocalLearnError:
+    return LocalLearnError(f"{path} is damaged: it is no {kind} ({reason_of(error)}). Put a copy of it back.")
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an operation failed because no room is left, on the disk or in the user's share of it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut (not every system opens folders)."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,104 @@
+"""`locallearn compare`: several rules side by side in one run."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from locallearn._utils.atomic_files import file_name, read_json, write_json
+from locallearn._utils.errors import LocalLearnWarning
+from locallearn.cli.commands.train import train_shown
+from locallearn.cli.console import mebibytes, say, show, show_json
+from locallearn.cli.parser import Parser, parse_rule
+from locallearn.cli.settings import add_settings, run_path, settings_from
+from locallearn.training import RunFolder, TrainSettings, as_yaml, build, data_of, draw_curves
+
+HELP = """Train by several rules, one after the other: same first weights, same batches.
+
+examples:
+  locallearn compare --data digits --model resnet20 --epochs 10
+  locallearn compare --rules bp dgl "auglocal(depth=3)" --modules infopro-16 --out runs/mine
+  locallearn compare --rules bp dgl "hpff(dgl)" "man(dgl)" "hpff(man(auglocal(depth=3)))" mlaan
+
+Each rule has its run folder under --out; curves.png and compare.json there put them side by side. The same command
+again, with the same --out, goes on where it was stopped.
+"""
+
+DEFAULT_RULES = ["bp", "checkpoint", "dgl", "auglocal"]
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    parser = Parser(description=HELP, usage="locallearn compare [options]")
+    parser.add_argument("--rules", nargs="+", default=DEFAULT_RULES, help="rules, with settings in brackets")
+    parser.add_argument("--out", type=Path | None, help="folder of the run folders; by default a new one under runs/")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    add_settings(parser, TrainSettings, skip={"rule"})
+    return parser
+
+
+def run(config: Any) -> None:
+    """Train by each rule, and print the table."""
+    rules = {text: parse_rule(text) for text in config.rules}
+    settings = {text: settings_from(TrainSettings, parser(), config, rule=rule) for text, rule in rules.items()}
+    out = run_path(config.out, "compare")
+    images = data_of(next(iter(settings.values())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LocalLearnWarning)  # told when it is built to be trained
+        for rule_settings in settings.values():  # what cannot be built is told before any training
+            build(rule_settings, images)
+    results = {}
+    for text, rule_settings in settings.items():
+        folder = RunFolder(out / file_name(text))
+        results[text] = _train_or_reuse(text, rule_settings, folder)
+    draw_curves(
+        {text: RunFolder(Path(result["folder"])).rows() for text, result in results.items()}, out / "curves.png"
+    )
+    write_json(out / "compare.json", results)
+    if config.json:
+        show_json(results)
+        return
+    first = next(iter(results.values()))
+    reference = results.get("bp", first)
+    rows = [
+        (
+            text,
+            *_with_ratio(result, reference, "test_accuracy", "{:.2%}".format),
+            *_with_ratio(result, reference, "peak_activation_bytes", mebibytes),
+            *_with_ratio(result, reference, "seconds_per_epoch", "{:.2f}".format),
+            *_with_ratio(result, reference, "parameters", "{:,}".format),
+        )
+        for text, result in results.items()
+    ]
+    ratio = "x BP" if reference is not first or "bp" in results else f"x {next(iter(results))}"
+    columns = (
+        "rule",
+        "test accuracy",
+        ratio,
+        "peak activations",
+        ratio,
+        "s / epoch",
+        ratio,
+        "parameters in training",
+        ratio,
+    )
+    show(f"{config.data}, {config.model}, {config.epochs} epochs", columns, rows)
+    say(f"run folders and curves: {out}")
+
+
+def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, Any]:
+    resume = folder.settings.exists()
+    if resume:
+        folder.refuse_other_settings(as_yaml(settings))
+    if resume and folder.result.exists():
+        say(f"{text}: finished already in {folder.path}")
+        result = read_json(folder.result)
+    else:
+        again = f"the same command with --out {folder.path.parent}"
+        result = train_shown(text, settings, folder, resume=resume, again=again)
+    return result | {"parameters": result["backbone_parameters"] + result["auxiliary_parameters"]}
+
+
+def _with_ratio(result: dict[str, Any], reference: dict[str, Any], name: str, form: Any) -> tuple[str, str]:
+    return form(result[name]), f"{result[name] / reference[name]:.2f}" if reference[name] else "-"

@@ -1,0 +1,110 @@
+"""`locallearn cost`: what training costs, without training."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from locallearn._engine.recompute_plan import Memory
+from locallearn._localize import localize
+from locallearn.cli.console import mebibytes, say, show, show_json
+from locallearn.cli.parser import Parser
+from locallearn.cli.step_options import add_step, step_of
+from locallearn.cost import Cost, ModuleBytes, bytes_by_module, cost, draw_bytes
+from locallearn.rules import BP, Checkpoint
+from locallearn.training import make_model
+
+HELP = """Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.
+
+Nothing is trained and no GPU is needed: the step runs on tensors without data, in seconds.
+
+examples:
+  locallearn cost --model resnet110 --rule auglocal --rule.depth 2 --batch 1024
+  locallearn cost --model resnet32 --rule dgl --image 3x96x96 --precision bf16 --by-module
+  locallearn cost --model resnet110 --rule auglocal --modules peak:8 --picture bytes.png
+"""
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    parser = Parser(description=HELP, usage="locallearn cost [options]")
+    add_step(parser)
+    parser.add_argument("--modules", type=int | str | list[str], default="all", help="as for train")
+    parser.add_argument("--memory", type=Memory, default="fast", help="as for train; for the rule alone")
+    parser.add_argument("--by_module", action="store_true", help="also each local module: MACs and bytes")
+    parser.add_argument("--picture", type=Path | None, default=None, help="draw where the bytes are: a .png, .svg ...")
+    return parser
+
+
+def run(config: Any) -> None:
+    """Find and print the costs."""
+    values = parser().instantiate(config)
+    shape, settings, title = step_of(values)
+    costs: dict[str, Cost] = {}
+    rows: list[ModuleBytes] = []
+    for rule in (BP(), Checkpoint(), values.rule):
+        model = make_model(values.model, classes=values.classes, image_shape=shape)
+        memory = values.memory if rule is values.rule else "fast"
+        net = localize(model, rule, modules=values.modules, layers=values.layers, memory=memory, input_shape=shape)
+        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        costs[str(rule)] = cost(net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
+        if rule is values.rule and (values.by_module or values.picture is not None):
+            rows = bytes_by_module(net, values.batch, autocast=settings.autocast)
+    if values.picture is not None:
+        draw_bytes(rows, values.picture, title=f"{values.rule}: {title}")
+        say(f"picture: {values.picture}")
+    if values.json:
+        found = {name: dataclasses.asdict(cost) | {"forward_macs": cost.forward_macs} for name, cost in costs.items()}
+        if rows:
+            found[str(values.rule)]["module_bytes"] = [dataclasses.asdict(row) for row in rows]
+        show_json(found)
+        return
+    _show_costs(title, costs)
+    if values.by_module:
+        _show_modules(costs[str(values.rule)])
+        _show_bytes(rows)
+
+
+def _show_costs(title: str, costs: dict[str, Cost]) -> None:
+    bp = costs["BP"]
+    rows = [
+        (
+            name,
+            f"{found.backbone_parameters:,}",
+            f"{found.auxiliary_parameters:,}",
+            f"{found.forward_macs / 1e9:.4f} G",
+            f"{found.step_macs / bp.step_macs:.2f}",
+            mebibytes(found.peak.activations),
+            f"{found.peak.activations / found.batch / 2**20:.2f} MiB",
+            f"{found.peak.activations / bp.peak.activations:.2f}",
+            mebibytes(found.peak.total),
+            f"{found.peak.total / bp.peak.total:.2f}",
+        )
+        for name, found in costs.items()
+    ]
+    columns = ("rule", "backbone", "auxiliary", "MACs / image", "step MACs x BP")
+    memory = ("peak activations", "per image", "x BP", "peak in total", "x BP")
+    show(title, (*columns, *memory), rows)
+
+
+def _show_modules(found: Cost) -> None:
+    rows = [
+        (f"{index}", name, f"{macs.backbone:,}", f"{macs.task_heads:,}", f"{macs.others:,}")
+        for index, (name, macs) in enumerate(zip(found.module_names, found.module_macs, strict=True))
+    ]
+    show("MACs of one image forward", ("module", "layers", "backbone", "task head", "others"), rows, texts=2)
+
+
+def _show_bytes(rows: list[ModuleBytes]) -> None:
+    table = [
+        (
+            f"{row.first}" if row.first == row.last else f"{row.first} ... {row.last}",
+            *map(mebibytes, (row.before, row.kept, row.auxiliary, row.backward, row.peak, row.weights, row.gradients)),
+        )
+        for row in rows
+    ]
+    columns = ("module", "alive before", "kept", "auxiliary adds", "backward adds", "peak", "weights", "gradients")
+    show("Bytes while a module is trained, its auxiliary networks' weights with its own", columns, table)

@@ -1,0 +1,76 @@
+"""`locallearn detect`: a trained backbone inside Mask R-CNN on COCO."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from locallearn._utils.atomic_files import file_name
+from locallearn.cli.console import ConsoleWatcher, err, say, show, show_json
+from locallearn.cli.parser import Parser
+from locallearn.cli.settings import add_run, read_settings, refuse_beside_resume, run_path, settings_from
+from locallearn.detection import DetectSettings, detect
+from locallearn.training import Interrupted, RunFolder
+
+HELP = """Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).
+
+examples:
+  locallearn detect runs/ONE --coco path/to/coco                    # the paper's 12 epochs at batch 16
+  locallearn detect myexport --coco path/to/coco --optimizer sgd --optimizer.lr 0.02
+  locallearn detect runs/ONE --coco tiny --epochs 1 --batch 2 --max-size 256 --regions 128 --proposals 200
+  locallearn detect --resume runs/DETECTION                         # goes on behind the last whole epoch
+
+The backbone comes from a run folder, a checkpoint in it, or an export folder (safetensors). Its features must have
+strides 4, 8, 16 and 32, as those of ResNets and the like for images of ImageNet's size; networks for 32 x 32 images are
+refused. Prints AP, AP50 and AP75 of boxes and masks. Needs pip install 'locallearn[cli,coco]'.
+"""
+
+
+class _Watcher(ConsoleWatcher):
+    """Says average precision after each epoch."""
+
+    stopping_words = "stopping after this step; this epoch will be run again"
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        err.print(
+            f"{self.name}  epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}  loss {row['train_loss']:.4f}"
+            f"  box AP {100 * row['box_ap']:.1f}  mask AP {100 * row['mask_ap']:.1f}  {row['seconds']:.1f} s"
+        )
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    parser = Parser(description=HELP, usage="locallearn detect RUN --coco FOLDER [options]")
+    parser.add_argument("run", nargs="?", type=Path | None, help="where the backbone comes from, as --source")
+    add_run(parser, DetectSettings)
+    return parser
+
+
+def run(config: Any) -> None:
+    """Fine-tune and evaluate, and print the table."""
+    settings = settings_from(DetectSettings, parser(), config)
+    if config.resume is not None:
+        refuse_beside_resume(config.run is not None or config.out is not None or settings != DetectSettings())
+        folder = RunFolder(config.resume)
+        settings = read_settings(DetectSettings, folder, "detect")
+    else:
+        settings = dataclasses.replace(settings, source=config.run or settings.source)
+        name = file_name(f"detect-{settings.source.name if settings.source else ''}")
+        folder = RunFolder(run_path(config.out, name))
+    with _Watcher("detect", settings.epochs).shown() as watcher:
+        try:
+            result = detect(settings, folder.path, resume=config.resume is not None, watcher=watcher)
+        except Interrupted:
+            say(f"stopped; go on behind the last whole epoch with: locallearn detect --resume {folder.path}")
+            raise
+    if config.json:
+        show_json(result)
+        return
+    columns = ("", "AP", "AP50", "AP75")
+    rows = [
+        (name, *(f"{100 * result[f'{key}_{value}']:.1f}" for value in ("ap", "ap50", "ap75")))
+        for name, key in (("boxes", "box"), ("masks", "mask"))
+    ]
+    show("average precision", columns, rows)
+    say(f"{result['backbone']['model']} in Mask R-CNN, {result['epochs']} epochs; run folder {result['folder']}")

@@ -1,0 +1,74 @@
+"""`locallearn train`, and training with live progress, which `compare` does too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from locallearn._utils.atomic_files import file_name
+from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json
+from locallearn.cli.parser import Parser
+from locallearn.cli.settings import add_run, read_settings, refuse_beside_resume, run_path, settings_from
+from locallearn.training import Interrupted, RunFolder, TrainSettings, train
+
+HELP = """Train one network by one rule.
+
+examples:
+  locallearn train --data digits --model resnet20 --rule dgl
+  locallearn train --model resnet32 --data cifar10 --rule auglocal --rule.depth 4 --epochs 1
+  locallearn train --rule dgl --with hpff man               # HPFF(MAN(DGL()))
+  locallearn train --rule auglocal --modules infopro-16 --batch 1024 --optimizer.lr 0.8 --epochs 400 \\
+                   --schedule paper-cosine
+  locallearn train --data path/to/images --image-size 160 --workers 8 --bad-images skip    # class folders or tar shards
+  locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
+  locallearn train --resume runs/ONE
+
+--rule.help NAME shows the settings of a rule, --optimizer.help and --schedule.help likewise.
+"""
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    parser = Parser(description=HELP, usage="locallearn train [options]")
+    add_run(parser, TrainSettings)
+    return parser
+
+
+def run(config: Any) -> None:
+    """Train, and print the result."""
+    given = settings_from(TrainSettings, parser(), config)
+    if config.resume is not None:
+        folder = RunFolder(config.resume)
+        settings, resume = read_settings(TrainSettings, folder), True
+        refuse_beside_resume(config.out is not None or given != TrainSettings())
+    else:
+        settings, resume = given, False
+        name = file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
+        folder = RunFolder(run_path(config.out, name))
+    result = train_shown(str(settings.rule), settings, folder, resume=resume)
+    if config.json:
+        show_json(result)
+        return
+    rows = [
+        ("test accuracy", f"{result['test_accuracy']:.2%} (best {result['best_accuracy']:.2%})"),
+        ("seconds per epoch", f"{result['seconds_per_epoch']:.1f}"),
+        ("peak activation memory", mebibytes(result["peak_activation_bytes"])),
+        ("parameters", f"{result['backbone_parameters']:,} + {result['auxiliary_parameters']:,} auxiliary"),
+        ("run folder", result["folder"]),
+    ]
+    show("result", ("", ""), rows, texts=2)
+
+
+def train_shown(
+    name: str, settings: TrainSettings, folder: RunFolder, *, resume: bool, again: str | None = None
+) -> dict[str, Any]:
+    """Train with progress on the terminal; `again` is what a stopped user is told to do.
+
+    Raises:
+        Interrupted: by Ctrl-C, after a checkpoint.
+    """
+    with ConsoleWatcher(name, settings.epochs).shown() as watcher:
+        try:
+            return train(settings, folder.path, resume=resume, watcher=watcher, say=say)
+        except Interrupted:
+            say(f"stopped; go on with: {again or f'locallearn train --resume {folder.path}'}")
+            raise

@@ -1,0 +1,121 @@
+"""The commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
+
+HELP = """Supervised local learning: train deep networks in gradient-isolated local modules.
+
+  locallearn compare --data digits --model resnet20    several rules side by side, in a minute or two
+  locallearn cost --model resnet110 --rule dgl         what a training step costs, without training
+  locallearn plan --rule auglocal --memory 100MiB      settings that fit, at the least time
+  locallearn train --rule auglocal --rule.depth 4      train one network
+  locallearn evaluate RUN --data stl10                 a trained network on other images
+  locallearn export RUN --out FOLDER                   the backbone alone, for torchvision, timm, torch.export, ONNX
+  locallearn detect RUN --coco FOLDER                  the backbone in Mask R-CNN, fine-tuned and evaluated on COCO
+
+COMMAND --help shows a command's options and examples; --version prints the version.
+"""
+
+COMMANDS = {
+    "train": "Train one network by one rule.",
+    "compare": "Train by several rules, one after the other: same first weights, same batches.",
+    "cost": "Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.",
+    "plan": "Find the partition, auxiliary depth and memory setting whose step fits, at the least time.",
+    "data": "Bring a data set into the data folder.",
+    "list": "All names of models, data sets, rules, splits, optimizers and schedules.",
+    "evaluate": "Test trained networks on their own test images, or on those of another data set.",
+    "export": "Write a trained backbone for use without locallearn.",
+    "detect": "Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).",
+}
+
+_USERS_MISTAKES = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0; 1 for an error that is told in one sentence; 130 when stopped by Ctrl-C. Wrong options exit with 2.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # rules and models in the user's own files are found from where the user stands
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _tell(warnings.showwarning)
+            return _run(arguments)
+    except LocalLearnError as error:
+        return _fail(str(error), arguments)
+    except OSError as error:
+        if error.errno not in _USERS_MISTAKES:
+            raise
+        return _fail(f"{error.filename or 'a file'}: {error.strerror}.", arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())  # without the imports of any command
+        return 0
+    named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
+    try:
+        from locallearn.cli.parser import Parser
+        from locallearn.cli.rule_syntax import spelled_out
+
+        modules = {name: import_module(f"locallearn.cli.commands.{name}") for name in named}
+    except ModuleNotFoundError as error:
+        raise LocalLearnError(f"{error.name} is not installed: run pip install 'locallearn[cli]'.") from None
+    from locallearn import __version__
+    from locallearn.training import Interrupted
+
+    parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]", version=__version__)
+    commands = parser.add_subcommands(metavar="COMMAND")
+    for name, module in modules.items():
+        commands.add_subcommand(name, module.parser(), help=COMMANDS[name])
+    config = parser.parse_args(spelled_out(arguments))
+    try:
+        modules[config.subcommand].run(config[config.subcommand])
+    except Interrupted:
+        return 130
+    return 0
+
+
+def _overview() -> str:
+    lines = [f"  {name:10}{summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(["usage: locallearn COMMAND [options]", "", HELP.rstrip(), "", "commands:", *lines])
+
+
+def _tell(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Warnings of our own as sentences, each told once."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if issubclass(category, LocalLearnWarning):
+            if str(message) not in told:
+                print(f"note: {message}", file=sys.stderr)
+            told.add(str(message))
+        else:
+            otherwise(message, category, *rest, **more)
+
+    return show
+
+
+def _fail(sentence: str, arguments: Sequence[str]) -> int:
+    if "--json" in arguments:
+        from locallearn.cli.console import show_json
+
+        show_json({"error": sentence})
+    print(f"error: {sentence}", file=sys.stderr)
+    return 1

@@ -1,0 +1,58 @@
+"""Settings as options, run folders, and settings of earlier runs, for all commands that train or look at runs."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from locallearn._utils.errors import LocalLearnError
+from locallearn.cli.parser import Parser
+from locallearn.training import RunFolder
+
+Settings = TypeVar("Settings")
+
+
+def add_settings(parser: Parser, kind: type, *, skip: set[str | int] | None = None) -> None:
+    """Add all settings of a class as options, and `--config`."""
+    parser.add_argument("--config", action="config", help="read settings from a YAML file; later options win")
+    parser.add_class_arguments(kind, as_group=False, skip=skip)
+
+
+def add_run(parser: Parser, kind: type) -> None:
+    """Add the options of a run folder, and all settings of a class."""
+    parser.add_argument("--out", type=Path | None, help="the run folder; by default a new one under runs/")
+    parser.add_argument("--resume", type=Path | None, help="go on with the run in this folder, by its own settings")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_settings(parser, kind)
+
+
+def settings_from(kind: type[Settings], parser: Parser, config: Any, **changes: Any) -> Settings:
+    """The settings that were parsed."""
+    values = parser.instantiate(config)
+    names = {field.name for field in fields(kind)} - changes.keys()  # pyright: ignore[reportArgumentType]
+    return kind(**{name: values[name] for name in names}, **changes)
+
+
+def read_settings(kind: type[Settings], folder: RunFolder, command: Literal["train", "detect"] = "train") -> Settings:
+    """Settings of an earlier run of a command.
+
+    Raises:
+        LocalLearnError: the folder holds no run of this kind, or its settings cannot be read.
+    """
+    folder.read_settings(command)
+    parser = Parser(of_file=folder.settings)
+    add_settings(parser, kind)
+    return settings_from(kind, parser, parser.parse_args(["--config", str(folder.settings)]))
+
+
+def refuse_beside_resume(others: bool) -> None:
+    """Refuse other options beside `--resume`."""
+    if others:
+        raise LocalLearnError("--resume takes all settings from the run it goes on with: leave out the other options.")
+
+
+def run_path(out: Path | None, name: str) -> Path:
+    """The folder that `--out` says, or a new one under runs/."""
+    return out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -1,0 +1,48 @@
+"""What `cost` and `plan` share: options that say what a training step is."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from locallearn._chain.layout import Shape
+from locallearn._utils.errors import LocalLearnError
+from locallearn.cli.parser import Parser
+from locallearn.rules import AugLocal, Rule
+from locallearn.training import SGD, FitSettings, OptimizerSettings
+
+
+def add_step(parser: Parser) -> None:
+    """Add the options of a step."""
+    parser.add_argument("--model", type=str, default="resnet32", help="as for train")
+    parser.add_argument(
+        "--rule", type=Rule, default=AugLocal(), help="the training rule; --with wraps it, as for train"
+    )
+    parser.add_argument("--layers", type=str | list[str] | None, default=None, help="as for train")
+    parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
+    parser.add_argument("--classes", type=int, default=10, help="number of classes")
+    parser.add_argument("--batch", type=int, default=128, help="images in a batch")
+    parser.add_argument("--optimizer", type=OptimizerSettings, default=SGD(), help="for the bytes of its state")
+    parser.add_argument("--precision", type=Literal["fp32", "bf16"], default="fp32", help="as for train")
+    parser.add_argument("--step", type=Literal["together", "module"], default="together", help="as for train")
+    parser.add_argument("--json", action="store_true", help="print all as JSON")
+
+
+def step_of(values: Any) -> tuple[Shape, FitSettings, str]:
+    """The image's shape, how it is trained, and a title, from what was parsed."""
+    shape = image_shape(values.image)
+    for name, value in (("batch", values.batch), ("classes", values.classes)):
+        if value < 1:
+            raise LocalLearnError(f"--{name} must be at least 1.")
+    settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
+    return shape, settings, f"{values.model}, batch {values.batch}, {values.image}, {values.precision}"
+
+
+def image_shape(text: str) -> Shape:
+    """Channels, height and width, from a text such as 3x32x32."""
+    try:
+        channels, height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise LocalLearnError(f"--image {text!r}: write channels, height and width, as in 3x32x32.") from None
+    if min(channels, height, width) < 1:
+        raise LocalLearnError("--image must be at least 1.")
+    return channels, height, width

@@ -1,0 +1,142 @@
+"""Where the bytes of a step are, module by module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from locallearn._engine.local_net import LocalNet
+from locallearn._engine.segment import stretches
+from locallearn._engine.step import run_step
+from locallearn._objectives.auxiliary import Auxiliary
+from locallearn._planning.peak_memory import example_batch, without_data
+from locallearn._recompute.sliced import few_slices
+from locallearn._torch import private_api
+from locallearn._torch.device import mixed
+from locallearn._torch.live_bytes import LiveBytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleBytes:
+    """Bytes of activations while one local module, or a stretch of them, is trained, and of its weights.
+
+    Attributes:
+        first, last: the local modules.
+        before: alive when it begins: what it takes, and what unfinished objectives keep of earlier modules.
+        kept: by its forward pass, its output too.
+        auxiliary: the most that its auxiliary networks add to these.
+        backward: the most that its own backward pass adds.
+        peak: the most alive at any moment; its forward pass can hold more than it keeps.
+        weights: parameters and buffers of the module and the auxiliary networks that end there.
+        gradients: of its trained parameters.
+    """
+
+    first: int
+    last: int
+    before: int
+    kept: int
+    auxiliary: int
+    backward: int
+    peak: int
+    weights: int
+    gradients: int
+
+
+class _Watch:
+    """Notes live bytes at the borders between what happens to a module."""
+
+    def __init__(self, live: LiveBytes) -> None:
+        self._live = live
+        self.rows: list[dict[str, int]] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._live.take_peak()
+        self._now = {"before": self._live.activations, "kept": 0, "auxiliary": 0, "backward": 0, "peak": 0}
+        self._held = self._live.activations
+        self._is_forward = True
+
+    def _take(self, name: str) -> None:
+        most = self._live.take_peak()
+        self._now["peak"] = max(self._now["peak"], most)
+        if name != "kept":
+            self._now[name] = max(self._now[name], most - self._held)
+
+    def auxiliary_begins(self) -> None:
+        self._take("kept" if self._is_forward else "backward")
+        if self._is_forward:
+            self._held, self._is_forward = self._live.activations, False
+            self._now["kept"] = self._held - self._now["before"]
+
+    def auxiliary_ends(self) -> None:
+        self._take("auxiliary")
+
+    def stretch_ends(self) -> None:
+        self._take("backward")
+        self.rows.append(self._now)
+        self._begin()
+
+
+def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None = None) -> list[ModuleBytes]:
+    """Find where the bytes of a step are, without training; the network is not changed.
+
+    Args:
+        net: the network.
+        batch: images in the batch.
+        autocast: dtype of mixed precision, or None.
+    """
+    with private_api.fake_mode() as mode, few_slices():
+        copy = without_data(net, mode)
+        images, labels = example_batch(copy, batch)
+        precision = mixed(images.device, autocast)
+        with precision:
+            thrift = copy.thrift(images, labels)
+            with LiveBytes(
+                known=[*copy.parameters(), *copy.buffers(), images, labels], parameters=copy.parameters()
+            ) as live:
+                watch = _Watch(live)
+                for auxiliary in {id(o.auxiliary): o.auxiliary for o in copy.objectives}.values():
+                    _watched(auxiliary, watch)
+                run_step(
+                    copy.local_modules,
+                    copy.objectives,
+                    images,
+                    labels,
+                    thrift=thrift,
+                    on_stretch=watch.stretch_ends,
+                )
+    spans = stretches(net.objectives)
+    return [_row(net, span, found) for span, found in zip(spans, watch.rows, strict=True)]
+
+
+def _watched(auxiliary: Auxiliary, watch: _Watch) -> None:
+    def begins(*_: object) -> None:
+        watch.auxiliary_begins()
+
+    def ends(after: Callable[[], None] = auxiliary.after_backward) -> None:
+        watch.auxiliary_ends()
+        after()
+
+    auxiliary.register_forward_pre_hook(begins)
+    auxiliary.after_backward = ends
+
+
+def _row(net: LocalNet, span: range, found: dict[str, int]) -> ModuleBytes:
+    parts = [net.local_modules[module] for module in span]
+    parts += [objective.auxiliary for module in span for objective in net.objectives_of(module)]
+    parameters = {id(p): p for part in parts for p in part.parameters()}.values()
+    buffers = {id(b): b for part in parts for b in part.buffers()}.values()
+    return ModuleBytes(
+        first=span[0],
+        last=span[-1],
+        weights=_size([*parameters, *buffers]),
+        gradients=_size([p for p in parameters if p.requires_grad]),
+        **found,
+    )
+
+
+def _size(tensors: list[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

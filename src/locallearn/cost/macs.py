@@ -1,0 +1,87 @@
+"""Multiply-accumulates: of one image forward, module by module, and of a whole training step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+
+from locallearn._engine.local_net import LocalNet
+from locallearn._engine.step import run_step
+from locallearn._planning.peak_memory import example_batch, without_data
+from locallearn._recompute.sliced import few_slices
+from locallearn._torch import private_api
+from locallearn._torch.op_counter import Convention, Work, counted_macs
+
+_aten = torch.ops.aten
+
+CONVOLUTION_AND_LINEAR: Convention = {}
+"""A multiply-accumulate is one; nothing else counts."""
+
+
+def _normalisation(shape: list[int], *_: Any, **__: Any) -> int:
+    return 2 * 2 * prod(shape)
+
+
+def _pooling(shape: list[int], *_: Any, **__: Any) -> int:
+    return 2 * prod(shape)
+
+
+FVCORE: Convention = {
+    _aten.native_batch_norm: _normalisation,
+    _aten._native_batch_norm_legit_no_training: _normalisation,
+    _aten.cudnn_batch_norm: _normalisation,
+    _aten.mean: _pooling,
+    _aten._adaptive_avg_pool2d: _pooling,
+}
+"""The convention of AugLocal's Table 11: two more per element of a batch normalisation, one per element pooled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleMacs:
+    """Multiply-accumulates of one image forward in one local module.
+
+    Attributes:
+        backbone: of the backbone's layers, and in the last module of its classifier.
+        task_heads: of what computes logits in auxiliary networks.
+        others: of all else in auxiliary networks, decoders for one.
+    """
+
+    backbone: int
+    task_heads: int
+    others: int
+
+
+def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR) -> list[ModuleMacs]:
+    """Multiply-accumulates of one image forward, for each local module."""
+    counts = []
+    with private_api.fake_mode() as mode, torch.no_grad():
+        net = private_api.fake_copy(net, mode).eval()
+        images, labels = example_batch(net, 1)
+        features = images
+        for index, module in enumerate(net.local_modules):
+            backbone, features = counted_macs(module, features, convention=convention)
+            task_heads = others = 0
+            networks = {id(objective.auxiliary): objective for objective in net.objectives_of(index)}
+            for objective in networks.values():
+                everything, _ = counted_macs(objective.loss, features, images, labels, convention=convention)
+                logits, _ = counted_macs(objective.logits, features, convention=convention)
+                task_heads += logits
+                others += everything - logits
+            if index == len(net.partition) - 1:
+                backbone, task_heads = backbone + task_heads, 0
+            counts.append(ModuleMacs(backbone=backbone, task_heads=task_heads, others=others))
+    return counts
+
+
+def step_macs(net: LocalNet, batch: int) -> int:
+    """Multiply-accumulates of one whole training step, forward and backward, of everything that runs."""
+    with private_api.fake_mode() as mode, few_slices():
+        net = without_data(net, mode)
+        images, labels = example_batch(net, batch)
+        thrift = net.thrift(images, labels)
+        with Work() as work:
+            run_step(net.local_modules, net.objectives, images, labels, thrift=thrift)
+        return work.macs

@@ -1,0 +1,94 @@
+"""What training needs of a data set, whether it is in memory or in files."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self, runtime_checkable
+
+import torch
+
+from locallearn._chain.layout import Shape
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn.data.batches import Batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """How batches come to the network.
+
+    Attributes:
+        batch: images in a batch of training; the last one of an epoch holds the rest.
+        device: where batches are used.
+        channels_last: memory format of the batches.
+        workers: processes that decode images, at most as many as there are processors; 0 decodes between the training
+            steps. Images do not depend on it.
+        bad_images: what becomes of files that are no readable image: "refuse" stops with the first one's path, "skip"
+            leaves them out of their batch.
+    """
+
+    batch: int
+    device: torch.device | str = "cpu"
+    channels_last: bool = True
+    workers: int = 4
+    bad_images: Literal["refuse", "skip"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise LocalLearnError(f"workers={self.workers} must not be negative.")
+        refuse_unknown("bad_images", self.bad_images, ("refuse", "skip"))
+
+
+@runtime_checkable
+class DataSet(Protocol):
+    """Labelled images in a training and a test split."""
+
+    @property
+    def train(self) -> Sized:
+        """The training split."""
+        ...
+
+    @property
+    def test(self) -> Sized:
+        """The test split."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; a label is an index into them."""
+        ...
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel, in units of pixel values (0 to 255)."""
+        ...
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel in the same unit."""
+        ...
+
+    @property
+    def image_shape(self) -> Shape:
+        """Channels, height, width, as the network sees them."""
+        ...
+
+    def limited(self, train_images: int) -> Self:
+        """The same with fewer training images."""
+        ...
+
+    def resized(self, side: int) -> Self:
+        """The same with images of `side` x `side` pixels."""
+        ...
+
+    def normalised_as(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
+        """The same with other constants of normalisation."""
+        ...
+
+    def training(self, feed: Feed, *, seed: int, drop_single: bool) -> Batches:
+        """Batches of the training split, shuffled and augmented; `drop_single` leaves out a last batch of one image."""
+        ...
+
+    def testing(self, feed: Feed) -> Batches:
+        """Batches of the test split, in its order; they may be larger than for training."""
+        ...

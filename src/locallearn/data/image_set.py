@@ -1,0 +1,110 @@
+"""Labelled images, whole in memory, with what their papers do to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from locallearn._chain.layout import Shape
+from locallearn._utils.errors import LocalLearnError
+from locallearn.data.augmentation import Augmentation
+from locallearn.data.batches import TensorBatches
+from locallearn.data.data_set import Feed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Images as uint8, (n, height, width, channels), and labels as int64, (n,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """A data set of labelled images.
+
+    Attributes:
+        train, test: the two splits.
+        classes: names of the classes; a label is an index into them.
+        mean, std: of each channel, in units of pixel values (0 to 255).
+        augmentation: of the training split.
+    """
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation
+
+    def __post_init__(self) -> None:
+        for name, split in (("training", self.train), ("test", self.test)):
+            if not len(split):
+                raise LocalLearnError(f"the {name} split has no images.")
+            if split.labels.min() < 0 or split.labels.max() >= len(self.classes):
+                raise LocalLearnError(
+                    f"the {name} split has labels from {split.labels.min()} to {split.labels.max()},"
+                    f" but there are {len(self.classes)} classes (0 to {len(self.classes) - 1})."
+                )
+
+        if self.augmentation.pad >= min(self.train.images.shape[1:3]):
+            raise LocalLearnError(f"augmentation pads {self.augmentation.pad} pixels, more than the images have.")
+
+    @property
+    def image_shape(self) -> Shape:
+        """Channels, height, width."""
+        height, width, channels = self.train.images.shape[1:]
+        return channels, height, width
+
+    def limited(self, train_images: int) -> ImageSet:
+        """The same with the first `train_images` of the training split."""
+        if not 0 < train_images <= len(self.train):
+            raise LocalLearnError(f"train_images={train_images}, but there are {len(self.train)} training images.")
+        train = Split(images=self.train.images[:train_images], labels=self.train.labels[:train_images])
+        return replace(self, train=train)
+
+    def resized(self, side: int) -> ImageSet:
+        """The same with images of `side` x `side` pixels, by bilinear interpolation with antialiasing."""
+        if self.image_shape[1:] == (side, side):
+            return self
+        return replace(self, train=_resized(self.train, side), test=_resized(self.test, side))
+
+    def normalised_as(self, mean: tuple[float, ...], std: tuple[float, ...]) -> ImageSet:
+        """The same with other constants of normalisation."""
+        return replace(self, mean=mean, std=std)
+
+    def training(self, feed: Feed, *, seed: int, drop_single: bool) -> TensorBatches:
+        """The training split as batches on the device, shuffled and augmented there."""
+        return TensorBatches(
+            self.train,
+            self,
+            batch=feed.batch,
+            device=feed.device,
+            augmentation=self.augmentation,
+            seed=seed,
+            channels_last=feed.channels_last,
+            drop_single=drop_single,
+        )
+
+    def testing(self, feed: Feed) -> TensorBatches:
+        """The test split as batches on the device, in its order; four times as large, for no graph is kept."""
+        return TensorBatches(
+            self.test, self, batch=4 * feed.batch, device=feed.device, channels_last=feed.channels_last
+        )
+
+
+def _resized(split: Split, side: int, *, at_a_time: int = 1000) -> Split:
+    images = np.empty((len(split), side, side, split.images.shape[3]), np.uint8)
+    for start in range(0, len(split), at_a_time):
+        part = torch.from_numpy(split.images[start : start + at_a_time]).permute(0, 3, 1, 2).float()
+        part = F.interpolate(part, (side, side), mode="bilinear", antialias=True)
+        images[start : start + at_a_time] = part.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return Split(images=images, labels=split.labels)

@@ -1,0 +1,115 @@
+"""Where each image lies in tar shards: a table that is made once and kept beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from locallearn._utils.atomic_files import write_whole
+from locallearn._utils.errors import LocalLearnError
+from locallearn.data.archives import brief
+
+_IMAGES = ("jpg", "jpeg", "png", "webp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFiles:
+    """Images that lie in tar archives.
+
+    Attributes:
+        shards: the archives.
+        keys: of the images, encoded.
+        places: archive, first byte, bytes of each image, (n, 3).
+        labels: of each.
+    """
+
+    shards: tuple[Path, ...]
+    keys: NDArray[np.bytes_]
+    places: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        return f"{self.shards[self.places[index, 0]]}: {os.fsdecode(self.keys[index])}"
+
+    def read(self, index: int) -> bytes:
+        shard, start, size = self.places[index].tolist()
+        with self.shards[shard].open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+
+    def chosen(self, rows: NDArray[np.int64]) -> ShardFiles:
+        return replace(self, keys=self.keys[rows], places=self.places[rows], labels=self.labels[rows])
+
+
+def index_of(shards: Sequence[Path], table: Path) -> ShardFiles:
+    """All images of the shards.
+
+    Reading through ImageNet's shards takes minutes, so the result is kept, for the same files with the same sizes and
+    times.
+
+    Args:
+        shards: tar archives, at least one.
+        table: the file that keeps the result; where it cannot be written, nothing is kept.
+
+    Raises:
+        LocalLearnError: a shard is damaged or has another layout.
+    """
+    state = str([(shard.name, shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards])
+    key = np.array(hashlib.sha256(state.encode()).hexdigest())
+    try:
+        with np.load(io.BytesIO(table.read_bytes()), allow_pickle=False) as kept:
+            if kept["key"] == key:
+                return ShardFiles(shards=tuple(shards), **{name: kept[name] for name in ("keys", "places", "labels")})
+    except Exception:  # none is there, or it is damaged, at which NumPy fails in many ways: made anew
+        pass
+    samples = [(number, *sample) for number, shard in enumerate(shards) for sample in _samples(shard)]
+    found = ShardFiles(
+        shards=tuple(shards),
+        keys=np.array([os.fsencode(sample[1]) for sample in samples]),
+        places=np.array([(number, start, size) for number, _, start, size, _ in samples], np.int64),
+        labels=np.array([sample[4] for sample in samples], np.int64),
+    )
+    buffer = io.BytesIO()
+    np.savez(buffer, key=key, keys=found.keys, places=found.places, labels=found.labels)
+    with suppress(OSError, LocalLearnError):
+        write_whole(table, buffer.getvalue())
+    return found
+
+
+def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
+    """Key, first byte, bytes and label of each image of a shard."""
+    images: dict[str, tuple[int, int]] = {}
+    labels: dict[str, int] = {}
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                path = PurePosixPath(member.name)
+                stem, _, suffix = path.name.partition(".")
+                key = str(path.parent / stem)
+                if suffix.lower() in _IMAGES:
+                    images[key] = (member.offset_data, member.size)
+                elif suffix == "cls" and (file := archive.extractfile(member)):
+                    labels[key] = int(file.read())
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # or it keeps all headers
+    except (OSError, tarfile.TarError) as error:
+        raise LocalLearnError(f"{shard} is cut off or no plain tar archive ({brief(error)}).") from None
+    except ValueError as error:
+        raise LocalLearnError(f"{shard} has a .cls file that is no number ({error}).") from None
+    if images.keys() != labels.keys() or not images:
+        key = next(iter(images.keys() ^ labels.keys()), "any image")
+        what = "no .cls file" if key in images else "no image (.jpg, .png, .webp)"
+        raise LocalLearnError(f"{shard} has {what} for {key}.")
+    for key, (start, size) in images.items():
+        yield key, start, size, labels[key]

@@ -1,0 +1,110 @@
+"""A detection run: build, fine-tune, evaluate, write down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from locallearn._torch.device import device_name, device_of
+from locallearn._utils.atomic_files import write_json
+from locallearn._utils.errors import LocalLearnError
+from locallearn.detection.coco import Coco, refuse_other_categories
+from locallearn.detection.detector import mask_rcnn
+from locallearn.detection.metrics import METRICS
+from locallearn.detection.region_operators import import_detection
+from locallearn.detection.settings import DetectSettings
+from locallearn.detection.trainer import DetectorFit
+from locallearn.export import load_exported
+from locallearn.training import RunFolder, Trained, Watcher, as_yaml, load_run
+
+
+def detect(
+    settings: DetectSettings, folder: Path, *, resume: bool = False, watcher: Watcher | None = None
+) -> dict[str, Any]:
+    """Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO, as in AugLocal (A.7, Table 12).
+
+    Args:
+        settings: what to train and how.
+        folder: the run folder; new, unless `resume`. It holds settings.yaml, environment.json, metrics.jsonl (a line
+            for each epoch), last.pt and result.json.
+        resume: go on behind the last whole epoch.
+        watcher: told how training goes.
+
+    Returns:
+        The summary that is also in `result.json`: box_ap, box_ap50, box_ap75, mask_ap, mask_ap50, mask_ap75 (0 to 1),
+        epochs, seconds_per_epoch, parameters, folder.
+
+    Raises:
+        LocalLearnError: a file, a folder or a package is missing, or the backbone does not fit.
+        Interrupted: the watcher asked to stop; what the unfinished epoch did is lost.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    device = device_of(settings.device)
+    _refuse_missing_operators(device)
+    train = Coco(settings.coco, "train2017", images=settings.images)
+    test = Coco(settings.coco, "val2017", images=settings.images)
+    refuse_other_categories(train, test)
+    trained = backbone_of(settings)
+    torch.manual_seed(settings.seed)
+    detector = mask_rcnn(
+        trained,
+        categories=len(train.categories),
+        frozen_stages=settings.frozen_stages,
+        min_size=settings.min_size,
+        max_size=settings.max_size,
+        channels=settings.channels,
+        regions=settings.regions,
+        proposals=settings.proposals,
+    ).to(device)
+    run = RunFolder(folder)
+    if resume:
+        run.refuse_other_settings(as_yaml(settings))
+    else:
+        run.create(as_yaml(settings), device=device_name(device), command=("detect",))
+    fit = DetectorFit(detector, train, test, settings, run, watcher or Watcher(), device)
+    if resume and run.last.exists():
+        fit.resume()
+    fit.run()
+    rows = run.rows()
+    result = {
+        **{name: rows[-1][name] for name in METRICS},
+        "epochs": len(rows),
+        "seconds_per_epoch": sum(row["seconds"] for row in rows) / len(rows),
+        "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+        "backbone": {
+            "source": str(settings.source),
+            "model": trained.name,
+            "test_accuracy": trained.how.get("test_accuracy"),
+        },
+        "folder": str(folder),
+    }
+    write_json(run.result, result)
+    return result
+
+
+def backbone_of(settings: DetectSettings) -> Trained:
+    """The trained backbone that the settings name.
+
+    Raises:
+        LocalLearnError: there is none.
+    """
+    source = settings.source
+    if source is None:
+        raise LocalLearnError("the backbone is missing: give the folder of a run or of an export.")
+    if (source / "config.json").exists():
+        return load_exported(source)
+    return load_run(source, checkpoint=settings.checkpoint)
+
+
+def _refuse_missing_operators(device: torch.device) -> None:
+    import_detection()
+    from torchvision.extension import _has_ops  # pyright: ignore[reportMissingImports]
+
+    if device.type != "cpu" and not _has_ops():
+        raise LocalLearnError(
+            "torchvision's compiled operators do not fit this PyTorch, and a detector needs them on a GPU: install a"
+            " torchvision made for it, or use --device cpu."
+        )

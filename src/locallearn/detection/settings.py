@@ -1,0 +1,96 @@
+"""Settings of fine-tuning a detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn.training import AdamW, OptimizerSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectSettings:
+    """All settings of a detection run: AugLocal's (A.7, Table 12) by default, where the paper gives them.
+
+    The paper: Mask R-CNN with a feature pyramid, AdamW, 1x schedule (12 epochs), 16 images in a batch. It does not tell
+    the learning rate, which stages are frozen, nor the size of images; these are the field's usual ones.
+
+    Args:
+        source: where the backbone comes from: a run folder of `locallearn train`, a checkpoint in it, or a folder of
+            `locallearn export`.
+        checkpoint: of a run folder: last or best.
+        coco: folder with annotations/instances_train2017.json, instances_val2017.json, train2017/ and val2017/.
+        images: how many images of each split to use; all by default.
+        epochs: passes over the training images. The learning rate rises in a straight line for the first 500 steps, in
+            the first epoch at the most, and falls to a tenth behind 8/12 of the epochs and again behind 11/12.
+        batch: images in a batch; with other numbers, change the learning rate in proportion.
+        optimizer: the optimizer and its learning rate.
+        frozen_stages: stages of the backbone, from the first, whose weights stay; the stem belongs to the first.
+        min_size: pixels of the shorter side of resized images,
+        max_size: or of the longer side, whichever makes them smaller.
+        channels: of each level of the feature pyramid.
+        regions: of an image, on which the heads are trained.
+        proposals: of an image, that the heads judge in evaluation.
+        precision: fp32, or bf16 for mixed precision with bfloat16 (backbone, pyramid, heads).
+        seed: of first weights, order, flips and the sampling of regions.
+        device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
+        threads: CPU threads.
+        workers: processes that decode images; results do not depend on their number.
+    """
+
+    source: Path | None = None
+    checkpoint: Literal["last", "best"] = "last"
+    coco: Path = Path("data/coco")
+    images: int | None = None
+    epochs: int = 12
+    batch: int = 16
+    optimizer: OptimizerSettings = field(default_factory=lambda: AdamW(lr=2e-4, weight_decay=1e-4))
+    frozen_stages: int = 1
+    min_size: int = 800
+    max_size: int = 1333
+    channels: int = 256
+    regions: int = 512
+    proposals: int = 1000
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    workers: int = 4
+
+    def __post_init__(self) -> None:
+        refuse_unknown("precision", self.precision, ("fp32", "bf16"))
+        refuse_unknown("checkpoint", self.checkpoint, ("last", "best"))
+        for name in ("images", "epochs", "batch", "threads", "channels", "regions", "proposals"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LocalLearnError(f"{name}={value} must be at least 1.")
+        for name in ("min_size", "max_size"):
+            if getattr(self, name) < 32:
+                raise LocalLearnError(f"{name}={getattr(self, name)} must be at least 32 pixels.")
+        for name in ("seed", "workers"):
+            if getattr(self, name) < 0:
+                raise LocalLearnError(f"{name}={getattr(self, name)} must not be negative.")
+        if not 0 <= self.frozen_stages <= 4:
+            raise LocalLearnError(f"frozen_stages={self.frozen_stages}: a backbone has four stages, so 0 to 4.")
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """Type of mixed precision."""
+        return torch.bfloat16 if self.precision == "bf16" else None
+
+    def lr(self, *, epoch: int, step: int, steps: int) -> float:
+        """The learning rate of a step.
+
+        Args:
+            epoch: from 1.
+            step: within the epoch, from 0.
+            steps: number of steps in an epoch.
+        """
+        fallen = sum(epoch > round(self.epochs * share / 12) for share in (8, 11))
+        warm = min(500, steps)
+        rise = min(1.0, (step + 1) / warm) if epoch == 1 else 1.0
+        return self.optimizer.lr * rise * 0.1**fallen

@@ -1,0 +1,72 @@
+"""Any network of torchvision or timm, by its name there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from locallearn._torch.vision_libraries import import_timm, import_torchvision
+from locallearn._utils.errors import LocalLearnError, did_you_mean, reason_of
+
+LIBRARIES = ("torchvision", "timm")
+
+
+def from_library(
+    library: str, name: str, *, num_classes: int, in_channels: int = 3, image_size: int = 224
+) -> nn.Module:
+    """A network with first weights of its own.
+
+    Args:
+        library: "torchvision" or "timm".
+        name: the network's name there.
+        num_classes: outputs.
+        in_channels: channels of the images.
+        image_size: height and width of the images, for networks that are bound to one, transformers for instance.
+
+    Raises:
+        LocalLearnError: the library is not installed, has no network of this name, or none for images of this size.
+    """
+    if library not in LIBRARIES:
+        raise LocalLearnError(f"unknown library {library!r} of networks; {did_you_mean(library, LIBRARIES)}")
+    make = _torchvision if library == "torchvision" else _timm
+    return make(name, num_classes, in_channels, image_size)
+
+
+def _torchvision(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    models = import_torchvision().models
+    known = models.list_models(models)
+    if name not in known:
+        raise LocalLearnError(f"torchvision has no network {name!r}; {did_you_mean(name, known)}")
+    with _told("torchvision", name, image_size):
+        try:
+            model = models.get_model(name, weights=None, num_classes=num_classes, image_size=image_size)
+        except TypeError:  # most networks take images of any size
+            model = models.get_model(name, weights=None, num_classes=num_classes)
+    if in_channels == 3:
+        return model
+    from locallearn.models.published import with_first_convolution
+
+    return with_first_convolution(model, in_channels=in_channels)
+
+
+def _timm(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    timm = import_timm()
+    if not timm.is_model(name):
+        raise LocalLearnError(f"timm has no network {name!r}; {did_you_mean(name, timm.list_models())}")
+    settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    size = {"img_size": image_size} if settings is not None and settings.fixed_input_size else {}
+    with _told("timm", name, image_size):
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **size)
+
+
+@contextmanager
+def _told(library: str, name: str, image_size: int) -> Iterator[None]:
+    """What a constructor refuses, in a sentence."""
+    try:
+        yield
+    except (AssertionError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        raise LocalLearnError(
+            f"{library}:{name} cannot be made for images of {image_size} pixels: {reason_of(error)}."
+        ) from error

@@ -1,0 +1,176 @@
+"""Other ways to build AugLocal's auxiliary networks, which AugLocal is compared with (Tables 5, 9 and 10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from locallearn._chain.partition import Partition
+from locallearn._nn.global_pool import GlobalAverage
+from locallearn._objectives.auxiliary import Auxiliary
+from locallearn._objectives.lookahead import stage
+from locallearn._objectives.objective import Site, Span
+from locallearn._torch import private_api
+from locallearn._torch.op_counter import counted_macs
+from locallearn._utils.errors import LocalLearnError
+from locallearn.rules.auglocal import AugLocal, like_layers
+from locallearn.rules.base import Rule
+from locallearn.rules.dgl import DGL
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialAugLocal(AugLocal):
+    """AugLocal whose auxiliary networks imitate the layers that come next, instead of an even choice (Table 5, Seq.).
+
+    Modules, depths and strides are AugLocal's; no code is published.
+    """
+
+    def selected(self, site: Site) -> list[int]:
+        return list(range(site.layer + 1, len(site.chain)))[: self.hidden(site)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepetitiveAugLocal(AugLocal):
+    """AugLocal whose auxiliary networks repeat the module's own last layer (Table 5, Repe.).
+
+    Modules and depths are AugLocal's; no code is published. Behind the first layer, the second one is repeated if it is
+    as wide, for a residual network's stem is no block (Table 10 has blocks in all of stage 1).
+
+    Args:
+        downsample: whether the first of the new layers has stride 2 (Table 10, "repe. and ds.").
+    """
+
+    downsample: bool = False
+
+    def selected(self, site: Site) -> list[int]:
+        chain, layer = site.chain, site.layer
+        if layer == 0 and len(chain) > 1 and chain.width(1) == chain.width(0):
+            layer = 1
+        return [layer] * self.hidden(site)
+
+    def strides(self, site: Site, selected: list[int]) -> list[int]:
+        return [2 if self.downsample and i == 0 else 1 for i in range(len(selected))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionalAugLocal(AugLocal):
+    """AugLocal whose auxiliary networks are plain convolutions of the same depth, widened to the same cost (Table 5).
+
+    Each of AugLocal's new layers becomes convolution - BN - ReLU with its stride and its width times a multiplier, the
+    one with which the head comes nearest to AugLocal's multiply-accumulates. `kernel=1` is C1x1, `kernel=3` is C3x3,
+    which is also the DGL of Table 9. Neither code nor multipliers are published.
+
+    Args:
+        kernel: height and width of the convolutions, odd.
+    """
+
+    kernel: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise LocalLearnError(f"ConvolutionalAugLocal: kernel={self.kernel} must be odd.")
+
+    def layers(self, site: Site) -> tuple[list[nn.Module], int]:
+        if site.is_vector:
+            raise LocalLearnError("ConvolutionalAugLocal needs maps: choose modules that end before the vectors begin.")
+        selected = self.selected(site)
+        strides = self.strides(site, selected)
+        widths = [site.chain.width(i) for i in selected]
+        same, end = like_layers(site, selected, strides)
+        target = _macs([*same, *_classifier(end, site.classes)], site)
+        low, high = 0.0, 1.0
+        while self._cost(site, widths, strides, high) < target:
+            low, high = high, 2 * high
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._cost(site, widths, strides, middle) < target else (low, middle)
+        multiplier = min((low, high), key=lambda m: abs(self._cost(site, widths, strides, m) - target))
+        before, parts = site.shape[0], []
+        for width, stride in zip(_widened(widths, multiplier), strides, strict=True):
+            parts += [nn.Conv2d(before, width, self.kernel, stride, self.kernel // 2, bias=False)]
+            parts += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            before = width
+        return parts, before
+
+    def _cost(self, site: Site, widths: list[int], strides: list[int], multiplier: float) -> int:
+        """Multiply-accumulates of a head with such widths, for one image."""
+        before, height, width = site.shape
+        total = 0
+        for after, stride in zip(_widened(widths, multiplier), strides, strict=True):
+            height, width = -(-height // stride), -(-width // stride)
+            total += height * width * self.kernel**2 * before * after
+            before = after
+        return total + before * site.classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByStage(Rule):
+    """A rule of its own for each stage of the network; modules and weights are those of the last stage's rule.
+
+    Args:
+        rules: one for each stage; a stage ends where height or width shrinks.
+    """
+
+    rules: tuple[Rule, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rules = tuple(self.rules) if isinstance(self.rules, list | tuple) else ()
+        object.__setattr__(self, "rules", rules)
+        if not rules or not all(isinstance(rule, Rule) for rule in rules):
+            raise LocalLearnError("ByStage: give a training rule for each stage, as in rules=(DGL(), AugLocal()).")
+        for rule in rules:
+            if type(rule).auxiliary is Rule.auxiliary or any(
+                span.first != span.last for modules in (8, 9) for span in rule.spans(modules)
+            ):
+                raise LocalLearnError(
+                    f"ByStage: {rule} decides which objectives there are, and a stage has no say in that: put wrappers"
+                    " with cascades around ByStage, and rules with one objective per module into it."
+                )
+
+    def partition(self, partition: Partition) -> Partition:
+        return self.rules[-1].partition(partition)
+
+    def spans(self, modules: int) -> list[Span]:
+        return self.rules[-1].spans(modules)
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        number = stage(site.chain, site.layer)
+        if number > len(self.rules):
+            raise LocalLearnError(f"ByStage has {len(self.rules)} rules, but the network has a stage {number}.")
+        return self.rules[number - 1].auxiliary(site)
+
+
+def table10(depth: int = 6) -> dict[str, Rule]:
+    """The auxiliary networks of AugLocal's Table 10, from AugLocal step by step to DGL; stages as in CIFAR ResNets."""
+    uniform = AugLocal(depth=depth)
+    repeated = RepetitiveAugLocal(depth=depth, tau=0.0)
+    downsampled = replace(repeated, downsample=True)
+    convolutions = DGL(convolutions=depth - 1, kernel=3, hidden=0, pooled=1)
+    return {
+        "AugLocal": uniform,
+        "repeat and downsample in stage 2": ByStage(rules=(uniform, downsampled, uniform)),
+        "repeat in stage 2": ByStage(rules=(uniform, repeated, uniform)),
+        "repeat and downsample in stages 1 and 2": ByStage(rules=(downsampled, downsampled, uniform)),
+        "repeat in stages 1 and 2, downsample in 1": ByStage(rules=(downsampled, repeated, uniform)),
+        "3x3 convolutions in all stages": convolutions,
+        "DGL": DGL(),
+    }
+
+
+def _widened(widths: list[int], multiplier: float) -> list[int]:
+    return [max(1, round(multiplier * width)) for width in widths]
+
+
+def _classifier(width: int, classes: int) -> list[nn.Module]:
+    return [GlobalAverage(), nn.Linear(width, classes)]
+
+
+def _macs(parts: list[nn.Module], site: Site) -> int:
+    """Multiply-accumulates of a head for one image, found without computing."""
+    with private_api.fake_mode() as mode, torch.no_grad():
+        network = private_api.fake_copy(nn.Sequential(*parts).cpu(), mode).eval()
+        return counted_macs(network, torch.empty(1, *site.shape))[0]

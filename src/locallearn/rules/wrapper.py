@@ -1,0 +1,70 @@
+"""What a wrapper is: a rule around a rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from locallearn._chain.partition import Partition
+from locallearn._objectives.auxiliary import Auxiliary
+from locallearn._objectives.objective import Site, Span
+from locallearn._utils.errors import LocalLearnError
+from locallearn.rules.base import Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapper(Rule):
+    """A rule that changes one answer of another rule and asks it for the rest, so that wrappers compose.
+
+    Args:
+        rule: the inner rule, positional; any that has auxiliary networks.
+    """
+
+    does: ClassVar[frozenset[str]] = frozenset()
+    """What it changes, in words; two wrappers that change the same refuse each other."""
+
+    rule: Rule = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = type(self).__name__
+        if not isinstance(self.rule, Rule):
+            raise LocalLearnError(
+                f"{name}: rule={self.rule!r} is no training rule: give an instance, as in {name}(DGL())."
+            )
+        inner = self.rule
+        while isinstance(inner, Wrapper):
+            if both := sorted(self.does & inner.does):
+                raise LocalLearnError(
+                    f"{name} around {type(inner).__name__}: each {both[0]}, so one of them would undo or repeat the"
+                    " other; leave one out."
+                )
+            inner = inner.rule
+        if type(inner).auxiliary is Rule.auxiliary:
+            raise LocalLearnError(
+                f"{name} changes auxiliary networks, and {type(inner).__name__} has none: put it around a rule that"
+                " has, DGL for one."
+            )
+        _ = self.inner  # what is wrong with the wrappers that this one stands for is told now
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}({self.rule})"
+
+    @property
+    def base(self) -> Rule:
+        """The innermost rule."""
+        return self.rule.base if isinstance(self.rule, Wrapper) else self.rule
+
+    @property
+    def inner(self) -> Rule:
+        """The rule that is asked for whatever the wrapper does not answer itself."""
+        return self.rule
+
+    def partition(self, partition: Partition) -> Partition:
+        return self.inner.partition(partition)
+
+    def spans(self, modules: int) -> list[Span]:
+        return self.inner.spans(modules)
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        return self.inner.auxiliary(site)

@@ -1,0 +1,68 @@
+"""What every rule and every network must pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from locallearn._chain.layout import Shape
+from locallearn._utils.errors import LocalLearnError
+from locallearn.rules import DGL, Rule
+from locallearn.testing import step_checks as step, training_checks as training
+from locallearn.testing.case import Case
+
+CHECKS: tuple[Callable[[Case], None], ...] = (
+    step.network_is_left_alone,
+    step.chain_computes_what_the_network_computes,
+    step.one_module_is_backpropagation,
+    step.gradients_are_isolated,
+    step.gradients_are_those_of_each_objective,
+    step.accumulation_adds_up,
+    step.scale_multiplies_gradients,
+    step.frozen_parts_stay,
+    step.nan_is_named_and_nothing_is_stepped,
+    training.peak_is_below_one_summed_backward,
+    training.memory_does_not_grow,
+    training.resuming_is_exact,
+    training.stepping_each_module_at_once_changes_nothing,
+    training.any_image_and_batch_size_trains,
+    training.mixed_precision_trains,
+    training.compiled_trains,
+    training.loss_falls_on_digits,
+)
+"""What every rule and every network must pass, each a function of a `Case`."""
+
+
+def check_rule(rule: Rule) -> None:
+    """Run a rule through all checks on small networks, some 20 seconds on one core.
+
+    Raises:
+        AssertionError: with the name of the check and what failed.
+    """
+    _check(Case(rule=rule), f"{rule}, ")
+
+
+def check_network(
+    make: Callable[[], nn.Module], image_shape: Shape, rule: Rule | None = None, layers: tuple[str, ...] | None = None
+) -> None:
+    """Run a network through all checks under a rule.
+
+    Args:
+        make: makes the network, always with the same weights; what is random in its forward (dropout) must be off.
+        image_shape: channels, height, width of one image; small ones are enough.
+        rule: `DGL()` by default.
+        layers: as for `localize`.
+
+    Raises:
+        AssertionError: with the name of the check and what failed.
+    """
+    _check(Case(make=make, image_shape=image_shape, rule=rule or DGL(), layers=layers))
+
+
+def _check(case: Case, prefix: str = "") -> None:
+    for check in CHECKS:
+        try:
+            check(case)
+        except (AssertionError, LocalLearnError) as error:
+            raise AssertionError(f"{prefix}{check.__name__}: {error}") from error

@@ -1,0 +1,71 @@
+"""Checkpoints that a kill, a full disk or a flipped byte cannot spoil unnoticed.
+
+A checkpoint is what `torch.save` writes, a zip archive, with the SHA-256 of all bytes before it as the archive's
+comment: `torch.load` reads it as any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from locallearn._utils.atomic_files import write_whole
+from locallearn._utils.errors import LocalLearnError
+
+_DIGEST = 64
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint; at any moment `path` is the old one or the new one, whole.
+
+    Raises:
+        LocalLearnError: the disk is full, or does not give back what was written; the old checkpoint is still there.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    archive = bytearray(buffer.getvalue())
+    archive[-2:] = _DIGEST.to_bytes(2, "little")  # a zip archive ends with the length of its comment
+    write_whole(path, bytes(archive) + hashlib.sha256(archive).hexdigest().encode())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read and verify a checkpoint; its tensors are on the CPU.
+
+    Raises:
+        LocalLearnError: there is none, or any byte of it differs from what was written.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise LocalLearnError(f"there is no checkpoint {path}.") from None
+    archive, digest = content[:-_DIGEST], content[-_DIGEST:]
+    if hashlib.sha256(archive).hexdigest().encode() != digest:
+        raise LocalLearnError(
+            f"the checkpoint {path} is damaged: its bytes are not those that were written."
+            " Use another one (best.pt beside it, or a copy)."
+        )
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, name: str) -> None:
+    """Give a network the weights of a file.
+
+    Args:
+        network: as it was when they were written.
+        weights: its state dict.
+        file: where they come from.
+        name: of the network.
+
+    Raises:
+        LocalLearnError: names or shapes differ.
+    """
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise LocalLearnError(f"the weights in {file} do not fit {name}: has its code changed?") from error

@@ -1,0 +1,55 @@
+"""What the use of a trained network needs to know of its data set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from locallearn._chain.layout import Shape
+from locallearn._utils.atomic_files import read_json, write_whole
+from locallearn._utils.errors import LocalLearnError
+from locallearn.data import DataSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A data set without its images.
+
+    Attributes:
+        classes: names of the classes.
+        image_shape: channels, height, width of one image.
+        mean, std: of each channel, in units of pixel values (0 to 255).
+    """
+
+    classes: tuple[str, ...]
+    image_shape: Shape
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @staticmethod
+    def of(images: DataSet) -> Described:
+        """What there is to know of a data set."""
+        return Described(classes=images.classes, image_shape=images.image_shape, mean=images.mean, std=images.std)
+
+    @staticmethod
+    def read(path: Path) -> Described:
+        """From the file that `write` wrote.
+
+        Raises:
+            LocalLearnError: the file is damaged.
+        """
+        found = read_json(path)
+        try:
+            channels, height, width = map(int, found["image_shape"])
+            mean, std = (tuple(map(float, found[name])) for name in ("mean", "std"))
+            return Described(classes=tuple(found["classes"]), image_shape=(channels, height, width), mean=mean, std=std)
+        except (KeyError, TypeError, ValueError) as error:
+            raise LocalLearnError(
+                f"{path} is damaged: it must hold classes, image_shape, mean and std of the run's images. Put a copy of"
+                " it back; without the file, the data set itself is read."
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        write_whole(path, (json.dumps(asdict(self), indent=2) + "\n").encode())

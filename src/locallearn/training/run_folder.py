@@ -1,0 +1,135 @@
+"""The run folder: settings, versions, metrics and checkpoints of one training run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+import locallearn
+from locallearn._utils.atomic_files import read_yaml, write_json, write_whole
+from locallearn._utils.errors import LocalLearnError, reason_of
+from locallearn._utils.optional_imports import optional
+
+_OF_COMMAND = {"train": "model", "detect": "coco"}
+"""A setting by which runs of a command are told."""
+
+
+class RunFolder:
+    """Files of one run.
+
+    ========================= =============================================================
+    `settings.yaml`           all settings; `locallearn train --config settings.yaml` repeats the run
+    `environment.json`        versions, device, threads, and the command that repeats the run
+    `data.json`               classes, shape and constants of the images, for a use of the network without them
+    `metrics.jsonl`           one line of JSON for each epoch
+    `events.out.tfevents.*`   the same for TensorBoard
+    `last.pt`, `best.pt`      checkpoints: the latest, and that of the highest test accuracy
+    `result.json`             the summary, once the run is finished
+    `curves.png`              loss and accuracy as a picture
+    ========================= =============================================================
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings, self.metrics = path / "settings.yaml", path / "metrics.jsonl"
+        self.last, self.best = path / "last.pt", path / "best.pt"
+        self.result, self.curves = path / "result.json", path / "curves.png"
+        self.data = path / "data.json"
+
+    def create(self, settings: str, *, device: str, command: Sequence[str] = ("train",)) -> None:
+        """Make the folder for a new run.
+
+        Args:
+            settings: as YAML.
+            device: name of the training device.
+            command: words that, with the settings, repeat the run.
+
+        Raises:
+            LocalLearnError: it holds a run already.
+        """
+        if self.settings.exists():
+            raise LocalLearnError(
+                f"{self.path} holds a run already: go on with it by --resume {self.path}, or choose another folder"
+                " by --out."
+            )
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise LocalLearnError(f"{self.path.absolute()} holds other files: choose a new folder by --out.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        environment = {
+            "versions": {module.__name__: module.__version__ for module in (locallearn, torch, np)},
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "repeat": shlex.join(["locallearn", *command, "--config", str(self.settings), "--out", "ANOTHER_FOLDER"]),
+        }
+        write_json(self.path / "environment.json", environment)
+        write_whole(self.settings, settings.encode())
+
+    def refuse_other_settings(self, settings: str) -> None:
+        """Refuse to go on with a run that has other settings, or is not there.
+
+        Args:
+            settings: as YAML.
+        """
+        if self.read_settings() != optional("yaml").safe_load(settings):  # as values, since 1 and 1.0 are one setting
+            raise LocalLearnError(
+                f"{self.path} holds a run with other settings: choose another folder by --out, or repeat its settings."
+            )
+
+    def read_settings(self, command: Literal["train", "detect"] | None = None) -> dict[str, Any]:
+        """The settings as values.
+
+        Args:
+            command: what the run must be of; anything by default.
+
+        Raises:
+            LocalLearnError: there is no run, it is of another command, or its settings are damaged.
+        """
+        if not self.settings.exists():
+            raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
+        found = read_yaml(self.settings)
+        if not isinstance(found, dict):
+            raise LocalLearnError(f"{self.settings} is damaged: it holds no settings. Put a copy of it back.")
+        if command is not None and (name := _OF_COMMAND[command]) not in found:
+            raise LocalLearnError(f"{self.path} holds no run of locallearn {command}: its settings name no {name}.")
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Metrics of all epochs so far; a last line that a kill left unfinished does not count.
+
+        Raises:
+            LocalLearnError: the file is damaged.
+        """
+        lines = self.metrics.read_text(errors="replace").splitlines(keepends=True) if self.metrics.exists() else []
+        try:
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError as error:
+            raise LocalLearnError(
+                f"{self.metrics} is damaged: each line must be JSON ({reason_of(error)}). Put a copy of it back."
+            ) from error
+
+    def keep_epochs(self, epochs: int) -> None:
+        """Drop metrics of later epochs than the checkpoint's, which will be run again."""
+        kept = [row for row in self.rows() if row["epoch"] <= epochs]
+        write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def add_epoch(self, row: Mapping[str, Any]) -> None:
+        """Append one epoch's metrics."""
+        with open(self.metrics, "a") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the checkpoint that comes after counts on this line
+
+    def events(self, first_epoch: int) -> Any:
+        """A TensorBoard writer for the epochs from `first_epoch` on."""
+        tensorboard = optional("torch.utils.tensorboard")
+        return tensorboard.SummaryWriter(str(self.path), purge_step=first_epoch)

@@ -1,0 +1,77 @@
+"""Learning rate schedules."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import cos, pi
+
+from locallearn._utils.errors import LocalLearnError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(ABC):
+    """From the moment in training to the learning rate."""
+
+    @abstractmethod
+    def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
+        """The learning rate of one step.
+
+        Args:
+            base: the optimizer's own.
+            epoch: from 1.
+            epochs: number of all.
+            step: within the epoch, from 0.
+            steps: number of steps in an epoch.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Schedule):
+    """Half a cosine from the base learning rate towards 0, falling at each step.
+
+    Args:
+        warmup: share of all steps in which it first rises from 0 in a straight line.
+    """
+
+    warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise LocalLearnError(f"Cosine: warmup={self.warmup} is a share of all steps, from 0 to below 1.")
+
+    def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
+        done = ((epoch - 1) * steps + step) / (epochs * steps)
+        rise = min(1.0, (done + 1 / (epochs * steps)) / self.warmup) if self.warmup else 1.0
+        return base * rise * (1 + cos(pi * done)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperCosine(Schedule):
+    """The papers' schedule: constant within an epoch, a cosine over epochs that ends at exactly 0, with a warm-up.
+
+    lr(e) = base (1 + cos(pi e / E)) / 2, and in the first W epochs lr(e) (e - 1) / W + w (W + 1 - e) / W. The warm-up
+    is in the official code of all systems (`train.py`) and in none of the papers.
+
+    Args:
+        warmup_epochs: W.
+        warmup_lr: w, the learning rate of the first epoch.
+    """
+
+    warmup_epochs: int = 10
+    warmup_lr: float = 0.01
+
+    def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
+        lr = 0.5 * base * (1 + cos(pi * epoch / epochs))
+        warmup = self.warmup_epochs
+        if epoch <= warmup:
+            return lr * (epoch - 1) / warmup + self.warmup_lr * (warmup + 1 - epoch) / warmup
+        return lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Schedule):
+    """The base learning rate throughout."""
+
+    def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
+        return base

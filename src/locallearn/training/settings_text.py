@@ -1,0 +1,60 @@
+"""Settings as text: as YAML, and rules as the command line takes them."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from locallearn._utils.optional_imports import optional
+from locallearn._utils.registry import names
+from locallearn.rules import Rule
+
+
+def as_yaml(settings: Any) -> str:
+    """Settings as the YAML that `--config` reads."""
+    values = {field.name: plain(getattr(settings, field.name)) for field in fields(settings)}
+    return optional("yaml").safe_dump(values, sort_keys=False)
+
+
+def plain(value: Any) -> Any:
+    """Settings as dictionaries, lists, numbers and texts, with the path of each class."""
+    if is_dataclass(value) and not isinstance(value, type):
+        arguments = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {"class_path": public_path(type(value)), "init_args": arguments}
+    if isinstance(value, tuple | list):
+        return [plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def rule_text(rule: Rule) -> str:
+    """A rule with the settings that are not its defaults, such as `hpff(man(auglocal(depth=3)))`."""
+    short = {resolve_name(path): name for name, path in names("rules").items()}
+    settings = fields(rule) if is_dataclass(rule) else ()
+    given = []
+    for setting in settings:
+        value = getattr(rule, setting.name)
+        default = setting.default if setting.default_factory is MISSING else setting.default_factory()
+        if value != default:
+            given.append(_text(value) if setting.name == "rule" else f"{setting.name}={_text(value)}")
+    name = short.get(type(rule)) or public_path(type(rule))
+    return f"{name}({', '.join(given)})" if given else name
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Rule):
+        return rule_text(value)
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_text, value))}]"
+    return repr(value)
+
+
+def public_path(kind: type) -> str:
+    """The shortest dotted path under which a class can be imported."""
+    parts = inspect.getmodule(kind).__name__.split(".")  # pyright: ignore[reportOptionalMemberAccess]
+    prefixes = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    public = (p for p in prefixes if getattr(sys.modules[p], kind.__name__, None) is kind)
+    return f"{next(public, kind.__module__)}.{kind.__qualname__}"

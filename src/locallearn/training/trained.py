@@ -1,0 +1,87 @@
+"""A trained backbone, taken out of its run, with what its use needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from locallearn._chain.layout import Shape
+from locallearn.training.checkpoint import load_checkpoint, load_weights
+from locallearn.training.data_card import Described
+from locallearn.training.run import TrainSettings, data_of, make_model
+from locallearn.training.run_folder import RunFolder
+
+_OF_DATA = ("data", "train_images", "image_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained backbone alone.
+
+    Attributes:
+        model: the backbone, on the CPU, in evaluation mode.
+        name: its name, as the `model` of `TrainSettings`.
+        classes: names of the classes.
+        image_shape: channels, height, width of one image.
+        mean, std: of each channel, in units of the largest pixel value (0 to 1).
+        how: how it was trained, as JSON takes it.
+    """
+
+    model: nn.Module
+    name: str
+    classes: tuple[str, ...]
+    image_shape: Shape
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    how: Mapping[str, Any]
+
+
+def load_run(path: Path, *, checkpoint: str = "last") -> Trained:
+    """The backbone of a training run. Its data set need not be there.
+
+    Args:
+        path: the run folder, or a checkpoint in it.
+        checkpoint: "last" or "best"; for a path that is itself a checkpoint, that one is taken.
+
+    Raises:
+        LocalLearnError: there is no run, a file of it is missing or damaged, or the weights do not fit the network.
+    """
+    folder = RunFolder(path.parent if path.suffix == ".pt" else path)
+    settings = folder.read_settings("train")
+    file = path if path.suffix == ".pt" else folder.path / f"{checkpoint}.pt"
+    state = load_checkpoint(file)
+    of_data = {name: settings[name] for name in _OF_DATA if name in settings}
+    images = described(folder, TrainSettings(**of_data, data_dir=Path(settings.get("data_dir", "data"))))
+    model = make_model(settings["model"], classes=len(images.classes), image_shape=images.image_shape)
+    weights = {name.removeprefix("model."): part for name, part in state["net"].items() if name.startswith("model.")}
+    load_weights(model, weights, file=file, name=settings["model"])
+    return Trained(
+        model=model.eval(),
+        name=settings["model"],
+        classes=images.classes,
+        image_shape=images.image_shape,
+        mean=tuple(value / 255 for value in images.mean),
+        std=tuple(value / 255 for value in images.std),
+        how={
+            "settings": settings,
+            "checkpoint": file.name,
+            "epochs": state["epoch"] - 1,
+            "test_accuracy": _accuracy(folder, state),
+            "test_precision": settings.get("precision", "fp32"),
+        },
+    )
+
+
+def described(folder: RunFolder, settings: TrainSettings) -> Described:
+    """What a run wrote down of its data set; of a run that did not, the data set is read."""
+    return Described.read(folder.data) if folder.data.exists() else Described.of(data_of(settings))
+
+
+def _accuracy(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
+    """Test accuracy of a checkpoint, None in mid-epoch."""
+    rows = {row["epoch"]: row["test_accuracy"] for row in folder.rows()}
+    return None if state["step"] else rows.get(state["epoch"] - 1)

@@ -1,0 +1,81 @@
+"""Networks of every family through what each network must pass."""
+
+from functools import partial
+
+import pytest
+import torch
+from tiny_networks import TINY, tiny
+from torch import nn
+
+import locallearn as ll
+from locallearn.testing import CHECKS, Case, check_network
+from locallearn.testing.training_checks import compiled_trains
+from networks import HIDDEN_BY_TORCH
+
+IMAGES = (3, 16, 16)
+LARGER = (3, 32, 32)
+"""For networks whose last strided convolution would see 1 x 1 maps: oneDNN leaves its weight gradient unset in bf16."""
+RULES = {  # each network with a rule of another kind
+    "resnet, basic blocks": ll.DGL(),
+    "resnet, grouped bottlenecks": ll.MAN(ll.Pooling()),
+    "vgg": ll.AugLocal.imagenet(depth=2),
+    "mobilenet": ll.HiLo(ll.Pooling()),
+    "efficientnet": ll.PredSim(),
+    "regnet": ll.MLAAN(),
+    "convnext": ll.InfoPro(),
+    "timm convnext": ll.LAM(),
+    "vit": ll.MAN(ll.DGL()),
+    "timm vit": ll.Pooling(),
+    "timm vit without class token": ll.HPFF(ll.Pooling(), fidelity="paper"),
+    "timm vit with registers": ll.AugLocal(depth=2, fidelity="paper"),
+    "swin": ll.AugLocal(depth=2),
+}
+SAME_BLOCKS = {"timm vit", "timm vit without class token"}  # as in "timm vit with registers"; compiling takes longest
+CASES = [
+    (network, check)
+    for network in TINY
+    for check in CHECKS
+    if check is not compiled_trains or network not in SAME_BLOCKS
+]
+
+
+@HIDDEN_BY_TORCH
+@pytest.mark.filterwarnings("ignore:PFF:locallearn.LocalLearnWarning")
+@pytest.mark.parametrize(("network", "check"), CASES, ids=lambda value: getattr(value, "__name__", value))
+def test_networks_of_every_family_conform(network, check):
+    rule = ll.Pooling() if check is compiled_trains else RULES[network]
+    shape = LARGER if network.startswith("resnet") else IMAGES
+    check(Case(make=partial(calm, network), image_shape=shape, rule=rule))
+
+
+def calm(network: str) -> nn.Module:
+    """Without what is random in training: dropout and stochastic depth."""
+    model = tiny(network)
+    for part in model.modules():
+        if isinstance(part, nn.Dropout) or type(part).__name__ == "StochasticDepth":
+            part.p = 0.0
+    return model
+
+
+class Forgetful(nn.Module):
+    """Its forward makes something new each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body, self.fc = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.fc(self.body(self.stem(x)).mean((2, 3))) * self.calls
+
+
+def forgetful() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Forgetful()
+
+
+def test_one_line_checks_a_network_of_ones_own_and_names_what_fails():
+    with pytest.raises(AssertionError, match=r"chain_computes_what_the_network_computes: .* training=True"):
+        check_network(forgetful, IMAGES)

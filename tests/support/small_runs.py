@@ -1,0 +1,85 @@
+"""A small data set and settings that train in a second."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import locallearn as ll
+from locallearn.data import Augmentation, Border, ImageSet, Split
+from locallearn.training import SGD, TrainSettings, Watcher, load_checkpoint
+
+
+def stripes(root: Path) -> ImageSet:
+    """100 training and 40 test images of 12 x 12 pixels, three classes told apart by the direction of their stripes."""
+    draw = np.random.default_rng(0)
+
+    def split(count: int) -> Split:
+        labels = draw.integers(0, 3, count)
+        rows, columns = np.mgrid[:12, :12]
+        patterns = np.stack([rows % 4 < 2, columns % 4 < 2, (rows + columns) % 4 < 2]) * 160
+        images = patterns[labels][..., None] + draw.integers(0, 90, (count, 12, 12, 3))
+        return Split(images=images.astype(np.uint8), labels=labels.astype(np.int64))
+
+    return ImageSet(
+        train=split(100),
+        test=split(40),
+        classes=("rows", "columns", "diagonals"),
+        mean=(120.0,) * 3,
+        std=(80.0,) * 3,
+        augmentation=Augmentation(pad=1, border=Border.REFLECT, flip=True),
+    )
+
+
+def little(num_classes: int, in_channels: int) -> nn.Sequential:
+    """Three layers, with dropout, so that random numbers matter."""
+    parts: list[nn.Module] = []
+    for before, after in ((in_channels, 8), (8, 8), (8, 16)):
+        parts += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.Dropout(0.1)]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes))
+
+
+def settings(**changes) -> TrainSettings:
+    values = {
+        "model": "small_runs.little",
+        "data": "small_runs.stripes",
+        "rule": ll.DGL(hidden=1),
+        "epochs": 3,
+        "batch": 32,
+        "optimizer": SGD(lr=0.05),
+    }
+    return TrainSettings(**(values | changes))
+
+
+def timeless(folder: Path) -> list[dict]:
+    """Rows of metrics without their durations."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+class StopAfter(Watcher):
+    """Asks to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def stop_requested(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def final(folder) -> dict:
+    state = load_checkpoint(folder / "last.pt")
+    return {**{f"net.{k}": v for k, v in state["net"].items()}, "steps": state["steps"], "best": state["best"]}
+
+
+def assert_equal_runs(one, other) -> None:
+    assert timeless(one) == timeless(other)
+    first, second = final(one), final(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(second[name])), name

@@ -1,0 +1,138 @@
+"""Peak memory: the recorded numbers, and agreement of fake with real tensors."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+import torch
+
+import locallearn as ll
+from locallearn._engine.stepper import ModuleStepper, Stepper
+from locallearn._planning.peak_memory import example_batch
+from locallearn.cost import cost, macs as counting, measure, peak_memory, predict, predicted_time, step_macs
+from locallearn.training import SGD, AdamW
+
+MIB = 2**20
+OFFICIAL = {ll.DGL(): 0.44} | {
+    ll.AugLocal(depth=depth): peak for depth, peak in zip(range(2, 7), (0.75, 0.58, 0.70, 0.89, 1.02), strict=True)
+}
+"""MiB of live activations per 32 x 32 image at batch 128, of the official code."""
+BP = {ll.models.resnet32: 2.39, ll.models.resnet110: 8.08}
+
+
+def localized(model, rule, size: int = 32) -> ll.LocalNet:
+    return ll.localize(model, rule, input_shape=(3, size, size)).to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("make", BP, ids=lambda make: make.__name__)
+def test_peak_of_bp_and_every_rule_is_at_most_the_official_codes(make):
+    model = make()
+    for rule, peak in {ll.BP(): BP[make], **OFFICIAL}.items():
+        found = peak_memory(localized(model, rule), 128).activations / 128 / MIB
+        assert round(found, 2) <= peak, rule
+
+
+def test_checkpointing_keeps_one_tensor_a_layer_and_one_layers_insides():
+    checkpointed = peak_memory(localized(ll.models.resnet32(), ll.Checkpoint()), 128).activations / 128 / MIB
+    assert checkpointed <= 0.71  # 16 layers: 6 x 0.0625 + 5 x 0.03125 + 5 x 0.015625, and half a block
+
+
+RULES = [ll.BP(), ll.Checkpoint(), ll.DGL(), ll.AugLocal(depth=2), ll.AugLocal(depth=3)]
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("kind", [Stepper, ModuleStepper])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__ + str(getattr(rule, "depth", "")))
+def test_prediction_agrees_with_real_tensors(rule, kind, autocast):
+    net = localized(ll.models.resnet20(), rule, size=16)
+    make_stepper = partial(kind, make_optimizer=SGD(lr=0.01).make)
+    predicted = peak_memory(net, 32, make_stepper=make_stepper, autocast=autocast)
+    real = measure(net, make_stepper(net), *example_batch(net, 32), autocast=autocast)
+    assert predicted.activations == pytest.approx(real.activations, rel=0.005)
+    assert predicted.total == pytest.approx(real.total, rel=0.005)
+
+
+def test_total_counts_parameters_gradients_state_and_batch():
+    net = localized(ll.models.resnet20(), ll.BP(), size=16)
+    parameters = sum(p.numel() for p in net.parameters()) * 4
+    buffers = sum(b.numel() * b.element_size() for b in net.buffers())
+    batch = 64 * (3 * 16 * 16 * 4 + 8)
+    sgd = peak_memory(net, 64, make_stepper=partial(Stepper, make_optimizer=SGD(lr=0.1).make))
+    adamw = peak_memory(net, 64, make_stepper=partial(Stepper, make_optimizer=AdamW(lr=0.1).make))
+    assert sgd.total >= sgd.activations + parameters * 2 + buffers + batch
+    assert sgd.total <= sgd.activations + parameters * 3 + buffers + batch
+    steps = len(list(net.parameters())) * 4  # AdamW counts its steps for each parameter
+    assert adamw.total - sgd.total == parameters + steps
+
+
+def test_stepping_each_module_at_once_frees_gradients():
+    net = localized(ll.models.resnet32(), ll.DGL(), size=16)
+    together, alone = (
+        peak_memory(net, 8, make_stepper=partial(kind, make_optimizer=SGD(lr=0.1).make)).total
+        for kind in (Stepper, ModuleStepper)
+    )
+    assert together - alone > 0.5 * sum(p.numel() * 4 for p in net.parameters())
+
+
+def test_bf16_takes_about_half():
+    net = localized(ll.models.resnet20(), ll.DGL(), size=16)
+    fp32, bf16 = (peak_memory(net, 64, autocast=dtype).activations for dtype in (None, torch.bfloat16))
+    assert 0.45 < bf16 / fp32 < 0.6
+
+
+def test_macs_of_a_whole_step_count_what_runs():
+    """By hand for BP on a net of two convolutions: forward, weight gradients, and input gradients but the first's."""
+    net = ll.localize(tiny(), ll.BP(), input_shape=(3, 8, 8))
+    first, second, linear = 3 * 4 * 9 * 64, 4 * 5 * 9 * 64, 5 * 7
+    assert step_macs(net, 2) == 2 * (first * 2 + (second + linear) * 3)
+    local = ll.localize(tiny(), ll.DGL(convolutions=0, hidden=0), input_shape=(3, 8, 8))
+    head = 4 * 2 * 2 * 7
+    assert step_macs(local, 2) == 2 * ((first + second) * 2 + (head + linear) * 3)
+
+
+def test_macs_of_grouped_convolutions_are_counted_backward_as_forward():
+    nn = torch.nn
+    grouped = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    net = ll.localize(nn.Sequential(*grouped, nn.Flatten(), nn.Linear(512, 7)), ll.BP(), input_shape=(3, 8, 8))
+    assert step_macs(net, 2) == 2 * (3 * 8 * 9 * 64 * 2 + (8 * 9 * 64 + 512 * 7) * 3)
+
+
+@pytest.mark.parametrize("batch", [64, 33])
+@pytest.mark.parametrize("rule", [ll.BP(), ll.AugLocal(depth=6)], ids=str)
+def test_work_of_a_lean_step_is_that_of_all_its_slices(monkeypatch, rule, batch):
+    net = ll.localize(ll.models.resnet20(), rule, input_shape=(3, 16, 16), memory="lean")
+    few = step_macs(net, batch), predict(net, batch)
+    for module in (counting, predicted_time):
+        monkeypatch.setattr(module, "few_slices", nullcontext)
+    macs, all_slices = step_macs(net, batch), predict(net, batch)
+    assert few[0] == macs == few[1].macs == all_slices.macs
+    assert few[1].peak == all_slices.peak
+    assert few[1].seconds == pytest.approx(all_slices.seconds, rel=0.03)
+
+
+def tiny() -> torch.nn.Sequential:
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.Conv2d(4, 5, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(5, 7),
+    )
+
+
+def test_cost_changes_neither_network_nor_random_state():
+    net = localized(ll.models.resnet20(), ll.AugLocal(depth=2), size=16)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    random = torch.get_rng_state()
+    found = cost(net, batch=16)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert all(p.grad is None and type(p) is torch.nn.Parameter for p in net.parameters())
+    assert net.steps == 0
+    assert found.backbone_parameters == 272_474
+    assert found.auxiliary_parameters == sum(p.numel() for p in net.auxiliary.parameters())
+    assert len(found.module_names) == len(found.module_macs) == len(net.partition)
+    net.backward(torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 3]))  # still trains

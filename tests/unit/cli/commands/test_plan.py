@@ -1,0 +1,89 @@
+"""`locallearn plan`, and `cost` module by module, as a person and as a machine use them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+import locallearn as ll
+from locallearn.cli.main import main
+from locallearn.cost import peak_memory
+from networks import resnet20
+
+SMALL = ["--model", "resnet20", "--rule", "dgl", "--image", "3x16x16", "--batch", "64"]
+
+
+def run(*arguments: str) -> int:
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_the_plan_as_json_with_a_plot_and_a_command_that_fits(capsys, tmp_path):
+    assert run("plan", *SMALL, "--memory", "15MiB", "--plot", str(tmp_path / "plan.svg"), "--json") == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["budget"] == 15 * 2**20 >= found["best"]["peak"]
+    assert found["best"] in found["candidates"]
+    assert [one["rule"] for one in found["baselines"]] == ["bp", "checkpoint"]
+    assert (tmp_path / "plan.svg").exists()
+    assert "looking at the parts of DGL" in err
+    words = shlex.split(found["command"])
+    given = dict(zip(words[2::2], words[3::2], strict=True))
+    net = ll.localize(
+        resnet20(), ll.DGL(), modules=given["--modules"], memory=given["--memory"], input_shape=(3, 16, 16)
+    )
+    assert [net.chain.names[end] for end in net.partition.ends] == found["best"]["modules"]
+    assert peak_memory(net, 64).total == pytest.approx(found["best"]["peak"], rel=0.01)
+
+
+def test_the_plan_as_a_table(capsys):
+    assert run("plan", *SMALL, "--memory", "1GB") == 0
+    out, err = capsys.readouterr()
+    assert "checkpoint" in out
+    assert "time x BP" in out
+    assert "backpropagation fits too" in err
+    assert "the fastest that fits: locallearn train --model resnet20 --rule 'dgl' --modules" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--memory 1XB", "'1XB' is no amount of memory: write a number and a unit"),
+        ("--memory 12", "'12' is no amount of memory"),
+        ("--memory 1GiB --batch 0", "--batch must be at least 1"),
+        ("--memory 1GiB --image 3x32", "write channels, height and width"),
+        ("--memory 1GiB --rule bp", "no auxiliary networks"),
+        ("--memory 1GiB --rule.depth 0", "depth=0"),
+        ("", "MEMORY is missing"),
+    ],
+)
+def test_bad_input_is_one_sentence(capsys, arguments, sentence):
+    assert run("plan", *arguments.split()) in (1, 2)
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_cost_shows_bytes_by_module_and_draws_them(capsys, tmp_path):
+    picture = ["--picture", str(tmp_path / "bytes.png")]
+    assert run("cost", *SMALL, "--modules", "peak:3", "--by-module", *picture) == 0
+    assert "auxiliary adds" in capsys.readouterr().out
+    assert (tmp_path / "bytes.png").read_bytes().startswith(b"\x89PNG")
+    assert run("cost", *SMALL, "--modules", "peak:3", "--by-module", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["DGL"]["module_bytes"]) == 3
+
+
+def test_memory_that_runs_out_in_training_is_told_with_the_command_that_fits(capsys, monkeypatch, tmp_path):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+    monkeypatch.setattr("locallearn._engine.local_net.run_step", fail)
+    model = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batch", "32", "--rule", "auglocal"]
+    assert run("train", *model, "--rule.depth", "2", "--out", str(tmp_path / "run")) == 1
+    err = capsys.readouterr().err
+    assert "error: memory ran out in local module 0" in err
+    assert "locallearn plan --model small_runs.little --rule 'auglocal(depth=2)' --batch 32 --memory " in err

@@ -1,0 +1,170 @@
+"""The planner: what it finds fits and is fast; its predictions agree with real steps and with measured times."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import locallearn as ll
+from locallearn._engine.stepper import ModuleStepper, Stepper
+from locallearn._planning.peak_memory import example_batch
+from locallearn._torch.op_counter import Work
+from locallearn._utils.registry import find
+from locallearn.cli.parser import parse_rule
+from locallearn.cost import draw_plan, measure, peak_memory, plan, predict, step_macs
+from locallearn.training import SGD, AdamW, rule_text
+from networks import resnet20
+
+MIB = 2**20
+SHAPE = (3, 16, 16)
+MEASURED = Path(__file__).parents[3] / "benchmarks/results/plan.json"
+planned = partial(plan, input_shape=SHAPE, batch=64)
+
+
+def net_of(model: str, rule: ll.Rule, size: int, **settings: Any) -> ll.LocalNet:
+    net = ll.localize(find("models", model)(num_classes=10), rule, input_shape=(3, size, size), **settings)
+    return net.to(memory_format=torch.channels_last)
+
+
+SETTINGS: dict[str, tuple[str, ll.Rule, int, int, dict[str, Any], Any, torch.dtype | None]] = {
+    "BP": ("resnet20", ll.BP(), 16, 8, {}, Stepper, None),
+    "checkpointing": ("resnet20", ll.Checkpoint(), 16, 16, {}, Stepper, None),
+    "DGL, balanced": ("resnet20", ll.DGL(), 16, 8, {"modules": "peak:4"}, Stepper, None),
+    "AugLocal, lean": ("resnet20", ll.AugLocal(depth=3), 16, 8, {"memory": "lean"}, Stepper, None),
+    "AugLocal, each module at once": ("resnet20", ll.AugLocal(depth=2), 16, 4, {"modules": 3}, ModuleStepper, None),
+    "InfoPro, odd size": ("resnet20", ll.InfoPro(), 19, 6, {"modules": 4}, Stepper, None),
+    "EMA copies": ("resnet20", ll.MAN(ll.DGL()), 16, 8, {"modules": 4}, Stepper, None),
+    "cascades, lean": ("resnet20", ll.HiLo(ll.DGL()), 16, 8, {"modules": 4, "memory": "lean"}, Stepper, None),
+    "bf16": ("resnet20", ll.DGL(), 32, 8, {"modules": 5}, Stepper, torch.bfloat16),
+    "tokens": ("cifar-vit-tiny", ll.DGL(), 32, 2, {"modules": 3}, Stepper, None),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_predicted_peak_is_that_of_a_real_step(name):
+    model, rule, size, batch, settings, kind, autocast = SETTINGS[name]
+    net = net_of(model, rule, size, **settings)
+    optimizer = AdamW() if name == "tokens" else SGD()
+    make_stepper = partial(kind, make_optimizer=optimizer.make)
+    predicted = predict(net, batch, make_stepper=make_stepper, autocast=autocast)
+    real = measure(net, make_stepper(net), *example_batch(net, batch), autocast=autocast)
+    assert predicted.peak.total == pytest.approx(real.total, rel=0.02)
+    assert predicted.peak == peak_memory(net, batch, make_stepper=make_stepper, autocast=autocast)
+
+
+def test_a_prediction_under_mixed_precision_of_the_callers_counts_no_planning():
+    net = ll.localize(resnet20(), ll.DGL(), input_shape=(3, 32, 32), memory="lean")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert predict(net, 64).macs == predict(net, 64, autocast=torch.bfloat16).macs
+
+
+def test_predicted_time_ranks_measured_settings_right():
+    rows = [row for row in json.loads(MEASURED.read_text())["rows"] if row["for"] == "check"]
+    predicted = []  # of settings that had no part in finding the constants
+    for row in rows:
+        net = net_of(row["model"], parse_rule(row["rule"]), row["image"], modules=row["modules"], memory=row["memory"])
+        predicted.append(predict(net, row["batch"]).seconds)
+    assert len(rows) >= 14
+    assert spearman([row["seconds"] for row in rows], predicted) >= 0.9
+
+
+def spearman(a: list[float], b: list[float]) -> float:
+    ranks = torch.stack([torch.tensor(values).argsort().argsort().double() for values in (a, b)])
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+def test_work_counts_the_macs_of_a_step():
+    net = ll.localize(resnet20(), ll.DGL(), modules=4, input_shape=SHAPE)
+    assert predict(net, 4).macs == step_macs(net, 4)
+    with Work() as work:
+        torch.zeros(3, 4) @ torch.zeros(4, 5)
+    assert work.counts["mac of matrix products"] == 60
+    assert work.macs == 60
+
+
+@pytest.fixture(scope="module")
+def dgl():
+    return planned(resnet20(), ll.DGL(), budget=15 * MIB)
+
+
+def test_the_best_fits_and_is_what_localize_makes_of_it(dgl):
+    best = dgl.best
+    assert best.peak <= 15 * MIB
+    assert (best.accumulate, best.micro_batch) == (1, 64)
+    net = ll.localize(resnet20(), best.rule, modules=list(best.modules), memory=best.memory, input_shape=SHAPE)
+    found = predict(net.to(memory_format=torch.channels_last), 64)
+    assert (found.peak.total, found.macs, found.seconds) == (best.peak, best.macs, best.seconds)
+    assert len(net.partition) == len(best.modules)
+
+
+def test_candidates_are_a_frontier_beside_bp_and_checkpointing(dgl):
+    assert dgl.best in dgl.candidates
+    for one, other in pairwise(dgl.candidates):
+        assert one.peak < other.peak
+        assert one.seconds > other.seconds
+    assert [str(one.rule) for one in dgl.baselines] == ["BP", "Checkpoint"]
+
+
+def test_no_equal_groups_that_fit_are_much_faster(dgl):
+    for modules in (2, 3, 4, 6, 10):
+        for memory in ("fast", "lean"):
+            net = ll.localize(resnet20(), ll.DGL(), modules=modules, memory=memory, input_shape=SHAPE)
+            if peak_memory(net, 64).total <= dgl.budget:
+                assert predict(net, 64).seconds >= 0.98 * dgl.best.seconds
+
+
+def test_more_memory_is_less_time(dgl):
+    more = planned(resnet20(), ll.DGL(), budget=20 * MIB).best
+    assert more.seconds < dgl.best.seconds
+    assert len(more.modules) < len(dgl.best.modules)
+
+
+def test_the_depth_is_found_and_can_be_told():
+    free = planned(resnet20(), ll.AugLocal(), budget=18 * MIB, depths=(2, 3)).best
+    told = planned(resnet20(), ll.AugLocal(), budget=18 * MIB, depths=(3,)).best
+    assert told.rule == ll.AugLocal(depth=3)
+    assert free.seconds <= told.seconds
+    wrapped = planned(resnet20(), ll.MAN(ll.AugLocal()), budget=40 * MIB, depths=(2,)).best
+    assert wrapped.rule == ll.MAN(ll.AugLocal(depth=2))
+
+
+def test_the_batch_is_cut_where_nothing_else_fits():
+    best = planned(resnet20(), ll.DGL(), budget=9 * MIB).best
+    assert best.accumulate > 1
+    assert best.micro_batch == -(-64 // best.accumulate)
+    assert best.peak <= 9 * MIB
+
+
+def test_cascades():
+    best = planned(resnet20(), ll.HiLo(ll.DGL()), budget=25 * MIB).best
+    assert best.peak <= 25 * MIB
+
+
+def test_plot(dgl, tmp_path):
+    draw_plan(dgl, tmp_path / "plan.png", title="a title")
+    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings", "sentence"),
+    [
+        (ll.DGL(), {"budget": MIB}, r"nothing fits in 1.00 MiB: the least is \d.* MiB, with DGL, \d+ modules, memory="),
+        (ll.AugLocal(), {"budget": MIB, "depths": (2,)}, r"with AugLocal, depth 2, \d+ modules.*accumulate 32"),
+        (ll.DGL(), {"budget": MIB, "batch": 0}, "batch=0 must be at least 1"),
+        (ll.BP(), {"budget": MIB}, "no auxiliary networks"),
+    ],
+)
+def test_bad_input_is_refused(rule, settings, sentence):
+    with pytest.raises(ll.LocalLearnError, match=sentence):
+        planned(resnet20(), rule, **settings)
+
+
+@pytest.mark.parametrize("text", ["dgl", "auglocal(depth=3)", "hpff(man(auglocal(depth=3, tau=0.25)))", "bp"])
+def test_rules_as_text_and_back(text):
+    assert rule_text(parse_rule(text)) == text

@@ -1,0 +1,124 @@
+"""Augmentation against a plain loop over images, and the order of batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from locallearn.data import Augmentation, Border, ImageSet, LoaderBatches, Split, TensorBatches
+from locallearn.data.augmentation import augment, normalise
+
+
+def images(count: int = 21, height: int = 9, width: int = 7) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, height, width, 3)).astype(np.uint8)
+
+
+def image_set(count: int = 21) -> ImageSet:
+    split = Split(images=images(count), labels=np.arange(count) % 4)
+    return ImageSet(
+        train=split,
+        test=split,
+        classes=tuple("abcd"),
+        mean=(100.0, 110.0, 120.0),
+        std=(50.0, 60.0, 70.0),
+        augmentation=Augmentation(pad=2, border=Border.REFLECT, flip=True),
+    )
+
+
+def batches(count: int = 21, **options) -> TensorBatches:
+    data = image_set(count)
+    return TensorBatches(data.train, data, **({"batch": 8, "augmentation": data.augmentation} | options))
+
+
+@pytest.mark.parametrize(("border", "mode"), [(Border.ZERO, "constant"), (Border.REFLECT, "reflect")])
+@pytest.mark.parametrize("flip", [False, True])
+def test_each_image_is_some_crop_of_the_padded_image_and_all_crops_and_flips_occur(border, mode, flip):
+    pad, originals = 2, images(600)
+    augmented = augment(
+        torch.from_numpy(originals), Augmentation(pad=pad, border=border, flip=flip), torch.Generator().manual_seed(0)
+    )
+    seen = set()
+    for original, result in zip(originals, augmented.numpy(), strict=True):
+        padded = np.pad(original, ((pad, pad), (pad, pad), (0, 0)), mode=mode)
+        crops = {
+            (y, x, mirrored): padded[y : y + 9, x : x + 7][:, :: -1 if mirrored else 1]
+            for y in range(2 * pad + 1)
+            for x in range(2 * pad + 1)
+            for mirrored in ((False, True) if flip else (False,))
+        }
+        found = [key for key, crop in crops.items() if np.array_equal(crop, result)]
+        assert found, "every image must be one of its crops"
+        seen.update(found[:1])
+    assert len(seen) == 25 * (1 + flip)
+
+
+def test_without_padding_and_flip_images_stay_as_they_are():
+    originals = torch.from_numpy(images())
+    assert torch.equal(augment(originals, Augmentation(), torch.Generator()), originals)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_normalisation_is_by_channel_in_pixel_values(channels_last):
+    pixels = images()
+    result = normalise(torch.from_numpy(pixels), (100, 110, 120), (50, 60, 70), channels_last=channels_last)
+    expected = ((pixels - np.array([100, 110, 120])) / np.array([50, 60, 70])).transpose(0, 3, 1, 2)
+    assert torch.allclose(result, torch.from_numpy(expected).float(), atol=1e-6)
+    assert result.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def test_an_epoch_holds_every_image_once_in_an_order_of_its_own():
+    data = batches(augmentation=Augmentation())
+    epochs = [[x.sum((1, 2, 3)) for x, _ in data.epoch(epoch)] for epoch in (1, 2)]
+    assert [len(x) for x in epochs[0]] == [8, 8, 5]
+    first, second = (torch.cat(epoch) for epoch in epochs)
+    assert not torch.equal(first, second)
+    assert torch.allclose(first.sort().values, second.sort().values)
+
+
+def test_an_epoch_is_the_same_whenever_it_is_asked_and_from_any_start():
+    whole = list(batches().epoch(3))
+    torch.rand(5)
+    for start in range(4):
+        rest = list(batches().epoch(3, start=start))
+        assert len(rest) == 3 - start
+        for (x, y), (u, v) in zip(whole[start:], rest, strict=True):
+            assert torch.equal(x, u)
+            assert torch.equal(y, v)
+
+
+def test_another_seed_is_another_order_and_the_global_random_state_is_not_touched():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    first, other = next(batches(seed=0).epoch(1)), next(batches(seed=1).epoch(1))
+    assert not torch.equal(first[1], other[1])
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_evaluation_keeps_order_and_images():
+    data = image_set()
+    x = torch.cat([x for x, _ in TensorBatches(data.test, data, batch=8).epoch(1)])
+    expected = normalise(torch.from_numpy(data.test.images), data.mean, data.std, channels_last=True)
+    assert torch.equal(x, expected)
+
+
+def test_a_single_image_left_over_can_be_left_out():
+    assert [len(y) for _, y in batches(17).epoch(1)] == [8, 8, 1]
+    assert [len(y) for _, y in batches(17, drop_single=True).epoch(1)] == [8, 8]
+    assert len(batches(17, drop_single=True)) == 2
+
+
+@pytest.mark.parametrize("own_generator", [False, True])
+def test_a_users_loader_is_repeatable_and_can_start_anywhere(own_generator):
+    dataset = TensorDataset(torch.arange(20.0)[:, None, None, None].expand(20, 3, 4, 4), torch.arange(20) % 4)
+    generator = torch.Generator() if own_generator else None
+    loader = DataLoader(dataset, batch_size=6, shuffle=True, generator=generator)
+    data = LoaderBatches(loader, seed=5)
+    assert len(data) == 4
+    whole = [x[:, 0, 0, 0] for x, _ in data.epoch(2)]
+    torch.rand(3)
+    rest = [x[:, 0, 0, 0] for x, _ in data.epoch(2, start=2)]
+    assert all(torch.equal(x, y) for x, y in zip(whole[2:], rest, strict=True))
+    assert not torch.equal(whole[0], next(data.epoch(3))[0][:, 0, 0, 0])

@@ -1,0 +1,161 @@
+"""What `localize` refuses, and limits that must hold for any network."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+import locallearn as ll
+from locallearn._engine.step import run_step
+from locallearn._torch import private_api
+from locallearn.cost import LiveBytes, peak_memory
+from locallearn.training import FitSettings
+from networks import HIDDEN_BY_TORCH, SMALL, batch, conv_net
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spans(ll.Rule):
+    found: tuple[tuple[int, int], ...]
+
+    def spans(self, modules: int) -> list[ll.Span]:
+        return [ll.Span(first=first, last=last) for first, last in self.found]
+
+    def auxiliary(self, site: ll.Site) -> ll.Auxiliary:
+        return ll.DGL().auxiliary(site)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ((), "none over 3 modules: no objective trains module 0"),
+        (((0, 0), (2, 2)), "no objective trains module 1"),
+        (((1, 2),), "no objective trains module 0"),
+        (((0, 1),), "no objective trains module 2"),
+        (((0, 3),), "first and last must be modules, from 0 to 2"),
+        (((0, 2), (2, 1)), "first and last must be modules"),
+        (((-1, 2),), "first and last must be modules"),
+    ],
+    ids=str,
+)
+def test_spans_that_leave_modules_out_are_refused(found, reason):
+    with pytest.raises(ll.LocalLearnError, match=f"Spans gives spans .*{reason}"):
+        ll.localize(conv_net(), Spans(found=found), input_shape=SMALL)
+
+
+def test_spans_of_several_modules_that_follow_each_other_work():
+    net = ll.localize(conv_net(), Spans(found=((0, 1), (2, 2))), input_shape=SMALL)
+    assert net.backward(*batch(classes=5)).shape == (2,)
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_a_class_instead_of_a_rule_is_refused():
+    with pytest.raises(ll.LocalLearnError, match=r"give an instance, as in locallearn\.DGL\(\)"):
+        ll.localize(conv_net(), ll.DGL, input_shape=SMALL)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_loss_of_several_numbers_is_refused():
+    net = ll.localize(conv_net(), ll.DGL(), input_shape=SMALL, loss=nn.CrossEntropyLoss(reduction="none"))
+    with pytest.raises(ll.LocalLearnError, match=r"over local modules 0 to 0 has shape \(4,\): it must be one number"):
+        net.backward(*batch(4, classes=5))
+
+
+def test_a_chain_of_layers_that_are_not_the_networks_is_refused():
+    class Strange(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(8, 5)
+
+        def chain(self) -> ll.Chain:
+            head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), self.fc)
+            return ll.Chain(layers={"conv": nn.Conv2d(3, 8, 3)}, classifier=head)
+
+    with pytest.raises(ll.LocalLearnError, match=r"layer 'conv' of Strange\.chain\(\) has parameters that are not"):
+        ll.localize(Strange(), ll.DGL(), input_shape=SMALL)
+
+
+@pytest.mark.parametrize("make", [lambda: ll.AugLocal(fidelity="offical"), lambda: FitSettings(precision="bf-16")])  # pyright: ignore[reportArgumentType]
+def test_a_mistyped_choice_is_refused_from_python_too(make):
+    with pytest.raises(ll.LocalLearnError, match=r"is not valid; did you mean '(official|bf16)'\?"):
+        make()
+
+
+def wide(layers: int) -> nn.Sequential:
+    parts = [part for _ in range(layers) for part in (nn.Linear(512, 512), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *parts, nn.Linear(512, 5))
+
+
+def test_memory_of_mixed_precision_does_not_grow_with_depth():
+    peaks = [
+        peak_memory(ll.localize(wide(n), ll.DGL(), input_shape=(2, 16, 16)), 4, autocast=torch.bfloat16).activations
+        for n in (3, 9)
+    ]
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_peak_memory_is_that_of_training_in_whatever_mode_the_network_is():
+    net = ll.localize(conv_net(dropout=0.1), ll.DGL(), input_shape=SMALL)
+    assert peak_memory(net, 8) == peak_memory(net.eval(), 8)
+    assert not net.training
+
+
+def test_a_graph_through_recomputed_layers_can_be_used_twice():
+    net = ll.localize(conv_net(), ll.Checkpoint(), input_shape=SMALL)
+    images, labels = batch(classes=5)
+    features = images
+    for module in net.local_modules:
+        features = module(features)
+    loss = net.objectives[0].loss(features, images, labels)
+    first, second = (
+        torch.autograd.grad(loss, list(net.local_modules[0].parameters()), retain_graph=True) for _ in range(2)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@HIDDEN_BY_TORCH
+def test_every_module_is_compiled_however_many_kinds_there_are():
+    torch.compiler.reset()
+    parts: list[nn.Module] = []
+    for width in range(12):
+        parts += [nn.Conv2d(3 + width, 4 + width, 3, padding=1), nn.ReLU()]
+    model = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(15, 5))
+    net = ll.localize(model, ll.BP(), input_shape=(3, 6, 6))
+    graphs = []
+
+    def count(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    net.compile(backend=count)
+    run_step(net.local_modules, net.objectives, *batch(2, (3, 6, 6), 5))
+    assert len(graphs) == 13  # twelve local modules and the classifier
+
+
+def test_live_bytes_counts_what_is_alive():
+    with LiveBytes(known=[], parameters=[]) as live:
+        a = torch.zeros(100)
+        b = a + 1
+        del a
+        c = b * 2
+        del b, c
+    assert live.peak_activations == live.peak == 800
+
+
+def test_fake_copies_take_no_memory_and_leave_the_network_alone():
+    net = ll.localize(conv_net(), ll.DGL(), input_shape=SMALL)
+    with private_api.fake_mode() as mode:
+        copied = private_api.fake_copy(net, mode)
+        assert {type(p) for p in copied.parameters()} != {nn.Parameter}
+    assert {type(p) for p in net.parameters()} == {nn.Parameter}
+
+
+def test_pytorchs_log_of_failing_operators_is_silent_inside_of_fake_mode_alone():
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    with private_api.fake_mode():
+        with pytest.raises(RuntimeError), private_api.fake_mode():
+            torch.empty(2, 3) @ torch.empty(2, 3)
+        assert log.disabled
+    assert not log.disabled

@@ -1,0 +1,143 @@
+"""A run that is stopped anywhere and resumed equals one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from small_runs import StopAfter, assert_equal_runs, settings, timeless
+
+import locallearn as ll
+from locallearn import LocalLearnError
+from locallearn.training import AdamW, Interrupted, RunFolder, load_checkpoint, train
+
+VARIANTS = {
+    "dgl": {},
+    "bp": {"rule": ll.BP()},
+    "checkpointing": {"rule": ll.Checkpoint()},
+    "auglocal": {"rule": ll.AugLocal(depth=2)},
+    "step by module": {"step": "module", "clip_module_norm": 1.0},
+    "adamw, micro-batches, heads": {"optimizer": AdamW(), "accumulate": 2, "eval_heads": True, "clip_norm": 1.0},
+    "bf16": {"precision": "bf16"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stopping_in_mid_epoch_and_resuming_changes_no_bit(variant, tmp_path):
+    asked = settings(**VARIANTS[variant])
+    train(asked, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(asked, tmp_path / "parts", watcher=StopAfter(6))  # 4 steps an epoch: in the second one
+    with pytest.raises(Interrupted):
+        train(asked, tmp_path / "parts", resume=True, watcher=StopAfter(1))
+    torch.rand(7)  # a new process has other random numbers
+    train(asked, tmp_path / "parts", resume=True)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("stop", range(1, 9))
+def test_a_run_may_be_stopped_at_any_step(stop, tmp_path):
+    asked = settings(epochs=2)
+    train(asked, tmp_path / "whole")
+    try:
+        train(asked, tmp_path / "parts", watcher=StopAfter(stop))
+    except Interrupted:
+        train(asked, tmp_path / "parts", resume=True)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_kill_before_the_first_checkpoint_leaves_no_second_line(tmp_path, monkeypatch):
+    train(settings(), tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr("locallearn.training.loop.save_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(), tmp_path / "parts")
+    assert len(timeless(tmp_path / "parts")) == 1
+    train(settings(), tmp_path / "parts", resume=True)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_resuming_another_run_than_asked_is_refused(tmp_path):
+    with pytest.raises(LocalLearnError, match="holds no run"):
+        train(settings(), tmp_path / "nothing", resume=True)
+    assert not (tmp_path / "nothing").exists()
+    train(settings(epochs=1), tmp_path / "run")
+    with pytest.raises(LocalLearnError, match="holds a run with other settings"):
+        train(settings(epochs=2), tmp_path / "run", resume=True)
+
+
+def test_a_kill_after_an_epochs_metrics_and_before_its_checkpoint_repeats_the_epoch(tmp_path, monkeypatch):
+    train(settings(), tmp_path / "whole")
+    from locallearn.training import loop
+
+    saved = []
+
+    def save_once(state, path):
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(path)
+        save(state, path)
+
+    save = loop.save_checkpoint
+    monkeypatch.setattr(loop, "save_checkpoint", save_once)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(), tmp_path / "parts")
+    monkeypatch.undo()
+    assert len(timeless(tmp_path / "parts")) == 2, "the second epoch's line is there without its checkpoint"
+    train(settings(), tmp_path / "parts", resume=True)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_checkpoints_within_an_epoch_change_no_bit(tmp_path):
+    train(settings(), tmp_path / "one")
+    train(settings(checkpoint_every=3), tmp_path / "two")
+    assert_equal_runs(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew_on_resume(tmp_path, monkeypatch):
+    train(settings(), tmp_path / "whole")
+    monkeypatch.setattr("locallearn.training.run.Fit.run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(), tmp_path / "parts")
+    monkeypatch.undo()
+    train(settings(), tmp_path / "parts", resume=True)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_damaged_checkpoint_stops_the_resume(tmp_path):
+    train(settings(epochs=1), tmp_path / "run")
+    last = tmp_path / "run" / "last.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    with pytest.raises(LocalLearnError, match="is damaged"):
+        train(settings(epochs=1), tmp_path / "run", resume=True)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
+    train(settings(epochs=1), tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(LocalLearnError, match="holds a run already: go on with it by --resume"):
+        train(settings(epochs=1), tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_best_holds_the_checkpoint_of_the_highest_accuracy(tmp_path):
+    result = train(settings(epochs=4), tmp_path / "run")
+    rows = RunFolder(tmp_path / "run").rows()
+    best = load_checkpoint(tmp_path / "run" / "best.pt")
+    assert best["best"] == result["best_accuracy"] == max(row["test_accuracy"] for row in rows)
+    assert rows[best["epoch"] - 2]["test_accuracy"] == best["best"]
+
+
+def test_the_run_folder_says_all(tmp_path):
+    result = train(settings(epochs=2), tmp_path / "run")
+    names = {path.name.split(".")[0] for path in (tmp_path / "run").iterdir()}
+    assert names == {"settings", "environment", "data", "metrics", "events", "last", "best", "result", "curves"}
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["repeat"].startswith("locallearn train --config")
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    assert result["peak_activation_bytes"] < result["peak_total_bytes"]
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
