@@ -12,11 +12,11 @@ from locallearn._localize import localize as localize
 from locallearn._nn.layer_like import new_layer_like as new_layer_like
 from locallearn._objectives.auxiliary import (
     Auxiliary as Auxiliary,
-    Behind as Behind,
     Head as Head,
     Loss as Loss,
     Outputs as Outputs,
     WeightedSum as WeightedSum,
+    WithFront as WithFront,
 )
 from locallearn._objectives.objective import Level as Level, Objective as Objective, Site as Site, Span as Span
 from locallearn._utils.errors import (

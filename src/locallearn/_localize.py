@@ -21,12 +21,13 @@ from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition, partition
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
-from locallearn._nn.checkpointed import Recomputed
+from locallearn._nn.checkpointed import Checkpointed
 from locallearn._objectives.auxiliary import Head, Loss
 from locallearn._objectives.checks import writes_on_its_features
 from locallearn._objectives.objective import Level, Objective, Site, Span
-from locallearn._planning.budget import fitting
-from locallearn._planning.by_cost import Balanced, balanced, least_modules, look_at, sized
+from locallearn._planning.budget import fit_budget
+from locallearn._planning.by_cost import BalancedSpec, balanced, least_modules, parse_cost_spec, profile_chain
+from locallearn._planning.out_of_memory import explain_out_of_memory
 from locallearn._planning.profile import Profile
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn.rules import Rule
@@ -97,15 +98,15 @@ def localize(
         return net
 
     with _told_once():
-        if (wanted := sized(modules)) is None:
+        if (wanted := parse_cost_spec(modules)) is None:
             return build(rule.partition(partition(modules, chain.names)))
         every = rule.partition(partition("all", chain.names))
         sites = _Sites(chain, every, task_loss, *normalisation)
         look = partial(_look_at, rule, sites, memory, seed)
-        if isinstance(wanted, Balanced):
+        if isinstance(wanted, BalancedSpec):
             return build(rule.partition(balanced(wanted, chain, every.ends, memory, look)))
         least = least_modules(rule, len(every))
-        return fitting(wanted, look(), memory, least, build)
+        return fit_budget(wanted, look(), memory, least, build)
 
 
 def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: _Sites, memory: Memory, seed: int) -> LocalNet:
@@ -118,7 +119,16 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: _Sites, memo
     local_modules = [_local_module(chain, groups, index, spans) for index in range(len(groups))]
     with _random_numbers_of_its_own(seed):
         objectives = [_objective(rule, span, sites) for span in spans]
-    return LocalNet(model, chain, groups, local_modules, objectives, sites.loss, memory)
+    return LocalNet(
+        model,
+        chain,
+        groups,
+        local_modules,
+        objectives,
+        sites.loss,
+        memory,
+        explain_out_of_memory=explain_out_of_memory,
+    )
 
 
 def profile_of(chain: TracedChain, rule: Rule, memory: Memory, *, autocast: torch.dtype | None = None) -> Profile:
@@ -134,7 +144,7 @@ def _look_at(rule: Rule, sites: _Sites, memory: Memory, seed: int, autocast: tor
 
     with _random_numbers_of_its_own(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore", LocalLearnWarning)  # told when the network is built
-        return look_at(sites.chain, rule, sites.partition.ends, objective_at, memory, autocast)
+        return profile_chain(sites.chain, rule, sites.partition.ends, objective_at, memory, autocast)
 
 
 def _in_order(rule: Rule, spans: list[Span], modules: int) -> list[Span]:
@@ -166,7 +176,7 @@ def _unregistered(loss: Loss) -> Loss:
 def _local_module(chain: TracedChain, groups: Partition, index: int, spans: list[Span]) -> LocalModule:
     recompute = any(span.recompute for span in spans if span.first <= index <= span.last)
     layers = [
-        Recomputed(chain.layers[i], copy_input=chain.begins_in_place[i]) if recompute else chain.layers[i]
+        Checkpointed(chain.layers[i], copy_input=chain.begins_in_place[i]) if recompute else chain.layers[i]
         for i in groups.layers(index)
     ]
     begins_in_place = chain.begins_in_place[groups.layers(index)[0]] and not recompute

@@ -13,7 +13,7 @@ from networks import count
 
 @functools.cache
 def heads(rule: ll.DGL, shape: tuple[int, int, int]) -> tuple[nn.Module, ...]:
-    """Behind the stem, the first block of 32 channels, and the first of 64."""
+    """WithFront the stem, the first block of 32 channels, and the first of 64."""
     net = ll.localize(ll.models.resnet20(), rule, modules=["stem", "layer2.0", "layer3.0"], input_shape=shape)
     return tuple(objective.auxiliary for objective in net.objectives[:-1])
 

@@ -10,17 +10,17 @@ from torch import nn
 
 import locallearn as ll
 from locallearn._engine.stepper import ModuleStepper, Stepper
-from locallearn._nn.ema import Follower
+from locallearn._nn.ema import EmaCopy
 from networks import SMALL, batch, count, mlp, resnet20
 
 BASE = ll.InfoPro.published("hpff")
 
 
-def followers(network: nn.Module) -> list[Follower]:
-    return [part for part in network.modules() if isinstance(part, Follower)]
+def followers(network: nn.Module) -> list[EmaCopy]:
+    return [part for part in network.modules() if isinstance(part, EmaCopy)]
 
 
-def tensors(follower: Follower) -> dict[str, torch.Tensor]:
+def tensors(follower: EmaCopy) -> dict[str, torch.Tensor]:
     everything = dict(follower.network.named_parameters()) | dict(follower.network.named_buffers())
     return {name: everything[name] for name in everything if "running" not in name and "num_batches" not in name}
 

@@ -9,12 +9,12 @@ from torch import nn
 
 import locallearn as ll
 from locallearn._engine.stepper import ModuleStepper, Stepper
-from locallearn._nn.ema import Follower
+from locallearn._nn.ema import EmaCopy
 from locallearn._objectives.decoders import Decoder
 from networks import SMALL, batch, count, mlp, parts, resnet20
 
 
-def followed(follower: Follower) -> dict[str, torch.Tensor]:
+def followed(follower: EmaCopy) -> dict[str, torch.Tensor]:
     """The tensors that move."""
     source = [name for name, _ in follower._source[0].named_parameters()]
     everything = dict(follower.network.named_buffers()) | dict(follower.network.named_parameters())
@@ -139,10 +139,10 @@ def test_every_ema_copy_follows_its_own_layer_before_the_step(stepper, momentum)
     rule = ll.MLAAN(ll.Pooling(), momentum=momentum, fidelity="official")
     net = ll.localize(resnet20().double(), rule, modules=5, input_shape=SMALL)
     steps = stepper(net, lambda group: torch.optim.SGD(group, lr=0.1))
-    emas = parts(net, Follower)
+    emas = parts(net, EmaCopy)
     assert len(emas) == 2  # cascades that end with modules 2 and 3; the last one ends in the classifier
     replay = [{name: t.clone() for name, t in followed(ema).items()} for ema in emas]
-    layers = [copied(net, o)[0] for o in net.objectives if parts(o.auxiliary, Follower)]
+    layers = [copied(net, o)[0] for o in net.objectives if parts(o.auxiliary, EmaCopy)]
     for seed in range(3):
         images, labels = batch(seed=seed)
         for own, layer in zip(replay, layers, strict=True):
@@ -168,14 +168,14 @@ def test_parameters_of_mlaan():
     # modules 2 ... 6 have a head of their own, and end a cascade behind a leap chain and a head of 64 channels
     heads = 170 + 2 * 330 + 2 * 650 + 5 * 650
     assert count(net.auxiliary) == heads + (B20 + B30 + 2 * B3) + 2 * (B30 + 3 * B3) + 3 * B3 + 2 * B3
-    emas = sum(tensor.numel() for ema in parts(net, Follower) for tensor in followed(ema).values())
+    emas = sum(tensor.numel() for ema in parts(net, EmaCopy) for tensor in followed(ema).values())
     assert emas == B20 + 2 * B30 + 2 * B3
     assert B20 == 14_528
 
 
 def test_parameters_of_the_papers_ema_copies():
     net = ll.localize(ll.models.resnet32(), ll.MLAAN(fidelity="paper"), modules="hpff-8", input_shape=(3, 32, 32))
-    emas = sum(tensor.numel() for ema in parts(net, Follower) for tensor in followed(ema).values())
+    emas = sum(tensor.numel() for ema in parts(net, EmaCopy) for tensor in followed(ema).values())
     # ceil(4 * 3 / 7) = 2, ceil(4 * 4 / 7) = 3, ceil(4 * 5 / 7) = 3, ceil(3 * 6 / 7) = 3, ceil(2 * 7 / 7) = 2
     assert emas == (B20 + B30) + 2 * (B30 + 2 * B3) + 3 * B3 + 2 * B3
 
@@ -187,7 +187,7 @@ def test_mlaan_leaps_at_cascades_alone_and_has_pooling_heads():
     assert [(o.first, o.last, o.weight) for o in net.objectives] == expected
     for objective in net.objectives[:-2]:
         cascade = objective.first < objective.last
-        assert bool(parts(objective.auxiliary, Follower)) == cascade
+        assert bool(parts(objective.auxiliary, EmaCopy)) == cascade
         (linear,) = parts(objective.auxiliary, nn.Linear)
         width = 64 if cascade else net.chain.width(net.partition.ends[objective.last])
         assert (linear.in_features, linear.out_features) == (width, 10)

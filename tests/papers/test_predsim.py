@@ -17,7 +17,7 @@ from networks import SMALL, batch, count, mlp, resnet20
 
 @functools.cache
 def auxiliaries(rule: ll.PredSim, shape: tuple[int, int, int]) -> tuple[nn.Module, ...]:
-    """Behind the stem (16 channels), the first block of 32 and the first of 64."""
+    """WithFront the stem (16 channels), the first block of 32 and the first of 64."""
     net = ll.localize(ll.models.resnet20(), rule, modules=["stem", "layer2.0", "layer3.0"], input_shape=shape)
     return tuple(objective.auxiliary for objective in net.objectives[:-1])
 

@@ -69,7 +69,7 @@ def largest_kept(net: ll.LocalNet, images: int) -> int:
     own = {t.untyped_storage().data_ptr() for t in (*net.parameters(), *net.buffers())}
     largest = 0
 
-    class Kept:
+    class SavedTensor:
         def __init__(self, tensor: torch.Tensor) -> None:
             self.tensor, self.key = tensor, tensor.untyped_storage().data_ptr()
             count, size = counts.get(self.key, (0, tensor.untyped_storage().nbytes()))
@@ -85,6 +85,6 @@ def largest_kept(net: ll.LocalNet, images: int) -> int:
     counts: dict[int, tuple[int, int]] = {}
     generator = torch.Generator().manual_seed(0)
     batch = torch.randn(images, 3, 32, 32, generator=generator), torch.randint(10, (images,), generator=generator)
-    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda saved: saved.tensor):
+    with torch.autograd.graph.saved_tensors_hooks(SavedTensor, lambda saved: saved.tensor):
         net.backward(*batch)
     return largest

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from locallearn._engine.streams import Lanes
+from locallearn._engine.streams import OverlappedStreams
 
 Clock = Counter[int]
 
@@ -56,8 +56,8 @@ class Races(TorchDispatchMode):
         self._storages: dict[int, _Storage] = {}
         self._freed: dict[int, list[Clock]] = {}
 
-    def lanes(self) -> Lanes:
-        return Lanes(self.streams, lambda: self.current, self._on)
+    def overlapped(self) -> OverlappedStreams:
+        return OverlappedStreams(self.streams, lambda: self.current, self._on)
 
     @contextmanager
     def _on(self, stream: NamedStream) -> Iterator[None]:

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import locallearn as ll
-from locallearn._engine.step import run_step
 from locallearn._torch import private_api
 from locallearn.cost import LiveBytes, peak_memory
 from locallearn.training import FitSettings
@@ -130,7 +129,8 @@ def test_every_module_is_compiled_however_many_kinds_there_are():
         return graph.forward
 
     net.compile(backend=count)
-    run_step(net.local_modules, net.objectives, *batch(2, (3, 6, 6), 5))
+    images, labels = batch(2, (3, 6, 6), 5)
+    net.step(images, labels).run()
     assert len(graphs) == 13  # twelve local modules and the classifier
 
 

@@ -1,0 +1,1 @@
+"""A backbone as layers in order, and its local modules. Imports `_fx` and what is below it."""

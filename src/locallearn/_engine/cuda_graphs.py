@@ -11,7 +11,7 @@ from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.stepper import Stepper
-from locallearn._nn.checkpointed import Recomputed
+from locallearn._nn.checkpointed import Checkpointed
 from locallearn._torch.device import mixed, random_state
 from locallearn._utils.errors import LocalLearnError
 
@@ -121,19 +121,19 @@ class CapturedSteps:
         """A plain step that may not draw random numbers which a captured one could not draw again."""
         before = random_state(self._device)
         losses = self._plain(images, labels)
-        if not _equal(random_state(self._device), before) and self._computes_again(images, labels):
+        if not _equal(random_state(self._device), before) and self._recomputes(images, labels):
             raise LocalLearnError(
                 "captured steps cannot draw the same random numbers twice, but parts of this network that draw some"
                 " (dropout, say) are computed again in the backward pass: train it without CUDA graphs."
             )
         return losses
 
-    def _computes_again(self, images: Tensor, labels: Tensor) -> bool:
+    def _recomputes(self, images: Tensor, labels: Tensor) -> bool:
         with self._precision():
-            plan = self.net.thrift(images, labels)
+            plan = self.net.recompute_plan(images, labels)
         parts = (*self.net.local_modules, *(objective.auxiliary for objective in self.net.objectives))
-        return any(isinstance(layer, Recomputed) for part in parts for layer in part.modules()) or (
-            plan is not None and any(thrift.rerun for thrift in (*plan.stretches, *plan.objectives))
+        return any(isinstance(layer, Checkpointed) for part in parts for layer in part.modules()) or (
+            plan is not None and any(policy.blocks for policy in (*plan.segments, *plan.objectives))
         )
 
     def _captured(self, images: Tensor, labels: Tensor) -> tuple[Callable[[], None], Callable[[], None]]:

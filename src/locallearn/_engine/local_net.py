@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -14,21 +14,24 @@ from torch import Tensor, nn
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition
-from locallearn._engine.recompute_plan import Memory, plan_thrift
-from locallearn._engine.step import independent, refuse_non_finite, run_step
-from locallearn._engine.streams import IN_ORDER, InOrder, lanes_of
-from locallearn._nn.checkpointed import Recomputed
+from locallearn._engine.recompute_plan import Memory, plan_recompute
+from locallearn._engine.step import Step, independent, refuse_non_finite
+from locallearn._engine.streams import IN_ORDER, streams_of
+from locallearn._nn.checkpointed import Checkpointed
 from locallearn._objectives.auxiliary import Loss
 from locallearn._objectives.checks import first_part_that_needs_several, refuse_labels
 from locallearn._objectives.objective import Objective
-from locallearn._planning.out_of_memory import watched
-from locallearn._recompute.policy import ThriftPlan
+from locallearn._recompute.policy import RecomputePlan
 from locallearn._torch import private_api
-from locallearn._torch.device import mixed_now
+from locallearn._torch.device import is_out_of_memory, mixed_now
 from locallearn._utils.errors import LocalLearnError
 
 _WORTH_A_PLAN = 2**26
 """Bytes of all layers' outputs."""
+
+
+ExplainOutOfMemory = Callable[["LocalNet", Tensor, range], Exception]
+"""From the network, the images and the local modules that ran to the error that is raised."""
 
 
 class LocalNet(nn.Module):
@@ -45,7 +48,7 @@ class LocalNet(nn.Module):
         memory: "fast" or "lean".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
-        plans: what `thrift` has found.
+        recompute_plans: what `recompute_plan` has found.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class LocalNet(nn.Module):
         objectives: Sequence[Objective],
         loss: Loss,
         memory: Memory = "fast",
+        *,
+        explain_out_of_memory: ExplainOutOfMemory,
     ) -> None:
         super().__init__()
         self.model = model
@@ -71,8 +76,9 @@ class LocalNet(nn.Module):
         self.steps = 0
         self.memory: Memory = memory
         self.overlap = 0
+        self._explain_out_of_memory = explain_out_of_memory
         self._compiled = False
-        self.plans: dict[Hashable, ThriftPlan] = {}
+        self.recompute_plans: dict[Hashable, RecomputePlan] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Inference: the backbone alone."""
@@ -131,19 +137,28 @@ class LocalNet(nn.Module):
         on_complete: Callable[[int], None] | None = None,
     ) -> Tensor:
         """As `backward`, but never waits for the device: neither images nor losses are looked at."""
-        step = partial(
-            run_step,
-            self.local_modules,
-            self.objectives,
-            images,
-            labels,
-            scale=scale,
-            final=final,
-            on_complete=on_complete,
-            thrift=self.thrift(images, labels),
-            lanes=self._lanes(images.device),
+        step = self.step(images, labels, scale=scale, final=final, on_complete=on_complete)
+        try:
+            return step.run()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # outside of the handler, where the error's frames would hold the step's tensors
+        span = step.span
+        del step
+        raise self._explain_out_of_memory(self, images, span)
+
+    def step(self, images: Tensor, labels: Tensor, **settings: Any) -> Step:
+        """A training step, not yet run; `settings` are the attributes of `Step`."""
+        return Step(
+            modules=self.local_modules,
+            objectives=self.objectives,
+            images=images,
+            labels=labels,
+            plan=self.recompute_plan(images, labels),
+            streams=streams_of(images.device, self.overlap) if self._independent else IN_ORDER,
+            **settings,
         )
-        return watched(self, images, lambda stretch_done: step(on_stretch=stretch_done))
 
     def finish_step(self, losses: Tensor, completed: Sequence[int], *, final: bool = True) -> None:
         """Look at the losses of an `unchecked_backward`, and count the step.
@@ -159,27 +174,24 @@ class LocalNet(nn.Module):
         refuse_non_finite(losses, self.objectives, step=self.steps + 1, completed=completed)
         self.steps += final
 
-    def _lanes(self, device: torch.device) -> InOrder:
-        return lanes_of(device, self.overlap) if self._independent else IN_ORDER
-
     @cached_property
     def _independent(self) -> bool:
         return independent(self.local_modules, self.objectives)
 
-    def thrift(self, images: Tensor, labels: Tensor) -> ThriftPlan | None:
-        """What each part computes again instead of keeping, as `memory` and the precision of this moment ask for.
+    def recompute_plan(self, images: Tensor, labels: Tensor) -> RecomputePlan | None:
+        """What each part recomputes in its backward pass, as `memory` and the precision of this moment ask for.
 
-        It is found at the first step, in seconds. Compiled parts decide for themselves: for them it is None, as
-        it is for steps in `fast` that are too small to be worth it.
+        The first step finds it, in seconds. It is None for compiled parts, which decide for themselves, and for steps
+        in `fast` that are too small to be worth it.
         """
         outputs = len(images) * images.element_size() * sum(map(prod, self.chain.shapes))
         if self._compiled or (self.memory == "fast" and outputs < _WORTH_A_PLAN):
             return None
         frozen = tuple(parameter.requires_grad for parameter in self.parameters())
         key = self.memory, mixed_now(images.device), self.training, frozen
-        if key not in self.plans:
-            self.plans[key] = plan_thrift(self.local_modules, self.objectives, images, labels, self.memory)
-        return self.plans[key]
+        if key not in self.recompute_plans:
+            self.recompute_plans[key] = plan_recompute(self.local_modules, self.objectives, images, labels, self.memory)
+        return self.recompute_plans[key]
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:
         """Parameters of a local module and of the auxiliary networks that end there; over all modules, each once."""
@@ -209,7 +221,7 @@ class LocalNet(nn.Module):
         buffers) is switched off for the whole process.
         """
         parts = (*self.local_modules, *(objective.auxiliary for objective in self.objectives))
-        recomputed = [[layer for layer in part.modules() if isinstance(layer, Recomputed)] for part in parts]
+        recomputed = [[layer for layer in part.modules() if isinstance(layer, Checkpointed)] for part in parts]
         units = [unit for part, inside in zip(parts, recomputed, strict=True) for unit in (inside or [part])]
         private_api.allow_compilations(3 * len(units))  # in training, with and without a graph, and in evaluation
         if sum(1 + objective.last - objective.first for objective in self.objectives) > len(self.local_modules):

@@ -1,4 +1,4 @@
-"""Neighbouring modules between two borders of objectives: run forward once, backward once for each border behind."""
+"""A graph segment: neighbouring modules between two borders of objectives, and their autograd graph."""
 
 from __future__ import annotations
 
@@ -10,64 +10,69 @@ import torch
 from torch import Tensor, nn
 
 from locallearn._chain.local_module import LocalModule
-from locallearn._nn.checkpointed import Recomputed
+from locallearn._nn.checkpointed import Checkpointed
 from locallearn._objectives.objective import Objective
-from locallearn._recompute.policy import KEEP_ALL, Thrift
-from locallearn._recompute.tape import Seed, Surroundings, Tape
+from locallearn._recompute.policy import STORE_ALL, RecomputePolicy
+from locallearn._recompute.tape import CheckpointTape, GradientRoot, RngAutocastState
 
 
-def stretches(objectives: Iterable[Objective]) -> list[range]:
-    """Modules cut wherever an objective begins, and behind the modules where one ends."""
+def segment_spans(objectives: Iterable[Objective]) -> list[range]:
+    """The modules of each graph segment: cut before every objective's first module and after its last one."""
     borders = {border for objective in objectives for border in (objective.first, objective.last + 1)}
-    return [range(first, behind) for first, behind in pairwise(sorted(borders))]
+    return [range(first, end) for first, end in pairwise(sorted(borders))]
 
 
-class Stretch:
-    """A stretch of modules and its graph, from a detached leaf.
+class GraphSegment:
+    """Neighbouring modules and their graph, from a detached leaf: one forward, one backward per distinct stop module.
 
-    The objectives over it differ in where their gradient ends: their first module, called their role here. The gradient
-    of a role that goes on goes through the graph to the leaf in a call of its own, since it must reach the modules
-    before that are its own and no others. Gradients of parameters need no such care, so they are found once, from the
-    sum over roles, when the last role has come.
+    The objectives over a segment differ in where their gradient ends: their first module, called their stop module. The
+    gradient of a stop module before this segment goes through the graph to the leaf in a call of its own, since it must
+    reach the modules of its own objectives and no others. Gradients of parameters need no such care: they are computed
+    once, from the sum over stop modules, when the last one has come.
 
     Args:
         modules: the modules.
         span: their indices.
-        roles: first modules of the objectives over them; those that have come are taken out.
-        features: their input, detached.
-        thrift: what is computed again in the backward pass.
+        stop_modules: first modules of the objectives over them; `backward` takes them out, one by one.
+        features: the input, detached.
+        policy: what the backward pass recomputes.
 
     Attributes:
         output: what the last module gives.
-        trains: whether it has a gradient.
+        trains: whether the output has a gradient.
     """
 
     def __init__(
-        self, modules: Sequence[LocalModule], span: range, roles: set[int], features: Tensor, thrift: Thrift = KEEP_ALL
+        self,
+        modules: Sequence[LocalModule],
+        span: range,
+        stop_modules: set[int],
+        features: Tensor,
+        policy: RecomputePolicy = STORE_ALL,
     ) -> None:
         self.span = span
-        self.roles = roles
+        self.stop_modules = stop_modules
         self._modules = modules
         self._parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        self._leaf = features.requires_grad_() if min(roles) < span.start else features
-        self._thrift = thrift
-        self._tape = Tape(thrift.remaking)
-        self._surroundings: Surroundings | None = None
+        self._leaf = features.requires_grad_() if min(stop_modules) < span.start else features
+        self._policy = policy
+        self._tape = CheckpointTape(policy.saving)
+        self._state: RngAutocastState | None = None
         layers = [layer for module in modules for layer in module.layers]
-        recomputed = any(isinstance(layer, Recomputed) for layer in layers)
-        on_tape = len(roles) == 1 and (recomputed or (thrift.rerun and len(layers) > 1))
+        checkpointed = any(isinstance(layer, Checkpointed) for layer in layers)
+        on_tape = len(stop_modules) == 1 and (checkpointed or (policy.blocks and len(layers) > 1))
         if on_tape:
-            self.output = self._on_tape()
-        elif thrift.rerun:
-            self._surroundings = Surroundings(features.device)
+            self.output = self._run_on_tape()
+        elif policy.blocks:
+            self._state = RngAutocastState(features.device)
             with torch.no_grad():
                 self.output = self._run(self._leaf)
         else:
-            with thrift.remaking():
+            with policy.saving():
                 self.output = self._run(self._leaf)
-        has_graph = not (on_tape or thrift.rerun)
+        has_graph = not (on_tape or policy.blocks)
         self.trains = self.output.requires_grad if has_graph else bool(self._leaf.requires_grad or self._parameters)
-        self._going_on: dict[int, Tensor] = {}
+        self._to_leaf: dict[int, Tensor] = {}
         self._sum: Tensor | None = None
 
     def _run(self, features: Tensor) -> Tensor:
@@ -75,68 +80,70 @@ class Stretch:
             features = module(features)
         return features
 
-    def _on_tape(self) -> Tensor:
-        """Run layer by layer, of which each keeps its input alone."""
+    def _run_on_tape(self) -> Tensor:
+        """Run layer by layer; each keeps its input alone."""
         features = self._leaf
         for module in self._modules:
             if module.begins_in_place:
                 features = features.clone()
             for layer in module.layers:
-                runs = layer.once if isinstance(layer, Recomputed) else layer
-                features = self._tape.call(runs, runs, features)
+                once = layer.once if isinstance(layer, Checkpointed) else layer
+                features = self._tape.call(once, once, features)
         return features
 
-    def receive(self, role: int, gradient: Tensor | None) -> None:
-        """Take a gradient of the output for a role; those of one role add up."""
+    def receive(self, stop_module: int, gradient: Tensor | None) -> None:
+        """Add a gradient of the output that is to end at a stop module."""
         if gradient is None:
             return
-        if role < self.span.start:
-            self._going_on[role] = _added(self._going_on.get(role), gradient)
+        if stop_module < self.span.start:
+            self._to_leaf[stop_module] = _added(self._to_leaf.get(stop_module), gradient)
         else:
             self._sum = _added(self._sum, gradient)
 
-    def backward(self, role: int) -> Tensor | None:
-        """Send a role's whole gradient through; the last role's call adds to the parameters' and frees the graph.
+    def backward(self, stop_module: int) -> Tensor | None:
+        """Send the whole gradient of a stop module through the graph.
+
+        The call for the last stop module adds to the parameters' gradients and frees the graph.
 
         Returns:
-            The gradient of the input, or None where the role ends here or there is none.
+            The gradient of the input, or None where the stop module is in this segment or no gradient came.
         """
-        self.roles.remove(role)
-        box = [self._going_on.pop(role)] if role in self._going_on else []
-        if not self.roles and self._sum is None:
-            if box:
-                self._last_root(box).backward()
+        self.stop_modules.remove(stop_module)
+        incoming = [self._to_leaf.pop(stop_module)] if stop_module in self._to_leaf else []
+        if not self.stop_modules and self._sum is None:
+            if incoming:
+                self._last_root(incoming).backward()
                 self._tape.unwind()
-            return self._gradient_of_leaf()
-        if box:
-            self._sum = _added(self._sum, box[0])
-            self._root_for_leaf(box).backward(inputs=[self._leaf], retain_graph=self._surroundings is None)
-        found = self._gradient_of_leaf()
-        if not self.roles:
-            box, self._sum = [self._sum], None
+            return self._take_leaf_gradient()
+        if incoming:
+            self._sum = _added(self._sum, incoming[0])
+            self._root(incoming).backward(inputs=[self._leaf], retain_graph=self._state is None)
+        gradient = self._take_leaf_gradient()
+        if not self.stop_modules:
+            summed, self._sum = [self._sum], None
             if self._parameters:
-                self._last_root(box).backward(inputs=self._parameters if self._leaf.requires_grad else None)
+                self._last_root(summed).backward(inputs=self._parameters if self._leaf.requires_grad else None)
                 self._tape.unwind()
-        return found
+        return gradient
 
-    def _root_for_leaf(self, box: list[Any]) -> Tensor:
-        """The root of a graph that stays, or of one that was made for this alone."""
-        return Seed.apply(self.output if self._surroundings is None else self._run_again(), box)
+    def _root(self, incoming: list[Any]) -> Tensor:
+        """The root of the stored graph, or of one that is recomputed for this call."""
+        return GradientRoot.apply(self.output if self._state is None else self._run_again(), incoming)
 
-    def _last_root(self, box: list[Any]) -> Tensor:
-        """The root of the graph for the last time: the output is needed no more."""
-        root = self._root_for_leaf(box)
+    def _last_root(self, incoming: list[Any]) -> Tensor:
+        """The root for the last call, after which nobody needs the output."""
+        root = self._root(incoming)
         self.output = self._leaf.new_empty(0)
         return root
 
     def _run_again(self) -> Tensor:
-        assert self._surroundings is not None
+        assert self._state is not None
         part = nn.ModuleList(self._modules)
-        return self._surroundings.rerun(self._run, part, self._leaf, self._thrift.remaking, self.output)
+        return self._state.run_again(self._run, part, self._leaf, self._policy.saving, self.output)
 
-    def _gradient_of_leaf(self) -> Tensor | None:
-        found, self._leaf.grad = self._leaf.grad, None
-        return found
+    def _take_leaf_gradient(self) -> Tensor | None:
+        gradient, self._leaf.grad = self._leaf.grad, None
+        return gradient
 
 
 def _added(sum_so_far: Tensor | None, gradient: Tensor) -> Tensor:

@@ -1,42 +1,32 @@
-"""The engine: runs one training step of a list of objectives, with no more graphs alive than unfinished ones need."""
+"""The engine: one training step of a list of objectives, in which only the graphs that are still needed are alive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from locallearn._chain.local_module import LocalModule
-from locallearn._engine.segment import Stretch, stretches
+from locallearn._engine.segment import GraphSegment, segment_spans
 from locallearn._engine.streams import IN_ORDER, InOrder
+from locallearn._objectives.auxiliary import Auxiliary, blocks_of
 from locallearn._objectives.objective import Objective
-from locallearn._recompute.policy import KEEP_ALL, Thrift, ThriftPlan
+from locallearn._recompute.policy import STORE_ALL, RecomputePlan, RecomputePolicy
 from locallearn._utils.errors import LocalLearnError, NonFiniteLossError
 
 
-def run_step(
-    modules: Sequence[LocalModule],
-    objectives: Sequence[Objective],
-    images: Tensor,
-    labels: Tensor,
-    *,
-    scale: float | Tensor = 1.0,
-    final: bool = True,
-    on_complete: Callable[[int], None] | None = None,
-    thrift: ThriftPlan | None = None,
-    features: Tensor | None = None,
-    on_stretch: Callable[[], None] | None = None,
-    lanes: InOrder = IN_ORDER,
-) -> Tensor:
-    """Run every module forward once and every objective backward, in their order.
+@dataclass(kw_only=True)
+class Step:
+    """One training step: every module runs forward once, every objective backward, in their order.
 
     An auxiliary network's graph is freed before the next one begins, and a module's as soon as the last objective over
-    it has sent its gradient through. After its last backward an auxiliary network moves what moves once a step, before
-    any module after it is stepped.
+    it has sent its gradient through. After its last backward an auxiliary network moves its EMA copies, before any
+    later module is stepped.
 
-    Args:
+    Attributes:
         modules: the local modules.
         objectives: the objectives over them, in order of `last`, narrow spans first.
         images: the network's input.
@@ -44,78 +34,140 @@ def run_step(
         scale: factor of every loss.
         final: whether an optimizer step follows.
         on_complete: called with a module's index when its gradients are complete.
-        thrift: what each part computes again instead of keeping; by default nothing.
-        features: what the first module gets; by default the images.
-        on_stretch: called when all objectives that end with a stretch have gone backward.
-        lanes: where the work of each stretch is queued; other than in order only for objectives of one module each
-            that share no parameter (`independent`).
-
-    Returns:
-        Losses, detached and unweighted, of shape (objectives,).
+        on_segment: called when all objectives that end with a graph segment have gone backward.
+        plan: what each part recomputes in its backward pass; by default nothing.
+        streams: where the work of each segment is queued; other than in order only for `independent` objectives.
+        features: what the next segment gets: at first the input of the first module, by default the images.
+        span: the modules of the segment that runs.
     """
-    losses = []
-    waiting: list[Stretch] = []
-    last_of_role = {objective.first: index for index, objective in enumerate(objectives)}
-    last_use = {id(objective.auxiliary): index for index, objective in enumerate(objectives)}
-    reached = images if features is None else features
 
-    def complete(module: int) -> None:
-        if on_complete is not None:
-            lanes.wait_for_earlier()  # copies of this module in earlier auxiliary networks move before it is stepped
-            on_complete(module)
+    modules: Sequence[LocalModule]
+    objectives: Sequence[Objective]
+    images: Tensor
+    labels: Tensor
+    scale: float | Tensor = 1.0
+    final: bool = True
+    on_complete: Callable[[int], None] | None = None
+    on_segment: Callable[[], None] | None = None
+    plan: RecomputePlan | None = None
+    streams: InOrder = IN_ORDER
+    features: Tensor | None = None
+    span: range = range(0)
+    _segments: list[GraphSegment] = field(default_factory=list)
 
-    def run_stretch(number: int, span: range) -> None:
-        nonlocal reached, waiting
-        roles = {objective.first for objective in objectives if objective.first <= span.start <= objective.last}
-        frugal = KEEP_ALL if thrift is None else thrift.stretches[number]
-        stretch = Stretch([modules[module] for module in span], span, roles, reached, frugal)
-        waiting.append(stretch)
-        reached = stretch.output.detach()
-        lanes.passed_on(reached)
-        ending = [(index, objective) for index, objective in enumerate(objectives) if objective.last == span[-1]]
-        for _, group in groupby(ending, key=lambda found: id(found[1].auxiliary)):
-            members = list(group)  # they share one network, which runs once
-            auxiliary = members[0][1].auxiliary
-            weight = sum(objective.weight for _, objective in members)
-            frugal = KEEP_ALL if thrift is None else thrift.objectives[members[0][0]]
-            loss, gradient = local_loss(members[0][1], stretch, images, labels, weight * scale, frugal)
-            losses.extend([loss] * len(members))
-            with torch.autocast(images.device.type, enabled=False):
-                if final and last_use[id(auxiliary)] == members[-1][0]:
-                    auxiliary.after_backward()
-                for _, objective in members:
-                    share = objective.weight / weight if weight else 0.0
-                    stretch.receive(objective.first, gradient if gradient is None or share == 1 else gradient * share)
+    def run(self) -> Tensor:
+        """Run the step; gradients are added to `.grad`.
+
+        Returns:
+            Losses, detached and unweighted, of shape (objectives,).
+        """
+        losses: list[Tensor] = []
+        with self.streams.step():
+            for number, span in enumerate(segment_spans(self.objectives)):
+                self.span = span
+                with self.streams.module():
+                    losses += self.run_segment(number)
+                if self.on_segment is not None:
+                    self.on_segment()
+        return torch.stack(losses)
+
+    def run_segment(self, number: int) -> list[Tensor]:
+        """Run a segment forward, and backward all objectives that end with it; returns their losses."""
+        losses: list[Tensor] = []
+        segment = self.forward_segment(number)
+        for auxiliary, indices in self._ending_here():
+            losses += self.auxiliary_backward(segment, auxiliary, indices)
+            for index in indices:
+                self.send_back(index)
+        return losses
+
+    def forward_segment(self, number: int) -> GraphSegment:
+        """Run the modules of a segment forward, from a detached leaf, and keep their graph."""
+        span = self.span
+        policy = STORE_ALL if self.plan is None else self.plan.segments[number]
+        stop_modules = {o.first for o in self.objectives if o.first <= span.start <= o.last}
+        features = self.images if self.features is None else self.features
+        segment = GraphSegment([self.modules[module] for module in span], span, stop_modules, features, policy)
+        self._segments.append(segment)
+        self.features = segment.output.detach()
+        self.streams.passed_on(self.features)
+        return segment
+
+    def auxiliary_backward(self, segment: GraphSegment, auxiliary: Auxiliary, indices: list[int]) -> list[Tensor]:
+        """Forward and backward through an auxiliary network; the segment receives the gradient of its output.
+
+        Args:
+            segment: the segment whose output the auxiliary network takes.
+            auxiliary: the network.
+            indices: the objectives that share it and end here.
+
+        Returns:
+            The loss of each objective.
+        """
+        objectives = [self.objectives[index] for index in indices]
+        policy = STORE_ALL if self.plan is None else self.plan.objectives[indices[0]]
+        weight = sum(objective.weight for objective in objectives)
+        loss, gradient = local_loss(objectives[0], segment, self.images, self.labels, weight * self.scale, policy)
+        with torch.autocast(self.images.device.type, enabled=False):
+            if self.final and self._is_last_use(auxiliary, indices[-1]):
+                auxiliary.after_backward()
+            for objective in objectives:
+                share = objective.weight / weight if weight else 0.0
+                segment.receive(objective.first, gradient if gradient is None or share == 1 else gradient * share)
+        torch.clear_autocast_cache()  # else the cast weights of all modules would stay alive
+        return [loss] * len(objectives)
+
+    def send_back(self, index: int) -> None:
+        """Send an objective's gradient from segment to segment to the module where the objective begins.
+
+        Objectives that begin at the same module go together: the gradient waits until the last of them has come.
+        """
+        stop_module = self.objectives[index].first
+        if any(later.first == stop_module for later in self.objectives[index + 1 :]):
+            return
+        with torch.autocast(self.images.device.type, enabled=False):
+            for position in reversed(range(len(self._segments))):
+                segment = self._segments[position]
+                if stop_module not in segment.stop_modules:
+                    continue
+                gradient = segment.backward(stop_module)
+                if segment.span.start > stop_module:
+                    self._segments[position - 1].receive(stop_module, gradient)
                 del gradient
-                for index, objective in members:
-                    if last_of_role[objective.first] == index:
-                        waiting = _send_back(waiting, objective.first, complete)
-            torch.clear_autocast_cache()  # else the cast weights of all modules would stay alive
+                if not segment.stop_modules:
+                    self._complete(segment.span)
+        self._segments = [segment for segment in self._segments if segment.stop_modules]
+        torch.clear_autocast_cache()  # of parts that ran again
 
-    with lanes.step():
-        for number, span in enumerate(stretches(objectives)):
-            with lanes.module():
-                run_stretch(number, span)
-            if on_stretch is not None:
-                on_stretch()
-    return torch.stack(losses)
+    def _ending_here(self) -> Iterator[tuple[Auxiliary, list[int]]]:
+        """Each auxiliary network that takes the segment's output, with the objectives that share it."""
+        ending = [index for index, objective in enumerate(self.objectives) if objective.last == self.span[-1]]
+        for _, indices in groupby(ending, key=lambda index: id(self.objectives[index].auxiliary)):
+            shared = list(indices)
+            yield self.objectives[shared[0]].auxiliary, shared
 
+    def _is_last_use(self, auxiliary: Auxiliary, index: int) -> bool:
+        return all(later.auxiliary is not auxiliary for later in self.objectives[index + 1 :])
 
-def independent(modules: Sequence[LocalModule], objectives: Sequence[Objective]) -> bool:
-    """Whether each module has one objective, of its own, and no two of these share a parameter."""
-    if [(objective.first, objective.last) for objective in objectives] != [(i, i) for i in range(len(modules))]:
-        return False
-    groups = zip(modules, (objective.auxiliary for objective in objectives), strict=True)
-    owned = [{id(p) for part in group for p in part.parameters()} for group in groups]
-    return sum(map(len, owned)) == len(set().union(*owned))
+    def _complete(self, span: range) -> None:
+        if self.on_complete is None:
+            return
+        for module in span:
+            self.streams.wait_for_earlier()  # EMA copies of this module move before it is stepped
+            self.on_complete(module)
 
 
 def local_loss(
-    objective: Objective, stretch: Stretch, images: Tensor, labels: Tensor, weight: float | Tensor, thrift: Thrift
+    objective: Objective,
+    segment: GraphSegment,
+    images: Tensor,
+    labels: Tensor,
+    weight: float | Tensor,
+    policy: RecomputePolicy,
 ) -> tuple[Tensor, Tensor | None]:
     """An objective's loss, detached, after its backward through the auxiliary network; and the features' gradient."""
-    features = stretch.output.detach().requires_grad_(stretch.trains)
-    with thrift.around(objective.auxiliary) as tape:
+    features = segment.output.detach().requires_grad_(segment.trains)
+    with policy.forward_of(blocks_of(objective.auxiliary) if policy.blocks else []) as tape:
         loss = objective.loss(features, images, labels)
     if loss.dim():
         raise LocalLearnError(
@@ -131,20 +183,13 @@ def local_loss(
     return loss.detach(), features.grad
 
 
-def _send_back(waiting: list[Stretch], role: int, on_complete: Callable[[int], None]) -> list[Stretch]:
-    """Send a role's gradient from the last stretch to the one it ends in; returns those that still wait."""
-    for index in reversed(range(len(waiting))):
-        stretch = waiting[index]
-        if role not in stretch.roles:
-            continue
-        gradient = stretch.backward(role)
-        if stretch.span.start > role:
-            waiting[index - 1].receive(role, gradient)
-        del gradient
-        if not stretch.roles:
-            for module in stretch.span:
-                on_complete(module)
-    return [stretch for stretch in waiting if stretch.roles]
+def independent(modules: Sequence[LocalModule], objectives: Sequence[Objective]) -> bool:
+    """Whether each module has one objective, of its own, and no two of these share a parameter."""
+    if [(objective.first, objective.last) for objective in objectives] != [(i, i) for i in range(len(modules))]:
+        return False
+    groups = zip(modules, (objective.auxiliary for objective in objectives), strict=True)
+    owned = [{id(p) for part in group for p in part.parameters()} for group in groups]
+    return sum(map(len, owned)) == len(set().union(*owned))
 
 
 def refuse_non_finite(losses: Tensor, objectives: Sequence[Objective], *, step: int, completed: Sequence[int]) -> None:

@@ -47,7 +47,7 @@ class InOrder:
 IN_ORDER = InOrder()
 
 
-class Lanes(InOrder):
+class OverlappedStreams(InOrder):
     """Modules take turns on several streams, so that one goes backward while the next ones run forward.
 
     All work of a module is queued on one stream, in order; the next module's begins once its features are there. The
@@ -103,9 +103,9 @@ class Lanes(InOrder):
 
 
 @cache
-def lanes_of(device: torch.device, overlap: int) -> InOrder:
-    """Lanes on which up to `overlap` modules go backward while the next one runs forward; in order but on CUDA."""
+def streams_of(device: torch.device, overlap: int) -> InOrder:
+    """Streams on which up to `overlap` modules go backward while the next one runs forward; in order but on CUDA."""
     if overlap == 0 or device.type != "cuda":
         return IN_ORDER
     streams = [torch.cuda.Stream(device) for _ in range(overlap + 1)]
-    return Lanes(streams, lambda: torch.cuda.current_stream(device), torch.cuda.stream)
+    return OverlappedStreams(streams, lambda: torch.cuda.current_stream(device), torch.cuda.stream)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from locallearn._fx.data_path import Line
-from locallearn._fx.tracer import CannotFollow, follow, inside, values_of
+from locallearn._fx.data_path import DataPath
+from locallearn._fx.tracer import CannotTraceError, inside, trace_forward, values_of
 from locallearn._nn.layer_types import NORMS
 
 Arguments = tuple[torch.Tensor, ...]
@@ -35,7 +35,7 @@ def has_weights(module: nn.Module) -> bool:
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-class Units:
+class BlockFinder:
     """Finds the units of a network.
 
     A module whose own code has a branch beside weights, as residual blocks have, is a unit, and so are all others of
@@ -48,13 +48,13 @@ class Units:
         self.model = model
         self.count = Counter(type(module) for module in model.modules())
         self.blocks: set[type[nn.Module]] = set()
-        self._lines: dict[str, Line | None] = {}
+        self._paths: dict[str, DataPath | None] = {}
 
     def find(self, arguments: Arguments) -> list[str]:
         """Paths of the units in order; none is inside another.
 
         Raises:
-            CannotFollow: the network's own code cannot be written as a graph.
+            CannotTraceError: the network's own code cannot be written as a graph.
         """
         while True:
             known = len(self.blocks)
@@ -65,15 +65,15 @@ class Units:
     def _inside(self, path: str, module: nn.Module, arguments: Arguments) -> list[str]:
         if path and (is_plain(module) or (type(module) in self.blocks and type(module) not in CONTAINERS)):
             return [path]
-        line = self._line(path, module, arguments)
-        if line is None:
+        data_path = self._data_path(path, module, arguments)
+        if data_path is None:
             return [path]
-        if path and line.branches():
+        if path and data_path.branches():
             self.blocks.add(type(module))
             return [path]
         units: list[str] = []
-        for node in line.nodes:
-            if node.op == "call_module" and has_weights(part := line.submodule(node)):
+        for node in data_path.nodes:
+            if node.op == "call_module" and has_weights(part := data_path.submodule(node)):
                 place = ".".join(name for name in (path, inside(str(node.target))) if name)
                 alone = len(node.args) == 1 and not node.kwargs and isinstance(node.args[0], torch.fx.Node)
                 given = values_of(node.args[0]) if alone else ()  # pyright: ignore[reportArgumentType]
@@ -81,15 +81,15 @@ class Units:
                 units += self._inside(place, part, given) if is_tensor else [place]
         return [path] if path and self._is_group(module, units) else units
 
-    def _line(self, path: str, module: nn.Module, arguments: Arguments) -> Line | None:
-        if path not in self._lines:
+    def _data_path(self, path: str, module: nn.Module, arguments: Arguments) -> DataPath | None:
+        if path not in self._paths:
             try:
-                self._lines[path] = Line(module, follow(module, arguments, lambda _: False))
-            except CannotFollow:
+                self._paths[path] = DataPath(module, trace_forward(module, arguments, lambda _: False))
+            except CannotTraceError:
                 if not path:
                     raise
-                self._lines[path] = None
-        return self._lines[path]
+                self._paths[path] = None
+        return self._paths[path]
 
     def _is_group(self, module: nn.Module, units: list[str]) -> bool:
         """Whether a module that holds these units, one behind the other, is one itself."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from locallearn._fx.tracer import BATCHES, CannotFollow, inside, values_of
+from locallearn._fx.tracer import BATCHES, CannotTraceError, inside, values_of
 
 
-class Line:
+class DataPath:
     """Forward code in order, from the images to its output.
 
     Attributes:
@@ -26,7 +26,7 @@ class Line:
         returned = next(node for node in graph.nodes if node.op == "output").args[0]
         if not isinstance(returned, fx.Node) or "values" not in returned.meta:
             kind = getattr(getattr(returned, "target", type(returned)), "__name__", "tuple")
-            raise CannotFollow(f"it returns a {kind}, not one tensor")
+            raise CannotTraceError(f"it returns a {kind}, not one tensor")
         self.output = returned
         found = [node for node in graph.nodes if node.op != "output" and self._kind(node) in ("data", "count")]
         needed = {returned}
@@ -97,19 +97,19 @@ class Line:
         nodes = self.nodes[: place + 1]
         return [node for i, node in enumerate(nodes) if self._last_use[i] > place and not self.is_count(node)]
 
-    def single(self, place: int) -> fx.Node | None:
+    def cut_tensor(self, place: int) -> fx.Node | None:
         """The one tensor that passes behind a place, if it is one."""
         found = self.passing(place)
         return found[0] if len(found) == 1 and isinstance(values_of(found[0])[0], Tensor) else None
 
-    def users_behind(self, node: fx.Node, place: int) -> list[fx.Node]:
+    def users_after(self, node: fx.Node, place: int) -> list[fx.Node]:
         """The nodes behind a place that use a node, in order."""
         return [user for user in self.nodes[place + 1 :] if node in user.all_input_nodes]
 
     def branches(self) -> bool:
         """Whether some weights stand in a branch beside another path from the images to the output."""
         return any(
-            self.bears_weights(node) and (self.single(place) is None or self.single(place - 1) is None)
+            self.bears_weights(node) and (self.cut_tensor(place) is None or self.cut_tensor(place - 1) is None)
             for place, node in enumerate(self.nodes)
             if node.op == "call_module"
         )

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from locallearn._fx.blocks import CONTAINERS, Units, ancestors, has_weights
-from locallearn._fx.boundaries import Cut, cuts_behind, cuts_between
-from locallearn._fx.data_path import Line
-from locallearn._fx.subgraph import ByMode, segment, signature
-from locallearn._fx.tracer import BATCHES, CannotFollow, follow
+from locallearn._fx.blocks import CONTAINERS, BlockFinder, ancestors, has_weights
+from locallearn._fx.boundaries import Cut, found_cuts, named_cuts
+from locallearn._fx.data_path import DataPath
+from locallearn._fx.subgraph import ByMode, extract, signature
+from locallearn._fx.tracer import BATCHES, CannotTraceError, trace_forward
 from locallearn._torch import private_api
 from locallearn._torch.vision_libraries import import_timm
 from locallearn._utils.errors import LocalLearnError, did_you_mean
@@ -45,19 +45,19 @@ def traced(model: nn.Module, image_shape: Sequence[int], layers: str | Sequence[
         arguments = tuple(torch.empty((batch, *image_shape), **like) for batch in BATCHES)
         try:
             if layers is None:
-                groups = _timm_groups(model) or [[unit] for unit in Units(fake).find(arguments)]
+                groups = _timm_groups(model) or [[unit] for unit in BlockFinder(fake).find(arguments)]
             else:
                 groups = [[path] for path in _named(model, layers)]
             is_open = ancestors([path for group in groups for path in group])
-            line = Line(model, follow(fake, arguments, is_open))
-        except CannotFollow as error:
+            data_path = DataPath(model, trace_forward(fake, arguments, is_open))
+        except CannotTraceError as error:
             raise _refusal(model, str(error)) from error
-        cuts = cuts_behind(line, groups, model) if layers else cuts_between(line, groups, model)
+        cuts = named_cuts(data_path, groups, model) if layers else found_cuts(data_path, groups, model)
         try:
-            other = Line(model, follow(fake.eval(), arguments, is_open))
-        except CannotFollow:  # a network need not be a chain in evaluation, where only its own forward is run
-            other = line
-    return _stages(line, other, cuts)
+            other = DataPath(model, trace_forward(fake.eval(), arguments, is_open))
+        except CannotTraceError:  # a network need not be a chain in evaluation, where only its own forward is run
+            other = data_path
+    return _stages(data_path, other, cuts)
 
 
 def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
@@ -111,15 +111,17 @@ def _timm_groups(model: nn.Module) -> list[list[str]] | None:
     return list(found.values()) if len(found) > 1 else None
 
 
-def _stages(line: Line, other: Line, cuts: list[Cut]) -> Stages:
-    same = [(node.op, str(node.target)) for node in line.nodes] == [(n.op, str(n.target)) for n in other.nodes]
+def _stages(data_path: DataPath, other: DataPath, cuts: list[Cut]) -> Stages:
+    same = [(node.op, str(node.target)) for node in data_path.nodes] == [(n.op, str(n.target)) for n in other.nodes]
     parts: list[nn.Module] = []
     begin = 1
-    for end in (*(cut.place for cut in cuts), len(line.nodes) - 1):
-        part = segment(line, begin, end)
-        if same and signature(line, begin, end) != signature(other, begin, end):
-            modules = [line.submodule(node) for node in line.nodes[begin : end + 1] if node.op == "call_module"]
-            part = ByMode(part, segment(other, begin, end), modules[0]) if modules else part
+    for end in (*(cut.place for cut in cuts), len(data_path.nodes) - 1):
+        part = extract(data_path, begin, end)
+        if same and signature(data_path, begin, end) != signature(other, begin, end):
+            modules = [
+                data_path.submodule(node) for node in data_path.nodes[begin : end + 1] if node.op == "call_module"
+            ]
+            part = ByMode(part, extract(other, begin, end), modules[0]) if modules else part
         parts.append(part)
         begin = end + 1
     names = [cut.name for cut in cuts]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate, map_arg
 
-from locallearn._fx.data_path import Line
+from locallearn._fx.data_path import DataPath
 from locallearn._fx.tracer import inside
 
 
@@ -27,7 +27,7 @@ class Call(nn.Module):
         return getattr(self.function, "__name__", str(self.function))
 
 
-class Held(nn.Module):
+class BorrowedTensor(nn.Module):
     """Gives a parameter or buffer that belongs to another module.
 
     A buffer is looked up in the very dictionary of its owner, so that it is the one that the owner has at the time.
@@ -56,25 +56,28 @@ class ByMode(nn.Module):
         return (self.when_training if self.tells.training else self.when_evaluating)(x)
 
 
-def segment(line: Line, begin: int, end: int) -> nn.Module:
+def extract(data_path: DataPath, begin: int, end: int) -> nn.Module:
     """The nodes from `begin` up to `end` as a module from the single tensor before them to the one behind.
 
     Where they follow each other in a line, it is the one module that they call, or an `nn.Sequential`.
     """
-    source, result = line.single(begin - 1), line.single(end) if end < len(line.nodes) - 1 else line.output
+    source, result = (
+        data_path.cut_tensor(begin - 1),
+        data_path.cut_tensor(end) if end < len(data_path.nodes) - 1 else data_path.output,
+    )
     assert source is not None
     assert result is not None
-    nodes = line.nodes[begin : end + 1]
-    parts = _in_a_line(line, nodes, source, result)
+    nodes = data_path.nodes[begin : end + 1]
+    parts = _in_a_line(data_path, nodes, source, result)
     if parts is None:
-        return _graph(line, nodes, source, result)
+        return _graph(data_path, nodes, source, result)
     parts = [part for part in parts if not isinstance(part, nn.Identity)] or [nn.Identity()]
     return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
 
 
-def signature(line: Line, begin: int, end: int) -> str:
+def signature(data_path: DataPath, begin: int, end: int) -> str:
     """The same text for the same code."""
-    names = {node: f"n{index}" for index, node in enumerate(line.nodes)}
+    names = {node: f"n{index}" for index, node in enumerate(data_path.nodes)}
 
     def told(node: fx.Node) -> object:
         if node in names:
@@ -84,21 +87,21 @@ def signature(line: Line, begin: int, end: int) -> str:
     def told_all(node: fx.Node) -> str:
         return str(map_arg((node.args, dict(node.kwargs)), told))  # pyright: ignore[reportArgumentType]
 
-    return "\n".join(f"{node.op} {node.target} {told_all(node)}" for node in line.nodes[begin : end + 1])
+    return "\n".join(f"{node.op} {node.target} {told_all(node)}" for node in data_path.nodes[begin : end + 1])
 
 
-def _in_a_line(line: Line, nodes: list[fx.Node], source: fx.Node, result: fx.Node) -> list[nn.Module] | None:
+def _in_a_line(data_path: DataPath, nodes: list[fx.Node], source: fx.Node, result: fx.Node) -> list[nn.Module] | None:
     parts: list[nn.Module] = []
     before = source
     for node in nodes:
-        args = _with_constants(node.args, line)
-        kwargs = _with_constants(dict(node.kwargs), line)
+        args = _with_constants(node.args, data_path)
+        kwargs = _with_constants(dict(node.kwargs), data_path)
         first, rest = (node.args[0], args[1:]) if node.args else (None, ())
         if first is not before or not _all_known((rest, kwargs)):
             return None
         rest, kwargs = _values((rest, kwargs))
         if node.op == "call_module" and not rest and not kwargs:
-            parts.append(line.submodule(node))
+            parts.append(data_path.submodule(node))
         elif node.op == "call_function":
             parts.append(Call(node.target, rest, kwargs))  # pyright: ignore[reportArgumentType]
         elif node.op == "call_method":
@@ -112,13 +115,13 @@ def _in_a_line(line: Line, nodes: list[fx.Node], source: fx.Node, result: fx.Nod
 class _Constant:
     """Stands for a node among arguments."""
 
-    def __init__(self, node: fx.Node, line: Line) -> None:
-        self.known = line.is_constant(node)
+    def __init__(self, node: fx.Node, data_path: DataPath) -> None:
+        self.known = data_path.is_constant(node)
         self.value = node.meta["values"][0]
 
 
-def _with_constants(arguments: Any, line: Line) -> Any:
-    return map_arg(arguments, lambda node: _Constant(node, line))  # pyright: ignore[reportArgumentType]
+def _with_constants(arguments: Any, data_path: DataPath) -> Any:
+    return map_arg(arguments, lambda node: _Constant(node, data_path))  # pyright: ignore[reportArgumentType]
 
 
 def _leaves(arguments: Any) -> list[Any]:
@@ -135,7 +138,7 @@ def _values(arguments: Any) -> Any:
     return map_aggregate(arguments, lambda value: value.value if isinstance(value, _Constant) else value)
 
 
-def _graph(line: Line, nodes: list[fx.Node], source: fx.Node, result: fx.Node) -> fx.GraphModule:
+def _graph(data_path: DataPath, nodes: list[fx.Node], source: fx.Node, result: fx.Node) -> fx.GraphModule:
     graph = fx.Graph()
     parts: dict[str, nn.Module] = {}
     known: dict[fx.Node, Any] = {source: graph.placeholder("x")}
@@ -147,20 +150,20 @@ def _graph(line: Line, nodes: list[fx.Node], source: fx.Node, result: fx.Node) -
         return known[node]
 
     def copied(node: fx.Node) -> Any:
-        if line.is_constant(node):
+        if data_path.is_constant(node):
             return node.meta["values"][0]
-        if line.is_count(node) and node not in inner:
+        if data_path.is_count(node) and node not in inner:
             return graph.call_method("size", (x, 0))
         if node.op == "get_attr":
             owner, _, name = inside(str(node.target)).rpartition(".")
             part = f"{name.strip('_')}_of_{owner.replace('.', '_') or 'network'}"
-            parts[part] = Held(line.module.get_submodule(owner), name)
+            parts[part] = BorrowedTensor(data_path.module.get_submodule(owner), name)
             return graph.call_module(part)
         new = graph.node_copy(node, found)
         new.meta.clear()
         if node.op == "call_module":
             new.target = inside(str(node.target))
-            parts[new.target] = line.submodule(node)
+            parts[new.target] = data_path.submodule(node)
         return new
 
     inner = set(nodes)

@@ -16,11 +16,11 @@ BATCHES = (2, 3)
 """What differs between two batch sizes depends on the number of images; all else is known before training."""
 
 
-class CannotFollow(Exception):  # noqa: N818
+class CannotTraceError(Exception):
     """Forward code that cannot be written as a graph; the message says why."""
 
 
-def follow(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool]) -> fx.Graph:
+def trace_forward(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool]) -> fx.Graph:
     """Write down what a module does with one tensor.
 
     Python code that looks at values or sizes takes the way that it takes for these arguments.
@@ -34,7 +34,7 @@ def follow(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Call
         The graph; `values_of(node)` gives what each node computes for each batch. Targets are paths inside the module.
 
     Raises:
-        CannotFollow: the code depends on the number of images, say, or does what a graph cannot.
+        CannotTraceError: the code depends on the number of images, say, or does what a graph cannot.
     """
     tracer = _Tracer(arguments, is_open)
     try:
@@ -43,7 +43,7 @@ def follow(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Call
     except LocalLearnError:
         raise
     except Exception as error:
-        raise CannotFollow(reason_of(error)) from error
+        raise CannotTraceError(reason_of(error)) from error
 
 
 def values_of(node: fx.Node) -> tuple[Any, ...]:
@@ -75,7 +75,7 @@ class _Known:
     def _number(self) -> Any:
         first, second = values_of(self.node)
         if type(first) is not type(second) or first != second:
-            raise CannotFollow(f"{self.node.format_node()} depends on the number of images")
+            raise CannotTraceError(f"{self.node.format_node()} depends on the number of images")
         return first
 
     def __int__(self) -> int:
@@ -94,7 +94,7 @@ class _Known:
     def __len__(self) -> int:
         lengths = {len(value) for value in values_of(self.node)}
         if len(lengths) > 1:
-            raise CannotFollow(f"the length of {self.node.format_node()} depends on the number of images")
+            raise CannotTraceError(f"the length of {self.node.format_node()} depends on the number of images")
         return lengths.pop()
 
 
@@ -142,7 +142,7 @@ class _Tracer(fx.Tracer):
     def to_bool(self, obj: fx.Proxy) -> bool:
         first, second = (bool(value) for value in values_of(obj.node))
         if first != second:
-            raise CannotFollow(f"a choice by {obj.node.format_node()} depends on the number of images")
+            raise CannotTraceError(f"a choice by {obj.node.format_node()} depends on the number of images")
         return first
 
     def iter(self, obj: fx.Proxy) -> Iterator[fx.Proxy]:

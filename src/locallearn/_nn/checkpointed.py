@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from locallearn._torch.device import is_capturing
 
 
-class Recomputed(nn.Module):
+class Checkpointed(nn.Module):
     """Runs `layer`, keeps its input alone, and runs it again in the backward pass.
 
     The second run replays random numbers and leaves running statistics and other buffers as they are.
@@ -43,7 +43,7 @@ class Recomputed(nn.Module):
         self.once.compile(*args, **kwargs)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), BuffersApart(self.once)
+        return nullcontext(), BufferCopies(self.once)
 
 
 class Once(nn.Module):
@@ -58,7 +58,7 @@ class Once(nn.Module):
         return self.layer(x.clone() if self.copy_input else x, *more)
 
 
-class BuffersApart:
+class BufferCopies:
     """Lets a layer write on copies of its buffers; may be entered again after it was left."""
 
     def __init__(self, layer: nn.Module) -> None:

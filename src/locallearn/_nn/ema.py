@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from locallearn._utils.errors import LocalLearnError
 
 
-class Follower(nn.Module):
+class EmaCopy(nn.Module):
     """A layer whose weights follow those of another: own <- momentum * own + (1 - momentum) * other.
 
     Only parameters follow; the running statistics of batch normalisation are its own (official code of MAN).

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from locallearn._nn.ema import Follower
+from locallearn._nn.ema import EmaCopy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (batch, classes) and targets to a scalar."""
@@ -54,7 +54,7 @@ class Auxiliary(nn.Module):
         have the weights of before the step.
         """
         for part in self.modules():
-            if isinstance(part, Follower):
+            if isinstance(part, EmaCopy):
                 part.follow()
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
@@ -126,7 +126,7 @@ class WeightedSum(Auxiliary):
         return list(self.terms)  # pyright: ignore[reportReturnType]
 
 
-class Behind(Auxiliary):
+class WithFront(Auxiliary):
     """An auxiliary network that takes its features through a front of more layers."""
 
     def __init__(self, front: nn.Module, auxiliary: Auxiliary) -> None:
@@ -148,10 +148,22 @@ class Behind(Auxiliary):
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
         changed = self.auxiliary.with_parts(change)
-        return None if changed is None else Behind(self.front, changed)
+        return None if changed is None else WithFront(self.front, changed)
 
 
 def part_without_outputs(auxiliary: Auxiliary) -> Auxiliary | None:
     """The first network inside that gives `forward` alone, so that its outputs cannot be had apart from its loss."""
     parts = (part for part in auxiliary.modules() if isinstance(part, Auxiliary))
     return next((part for part in parts if type(part).outputs is Auxiliary.outputs), None)
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """The blocks of a network, in order: modules that hold several layers with weights, as residual blocks do.
+
+    Neither containers nor auxiliary networks are blocks.
+    """
+    leaves = [child for child in network.children() if not any(True for _ in child.children())]
+    weighted = [leaf for leaf in leaves if next(leaf.parameters(), None) is not None]
+    if len(weighted) > 1 and not isinstance(network, nn.Sequential | nn.ModuleList | Auxiliary):
+        return [network]
+    return [block for child in network.children() for block in blocks_of(child)]

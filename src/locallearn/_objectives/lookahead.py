@@ -9,7 +9,7 @@ from torch import nn
 
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
-from locallearn._nn.ema import Follower, frozen
+from locallearn._nn.ema import EmaCopy, frozen
 from locallearn._nn.init import fresh_copy, trainable_copy
 from locallearn._objectives.objective import Site
 
@@ -29,7 +29,7 @@ def counted_by_stage(site: Site) -> Site:
     return found if found.progress <= 1 else site
 
 
-def behind(site: Site, layer: int) -> Site:
+def site_after(site: Site, layer: int) -> Site:
     """The place behind a later layer, for the same module."""
     return replace(site, layer=layer)
 
@@ -44,17 +44,17 @@ def trainable_like(site: Site, layer: int) -> nn.Module:
     return _safe(site, layer, trainable_copy(site.chain.layers[layer]))
 
 
-def following(site: Site, layer: int, momentum: float, *, fresh: bool) -> nn.Module:
+def ema_copy(site: Site, layer: int, momentum: float, *, fresh: bool) -> nn.Module:
     """An EMA copy of a later layer, starting with first weights of its own or with the layer's."""
     source = site.chain.layers[layer]
     start = frozen(fresh_copy(source) if fresh else trainable_copy(source))
-    return _safe(site, layer, Follower(start, source, momentum))
+    return _safe(site, layer, EmaCopy(start, source, momentum))
 
 
-def trained_follower(site: Site, layer: int, momentum: float) -> nn.Module:
+def trainable_ema_copy(site: Site, layer: int, momentum: float) -> nn.Module:
     """A copy of a later layer that is trained and follows it besides."""
     source = site.chain.layers[layer]
-    return _safe(site, layer, Follower(fresh_copy(source), source, momentum))
+    return _safe(site, layer, EmaCopy(fresh_copy(source), source, momentum))
 
 
 def _safe(site: Site, layer: int, copied: nn.Module) -> nn.Module:

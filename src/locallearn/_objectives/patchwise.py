@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from locallearn._nn.checkpointed import Once, Recomputed
+from locallearn._nn.checkpointed import Checkpointed, Once
 from locallearn._objectives.auxiliary import Auxiliary, Outputs
 
 
@@ -29,7 +29,7 @@ class Patchwise(Auxiliary):
     def __init__(self, auxiliary: Auxiliary, patches: int, *, one_at_a_time: bool, copied: bool) -> None:
         super().__init__()
         self.patches = patches
-        run = Recomputed if one_at_a_time else Once
+        run = Checkpointed if one_at_a_time else Once
         self.run = run(_OutputsOf(auxiliary), copy_input=copied)
         self.copied = copied
 
@@ -51,7 +51,7 @@ class Patchwise(Auxiliary):
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
         changed = self.auxiliary.with_parts(change)
-        one_at_a_time = isinstance(self.run, Recomputed)
+        one_at_a_time = isinstance(self.run, Checkpointed)
         return (
             None
             if changed is None

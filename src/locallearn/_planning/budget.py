@@ -7,10 +7,10 @@ from collections.abc import Callable
 from locallearn._chain.partition import Partition
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
-from locallearn._planning.by_cost import Budget, fastest
+from locallearn._planning.by_cost import BudgetSpec, fastest
 from locallearn._planning.peak_memory import peak_memory
 from locallearn._planning.profile import Profile
-from locallearn._utils.byte_size import in_words
+from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
 
 _ROUNDS = 6
@@ -18,8 +18,8 @@ _STATE = 3
 """Copies of each trained parameter: itself, its gradient, its momentum."""
 
 
-def fitting(
-    budget: Budget,
+def fit_budget(
+    budget: BudgetSpec,
     found: Profile,
     memory: Memory,
     least: int,
@@ -54,13 +54,13 @@ def fitting(
         correction = max((exact - steady) / foretold, correction * 1.02)
     size, modules = min(tried)
     raise LocalLearnError(
-        f"no partition fits in {in_words(budget.size)} with {budget.batch} images in a batch: the least is"
-        f" {in_words(size)}, with {modules} modules"
+        f"no partition fits in {format_bytes(budget.size)} with {budget.batch} images in a batch: the least is"
+        f" {format_bytes(size)}, with {modules} modules"
         + ("; memory='lean' needs less." if memory == "fast" else ": take a smaller batch, or accumulate.")
     )
 
 
-def _below(budget: Budget, found: Profile, memory: Memory, least: int, correction: float) -> Partition:
+def _below(budget: BudgetSpec, found: Profile, memory: Memory, least: int, correction: float) -> Partition:
     """The fastest partition that should fit, else the one of the least peak."""
     trained = found.trained(())
     for _ in range(3):  # the parameters of auxiliary networks depend on the partition

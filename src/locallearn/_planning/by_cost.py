@@ -27,7 +27,7 @@ Quantity = Literal["parameters", "macs", "peak"]
 
 
 @dataclass(frozen=True)
-class Balanced:
+class BalancedSpec:
     """`parameters:K`, `macs:K` or `peak:K`: K modules of which the largest is as small as can be."""
 
     quantity: Quantity
@@ -35,14 +35,14 @@ class Balanced:
 
 
 @dataclass(frozen=True)
-class Budget:
+class BudgetSpec:
     """`memory:1GiB@1024`: what fits in so many bytes with so many images in a batch."""
 
     size: int
     batch: int
 
 
-def sized(modules: object) -> Balanced | Budget | None:
+def parse_cost_spec(modules: object) -> BalancedSpec | BudgetSpec | None:
     """What `modules` says about the cost of modules; None where it says something else.
 
     Raises:
@@ -57,14 +57,14 @@ def sized(modules: object) -> Balanced | Budget | None:
             raise LocalLearnError(
                 f"modules={modules!r}: say for how many images in a batch, at least 1, as in memory:1GiB@1024."
             )
-        return Budget(parse_bytes(size), int(batch))
+        return BudgetSpec(parse_bytes(size), int(batch))
     if not value.strip().isdigit() or int(value) < 1:
         raise LocalLearnError(f"modules={modules!r}: write the number of modules, at least 1, as in {name}:8.")
-    return Balanced(name, int(value))  # pyright: ignore[reportArgumentType]
+    return BalancedSpec(name, int(value))  # pyright: ignore[reportArgumentType]
 
 
 def balanced(
-    wanted: Balanced, chain: TracedChain, ends: Sequence[int], memory: Memory, look: Callable[[], Profile]
+    wanted: BalancedSpec, chain: TracedChain, ends: Sequence[int], memory: Memory, look: Callable[[], Profile]
 ) -> Partition:
     """The partition whose largest module is smallest.
 
@@ -121,7 +121,7 @@ def least_modules(rule: Rule, most: int) -> int:
     return 1
 
 
-def look_at(
+def profile_chain(
     chain: TracedChain,
     rule: Rule,
     ends: Sequence[int],

@@ -3,66 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from locallearn._engine.segment import stretches
+from locallearn._engine.local_net import LocalNet
 from locallearn._planning.peak_memory import peak_memory
 from locallearn._torch.device import mixed_now
-from locallearn._utils.byte_size import in_words
+from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import OutOfMemoryError
-
-if TYPE_CHECKING:
-    from locallearn._engine.local_net import LocalNet
 
 _MIB = 2**20
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on an accelerator or on the CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    words = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in words or "not enough memory" in words)
-
-
-def watched(net: LocalNet, images: Tensor, step: Callable[[Callable[[], None]], Tensor]) -> Tensor:
-    """Run a step; memory that runs out is told with its place.
+def explain_out_of_memory(net: LocalNet, images: Tensor, span: range) -> OutOfMemoryError:
+    """The error that says where in a step memory ran out, how much the step needs, and what to do.
 
     Args:
         net: the network.
-        images: the step's.
-        step: runs it, and calls what it is given after each stretch of modules.
-
-    Raises:
-        OutOfMemoryError: memory ran out.
+        images: the batch.
+        span: the local modules that ran.
     """
-    done: list[None] = []
-    try:
-        return step(lambda: done.append(None))
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    # no more in the handler, where the error's frames would hold the step's tensors
-    spans = stretches(net.objectives)
-    span = spans[min(len(done), len(spans) - 1)]
-    raise _told(net, images, span)
-
-
-def _told(net: LocalNet, images: Tensor, span: range) -> OutOfMemoryError:
     batch, device = len(images), images.device
     where = f"local module {span[0]}" if len(span) == 1 else f"local modules {span[0]} to {span[-1]}"
     names = [net.chain.names[layer] for module in span for layer in net.partition.layers(module)]
     layers = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
     predicted = _predicted(net, images)
-    total = None if predicted is None else in_words(predicted)
+    total = None if predicted is None else format_bytes(predicted)
     needs = "" if total is None else f" The whole step needs {total} by prediction."
     used = ""
     if device.type == "cuda":
-        used = f" Up to {in_words(torch.cuda.max_memory_allocated(device))} were in use."
+        used = f" Up to {format_bytes(torch.cuda.max_memory_allocated(device))} were in use."
     room = _room(device) or (None if predicted is None else predicted / 2)
     size = "BYTES" if room is None else f"{max(1, int(room / _MIB))}MiB"
     return OutOfMemoryError(

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from locallearn._engine.step import run_step
+from locallearn._engine.local_net import LocalNet
 from locallearn._engine.stepper import Stepper
-from locallearn._recompute.sliced import few_slices
 from locallearn._torch import private_api
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
 
-if TYPE_CHECKING:
-    from locallearn._engine.local_net import LocalNet
-
-MakeStepper = Callable[["LocalNet"], Stepper]
+MakeStepper = Callable[[LocalNet], Stepper]
 
 nesterov_sgd: MakeStepper = partial(
     Stepper, make_optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, fused=True)
@@ -52,7 +48,7 @@ def peak_memory(
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None for the parameters' own.
     """
-    with private_api.fake_mode() as mode, few_slices():
+    with private_api.fake_mode() as mode:
         net = without_data(net, mode)
         images, labels = example_batch(net, batch)
         return measure(net, make_stepper(net), images, labels, autocast=autocast)
@@ -75,7 +71,7 @@ def measure(
 def without_data(net: LocalNet, mode: Any) -> LocalNet:
     """A copy on fake tensors, in training mode. What it finds to compute again the network need not find anew."""
     copy = private_api.fake_copy(net, mode).train()
-    copy.plans = net.plans
+    copy.recompute_plans = net.recompute_plans
     return copy
 
 
@@ -98,14 +94,7 @@ def _is_channels_last(tensor: Tensor) -> bool:
 
 def _step(net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, dtype: torch.dtype | None) -> None:
     with mixed(images.device, dtype):
-        run_step(
-            net.local_modules,
-            net.objectives,
-            images,
-            labels,
-            on_complete=stepper.on_complete,
-            thrift=net.thrift(images, labels),
-        )
+        net.step(images, labels, on_complete=stepper.on_complete).run()
     stepper.finish()
 
 

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
-from locallearn._engine.recompute_plan import _CHOICES, Memory, _any_loss
-from locallearn._engine.segment import Stretch
+from locallearn._engine.recompute_plan import CHOICES, Memory, sum_of_outputs
+from locallearn._engine.segment import GraphSegment
 from locallearn._engine.step import local_loss
 from locallearn._objectives.auxiliary import Auxiliary, Head
 from locallearn._objectives.objective import Objective
 from locallearn._planning.dynamic_program import summed
-from locallearn._recompute.policy import Thrift
-from locallearn._recompute.sliced import few_slices
+from locallearn._recompute.policy import RecomputePolicy
 from locallearn._torch import private_api
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
@@ -55,16 +54,16 @@ class Profile:
     """All parts of a chain under a rule.
 
     Attributes:
-        layers: for each thrift its parts, in order.
-        heads: for each thrift the auxiliary network behind each layer, None where the rule allows none.
+        layers: for each policy its parts, in order.
+        heads: for each policy the auxiliary network behind each layer, None where the rule allows none.
         weights: bytes of trained parameters of each layer; of its auxiliary network; the classifier's is the last.
         head_weights: the same of auxiliary networks.
         inputs: bytes of what each layer takes, for each image.
         ends: layers with which modules may end.
     """
 
-    layers: dict[Thrift, list[Part]]
-    heads: dict[Thrift, list[Part | None]]
+    layers: dict[RecomputePolicy, list[Part]]
+    heads: dict[RecomputePolicy, list[Part | None]]
     weights: list[int]
     head_weights: list[int]
     inputs: list[float]
@@ -83,7 +82,7 @@ class Profile:
         return sum(self.weights) + sum(self.head_weights[end] for end in ends)
 
     def _choices(self, first: int, last: int, memory: Memory) -> Iterator[tuple[float, float]]:
-        for of_layers, of_heads in _CHOICES[memory]:
+        for of_layers, of_heads in CHOICES[memory]:
             head = self.heads[of_heads][last]
             if head is None:
                 yield inf, inf
@@ -96,13 +95,15 @@ class Profile:
             yield (self.inputs[first] if first else 0) + max(inside, held + head.forward), time
 
     @cached_property
-    def _sums(self) -> dict[Thrift, tuple[Callable[[int, int], float], list[float], Callable[[int, int], float]]]:
-        """For each thrift: sums of kept bytes; the most of each layer on top of all before; sums of seconds."""
+    def _sums(
+        self,
+    ) -> dict[RecomputePolicy, tuple[Callable[[int, int], float], list[float], Callable[[int, int], float]]]:
+        """For each policy: sums of kept bytes; the most of each layer on top of all before; sums of seconds."""
         found = {}
-        for thrift, parts in self.layers.items():
+        for policy, parts in self.layers.items():
             kept = summed([part.kept for part in parts])
             most = [kept(0, i - 1) + max(part.forward, part.backward) for i, part in enumerate(parts)]
-            found[thrift] = kept, most, summed([part.seconds for part in parts])
+            found[policy] = kept, most, summed([part.seconds for part in parts])
         return found
 
 
@@ -123,8 +124,8 @@ def profile(
         ends: layers with which modules may end.
         autocast: dtype of mixed precision, or None.
     """
-    thrifts = list(dict.fromkeys(thrift for choice in _CHOICES[memory] for thrift in choice))
-    with private_api.fake_mode() as mode, few_slices():
+    policies = list(dict.fromkeys(policy for choice in CHOICES[memory] for policy in choice))
+    with private_api.fake_mode() as mode:
         layers = private_api.fake_copy(nn.ModuleList(chain.layers), mode).train()
         look = _Look(chain, autocast, mode)
         inputs: list[Tensor] = [look.images]
@@ -132,12 +133,13 @@ def profile(
             for layer, in_place in zip(layers, chain.begins_in_place, strict=False):
                 inputs.append(layer(inputs[-1].clone() if in_place else inputs[-1]))
         parts = {
-            thrift: [look.at_layer(i, layer, inputs[i], thrift) for i, layer in enumerate(layers)] for thrift in thrifts
+            policy: [look.at_layer(i, layer, inputs[i], policy) for i, layer in enumerate(layers)]
+            for policy in policies
         }
-        heads: dict[Thrift, list[Part | None]] = {thrift: [] for thrift in thrifts}
+        heads: dict[RecomputePolicy, list[Part | None]] = {policy: [] for policy in policies}
         for objective, features in zip(objectives, inputs[1:], strict=True):
-            for thrift in thrifts:
-                heads[thrift].append(None if objective is None else look.at_head(objective, features, thrift))
+            for policy in policies:
+                heads[policy].append(None if objective is None else look.at_head(objective, features, policy))
     return Profile(
         layers=parts,
         heads=heads,
@@ -161,33 +163,33 @@ class _Look:
     def precision(self) -> AbstractContextManager[object]:
         return mixed(self.images.device, self._autocast)
 
-    def at_layer(self, index: int, layer: nn.Module, features: Tensor, thrift: Thrift) -> Part:
+    def at_layer(self, index: int, layer: nn.Module, features: Tensor, policy: RecomputePolicy) -> Part:
         def measured() -> Part:
             module = LocalModule([layer], begins_in_place=self._chain.begins_in_place[index])
             known = [*layer.parameters(), *layer.buffers(), features]
             with self._counted(layer, known) as (live, work):
-                stretch = Stretch([module], range(1, 2), {0}, features.detach(), thrift)
+                segment = GraphSegment([module], range(1, 2), {0}, features.detach(), policy)
                 kept, forward = live.now, live.take_peak()
                 with torch.autocast(self._device, enabled=False):
-                    stretch.receive(0, torch.empty_like(stretch.output))
-                    stretch.backward(0)
+                    segment.receive(0, torch.empty_like(segment.output))
+                    segment.backward(0)
                 backward = live.take_peak()
             return _part(kept, forward, backward, work)
 
-        return self._once((thrift, _signature(layer, features)), measured)
+        return self._once((policy, _signature(layer, features)), measured)
 
-    def at_head(self, objective: Objective, features: Tensor, thrift: Thrift) -> Part:
+    def at_head(self, objective: Objective, features: Tensor, policy: RecomputePolicy) -> Part:
         def measured() -> Part:
             auxiliary = _without_loss(private_api.fake_copy(objective.auxiliary, self._mode).train())
             own = replace(objective, auxiliary=auxiliary)
             known = [*auxiliary.parameters(), *auxiliary.buffers(), features, self.images, self.labels]
             nothing = LocalModule([nn.Identity()], begins_in_place=False)
             with self._counted(auxiliary, known) as (live, work):
-                stretch = Stretch([nothing], range(1, 2), {0}, features.detach())
-                local_loss(own, stretch, self.images, self.labels, 1.0, thrift)
+                segment = GraphSegment([nothing], range(1, 2), {0}, features.detach())
+                local_loss(own, segment, self.images, self.labels, 1.0, policy)
             return _part(0, live.peak_activations, 0, work)
 
-        return self._once((thrift, _signature(objective.auxiliary, features)), measured)
+        return self._once((policy, _signature(objective.auxiliary, features)), measured)
 
     @contextmanager
     def _counted(self, part: nn.Module, known: list[Tensor]) -> Iterator[tuple[LiveBytes, Work]]:
@@ -210,7 +212,7 @@ def _without_loss(auxiliary: Auxiliary) -> Auxiliary:
     """With any loss: the user's own may take no labels without meaning."""
     for part in private_api.without_hooks(auxiliary).modules():
         if isinstance(part, Head):
-            part.loss = _any_loss
+            part.loss = sum_of_outputs
     return auxiliary
 
 

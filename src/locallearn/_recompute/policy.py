@@ -1,60 +1,63 @@
-"""What the parts of a network do without keeping for their backward pass, in exchange for computing it again."""
+"""What a part of a network recomputes in its backward pass instead of storing it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 
 from torch import nn
 
-from locallearn._recompute.activations import Remade
-from locallearn._recompute.tape import Tape, taping, units
+from locallearn._recompute.activations import RecomputeActivations
+from locallearn._recompute.tape import CheckpointTape, checkpointing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thrift:
-    """What a part of a network computes again in its backward pass.
+class RecomputePolicy:
+    """What a graph segment or an auxiliary network recomputes.
 
     Attributes:
-        remake: normalised and activated tensors.
-        sliced: these a few images at a time, for activations and convolutions.
-        rerun: a stretch of modules as a whole, from its input; an auxiliary network block by block, from theirs: this
-            share of its blocks, from the first on. Its last ones are seldom worth it: they go backward while nothing
-            else is alive, and behind a stride they are small.
+        activations: normalised and activated tensors.
+        blocks: a segment as a whole, from its input, where this is not 0; of an auxiliary network this share of its
+            blocks, each from its own input, from the first on. The last ones are seldom worth it: they go backward
+            while nothing else is alive, and after a stride they are small.
     """
 
-    remake: bool = False
-    sliced: bool = False
-    rerun: float = 0
+    activations: bool = False
+    blocks: float = 0
 
-    def remaking(self) -> AbstractContextManager[Remade | None]:
-        """Around what runs forward, so that it keeps no more than it must."""
-        return Remade(sliced=self.sliced) if self.remake else nullcontext()
+    def saving(self) -> AbstractContextManager[RecomputeActivations | None]:
+        """The context of a forward pass, in which it saves no more than it must."""
+        return RecomputeActivations() if self.activations else nullcontext()
 
     @contextmanager
-    def around(self, auxiliary: nn.Module) -> Iterator[Tape]:
-        """While active, an auxiliary network that runs forward keeps no more than it must.
+    def forward_of(self, blocks: Sequence[nn.Module]) -> Iterator[CheckpointTape]:
+        """The context of an auxiliary network's forward pass.
 
-        What is behind its blocks goes backward first, then the tape.
+        Args:
+            blocks: the network's blocks, in order.
+
+        Yields:
+            The tape of the recomputed blocks, to be unwound after the backward pass of the rest.
         """
-        blocks = units(auxiliary) if self.rerun else []
-        with self.remaking(), taping(blocks[: ceil(self.rerun * len(blocks))], self.remaking) as tape:
+        recomputed = blocks[: ceil(self.blocks * len(blocks))]
+        with self.saving(), checkpointing(recomputed, self.saving) as tape:
             yield tape
 
 
-KEEP_ALL = Thrift()
+STORE_ALL = RecomputePolicy()
+"""Recomputes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThriftPlan:
-    """The thrift of each part.
+class RecomputePlan:
+    """The policy of each part of a network.
 
     Attributes:
-        stretches: of each stretch of modules, in order.
+        segments: of each graph segment, in order.
         objectives: of each objective's auxiliary network.
     """
 
-    stretches: tuple[Thrift, ...]
-    objectives: tuple[Thrift, ...]
+    segments: tuple[RecomputePolicy, ...]
+    objectives: tuple[RecomputePolicy, ...]

@@ -1,4 +1,4 @@
-"""Tensors kept for a backward pass, and recipes that make them instead."""
+"""What the backward pass finds where the forward pass saved a tensor: the tensor, or a function that recomputes it."""
 
 from __future__ import annotations
 
@@ -7,78 +7,83 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from locallearn._recompute.sliced import Pieces
 from locallearn._torch import private_api
 
-Make = Callable[[Tensor, bool], Tensor]
-"""From a source, and whether it may be written on, to what was made of it."""
+Recompute = Callable[[Tensor, bool], Tensor]
+"""From a source, and whether it may be overwritten, to the tensor that was computed from it."""
 
 
-class Kept:
-    """A tensor kept for the backward pass, or how to make it."""
+class SavedTensor:
+    """A tensor saved for the backward pass, or its recomputation."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self._recipe: Recipe | None = None
-        self.keep(tensor)
+        self._recomputation: Recomputation | None = None
+        self.store(tensor)
 
-    def keep(self, tensor: Tensor) -> None:
+    def store(self, tensor: Tensor) -> None:
+        """Save a tensor."""
         self._tensor: Tensor | None = tensor.detach()
         self._version = private_api.version_of(tensor)
 
-    def become(self, recipe: Recipe) -> None:
-        self._tensor, self._recipe = None, recipe
-        recipe.uses += 1
+    def replace_by(self, recomputation: Recomputation) -> None:
+        """Drop the tensor; `unpack` recomputes it."""
+        self._tensor, self._recomputation = None, recomputation
+        recomputation.uses += 1
 
-    def is_of(self, tensor: Tensor) -> bool:
+    def shares_storage_with(self, tensor: Tensor) -> bool:
+        """Whether the tensor is stored, in the same memory as another."""
         return self._tensor is not None and self._tensor.untyped_storage() is tensor.untyped_storage()
 
-    def is_like(self, tensor: Tensor) -> bool:
+    def has_shape_of(self, tensor: Tensor) -> bool:
+        """Whether the tensor is stored, and has the shape of another."""
         return self._tensor is not None and self._tensor.shape == tensor.shape
 
-    def tensor(self) -> Tensor:
-        if self._recipe is not None:
-            return self._recipe.take()
+    def unpack(self) -> Tensor:
+        """The tensor, for the backward pass."""
+        if self._recomputation is not None:
+            return self._recomputation.take()
         assert self._tensor is not None
         refuse_changed(self._tensor, self._version)
         return self._tensor
 
 
-class Recipe:
-    """How to make a tensor: from a tensor that is kept anyway, or from what another recipe makes."""
+class Recomputation:
+    """How to recompute a tensor: from a source that is stored anyway, or from what another recomputation gives."""
 
-    def __init__(self, source: Tensor | Recipe, make: Make, result: Tensor, pieces: Pieces | None) -> None:
+    def __init__(self, source: Tensor | Recomputation, recompute: Recompute, result: Tensor) -> None:
         self.uses = 0
-        self.pieces = pieces
-        self._source, self._make = source, make
+        self._source, self._recompute = source, recompute
         self._source_version = private_api.version_of(source) if isinstance(source, Tensor) else 0
         self._layout = result.shape, result.stride(), result.dtype, result.storage_offset()
         self._version = private_api.version_of(result)
-        self._made: Tensor | None = None
+        self._result: Tensor | None = None
         self._taken = 0
 
-    def makes(self, tensor: Tensor) -> bool:
+    def gives(self, tensor: Tensor) -> bool:
+        """Whether a tensor in the result's memory is the result, unchanged."""
         layout = tensor.shape, tensor.stride(), tensor.dtype, tensor.storage_offset()
         return layout == self._layout and private_api.version_of(tensor) == self._version
 
     def take(self) -> Tensor:
-        """The tensor; it is held until it was taken as often as it would have been kept."""
-        made = self._made = self._again() if self._made is None else self._made
+        """The tensor; it stays alive until every `SavedTensor` that needs it has taken it."""
+        result = self._result = self._run() if self._result is None else self._result
         self._taken += 1
         if self._taken >= self.uses:
-            self._made, self._taken = None, 0
-        return made
+            self._result, self._taken = None, 0
+        return result
 
     @torch.no_grad()
-    def _again(self) -> Tensor:
+    def _run(self) -> Tensor:
         if isinstance(self._source, Tensor):
             refuse_changed(self._source, self._source_version)
-            return self._make(self._source, False)
-        if self._source._made is not None:
-            return self._make(self._source._made, False)
-        return self._make(self._source._again(), True)
+            return self._recompute(self._source, False)
+        if self._source._result is not None:
+            return self._recompute(self._source._result, False)
+        return self._recompute(self._source._run(), True)
 
 
 def refuse_changed(tensor: Tensor, version: int) -> None:
+    """Raise PyTorch's own error where a tensor was written on since it was saved."""
     if private_api.version_of(tensor) != version:
         raise RuntimeError(
             "one of the variables needed for gradient computation has been modified by an inplace operation:"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -22,19 +20,6 @@ SECONDS: dict[str, float] = {
     "mac of matrix products": 2.01e-11,
 }
 """Seconds for one of each kind of work, on one core of a server processor; `benchmarks/plan.py` finds them."""
-
-_times: ContextVar[float] = ContextVar("times", default=1)
-
-
-@contextmanager
-def repeated(times: float) -> Iterator[None]:
-    """While active, work counts this many times."""
-    token = _times.set(times)
-    try:
-        yield
-    finally:
-        _times.reset(token)
-
 
 Convention = Mapping[Any, Callable[..., int]]
 """Operators counted besides convolutions and matrix products, each with a function from shapes to operations, doubled
@@ -66,14 +51,13 @@ class Work(TorchDispatchMode):
         result = func(*args, **kwargs)
         if func.is_view or func in _FREE:
             return result
-        times = _times.get()
-        self.counts["call"] += times
+        self.counts["call"] += 1
         tensors = [value for value in tree_leaves((args, kwargs, result)) if isinstance(value, Tensor)]
-        self.counts["byte"] += times * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        self.counts["byte"] += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         if (count := flop_registry.get(func.overloadpacket)) is not None:
             macs = count(*args, **kwargs, out_val=result) // 2
             is_grouped = func.overloadpacket is _aten.convolution_backward and args[9] > 1
-            self.counts[_kind(func)] += times * (_grouped_backward(args) if is_grouped else macs)
+            self.counts[_kind(func)] += _grouped_backward(args) if is_grouped else macs
         return result
 
     @property

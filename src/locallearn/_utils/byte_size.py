@@ -28,7 +28,7 @@ def parse_bytes(text: str) -> int:
     return size
 
 
-def in_words(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes in the largest binary unit that leaves a number of at least one."""
     unit = next((name for name in ("GiB", "MiB", "KiB") if size >= UNITS[name]), "B")
     return f"{size / UNITS[unit]:,.2f} {unit}" if unit != "B" else f"{size:,.0f} B"

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._engine.segment import stretches
-from locallearn._engine.step import run_step
+from locallearn._engine.segment import segment_spans
 from locallearn._objectives.auxiliary import Auxiliary
 from locallearn._planning.peak_memory import example_batch, without_data
-from locallearn._recompute.sliced import few_slices
 from locallearn._torch import private_api
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
@@ -74,7 +72,7 @@ class _Watch:
     def auxiliary_ends(self) -> None:
         self._take("auxiliary")
 
-    def stretch_ends(self) -> None:
+    def segment_ends(self) -> None:
         self._take("backward")
         self.rows.append(self._now)
         self._begin()
@@ -88,27 +86,21 @@ def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None =
         batch: images in the batch.
         autocast: dtype of mixed precision, or None.
     """
-    with private_api.fake_mode() as mode, few_slices():
+    with private_api.fake_mode() as mode:
         copy = without_data(net, mode)
         images, labels = example_batch(copy, batch)
         precision = mixed(images.device, autocast)
         with precision:
-            thrift = copy.thrift(images, labels)
+            step = copy.step(images, labels)
             with LiveBytes(
                 known=[*copy.parameters(), *copy.buffers(), images, labels], parameters=copy.parameters()
             ) as live:
                 watch = _Watch(live)
                 for auxiliary in {id(o.auxiliary): o.auxiliary for o in copy.objectives}.values():
                     _watched(auxiliary, watch)
-                run_step(
-                    copy.local_modules,
-                    copy.objectives,
-                    images,
-                    labels,
-                    thrift=thrift,
-                    on_stretch=watch.stretch_ends,
-                )
-    spans = stretches(net.objectives)
+                step.on_segment = watch.segment_ends
+                step.run()
+    spans = segment_spans(net.objectives)
     return [_row(net, span, found) for span, found in zip(spans, watch.rows, strict=True)]
 
 

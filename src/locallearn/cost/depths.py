@@ -20,7 +20,7 @@ def depth_of(rule: Rule) -> int | None:
     return depth_of(rule.rule) if isinstance(rule, Wrapper) else None
 
 
-def depth_in_words(rule: Rule) -> str:
+def depth_text(rule: Rule) -> str:
     """What is put behind a rule's name to tell its depth: nothing where it has none."""
     depth = depth_of(rule)
     return "" if depth is None else f", depth {depth}"

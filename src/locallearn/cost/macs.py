@@ -9,9 +9,7 @@ from typing import Any
 import torch
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._engine.step import run_step
 from locallearn._planning.peak_memory import example_batch, without_data
-from locallearn._recompute.sliced import few_slices
 from locallearn._torch import private_api
 from locallearn._torch.op_counter import Convention, Work, counted_macs
 
@@ -78,10 +76,10 @@ def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR)
 
 def step_macs(net: LocalNet, batch: int) -> int:
     """Multiply-accumulates of one whole training step, forward and backward, of everything that runs."""
-    with private_api.fake_mode() as mode, few_slices():
+    with private_api.fake_mode() as mode:
         net = without_data(net, mode)
         images, labels = example_batch(net, batch)
-        thrift = net.thrift(images, labels)
+        step = net.step(images, labels)
         with Work() as work:
-            run_step(net.local_modules, net.objectives, images, labels, thrift=thrift)
+            step.run()
         return work.macs

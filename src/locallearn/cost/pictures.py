@@ -11,7 +11,7 @@ from locallearn._utils.atomic_files import write_whole
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.optional_imports import optional
 from locallearn.cost.by_module import ModuleBytes
-from locallearn.cost.depths import depth_in_words
+from locallearn.cost.depths import depth_text
 from locallearn.cost.planner import Plan
 
 _MIB = 2**20
@@ -73,7 +73,7 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
     axes.plot(*places[id(plan.best)], "o", markersize=12, markerfacecolor="none", markeredgecolor="#e08a1e")
     axes.axvline(plan.budget / _MIB, color="#c2547a", linestyle="--", linewidth=1, label="budget")
     for one in plan.candidates:
-        label = f"{len(one.modules)} modules, {one.memory}{depth_in_words(one.rule)}"
+        label = f"{len(one.modules)} modules, {one.memory}{depth_text(one.rule)}"
         axes.annotate(label, places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)
     for one in plan.baselines:
         axes.annotate(str(one.rule), places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)

@@ -13,7 +13,7 @@ from locallearn._chain.discovery import chain_of, trace
 from locallearn._localize import localize, profile_of
 from locallearn._planning.peak_memory import MakeStepper, nesterov_sgd
 from locallearn._utils.errors import LocalLearnError
-from locallearn.cost.depths import depth_in_words, variants
+from locallearn.cost.depths import depth_text, variants
 from locallearn.cost.predicted_time import predict
 from locallearn.cost.search import Candidate, Search
 from locallearn.rules import BP, Checkpoint, Rule, Wrapper
@@ -81,7 +81,7 @@ def plan(
     build = partial(localize, model, input_shape=input_shape, layers=layers)
     search = Search(chain, build, batch, partial(predict, make_stepper=make_stepper, autocast=autocast), say)
     for variant in variants(rule, depths):
-        say(f"looking at the parts of {variant}{depth_in_words(variant)}")
+        say(f"looking at the parts of {variant}{depth_text(variant)}")
         search.add(variant, profile_of(chain, variant, "lean", autocast=autocast))
     parts = search.best(budget).accumulate
     for sketch in search.frontier(parts):

@@ -9,7 +9,6 @@ import torch
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._planning.peak_memory import MakeStepper, PeakMemory, example_batch, measure, nesterov_sgd, without_data
-from locallearn._recompute.sliced import few_slices
 from locallearn._torch import private_api
 from locallearn._torch.device import mixed
 from locallearn._torch.op_counter import Work, seconds
@@ -47,11 +46,11 @@ def predict(
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
     """
-    with private_api.fake_mode() as mode, few_slices():
+    with private_api.fake_mode() as mode:
         net = without_data(net, mode)
         images, labels = example_batch(net, batch)
         with mixed(images.device, autocast):
-            net.thrift(images, labels)  # found once, before anything is counted
+            net.recompute_plan(images, labels)  # found once, before anything is counted
         with Work() as work:
             peak = measure(net, make_stepper(net), images, labels, autocast=autocast)
     counts = {kind: count / 2 for kind, count in work.counts.items()}  # of two steps

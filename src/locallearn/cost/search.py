@@ -13,9 +13,9 @@ from locallearn._engine.recompute_plan import Memory
 from locallearn._planning.budget import highest
 from locallearn._planning.by_cost import fastest, least_modules
 from locallearn._planning.profile import Profile
-from locallearn._utils.byte_size import in_words
+from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
-from locallearn.cost.depths import depth_in_words
+from locallearn.cost.depths import depth_text
 from locallearn.cost.predicted_time import Prediction
 from locallearn.rules import Rule
 
@@ -149,8 +149,8 @@ class Search:
             return most
         images = "image" if least.micro_batch == 1 else "images"
         raise LocalLearnError(
-            f"nothing fits in {in_words(budget)}: the least is {in_words(least.peak)}, with {least.rule}"
-            f"{depth_in_words(least.rule)}, {len(least.modules)} modules, memory={least.memory} and {least.micro_batch}"
+            f"nothing fits in {format_bytes(budget)}: the least is {format_bytes(least.peak)}, with {least.rule}"
+            f"{depth_text(least.rule)}, {len(least.modules)} modules, memory={least.memory} and {least.micro_batch}"
             f" {images} at a time (batch {self._batch}, accumulate {least.accumulate})."
         )
 
@@ -184,7 +184,7 @@ class Search:
         return [front[round(i * (len(front) - 1) / max(1, count - 1))] for i in range(count)]
 
     def _candidate(self, rule: Rule, memory: Memory, ends: Sequence[str], parts: int) -> Candidate:
-        self._say(f"checking {rule}{depth_in_words(rule)}, {len(ends)} modules, {memory}")
+        self._say(f"checking {rule}{depth_text(rule)}, {len(ends)} modules, {memory}")
         net = self._build(rule, modules=list(ends), memory=memory).to(memory_format=torch.channels_last)  # pyright: ignore
         found = self._look(net, self._micro(parts))
         return Candidate(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from locallearn.data.augmentation import Augmentation, augment, normalise
 from locallearn.data.order import generator_of, order_of
-
-if TYPE_CHECKING:
-    from locallearn.data.image_set import ImageSet, Split
 
 
 class Batches(Protocol):
@@ -34,12 +34,23 @@ class Batches(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Images as uint8, (n, height, width, channels), and labels as int64, (n,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 class TensorBatches:
     """A split held as uint8 on the training device; it is shuffled, augmented and normalised there.
 
     Args:
         split: the images.
-        data: the data set, for its mean and standard deviation.
+        mean, std: of each channel, in units of pixel values (0 to 255).
         batch: images in a batch; the last one holds the rest.
         device: where they live.
         augmentation: None for evaluation: no augmentation, no shuffling.
@@ -51,8 +62,9 @@ class TensorBatches:
     def __init__(
         self,
         split: Split,
-        data: ImageSet,
         *,
+        mean: Sequence[float],
+        std: Sequence[float],
         batch: int,
         device: torch.device | str = "cpu",
         augmentation: Augmentation | None = None,
@@ -62,7 +74,7 @@ class TensorBatches:
     ) -> None:
         self.images = torch.from_numpy(split.images).to(device)
         self.labels = torch.from_numpy(split.labels).to(device)
-        self.mean, self.std = data.mean, data.std
+        self.mean, self.std = tuple(mean), tuple(std)
         self.batch, self.seed = batch, seed
         self.augmentation, self.channels_last = augmentation, channels_last
         self.count = len(split) - (drop_single and len(split) % batch == 1)

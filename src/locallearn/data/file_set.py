@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,36 +13,11 @@ from numpy.typing import NDArray
 from locallearn._chain.layout import Shape
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data.data_set import Feed
-from locallearn.data.streamed import StreamedBatches
+from locallearn.data.streamed import Files, StreamedBatches
 
 # Of ImageNet's training images, as all its models use them (0.485, 0.456, 0.406 and 0.229, 0.224, 0.225).
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-
-
-class Files(Protocol):
-    """Encoded images that can be read in any order."""
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Of each image, (n,)."""
-        ...
-
-    def __len__(self) -> int:
-        """Number of images."""
-        ...
-
-    def name(self, index: int) -> str:
-        """Where an image is, for a person."""
-        ...
-
-    def read(self, index: int) -> bytes:
-        """An image's bytes, as JPEG, PNG, ..."""
-        ...
-
-    def chosen(self, rows: NDArray[np.int64]) -> Files:
-        """Some of the images."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +97,17 @@ class FileSet:
 
     def training(self, feed: Feed, *, seed: int, drop_single: bool) -> StreamedBatches:
         """The training split, shuffled and augmented."""
-        return StreamedBatches(self.train, self, feed=feed, augmented=True, seed=seed, drop_single=drop_single)
+        return StreamedBatches(
+            self.train,
+            side=self.side,
+            mean=self.mean,
+            std=self.std,
+            feed=feed,
+            augmented=True,
+            seed=seed,
+            drop_single=drop_single,
+        )
 
     def testing(self, feed: Feed) -> StreamedBatches:
         """The test split, in its order."""
-        return StreamedBatches(self.test, self, feed=feed)
+        return StreamedBatches(self.test, side=self.side, mean=self.mean, std=self.std, feed=feed)

@@ -7,24 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from locallearn._chain.layout import Shape
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data.augmentation import Augmentation
-from locallearn.data.batches import TensorBatches
+from locallearn.data.batches import Split, TensorBatches
 from locallearn.data.data_set import Feed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """Images as uint8, (n, height, width, channels), and labels as int64, (n,)."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +73,8 @@ class ImageSet:
         """The training split as batches on the device, shuffled and augmented there."""
         return TensorBatches(
             self.train,
-            self,
+            mean=self.mean,
+            std=self.std,
             batch=feed.batch,
             device=feed.device,
             augmentation=self.augmentation,
@@ -97,7 +86,12 @@ class ImageSet:
     def testing(self, feed: Feed) -> TensorBatches:
         """The test split as batches on the device, in its order; four times as large, for no graph is kept."""
         return TensorBatches(
-            self.test, self, batch=4 * feed.batch, device=feed.device, channels_last=feed.channels_last
+            self.test,
+            mean=self.mean,
+            std=self.std,
+            batch=4 * feed.batch,
+            device=feed.device,
+            channels_last=feed.channels_last,
         )
 
 

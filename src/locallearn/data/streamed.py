@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,15 +18,37 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.optional_imports import optional
 from locallearn.data.archives import brief
 from locallearn.data.augmentation import normalise
+from locallearn.data.data_set import Feed
 from locallearn.data.order import order_of, seed_of
 from locallearn.data.workers import in_order
 
-if TYPE_CHECKING:
-    from locallearn.data.data_set import Feed
-    from locallearn.data.file_set import Files, FileSet
-
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 _RESIZED = 256 / 224  # shorter side of a test image to its crop
+
+
+class Files(Protocol):
+    """Encoded images that can be read in any order."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Of each image, (n,)."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Where an image is, for a person."""
+        ...
+
+    def read(self, index: int) -> bytes:
+        """An image's bytes, as JPEG, PNG, ..."""
+        ...
+
+    def chosen(self, rows: NDArray[np.int64]) -> Files:
+        """Some of the images."""
+        ...
 
 
 class StreamedBatches:
@@ -36,7 +58,8 @@ class StreamedBatches:
 
     Args:
         files: the images.
-        data: the data set, for the size of its images, mean and standard deviation.
+        side: height and width of the images as the network sees them.
+        mean, std: of each channel, in units of pixel values (0 to 255).
         feed: size of batches, device, workers, and what becomes of bad images.
         augmented: shuffled, and augmented; or as they are, for evaluation.
         seed: of order and augmentation.
@@ -46,19 +69,21 @@ class StreamedBatches:
     def __init__(
         self,
         files: Files,
-        data: FileSet,
         *,
+        side: int,
+        mean: Sequence[float],
+        std: Sequence[float],
         feed: Feed,
         augmented: bool = False,
         seed: int = 0,
         drop_single: bool = False,
     ) -> None:
-        self.images = _Decoded(files, side=data.side, seed=seed if augmented else None)
-        self.mean, self.std, self.feed = data.mean, data.std, feed
+        self.images = _Decoded(files, side=side, seed=seed if augmented else None)
+        self.mean, self.std, self.feed = tuple(mean), tuple(std), feed
         self.augmented, self.seed = augmented, seed
         self.count = len(files) - (drop_single and len(files) % feed.batch == 1)
         self.skipped: list[str] = []
-        _transform(data.side, augmented)  # tells at once when torchvision is missing
+        _transform(side, augmented)  # tells at once when torchvision is missing
 
     def __len__(self) -> int:
         return -(-self.count // self.feed.batch)

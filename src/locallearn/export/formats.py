@@ -14,7 +14,7 @@ import locallearn
 from locallearn._utils.atomic_files import read_json, write_json, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of, refuse_unknown
 from locallearn._utils.optional_imports import optional
-from locallearn.export.model_source import Recipe, recipe_of, timm_arguments
+from locallearn.export.model_source import ModelSource, model_source_of, timm_arguments
 from locallearn.export.programs import onnx_bytes, program_bytes
 from locallearn.training import Trained, load_run, load_weights, make_model
 
@@ -79,8 +79,8 @@ def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Pa
     refuse_unknown("format", format, FORMATS)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LocalLearnError(f"{out} holds other files: choose a new folder by --out.")
-    recipe = recipe_of(trained.model, trained.name, classes=len(trained.classes), image_shape=trained.image_shape)
-    content, config = _content(trained, format), _config(trained, recipe, format)
+    source = model_source_of(trained.model, trained.name, classes=len(trained.classes), image_shape=trained.image_shape)
+    content, config = _content(trained, format), _config(trained, source, format)
     out.mkdir(parents=True, exist_ok=True)
     path = out / _FILES[format]
     write_whole(path, content)
@@ -126,19 +126,19 @@ def _content(trained: Trained, format: Format) -> bytes:
     return optional("safetensors.torch", extra="export").save(state, metadata={"format": "pt"})
 
 
-def _config(trained: Trained, recipe: Recipe, format: Format) -> dict[str, Any]:
+def _config(trained: Trained, source: ModelSource, format: Format) -> dict[str, Any]:
     shape, classes = list(trained.image_shape), len(trained.classes)
     images = {"shape": shape, "mean": list(trained.mean), "std": list(trained.std), "pixels": "0 to 1"}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "locallearn": locallearn.__version__}
     return {
-        "architecture": recipe.architecture,
-        "library": recipe.library or None,
+        "architecture": source.architecture,
+        "library": source.library or None,
         "num_classes": classes,
         "label_names": list(trained.classes),
         "input": images,
-        "how_to_load": _how_to_load(trained, recipe, format),
-        **_for_timm(trained, recipe),
-        "locallearn": {"model": trained.name, "trained": _how(trained), "versions": versions | _library(recipe)},
+        "how_to_load": _how_to_load(trained, source, format),
+        **_for_timm(trained, source),
+        "locallearn": {"model": trained.name, "trained": _how(trained), "versions": versions | _library(source)},
     }
 
 
@@ -148,7 +148,7 @@ def _how(trained: Trained) -> dict[str, Any]:
     return dict(trained.how) | {"settings": settings}
 
 
-def _how_to_load(trained: Trained, recipe: Recipe, format: Format) -> list[str]:
+def _how_to_load(trained: Trained, source: ModelSource, format: Format) -> list[str]:
     file, mixed = _FILES[format], trained.how.get("test_precision") == "bf16"
     if format == "onnx":
         more = ["# it computes in fp32; the test accuracy was measured in bf16"] if mixed else []
@@ -157,7 +157,7 @@ def _how_to_load(trained: Trained, recipe: Recipe, format: Format) -> list[str]:
         ("import torch", f"model = torch.export.load({file!r}).module()")
         if format == "torch-export"
         else (
-            *recipe.lines,
+            *source.lines,
             "from safetensors.torch import load_file",
             f"model.load_state_dict(load_file({file!r}))",
             "model.eval()",
@@ -166,19 +166,19 @@ def _how_to_load(trained: Trained, recipe: Recipe, format: Format) -> list[str]:
     return [*lines, *(line for line in _IN_BF16 if mixed and line not in lines)]
 
 
-def _for_timm(trained: Trained, recipe: Recipe) -> Mapping[str, Any]:
+def _for_timm(trained: Trained, source: ModelSource) -> Mapping[str, Any]:
     """What `timm.create_model("local-dir:FOLDER")` reads."""
-    if recipe.library != "timm":
+    if source.library != "timm":
         return {}
     images = {"input_size": list(trained.image_shape), "mean": list(trained.mean), "std": list(trained.std)}
     return {
         "pretrained_cfg": images | {"num_classes": len(trained.classes), "custom_load": False},
-        "model_args": timm_arguments(recipe.architecture, trained.image_shape),
+        "model_args": timm_arguments(source.architecture, trained.image_shape),
     }
 
 
-def _library(recipe: Recipe) -> dict[str, str]:
+def _library(source: ModelSource) -> dict[str, str]:
     try:
-        return {recipe.library: version(recipe.library)} if recipe.library else {}
+        return {source.library: version(source.library)} if source.library else {}
     except PackageNotFoundError:  # our own CIFAR networks do without
         return {}

@@ -18,7 +18,7 @@ _PARTS = (nn.Conv2d, nn.Linear, nn.Identity, nn.AdaptiveAvgPool2d)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class ModelSource:
     """How to make a network without locallearn.
 
     Attributes:
@@ -32,7 +32,7 @@ class Recipe:
     lines: tuple[str, ...]
 
 
-def recipe_of(model: nn.Module, name: str, *, classes: int, image_shape: Shape) -> Recipe:
+def model_source_of(model: nn.Module, name: str, *, classes: int, image_shape: Shape) -> ModelSource:
     """How to make a network that `make_model` made.
 
     Args:
@@ -43,15 +43,15 @@ def recipe_of(model: nn.Module, name: str, *, classes: int, image_shape: Shape) 
     """
     library, colon, network = name.partition(":")
     if colon and library == "timm":
-        return Recipe(library=library, architecture=network, lines=_timm(network, classes, image_shape))
+        return ModelSource(library=library, architecture=network, lines=_timm(network, classes, image_shape))
     if colon:
         return _torchvision(model, network, classes, image_shape)
     path = names("models").get(name.lower(), name)
     network = path.rpartition(".")[2]
     if isinstance(model, CifarResNet):
-        return Recipe(library="torchvision", architecture=network, lines=_cifar_resnet(model))
+        return ModelSource(library="torchvision", architecture=network, lines=_cifar_resnet(model))
     if path == _OURS + "cifar.vit_tiny":
-        return Recipe(library="torchvision", architecture="VisionTransformer", lines=_vit_tiny(model, classes))
+        return ModelSource(library="torchvision", architecture="VisionTransformer", lines=_vit_tiny(model, classes))
     if path.startswith(_OURS):
         return _torchvision(model, _RENAMED.get(network, network), classes, image_shape)
     module = path.rpartition(".")[0]
@@ -59,7 +59,7 @@ def recipe_of(model: nn.Module, name: str, *, classes: int, image_shape: Shape) 
         f"from {module} import {network}",
         f"model = {network}(num_classes={classes}, in_channels={image_shape[0]})",
     )
-    return Recipe(library="", architecture=path, lines=lines)
+    return ModelSource(library="", architecture=path, lines=lines)
 
 
 def timm_arguments(network: str, image_shape: Shape) -> dict[str, int]:
@@ -75,7 +75,7 @@ def _timm(network: str, classes: int, image_shape: Shape) -> tuple[str, ...]:
     return ("import timm", f"model = timm.create_model({network!r}{listed})")
 
 
-def _torchvision(model: nn.Module, network: str, classes: int, image_shape: Shape) -> Recipe:
+def _torchvision(model: nn.Module, network: str, classes: int, image_shape: Shape) -> ModelSource:
     """Torchvision's network of this name, and what differs from it put in its place."""
     import_torchvision()
     plain = from_library("torchvision", network, num_classes=classes, image_size=image_shape[1])
@@ -85,7 +85,7 @@ def _torchvision(model: nn.Module, network: str, classes: int, image_shape: Shap
         "import torchvision",
         f"model = torchvision.models.get_model({network!r}, weights=None, num_classes={classes}{size})",
     )
-    return Recipe(library="torchvision", architecture=network, lines=(*lines, *_changes(plain, model)))
+    return ModelSource(library="torchvision", architecture=network, lines=(*lines, *_changes(plain, model)))
 
 
 def _changes(plain: nn.Module, model: nn.Module) -> list[str]:

@@ -1,6 +1,6 @@
 """Training rules, one file per paper, and wrappers of rules."""
 
-from locallearn.rules.auglocal import AugLocal as AugLocal
+from locallearn.rules.auglocal import AugLocal as AugLocal, ImageNetAugLocal as ImageNetAugLocal
 from locallearn.rules.auglocal_ablations import (
     ByStage as ByStage,
     ConvolutionalAugLocal as ConvolutionalAugLocal,
@@ -8,17 +8,12 @@ from locallearn.rules.auglocal_ablations import (
     SequentialAugLocal as SequentialAugLocal,
     table10 as table10,
 )
-from locallearn.rules.auglocal_imagenet import ImageNetAugLocal as ImageNetAugLocal
 from locallearn.rules.base import Rule as Rule
-from locallearn.rules.baselines import BP as BP, Checkpoint as Checkpoint
+from locallearn.rules.baselines import BP as BP, Checkpoint as Checkpoint, Pooling as Pooling
 from locallearn.rules.dgl import DGL as DGL
-from locallearn.rules.hilo import HiLo as HiLo
-from locallearn.rules.hpff import HPFF as HPFF
+from locallearn.rules.hpff import HPFF as HPFF, PFF as PFF, HiLo as HiLo
 from locallearn.rules.infopro import ImageNetInfoPro as ImageNetInfoPro, InfoPro as InfoPro, InfoProLoss as InfoProLoss
-from locallearn.rules.lam import LAM as LAM
 from locallearn.rules.man import MAN as MAN
-from locallearn.rules.mlaan import MLAAN as MLAAN, MLM as MLM
-from locallearn.rules.pff import PFF as PFF
-from locallearn.rules.pooling import Pooling as Pooling
+from locallearn.rules.mlaan import LAM as LAM, MLAAN as MLAAN, MLM as MLM
 from locallearn.rules.predsim import PredSim as PredSim
 from locallearn.rules.wrapper import Wrapper as Wrapper

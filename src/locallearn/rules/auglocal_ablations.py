@@ -35,7 +35,7 @@ class SequentialAugLocal(AugLocal):
 class RepetitiveAugLocal(AugLocal):
     """AugLocal whose auxiliary networks repeat the module's own last layer (Table 5, Repe.).
 
-    Modules and depths are AugLocal's; no code is published. Behind the first layer, the second one is repeated if it is
+    Modules and depths are AugLocal's; no code is published. After the first layer, the second one is repeated if it is
     as wide, for a residual network's stem is no block (Table 10 has blocks in all of stage 1).
 
     Args:

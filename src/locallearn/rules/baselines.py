@@ -1,10 +1,14 @@
-"""The baselines: end-to-end backpropagation, plain and with gradient checkpointing."""
+"""Baselines: end-to-end backpropagation, gradient checkpointing, and local heads that only pool."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from locallearn._objectives.objective import Span
+from torch import nn
+
+from locallearn._nn.global_pool import GlobalAverage
+from locallearn._objectives.auxiliary import Auxiliary, Head
+from locallearn._objectives.objective import Site, Span
 from locallearn.rules.base import Rule
 
 
@@ -27,3 +31,15 @@ class Checkpoint(Rule):
 
     def spans(self, modules: int) -> list[Span]:
         return [Span(first=0, last=modules - 1, recompute=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling(Rule):
+    """One cross-entropy loss per module behind average pooling and a linear classifier.
+
+    MLAAN by itself stands on these heads (official code, `resnetMLAAN.py`); InfoPro and AugLocal call them 0c1f.
+    """
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        pool = [] if site.is_vector else [GlobalAverage()]
+        return Head(nn.Sequential(*pool, nn.Linear(site.shape[0], site.classes)), site.loss)

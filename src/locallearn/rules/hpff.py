@@ -2,12 +2,213 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import get_args
 
+import torch
+from torch import Tensor, nn
+
+from locallearn._nn.checkpointed import bytes_kept
+from locallearn._nn.init import fresh_copy
+from locallearn._objectives.auxiliary import Auxiliary, Outputs, part_without_outputs
+from locallearn._objectives.decoders import Reconstruction
+from locallearn._objectives.objective import Level, Site, Span
+from locallearn._objectives.patchwise import Patchwise, cut
+from locallearn._torch import private_api
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn.rules.base import Fidelity, Rule
-from locallearn.rules.hilo import HiLo
-from locallearn.rules.pff import PFF
 from locallearn.rules.wrapper import Wrapper
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiLo(Wrapper):
+    r"""Any rule at two levels: an objective for each module, and cascades over `span` neighbouring modules.
+
+    Cascades overlap; each has an auxiliary network of its own behind its last module, of the same kind as those of the
+    modules. The learning rates of the two levels in Eq. 3-5 are weights of the losses in the code.
+
+    Where the paper (section 3.2, section 4.1) and the official code (`network/resnetInfoPro_HPFF.py`) differ:
+
+    ==================== ========================================== ============================================
+    \                    `fidelity="official"`                      `fidelity="paper"`
+    ==================== ========================================== ============================================
+    first modules        those that end no cascade have no          every module but the last has one
+                         objective of their own
+    last module          ends a cascade; both its objectives go     is trained by itself, with weight 1
+                         through the one classifier
+    reconstruction       of cascades alone; the other level has     at both levels
+                         the task loss, with weight 1
+    ==================== ========================================== ============================================
+
+    The code runs each module several times, and so updates running statistics several times a step; here it runs once.
+
+    Args:
+        span: modules in a cascade, k; at least 2. One module is plain backpropagation; other numbers too small for a
+            cascade are refused.
+        independent, cascade: weights of the two levels; they multiply the inner rule's own.
+        fidelity: see the table.
+    """
+
+    does = frozenset({"puts cascades over the modules"})
+
+    span: int = 2
+    independent: float = 0.001
+    cascade: float = 0.999
+    fidelity: Fidelity = "official"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
+        if self.span < 2:
+            raise LocalLearnError(f"{type(self).__name__}: span={self.span}, but a cascade has at least 2 modules.")
+        if min(self.independent, self.cascade) < 0:
+            raise LocalLearnError(f"{type(self).__name__}: the weights of the levels must be numbers from 0.")
+
+    def spans(self, modules: int) -> list[Span]:
+        if modules == 1:
+            return [Span(first=0, last=0)]
+        begins = 0 if self.fidelity == "paper" else self.span - 1
+        behind = modules - 1 if self.fidelity == "paper" else modules
+        if behind < self.span:
+            least = self.span + modules - behind
+            raise LocalLearnError(
+                f"{type(self).__name__} puts cascades over {self.span} neighbouring modules"
+                f"{', none of them the last' if behind < modules else ''}, and there are {modules}: ask for at least"
+                f" {least} modules, or for a smaller span."
+            )
+        inner = self.rule.spans(modules)
+        if sorted((span.first, span.last) for span in inner) != [(m, m) for m in range(modules)]:
+            raise LocalLearnError(
+                f"{type(self).__name__} puts cascades over a rule with one objective per module, and {self.rule} has"
+                " others: use it without."
+            )
+        own = {span.last: span.weight for span in inner}
+        alone = [Span(first=m, last=m, weight=self.independent * own[m]) for m in range(begins, behind)]
+        cascades = [
+            Span(first=m - self.span + 1, last=m, weight=self.cascade * own[m]) for m in range(self.span - 1, behind)
+        ]
+        return [*alone, *cascades, *(Span(first=m, last=m, weight=own[m]) for m in range(behind, modules))]
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        auxiliary = self.rule.auxiliary(site)
+        if self.fidelity == "official" and site.level is Level.INDEPENDENT:
+            return auxiliary.with_parts(lambda part: None if isinstance(part, Reconstruction) else part) or auxiliary
+        return auxiliary
+
+
+@dataclass(frozen=True, kw_only=True)
+class PFF(Wrapper):
+    r"""Any rule, its auxiliary networks applied patch by patch.
+
+    Where the paper (section 3.3, Eq. 6-7) and the official code (`network/auxiliary_net.py`) differ:
+
+    ================ =========================================== ===============================================
+    \                `fidelity="official"`                       `fidelity="paper"`
+    ================ =========================================== ===============================================
+    what is patched  decoders; a rule without any stays as it    whole auxiliary networks
+                     is, with a warning
+    parameters       a decoder of its own for each patch         one network for all patches
+    outputs          the losses of the patches are added         vectors are averaged; parts of the image are put
+                                                                 together, so that each pixel counts once
+    memory           all patches at once                         one patch at once, computed twice, where a network
+                                                                 keeps more for its backward pass than its features
+                                                                 twice
+    ================ =========================================== ===============================================
+
+    Batch normalisation sees each patch as a batch. Patch borders lie at floor(i * size / n), of features and image
+    alike, so odd sizes work (the official code fails on odd images). Features smaller than n x n, and vectors, are
+    taken whole, with a warning. Tokens are cut as the map that they are seen as, each place of it with its share of the
+    class token.
+
+    Args:
+        patches: n, for n x n patches.
+        fidelity: see the table.
+    """
+
+    does = frozenset({"cuts features into patches"})
+
+    patches: int = 2
+    fidelity: Fidelity = "official"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
+        if self.patches < 1:
+            raise LocalLearnError(f"{type(self).__name__}: patches={self.patches} must be at least 1.")
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        auxiliary = self.rule.auxiliary(site)
+        if self._takes_whole((0, 0) if site.is_vector else site.shape[1:]):
+            return auxiliary
+        if self.fidelity == "official":
+            return self._official(auxiliary)
+        if (part := part_without_outputs(auxiliary)) is not None:
+            raise LocalLearnError(
+                f"PFF needs the outputs of an auxiliary network apart from its loss: give {type(part).__name__} methods"
+                " outputs() and loss_of() instead of forward()."
+            )
+        return _patchwise(auxiliary, site, self.patches)
+
+    def _takes_whole(self, size: tuple[int, int]) -> bool:
+        """Whether maps are too small to be cut, which is told."""
+        if min(size) >= self.patches:
+            return False
+        _say(f"PFF takes features smaller than {self.patches} x {self.patches} whole.")
+        return True
+
+    def _official(self, auxiliary: Auxiliary) -> Auxiliary:
+        found = []
+
+        def own_decoders(part: Auxiliary) -> Auxiliary:
+            if not isinstance(part, Reconstruction):
+                return part
+            found.append(part)
+            return part if self._takes_whole(part.size) else ReconstructionOfPatches(part, self.patches)
+
+        auxiliary = auxiliary.with_parts(own_decoders) or auxiliary
+        if not found:
+            _say(
+                f"PFF as in the official code patches decoders alone, and {type(self.rule).__name__} has none: it"
+                " changes nothing there. PFF as in the paper (fidelity='paper') patches every auxiliary network."
+            )
+        return auxiliary
+
+
+class ReconstructionOfPatches(Reconstruction):
+    """A decoder for each patch of features, and the sum of their losses on the patches of the image."""
+
+    def __init__(self, whole: Reconstruction, patches: int) -> None:
+        super().__init__(whole.decoder, whole.size, whole.mean, whole.std)
+        self.patches = patches
+        self.others = nn.ModuleList(fresh_copy(whole.decoder) for _ in range(patches**2 - 1))
+
+    def outputs(self, features: Tensor, images: Tensor) -> Outputs:
+        decoders = [self.decoder, *self.others]
+        found = zip(decoders, cut(features, self.patches), cut(images, self.patches), strict=True)
+        return tuple(decoder(patch, image.shape[2:]) for decoder, patch, image in found)
+
+    def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
+        found = zip(outputs, cut(images, self.patches), strict=True)
+        distances = [self.distance(output, image) for output, image in found if isinstance(output, Tensor)]
+        return torch.stack(distances).sum()
+
+
+def _patchwise(auxiliary: Auxiliary, site: Site, patches: int) -> Patchwise:
+    """One network for all patches; one at a time where it keeps more for its backward pass than its features twice."""
+    dtype = next(parameter for layer in site.chain.layers for parameter in layer.parameters()).dtype
+    auxiliary = auxiliary.to(dtype=dtype)  # copies of layers have the backbone's type, the rest not yet
+    with private_api.fake_mode() as mode:
+        features = torch.empty((2, *site.shape), dtype=dtype, requires_grad=True).clone()
+        images = torch.empty((2, *site.image_shape), dtype=dtype)
+        network = private_api.fake_copy(auxiliary, mode).train()
+        kept = bytes_kept(network, network.outputs, features, images)
+        writes = private_api.version_of(features) > 0
+    return Patchwise(auxiliary, patches, one_at_a_time=kept > 2 * features.nbytes, copied=writes)
+
+
+def _say(sentence: str) -> None:
+    warnings.warn(sentence, LocalLearnWarning, stacklevel=2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,15 +79,15 @@ class InfoPro(Rule):
     def auxiliary(self, site: Site) -> Auxiliary:
         return WeightedSum(
             [
-                (at(self.lambda1, site), reconstruct(self.decoder(site), site)),
-                (at(self.lambda2, site), self._task(site)),
+                (interpolate(self.lambda1, site), reconstruct(self.decoder(site), site)),
+                (interpolate(self.lambda2, site), self._task(site)),
             ]
         )
 
     def _task(self, site: Site) -> Auxiliary:
         if self.task_loss == "contrastive":
-            return ContrastiveHead(he_start(self.task_network(site, FEATURES)))
-        return Head(he_start(self.task_network(site, site.classes)), site.loss)
+            return ContrastiveHead(initialised(self.task_network(site, FEATURES)))
+        return Head(initialised(self.task_network(site, site.classes)), site.loss)
 
     def decoder(self, site: Site) -> nn.Module:
         """From features to logits of the image."""
@@ -175,8 +175,8 @@ class InfoProLoss(Wrapper):
         decoder = Decoder(site.shape, site.image_shape[0])
         return WeightedSum(
             [
-                (at(self.lambda1, site), reconstruct(decoder, site)),
-                (at(self.lambda2, site), self.rule.auxiliary(site)),
+                (interpolate(self.lambda1, site), reconstruct(decoder, site)),
+                (interpolate(self.lambda2, site), self.rule.auxiliary(site)),
             ]
         )
 
@@ -191,7 +191,7 @@ class ContrastiveHead(Head):
         return None
 
 
-def at(weights: Weights, site: Site) -> float:
+def interpolate(weights: Weights, site: Site) -> float:
     """Linear weight of a site: first * (1 - r) + last * r."""
     first, last = weights
     return first * (1 - site.progress) + last * site.progress
@@ -206,10 +206,10 @@ def refuse_weights(name: str, weights: Weights) -> None:
 
 def reconstruct(decoder: nn.Module, site: Site) -> Reconstruction:
     """The reconstruction loss of a site's images by a decoder."""
-    return Reconstruction(he_start(decoder), site.shape[1:], site.image_mean, site.image_std)
+    return Reconstruction(initialised(decoder), site.shape[1:], site.image_mean, site.image_std)
 
 
-def he_start(network: nn.Module) -> nn.Module:
+def initialised(network: nn.Module) -> nn.Module:
     """The network, started as the official code starts it."""
     he_normal_(network)
     return network
@@ -219,7 +219,7 @@ FEATURES = 128
 """Units between the linear layers of a task head, and outputs for the contrastive loss."""
 
 
-def _own(lambda1: Weights, lambda2: Weights) -> InfoPro:
+def _published(lambda1: Weights, lambda2: Weights) -> InfoPro:
     return InfoPro(task_loss="contrastive", lambda1=lambda1, lambda2=lambda2)
 
 
@@ -227,17 +227,17 @@ _PUBLISHED = {
     "auglocal-resnet32": InfoPro(),
     "auglocal-resnet110": InfoPro(lambda1=(5.0, 0.5), lambda2=(0.0, 1.0)),
     "hpff": InfoPro(head="2c2f", lambda1=(5.0, 0.0), lambda2=(0.5, 0.0)),
-    "infopro-resnet32-2": _own((5.0, 0.0), (1.0, 0.0)),
-    "infopro-resnet32-4": _own((6.0, 1.0), (0.0, 2.0)),
-    "infopro-resnet32-8": _own((5.0, 0.0), (0.0, 2.0)),
-    "infopro-resnet32-16": _own((5.0, 0.2), (0.05, 0.5)),
-    "infopro-resnet110-2": _own((5.0, 0.0), (0.5, 0.0)),
-    "infopro-resnet110-4": _own((1.0, 0.0), (0.0, 1.0)),
-    "infopro-resnet110-8": _own((5.0, 0.0), (0.0, 1.0)),
-    "infopro-resnet110-16": _own((5.0, 0.5), (0.0, 1.0)),
-    "infopro-balanced-resnet110-2": _own((5.0, 0.0), (0.1, 0.0)),
-    "infopro-balanced-resnet110-3": _own((5.0, 5.0), (0.0, 0.1)),
-    "infopro-balanced-resnet110-4": _own((5.0, 5.0), (0.0, 0.1)),
+    "infopro-resnet32-2": _published((5.0, 0.0), (1.0, 0.0)),
+    "infopro-resnet32-4": _published((6.0, 1.0), (0.0, 2.0)),
+    "infopro-resnet32-8": _published((5.0, 0.0), (0.0, 2.0)),
+    "infopro-resnet32-16": _published((5.0, 0.2), (0.05, 0.5)),
+    "infopro-resnet110-2": _published((5.0, 0.0), (0.5, 0.0)),
+    "infopro-resnet110-4": _published((1.0, 0.0), (0.0, 1.0)),
+    "infopro-resnet110-8": _published((5.0, 0.0), (0.0, 1.0)),
+    "infopro-resnet110-16": _published((5.0, 0.5), (0.0, 1.0)),
+    "infopro-balanced-resnet110-2": _published((5.0, 0.0), (0.1, 0.0)),
+    "infopro-balanced-resnet110-3": _published((5.0, 5.0), (0.0, 0.1)),
+    "infopro-balanced-resnet110-4": _published((5.0, 5.0), (0.0, 0.1)),
     "imagenet-resnet101": ImageNetInfoPro(),
     "imagenet-resnext101": ImageNetInfoPro(),
     "imagenet-resnet152": ImageNetInfoPro(lambda2=(1.0, 1.0)),

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from locallearn._nn.ema import refuse_momentum
-from locallearn._objectives.auxiliary import Auxiliary, Behind
-from locallearn._objectives.lookahead import behind, counted_by_stage, following, fresh_like, trained_follower
+from locallearn._objectives.auxiliary import Auxiliary, WithFront
+from locallearn._objectives.lookahead import counted_by_stage, ema_copy, fresh_like, site_after, trainable_ema_copy
 from locallearn._objectives.objective import Site
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn.rules.base import Fidelity
@@ -78,7 +78,7 @@ class MAN(Wrapper):
         else:
             site = counted_by_stage(site)
             front = _Official(self, site, after)
-        return Behind(front, self.rule.auxiliary(behind(site, after)))
+        return WithFront(front, self.rule.auxiliary(site_after(site, after)))
 
 
 class _Official(nn.Module):
@@ -87,7 +87,7 @@ class _Official(nn.Module):
     def __init__(self, rule: MAN, site: Site, layer: int) -> None:
         super().__init__()
         self.bias = fresh_like(site, layer) if rule.bias else None
-        self.ema = following(site, layer, rule.momentum, fresh=True) if rule.ema else None
+        self.ema = ema_copy(site, layer, rule.momentum, fresh=True) if rule.ema else None
         self.scale = nn.Parameter(torch.ones(())) if rule.learn_scale else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,9 +95,9 @@ class _Official(nn.Module):
             branch = self.bias or self.ema
             assert branch is not None
             return branch(x)
-        if self.scale is None:
-            return self.bias(x) + self.ema(x)
-        return self.scale * self.bias(x) + (2 - self.scale) * self.ema(x)
+        # A view for each: gradients of x are summed branch by branch, with equal bits when a branch is recomputed.
+        bias, ema = self.bias(x.view_as(x)), self.ema(x.view_as(x))
+        return bias + ema if self.scale is None else self.scale * bias + (2 - self.scale) * ema
 
 
 class _Paper(nn.Module):
@@ -105,7 +105,7 @@ class _Paper(nn.Module):
 
     def __init__(self, rule: MAN, site: Site, layer: int) -> None:
         super().__init__()
-        self.gamma = trained_follower(site, layer, rule.momentum) if rule.ema else fresh_like(site, layer)
+        self.gamma = trainable_ema_copy(site, layer, rule.momentum) if rule.ema else fresh_like(site, layer)
         channels = site.chain.width(layer)
         ones = () if site.chain.vectors[layer] else (1, 1)
         self.bias = nn.Parameter(torch.zeros(channels, *ones)) if rule.bias else None

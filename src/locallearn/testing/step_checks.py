@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from locallearn._nn.ema import Follower
+from locallearn._nn.ema import EmaCopy
 from locallearn._utils.errors import NonFiniteLossError
 from locallearn.models.cifar_resnet import CifarResNet
 from locallearn.testing.case import Case
@@ -169,7 +169,7 @@ def nan_is_named_and_nothing_is_stepped(case: Case) -> None:
     except NonFiniteLossError as error:
         assert error.step == 1, f"step {error.step} is named"
         assert net.objectives[error.objective].last == error.module, "objective and module do not fit"
-        follow = {id(p) for part in net.modules() if isinstance(part, Follower) for p in part.parameters()}
+        follow = {id(p) for part in net.modules() if isinstance(part, EmaCopy) for p in part.parameters()}
         for name, parameter in net.named_parameters():
             assert id(parameter) in follow or torch.equal(parameter, before[name]), f"{name} was stepped"
     else:

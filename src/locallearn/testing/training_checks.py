@@ -143,7 +143,7 @@ def loss_falls_on_digits(case: Case) -> None:
     channels, *size = case.image_shape
     losses, first, last = [], torch.tensor([]), torch.tensor([])
     for epoch in range(1, 9):
-        for images, labels in TensorBatches(found.train, found, batch=64).epoch(epoch):
+        for images, labels in TensorBatches(found.train, mean=found.mean, std=found.std, batch=64).epoch(epoch):
             known = labels < net.chain.classes
             resized = F.interpolate(images[known], size=size)[:, :1].expand(-1, channels, -1, -1)
             losses.append(net.backward(resized, labels[known]))

@@ -13,7 +13,7 @@ from locallearn.data import DataSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class Described:
+class DataCard:
     """A data set without its images.
 
     Attributes:
@@ -28,12 +28,12 @@ class Described:
     std: tuple[float, ...]
 
     @staticmethod
-    def of(images: DataSet) -> Described:
+    def of(images: DataSet) -> DataCard:
         """What there is to know of a data set."""
-        return Described(classes=images.classes, image_shape=images.image_shape, mean=images.mean, std=images.std)
+        return DataCard(classes=images.classes, image_shape=images.image_shape, mean=images.mean, std=images.std)
 
     @staticmethod
-    def read(path: Path) -> Described:
+    def read(path: Path) -> DataCard:
         """From the file that `write` wrote.
 
         Raises:
@@ -43,7 +43,7 @@ class Described:
         try:
             channels, height, width = map(int, found["image_shape"])
             mean, std = (tuple(map(float, found[name])) for name in ("mean", "std"))
-            return Described(classes=tuple(found["classes"]), image_shape=(channels, height, width), mean=mean, std=std)
+            return DataCard(classes=tuple(found["classes"]), image_shape=(channels, height, width), mean=mean, std=std)
         except (KeyError, TypeError, ValueError) as error:
             raise LocalLearnError(
                 f"{path} is damaged: it must hold classes, image_shape, mean and std of the run's images. Put a copy of"

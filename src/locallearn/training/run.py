@@ -24,7 +24,7 @@ from locallearn.data import DataSet, Feed, image_folder
 from locallearn.models import from_library
 from locallearn.rules import AugLocal, Rule
 from locallearn.training.curves import draw_curves
-from locallearn.training.data_card import Described
+from locallearn.training.data_card import DataCard
 from locallearn.training.loop import Fit, Watcher
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import FitSettings
@@ -138,7 +138,7 @@ def train(
         run.refuse_other_settings(as_yaml(settings))
     else:
         run.create(as_yaml(settings), device=device_name(device))
-        Described.of(images).write(run.data)
+        DataCard.of(images).write(run.data)
     micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
     if settings.memory == "lean":
         say("memory=lean: finding what to compute again, in seconds; for cascades over many layers in a minute or two")
@@ -196,7 +196,7 @@ def _leaves_single_image(net: LocalNet, settings: TrainSettings, count: int, say
     )
 
 
-def build(settings: TrainSettings, images: DataSet | Described) -> LocalNet:
+def build(settings: TrainSettings, images: DataSet | DataCard) -> LocalNet:
     """The network of a run, on the CPU; equal settings but for the rule give equal backbone weights."""
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)

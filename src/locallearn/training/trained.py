@@ -11,7 +11,7 @@ from torch import nn
 
 from locallearn._chain.layout import Shape
 from locallearn.training.checkpoint import load_checkpoint, load_weights
-from locallearn.training.data_card import Described
+from locallearn.training.data_card import DataCard
 from locallearn.training.run import TrainSettings, data_of, make_model
 from locallearn.training.run_folder import RunFolder
 
@@ -76,9 +76,9 @@ def load_run(path: Path, *, checkpoint: str = "last") -> Trained:
     )
 
 
-def described(folder: RunFolder, settings: TrainSettings) -> Described:
+def described(folder: RunFolder, settings: TrainSettings) -> DataCard:
     """What a run wrote down of its data set; of a run that did not, the data set is read."""
-    return Described.read(folder.data) if folder.data.exists() else Described.of(data_of(settings))
+    return DataCard.read(folder.data) if folder.data.exists() else DataCard.of(data_of(settings))
 
 
 def _accuracy(folder: RunFolder, state: Mapping[str, Any]) -> float | None:

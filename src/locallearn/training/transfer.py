@@ -15,7 +15,7 @@ from locallearn._torch.device import device_of, mixed
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches, DataSet, shared_classes
 from locallearn.training.checkpoint import load_checkpoint, load_weights
-from locallearn.training.data_card import Described
+from locallearn.training.data_card import DataCard
 from locallearn.training.run import TrainSettings, build, data_of
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.trained import described
@@ -101,7 +101,7 @@ def evaluate_run(
     return _transfer(net.to(where), batches, own.classes, other.classes, shared, settings.autocast)
 
 
-def _like(own: Described, settings: TrainSettings) -> DataSet:
+def _like(own: DataCard, settings: TrainSettings) -> DataSet:
     """Another data set, with images as the network knows them."""
     channels, height, width = own.image_shape
     other = data_of(replace(settings, image_size=height))

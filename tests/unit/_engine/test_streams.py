@@ -8,10 +8,10 @@ import torch
 from races import Races
 
 import locallearn as ll
-from locallearn._engine.step import independent, run_step
+from locallearn._engine.step import Step, independent
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn._engine.streams import IN_ORDER
-from locallearn._recompute.policy import Thrift, ThriftPlan
+from locallearn._recompute.policy import RecomputePlan, RecomputePolicy
 from locallearn.training import SGD
 from networks import SMALL, batch, resnet20
 
@@ -24,31 +24,31 @@ RULES = {
     "LAM": ll.LAM(ll.DGL()),
     "PFF": ll.PFF(ll.DGL(), fidelity="paper"),
 }
-LEAN = Thrift(remake=True, rerun=True)
+LEAN = RecomputePolicy(activations=True, blocks=1)
 
 
-def training_steps(net, lanes, stepper, *, thrift=None, steps=2):
+def training_steps(net, streams, stepper, *, plan=None, steps=2):
     """A few steps; their losses."""
     images, labels = batch(4)
     losses = []
     for _ in range(steps):
-        found = run_step(
-            net.local_modules,
-            net.objectives,
-            images,
-            labels,
+        step = Step(
+            modules=net.local_modules,
+            objectives=net.objectives,
+            images=images,
+            labels=labels,
             on_complete=stepper.on_complete,
-            thrift=thrift,
-            lanes=lanes,
+            plan=plan,
+            streams=streams,
         )
+        losses.append(step.run())
         stepper.finish()
-        losses.append(found)
     return torch.stack(losses)
 
 
 def made(rule):
     net = ll.localize(resnet20(), RULES[rule], input_shape=SMALL)
-    return net, ThriftPlan(stretches=(LEAN,) * len(net.partition), objectives=(LEAN,) * len(net.objectives))
+    return net, RecomputePlan(segments=(LEAN,) * len(net.partition), objectives=(LEAN,) * len(net.objectives))
 
 
 @pytest.mark.parametrize(
@@ -58,26 +58,26 @@ def made(rule):
 def test_nothing_comes_too_early_and_the_bits_are_those_in_order(rule, count, lean, stepping):
     net, plan = made(rule)
     assert independent(net.local_modules, net.objectives)
-    other, thrift = copy.deepcopy(net), plan if lean else None
+    other, plan = copy.deepcopy(net), plan if lean else None
     with Races(count) as races:
-        losses = training_steps(net, races.lanes(), stepping(net, SGD(lr=0.1).make), thrift=thrift)
+        losses = training_steps(net, races.overlapped(), stepping(net, SGD(lr=0.1).make), plan=plan)
     assert races.found == []
     assert races.overlaps > 100 or stepping is ModuleStepper
-    assert torch.equal(losses, training_steps(other, IN_ORDER, stepping(other, SGD(lr=0.1).make), thrift=thrift))
+    assert torch.equal(losses, training_steps(other, IN_ORDER, stepping(other, SGD(lr=0.1).make), plan=plan))
     for name, value in other.state_dict().items():
         assert torch.equal(net.state_dict()[name], value), name
 
 
-def memory_given_away_early(lanes):
-    lanes._held = deque(maxlen=2)
+def memory_given_away_early(streams):
+    streams._held = deque(maxlen=2)
 
 
-def features_not_waited_for(lanes):
-    lanes.passed_on = lanes._held.append
+def features_not_waited_for(streams):
+    streams.passed_on = streams._held.append
 
 
-def sources_stepped_before_their_copies_move(lanes):
-    lanes.wait_for_earlier = lambda: None
+def sources_stepped_before_their_copies_move(streams):
+    streams.wait_for_earlier = lambda: None
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def sources_stepped_before_their_copies_move(lanes):
 def test_the_watcher_finds_what_comes_too_early(spoil, rule, stepping, what):
     net, _ = made(rule)
     with Races(2) as races:
-        lanes = races.lanes()
-        spoil(lanes)
-        training_steps(net, lanes, stepping(net, SGD(lr=0.1).make))
+        streams = races.overlapped()
+        spoil(streams)
+        training_steps(net, streams, stepping(net, SGD(lr=0.1).make))
     assert any(what in sentence for sentence in races.found)
 
 

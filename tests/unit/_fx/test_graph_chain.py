@@ -144,7 +144,7 @@ def test_a_place_that_two_tensors_pass_is_refused_with_a_remedy():
     with pytest.raises(ll.LocalLearnError) as error:
         chain(Skipping(), ["stem", "one"])
     assert str(error.value) == (
-        "Skipping is no chain behind 'one': besides its output, 'stem' is used later, for add(); a single tensor passes"
+        "Skipping is no chain after 'one': besides its output, 'stem' is used later, for add(); a single tensor passes"
         " behind 'three': name that in layers=[...], or give the network a method chain() that returns"
         " locallearn.Chain(layers={name: module, ...}, classifier=module)."
     )
@@ -166,7 +166,7 @@ class NoChain(Skipping):
 
 def test_a_network_without_any_place_for_a_cut_is_refused():
     with pytest.raises(
-        ll.LocalLearnError, match=r"NoChain is no chain behind 'stem'.*mean\(\) is used later.*chain\(\)"
+        ll.LocalLearnError, match=r"NoChain is no chain after 'stem'.*mean\(\) is used later.*chain\(\)"
     ):
         chain(NoChain())
 
@@ -180,7 +180,7 @@ def test_a_network_without_any_place_for_a_cut_is_refused():
         (["layer1", "fc"], "'fc' gives the network's output"),
         ([], "give a list of names"),
         ("layer9", r"no module matches 'layer9'; did you mean 'layer"),
-        (["layer1.0.conv1"], "no chain behind 'layer1.0.conv1'.*single tensor passes behind 'layer1.1'"),
+        (["layer1.0.conv1"], "no chain after 'layer1.0.conv1'.*single tensor passes after 'layer1.1'"),
         (["layer1.0.relu"], r"calls 'layer1.0.relu' 2 times"),
     ],
 )

@@ -12,7 +12,7 @@ import locallearn as ll
 from locallearn._chain.discovery import chain_of, trace
 from locallearn._planning.by_cost import layer_macs, layer_parameters
 from locallearn._planning.dynamic_program import cheapest, smallest_largest, summed
-from locallearn._utils.byte_size import in_words, parse_bytes
+from locallearn._utils.byte_size import format_bytes, parse_bytes
 from locallearn.cost import bytes_by_module, peak_memory
 from networks import resnet20
 
@@ -137,4 +137,4 @@ def test_unknown_units_are_refused(text):
 
 
 def test_sizes_in_words():
-    assert [in_words(size) for size in (12, 2048, 3 * 2**19, 2**31)] == ["12 B", "2.00 KiB", "1.50 MiB", "2.00 GiB"]
+    assert [format_bytes(size) for size in (12, 2048, 3 * 2**19, 2**31)] == ["12 B", "2.00 KiB", "1.50 MiB", "2.00 GiB"]

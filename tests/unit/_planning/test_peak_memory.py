@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 import locallearn as ll
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn._planning.peak_memory import example_batch
-from locallearn.cost import cost, macs as counting, measure, peak_memory, predict, predicted_time, step_macs
+from locallearn.cost import cost, measure, peak_memory, step_macs
 from locallearn.training import SGD, AdamW
 
 MIB = 2**20
@@ -97,19 +96,6 @@ def test_macs_of_grouped_convolutions_are_counted_backward_as_forward():
     grouped = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8))
     net = ll.localize(nn.Sequential(*grouped, nn.Flatten(), nn.Linear(512, 7)), ll.BP(), input_shape=(3, 8, 8))
     assert step_macs(net, 2) == 2 * (3 * 8 * 9 * 64 * 2 + (8 * 9 * 64 + 512 * 7) * 3)
-
-
-@pytest.mark.parametrize("batch", [64, 33])
-@pytest.mark.parametrize("rule", [ll.BP(), ll.AugLocal(depth=6)], ids=str)
-def test_work_of_a_lean_step_is_that_of_all_its_slices(monkeypatch, rule, batch):
-    net = ll.localize(ll.models.resnet20(), rule, input_shape=(3, 16, 16), memory="lean")
-    few = step_macs(net, batch), predict(net, batch)
-    for module in (counting, predicted_time):
-        monkeypatch.setattr(module, "few_slices", nullcontext)
-    macs, all_slices = step_macs(net, batch), predict(net, batch)
-    assert few[0] == macs == few[1].macs == all_slices.macs
-    assert few[1].peak == all_slices.peak
-    assert few[1].seconds == pytest.approx(all_slices.seconds, rel=0.03)
 
 
 def tiny() -> torch.nn.Sequential:

@@ -29,7 +29,9 @@ def image_set(count: int = 21) -> ImageSet:
 
 def batches(count: int = 21, **options) -> TensorBatches:
     data = image_set(count)
-    return TensorBatches(data.train, data, **({"batch": 8, "augmentation": data.augmentation} | options))
+    return TensorBatches(
+        data.train, mean=data.mean, std=data.std, **({"batch": 8, "augmentation": data.augmentation} | options)
+    )
 
 
 @pytest.mark.parametrize(("border", "mode"), [(Border.ZERO, "constant"), (Border.REFLECT, "reflect")])
@@ -99,7 +101,7 @@ def test_another_seed_is_another_order_and_the_global_random_state_is_not_touche
 
 def test_evaluation_keeps_order_and_images():
     data = image_set()
-    x = torch.cat([x for x, _ in TensorBatches(data.test, data, batch=8).epoch(1)])
+    x = torch.cat([x for x, _ in TensorBatches(data.test, mean=data.mean, std=data.std, batch=8).epoch(1)])
     expected = normalise(torch.from_numpy(data.test.images), data.mean, data.std, channels_last=True)
     assert torch.equal(x, expected)
 

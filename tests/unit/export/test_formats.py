@@ -18,7 +18,7 @@ import locallearn as ll
 from locallearn import LocalLearnError
 from locallearn.cli.main import main
 from locallearn.export import export, export_run, load_exported
-from locallearn.export.model_source import recipe_of
+from locallearn.export.model_source import model_source_of
 from locallearn.training import Trained, data_of, load_run, make_model, train
 
 # This torchvision may be made for another PyTorch: then the operators that it describes must be declared by hand.
@@ -147,7 +147,7 @@ def test_networks_of_every_family_are_loaded_by_torchvision_or_timm_alone(tmp_pa
 def test_networks_that_are_bound_to_a_size_of_images_are_made_for_it():
     with torch.device("meta"):
         model = make_model("torchvision:vit_b_32", classes=3, image_shape=(3, 64, 64))
-        lines = recipe_of(model, "torchvision:vit_b_32", classes=3, image_shape=(3, 64, 64)).lines
+        lines = model_source_of(model, "torchvision:vit_b_32", classes=3, image_shape=(3, 64, 64)).lines
     assert lines[2:] == (
         "model = torchvision.models.get_model('vit_b_32', weights=None, num_classes=3, image_size=64)",
     )

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from locallearn._utils.byte_size import in_words, parse_bytes
+from locallearn._utils.byte_size import format_bytes, parse_bytes
 from locallearn.cli.console import say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.step_options import add_step, step_of
@@ -73,7 +73,7 @@ def run(config: Any) -> None:
     _show(found, title)
     bp = found.baselines[0]
     if bp.peak <= budget:
-        say(f"backpropagation fits too, with {in_words(bp.peak)}")
+        say(f"backpropagation fits too, with {format_bytes(bp.peak)}")
     say(f"the fastest that fits: {command}")
 
 
@@ -86,7 +86,7 @@ def _show(found: Plan, title: str) -> None:
             f"{len(one.modules)}" if one not in found.baselines else "",
             one.memory if one not in found.baselines else "",
             f"{one.micro_batch} x {one.accumulate}" if one.accumulate > 1 else f"{one.micro_batch}",
-            in_words(one.peak),
+            format_bytes(one.peak),
             "yes" if one.peak <= found.budget else "no",
             f"{one.seconds / bp.seconds:.2f}",
             f"{one.macs / bp.macs:.2f}",
@@ -94,7 +94,7 @@ def _show(found: Plan, title: str) -> None:
         for one in sorted((*found.candidates, *found.baselines), key=lambda one: one.peak)
     ]
     columns = ("", "rule", "modules", "memory", "batch", "peak in total", "fits", "time x BP", "step MACs x BP")
-    show(f"{title}; budget {in_words(found.budget)}; time is predicted", columns, rows, texts=2)
+    show(f"{title}; budget {format_bytes(found.budget)}; time is predicted", columns, rows, texts=2)
 
 
 def _plain(one: Candidate) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def test_memory_that_runs_out_in_training_is_told_with_the_command_that_fits(cap
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
 
-    monkeypatch.setattr("locallearn._engine.local_net.run_step", fail)
+    monkeypatch.setattr("locallearn._engine.step.Step.run", fail)
     model = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batch", "32", "--rule", "auglocal"]
     assert run("train", *model, "--rule.depth", "2", "--out", str(tmp_path / "run")) == 1
     err = capsys.readouterr().err
