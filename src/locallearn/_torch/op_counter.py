@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from locallearn._torch.private_api import TorchDispatchMode, tree_leaves
 
 SECONDS: dict[str, float] = {
-    "call": 4.33e-06,
-    "byte": 1.49e-11,
-    "mac of convolutions": 1.34e-11,
-    "mac of matrix products": 2.01e-11,
+    "call": 5.93e-06,
+    "byte": 5.01e-11,
+    "mac of convolutions": 1.5e-11,
+    "mac of matrix products": 6.86e-12,
 }
 """Seconds for one of each kind of work, on one core of a server processor; `benchmarks/plan.py` finds them."""
 
