@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from math import inf, isfinite
 from typing import get_args
 
@@ -26,9 +26,10 @@ from locallearn._objectives.auxiliary import Head, Loss
 from locallearn._objectives.checks import writes_on_its_features
 from locallearn._objectives.objective import Level, Objective, Site, Span
 from locallearn._planning.budget import fit_budget
-from locallearn._planning.by_cost import BalancedSpec, balanced, least_modules, parse_cost_spec, profile_chain
+from locallearn._planning.by_cost import BalancedSpec, balanced, parse_cost_spec
+from locallearn._planning.objectives_by_layer import objectives_by_layer
 from locallearn._planning.out_of_memory import explain_out_of_memory
-from locallearn._planning.profile import Profile
+from locallearn._planning.profile import LayerProfile, Profile, profile, profile_layers
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn.rules import Rule
 
@@ -98,15 +99,17 @@ def localize(
         return net
 
     with _told_once():
-        if (wanted := parse_cost_spec(modules)) is None:
+        if (spec := parse_cost_spec(modules)) is None:
             return build(rule.partition(partition(modules, chain.names)))
         every = rule.partition(partition("all", chain.names))
         sites = _Sites(chain, every, task_loss, *normalisation)
-        look = partial(_look_at, rule, sites, memory, seed)
-        if isinstance(wanted, BalancedSpec):
-            return build(rule.partition(balanced(wanted, chain, every.ends, memory, look)))
-        least = least_modules(rule, len(every))
-        return fit_budget(wanted, look(), memory, least, build)
+
+        def profile_of_chain() -> Profile:
+            return _profile(profile_layers(chain, memory), rule, sites, seed)
+
+        if isinstance(spec, BalancedSpec):
+            return build(rule.partition(balanced(spec, chain, every.ends, memory, profile_of_chain)))
+        return fit_budget(spec, rule, profile_of_chain(), memory, build)
 
 
 def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: _Sites, memory: Memory, seed: int) -> LocalNet:
@@ -131,20 +134,22 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: _Sites, memo
     )
 
 
-def profile_of(chain: TracedChain, rule: Rule, memory: Memory, *, autocast: torch.dtype | None = None) -> Profile:
+def profile_of(layers: LayerProfile, rule: Rule) -> Profile:
     """The profile of a chain under a rule, each layer a module, for a planner."""
+    chain = layers.chain
     every = rule.partition(partition("all", chain.names))
     normalisation = _normalisation(None, None, chain.image_shape[0])
-    return _look_at(rule, _Sites(chain, every, F.cross_entropy, *normalisation), memory, 0, autocast)
+    return _profile(layers, rule, _Sites(chain, every, F.cross_entropy, *normalisation), 0)
 
 
-def _look_at(rule: Rule, sites: _Sites, memory: Memory, seed: int, autocast: torch.dtype | None = None) -> Profile:
+def _profile(layers: LayerProfile, rule: Rule, sites: _Sites, seed: int) -> Profile:
     def objective_at(module: int) -> Objective:
         return _objective(rule, Span(first=module, last=module), sites, checked=False)
 
     with _random_numbers_of_its_own(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore", LocalLearnWarning)  # told when the network is built
-        return profile_chain(sites.chain, rule, sites.partition.ends, objective_at, memory, autocast)
+        objectives = objectives_by_layer(rule, len(sites.chain), sites.partition.ends, objective_at)
+    return profile(layers, objectives)
 
 
 def _in_order(rule: Rule, spans: list[Span], modules: int) -> list[Span]:

@@ -134,6 +134,19 @@ def plan_recompute(
     )
 
 
+def choose(peaks: Sequence[Sequence[float]], memory: Memory) -> list[int]:
+    """For each segment the index of its fastest choice that is near the least peak the step can reach.
+
+    Args:
+        peaks: for each segment its peak under the `CHOICES` of `memory`, in their order.
+        memory: "fast" or "lean".
+    """
+    least = max(map(min, peaks))
+    if least == inf or max(by_choice[0] for by_choice in peaks) <= _TOLERATED[memory] * least:
+        return [0] * len(peaks)
+    return [next(c for c, peak in enumerate(by_choice) if peak <= _NEAR * least) for by_choice in peaks]
+
+
 def _leanness(policy: RecomputePolicy) -> float:
     return policy.activations + policy.blocks
 
@@ -159,11 +172,7 @@ def _chosen(
         parts = parts[: len(modules)]
         probes = [_SegmentProbe(parts, own, images)] if overlapping else list(_probes(parts, own, images))
         peaks = _peaks({probe.signature: probe for probe in probes}, images, labels, CHOICES[memory])
-    per_segment = [by_choice for probe in probes for by_choice in zip(*peaks[probe.signature], strict=True)]
-    least = max(map(min, per_segment))
-    if least == inf or max(by_choice[0] for by_choice in per_segment) <= _TOLERATED[memory] * least:
-        return [0] * len(per_segment)
-    return [next(c for c, peak in enumerate(by_choice) if peak <= _NEAR * least) for by_choice in per_segment]
+    return choose([list(of) for probe in probes for of in zip(*peaks[probe.signature], strict=True)], memory)
 
 
 def _peaks(
