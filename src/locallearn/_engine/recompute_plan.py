@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf
+from math import ceil, inf
 from typing import Literal
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from locallearn._chain.local_module import LocalModule
 from locallearn._engine.segment import segment_spans
 from locallearn._engine.step import Step
-from locallearn._objectives.auxiliary import Head
+from locallearn._objectives.auxiliary import Auxiliary, Head, blocks_of
 from locallearn._objectives.objective import Objective
 from locallearn._recompute.policy import STORE_ALL, RecomputePlan, RecomputePolicy
 from locallearn._torch import private_api
@@ -53,7 +53,7 @@ _LOW = 0.35
 _BATCH = 64
 
 
-@dataclass(frozen=True)
+@dataclass
 class _SegmentProbe:
     """Modules and objectives whose peak memory is counted apart from the rest of the step.
 
@@ -66,6 +66,7 @@ class _SegmentProbe:
     modules: list[LocalModule]
     objectives: list[Objective]
     features: Tensor
+    _counted: dict[Hashable, list[float]] = field(default_factory=dict)
 
     @cached_property
     def signature(self) -> Hashable:
@@ -76,6 +77,12 @@ class _SegmentProbe:
 
     def peaks(self, images: Tensor, labels: Tensor, choice: Choice) -> list[float]:
         """Peak bytes up to the end of each graph segment; infinite where this choice is impossible."""
+        effect = choice[0], tuple(recomputed_part(choice[1], objective.auxiliary) for objective in self.objectives)
+        if effect not in self._counted:
+            self._counted[effect] = self._count(images, labels, choice)
+        return self._counted[effect]
+
+    def _count(self, images: Tensor, labels: Tensor, choice: Choice) -> list[float]:
         spans = segment_spans(self.objectives)
         plan = RecomputePlan(segments=(choice[0],) * len(spans), objectives=(choice[1],) * len(self.objectives))
         parts = nn.ModuleList([*self.modules, *(objective.auxiliary for objective in self.objectives)])
@@ -132,6 +139,11 @@ def plan_recompute(
         ),
         objectives=tuple(CHOICES[memory][chosen[segment_at[o.last]]][1] for o in objectives),
     )
+
+
+def recomputed_part(policy: RecomputePolicy, auxiliary: Auxiliary) -> Hashable:
+    """Equal for policies under which an auxiliary network recomputes the same: most have few blocks, or none."""
+    return policy.activations, ceil(policy.blocks * len(blocks_of(auxiliary)))
 
 
 def choose(peaks: Sequence[Sequence[float]], memory: Memory) -> list[int]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition
-from locallearn._engine.recompute_plan import CHOICES, Memory, choose, sum_of_outputs
+from locallearn._engine.recompute_plan import CHOICES, Memory, choose, recomputed_part, sum_of_outputs
 from locallearn._engine.segment import GraphSegment
 from locallearn._engine.step import local_loss
 from locallearn._objectives.auxiliary import Auxiliary, Head
@@ -183,7 +183,7 @@ def profile(layers: LayerProfile, objectives: Sequence[Objective | None]) -> Pro
     """
     policies = list(dict.fromkeys(policy for _, policy in CHOICES[layers.memory]))
     auxiliaries: dict[RecomputePolicy, list[Part | None]] = {policy: [] for policy in policies}
-    counted: dict[Hashable, dict[RecomputePolicy, Part]] = {}
+    counted: dict[Hashable, dict[Hashable, Part]] = {}
     with private_api.fake_mode() as mode:
         images, *outputs = (
             torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in layers.features
@@ -196,9 +196,13 @@ def profile(layers: LayerProfile, objectives: Sequence[Objective | None]) -> Pro
             key = _signature(objective.auxiliary, features)
             if key not in counted:
                 copy = replace(objective, auxiliary=_without_loss(private_api.fake_copy(objective.auxiliary, mode)))
-                counted[key] = {p: _count_auxiliary(copy, features, images, p, layers.autocast) for p in policies}
+                distinct = {recomputed_part(policy, copy.auxiliary): policy for policy in reversed(policies)}
+                counted[key] = {
+                    part: _count_auxiliary(copy, features, images, policy, layers.autocast)
+                    for part, policy in distinct.items()
+                }
             for policy in policies:
-                auxiliaries[policy].append(counted[key][policy])
+                auxiliaries[policy].append(counted[key][recomputed_part(policy, objective.auxiliary)])
     return Profile(
         layers=layers,
         auxiliaries=auxiliaries,
