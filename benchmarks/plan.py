@@ -2,11 +2,11 @@
 
     python benchmarks/plan.py --out benchmarks/results/plan.json
 
-Steps of all settings run in turn, on one thread, so that the drift of a shared machine hits all of them; a step's time
-is the median of the processor's time that it takes. The constants (seconds for one call of an operator, one byte, one
-multiply-accumulate of each kind) fit the settings for calibration best, in relative error, none negative; the settings
-for the check have no part in that, nor have those outside of what such a sum can tell. To be copied to
-`src/locallearn/_work.py`, from where predictions take them.
+Steps of all settings run in turn on one thread, so that drift of a shared machine affects all of them. The time of a
+step is the median of its processor time. The constants are seconds for one call of an operator, for one byte, and for
+one multiply-accumulate of each kind. A least-squares fit of relative errors, none negative, takes them from the
+settings for calibration alone, not from those for the check nor from those outside. Copy them to `SECONDS` in
+`src/locallearn/_torch/op_counter.py`, where predictions read them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ CHECK = [
 OUTSIDE = [
     setting("resnet34", "bp", batch=2),
 ]
-"""What the prediction does not know: so few images of so wide a network that moving the weights takes the time."""
+"""Outside of what such a sum can predict: few images through a wide network, whose time goes into moving weights."""
 
 
 def net_of(chosen: Setting) -> ll.LocalNet:
@@ -89,7 +89,7 @@ def net_of(chosen: Setting) -> ll.LocalNet:
 
 
 def step_of(net: ll.LocalNet, chosen: Setting) -> Callable[[], float]:
-    """A function that runs a step and gives the processor's time that it took."""
+    """A function that runs a step and returns its processor time."""
     images = torch.randn(chosen["batch"], 3, chosen["image"], chosen["image"])
     images = images.to(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (chosen["batch"],))
@@ -122,8 +122,8 @@ def calibrated(rows: list[Setting]) -> dict[str, float]:
     matrix = [[row["work"].get(kind, 0.0) / row["seconds"] for kind in kinds] for row in used]
     most = [max(max(row[i] for row in matrix), 1e-30) for i in range(len(kinds))]
     scaled = [[value / scale for value, scale in zip(row, most, strict=True)] for row in matrix]
-    found, _ = optional("scipy.optimize").nnls(scaled, [1.0] * len(used))
-    return {kind: float(f"{value / scale:.3g}") for kind, value, scale in zip(kinds, found, most, strict=True)}
+    fitted, _ = optional("scipy.optimize").nnls(scaled, [1.0] * len(used))
+    return {kind: float(f"{value / scale:.3g}") for kind, value, scale in zip(kinds, fitted, most, strict=True)}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Where the bytes of a step are, module by module."""
+"""The bytes of a step, module by module."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from locallearn._torch.live_bytes import LiveBytes
 
 @dataclass(frozen=True, kw_only=True)
 class ModuleBytes:
-    """Bytes of activations while one local module, or a stretch of them, is trained, and of its weights.
+    """Bytes while one local module, or one graph segment of several, is trained.
 
     Attributes:
-        first, last: the local modules.
-        before: alive when it begins: what it takes, and what unfinished objectives keep of earlier modules.
-        kept: by its forward pass, its output too.
+        first, last: the first and the last of these modules.
+        before: activations alive when it begins: its input, and what unfinished objectives saved in earlier modules.
+        saved: activations that its forward pass saves, with its output.
         auxiliary: the most that its auxiliary networks add to these.
-        backward: the most that its own backward pass adds.
-        peak: the most alive at any moment; its forward pass can hold more than it keeps.
-        weights: parameters and buffers of the module and the auxiliary networks that end there.
-        gradients: of its trained parameters.
+        backward: the most that its own backward pass adds to these.
+        peak: the most activations at any moment; a forward pass can need more than it saves.
+        weights: parameters and buffers of the module and of the auxiliary networks that end there.
+        gradients: gradients of these parameters, where they are trained.
     """
 
     first: int
     last: int
     before: int
-    kept: int
+    saved: int
     auxiliary: int
     backward: int
     peak: int
@@ -43,8 +43,8 @@ class ModuleBytes:
     gradients: int
 
 
-class _Watch:
-    """Notes live bytes at the borders between what happens to a module."""
+class _Recorder:
+    """Records live bytes where a module's forward pass, its auxiliary networks and its backward pass meet."""
 
     def __init__(self, live: LiveBytes) -> None:
         self._live = live
@@ -53,21 +53,21 @@ class _Watch:
 
     def _begin(self) -> None:
         self._live.take_peak()
-        self._now = {"before": self._live.activations, "kept": 0, "auxiliary": 0, "backward": 0, "peak": 0}
-        self._held = self._live.activations
+        self._now = {"before": self._live.activations, "saved": 0, "auxiliary": 0, "backward": 0, "peak": 0}
+        self._saved = self._live.activations
         self._is_forward = True
 
     def _take(self, name: str) -> None:
         most = self._live.take_peak()
         self._now["peak"] = max(self._now["peak"], most)
-        if name != "kept":
-            self._now[name] = max(self._now[name], most - self._held)
+        if name != "saved":
+            self._now[name] = max(self._now[name], most - self._saved)
 
     def auxiliary_begins(self) -> None:
-        self._take("kept" if self._is_forward else "backward")
+        self._take("saved" if self._is_forward else "backward")
         if self._is_forward:
-            self._held, self._is_forward = self._live.activations, False
-            self._now["kept"] = self._held - self._now["before"]
+            self._saved, self._is_forward = self._live.activations, False
+            self._now["saved"] = self._saved - self._now["before"]
 
     def auxiliary_ends(self) -> None:
         self._take("auxiliary")
@@ -79,7 +79,7 @@ class _Watch:
 
 
 def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None = None) -> list[ModuleBytes]:
-    """Find where the bytes of a step are, without training; the network is not changed.
+    """Count the bytes of a step by module, without training; the network is not changed.
 
     Args:
         net: the network.
@@ -95,28 +95,28 @@ def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None =
             with LiveBytes(
                 known=[*copy.parameters(), *copy.buffers(), images, labels], parameters=copy.parameters()
             ) as live:
-                watch = _Watch(live)
+                recorder = _Recorder(live)
                 for auxiliary in {id(o.auxiliary): o.auxiliary for o in copy.objectives}.values():
-                    _watched(auxiliary, watch)
-                step.on_segment = watch.segment_ends
+                    _record(auxiliary, recorder)
+                step.on_segment = recorder.segment_ends
                 step.run()
     spans = segment_spans(net.objectives)
-    return [_row(net, span, found) for span, found in zip(spans, watch.rows, strict=True)]
+    return [_row(net, span, sizes) for span, sizes in zip(spans, recorder.rows, strict=True)]
 
 
-def _watched(auxiliary: Auxiliary, watch: _Watch) -> None:
+def _record(auxiliary: Auxiliary, recorder: _Recorder) -> None:
     def begins(*_: object) -> None:
-        watch.auxiliary_begins()
+        recorder.auxiliary_begins()
 
     def ends(after: Callable[[], None] = auxiliary.after_backward) -> None:
-        watch.auxiliary_ends()
+        recorder.auxiliary_ends()
         after()
 
     auxiliary.register_forward_pre_hook(begins)
     auxiliary.after_backward = ends
 
 
-def _row(net: LocalNet, span: range, found: dict[str, int]) -> ModuleBytes:
+def _row(net: LocalNet, span: range, sizes: dict[str, int]) -> ModuleBytes:
     parts = [net.local_modules[module] for module in span]
     parts += [objective.auxiliary for module in span for objective in net.objectives_of(module)]
     parameters = {id(p): p for part in parts for p in part.parameters()}.values()
@@ -126,7 +126,7 @@ def _row(net: LocalNet, span: range, found: dict[str, int]) -> ModuleBytes:
         last=span[-1],
         weights=_size([*parameters, *buffers]),
         gradients=_size([p for p in parameters if p.requires_grad]),
-        **found,
+        **sizes,
     )
 
 

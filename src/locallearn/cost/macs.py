@@ -1,4 +1,4 @@
-"""Multiply-accumulates: of one image forward, module by module, and of a whole training step."""
+"""Multiply-accumulates of one image forward, module by module, and of a whole training step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from locallearn._torch.op_counter import Convention, Work, counted_macs
 _aten = torch.ops.aten
 
 CONVOLUTION_AND_LINEAR: Convention = {}
-"""A multiply-accumulate is one; nothing else counts."""
+"""Counts a multiply-accumulate of convolutions and linear layers as one, and nothing else."""
 
 
 def _normalisation(shape: list[int], *_: Any, **__: Any) -> int:
@@ -42,9 +42,9 @@ class ModuleMacs:
     """Multiply-accumulates of one image forward in one local module.
 
     Attributes:
-        backbone: of the backbone's layers, and in the last module of its classifier.
-        task_heads: of what computes logits in auxiliary networks.
-        others: of all else in auxiliary networks, decoders for one.
+        backbone: the backbone's layers; in the last module also its classifier.
+        task_heads: the parts of auxiliary networks that compute logits.
+        others: all other parts of auxiliary networks, such as decoders.
     """
 
     backbone: int
@@ -75,7 +75,7 @@ def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR)
 
 
 def step_macs(net: LocalNet, batch: int) -> int:
-    """Multiply-accumulates of one whole training step, forward and backward, of everything that runs."""
+    """Multiply-accumulates of one training step, forward and backward, of everything that runs."""
     with private_api.fake_mode() as mode:
         net = without_data(net, mode)
         images, labels = example_batch(net, batch)

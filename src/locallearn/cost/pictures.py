@@ -1,4 +1,4 @@
-"""Where the bytes of a step are, as a picture of bars."""
+"""Pictures: the bytes of a step as bars, and a plan as points of memory and time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from locallearn.cost.planner import Plan
 _MIB = 2**20
 _COLOURS = {
     "alive before": "#b8c4d0",
-    "kept by the module": "#3b6fb6",
+    "saved by the module": "#3b6fb6",
     "its auxiliary network adds": "#e08a1e",
     "its backward pass adds": "#4c9a6a",
     "weights": "#8d6bb0",
@@ -26,26 +26,26 @@ _COLOURS = {
 
 
 def draw_bytes(rows: Sequence[ModuleBytes], path: Path, *, title: str = "") -> None:
-    """Draw for each module a bar of activations and one of its weights and their gradients.
+    """Draw for each module a bar of activations and a bar of weights and gradients.
 
-    The two things that a module adds to what it keeps come one after the other, so they stand one over the other, each
-    from the same height.
+    The auxiliary network and the backward pass run one after the other, so both of their bars begin at the height of
+    the saved activations.
 
     Args:
         rows: from `bytes_by_module`.
-        path: a file whose ending says its format: .png, .svg, .pdf ...
-        title: above the picture.
+        path: a file whose ending gives its format: .png, .svg, .pdf ...
+        title: the title.
     """
     figure = optional("matplotlib.figure").Figure(figsize=(max(6.0, 0.28 * len(rows) + 3), 4.2), layout="constrained")
     axes = figure.subplots()
     for index, row in enumerate(rows):
-        before, kept = row.before / _MIB, row.kept / _MIB
+        before, saved = row.before / _MIB, row.saved / _MIB
         auxiliary, backward = row.auxiliary / _MIB, row.backward / _MIB
         left, middle, right = index - 0.22, index - 0.02, index + 0.28
         axes.bar(left + 0.1, before, 0.4, color=_COLOURS["alive before"])
-        axes.bar(left + 0.1, kept, 0.4, bottom=before, color=_COLOURS["kept by the module"])
-        axes.bar(left, auxiliary, 0.2, bottom=before + kept, color=_COLOURS["its auxiliary network adds"])
-        axes.bar(middle, backward, 0.2, bottom=before + kept, color=_COLOURS["its backward pass adds"])
+        axes.bar(left + 0.1, saved, 0.4, bottom=before, color=_COLOURS["saved by the module"])
+        axes.bar(left, auxiliary, 0.2, bottom=before + saved, color=_COLOURS["its auxiliary network adds"])
+        axes.bar(middle, backward, 0.2, bottom=before + saved, color=_COLOURS["its backward pass adds"])
         axes.bar(right, row.weights / _MIB, 0.16, color=_COLOURS["weights"])
         axes.bar(right, row.gradients / _MIB, 0.16, bottom=row.weights / _MIB, color=_COLOURS["gradients"])
     step = max(1, len(rows) // 28)
@@ -57,12 +57,12 @@ def draw_bytes(rows: Sequence[ModuleBytes], path: Path, *, title: str = "") -> N
 
 
 def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
-    """Draw peak memory and predicted time of a plan's candidates and of the baselines.
+    """Draw peak memory and predicted time of a plan's candidates and of its baselines.
 
     Args:
         plan: from `plan`.
-        path: a file whose ending says its format.
-        title: above the picture.
+        path: a file whose ending gives its format.
+        title: the title.
     """
     figure = optional("matplotlib.figure").Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -85,7 +85,7 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure as a whole file, in the format that its ending says."""
+    """Write a figure to a whole file, in the format that its ending gives."""
     kind = path.suffix.lstrip(".").lower()
     known = figure.canvas.get_supported_filetypes()
     if kind not in known:

@@ -17,9 +17,9 @@ class Cost:
 
     Attributes:
         backbone_parameters, auxiliary_parameters: numbers of parameters.
-        module_names: for each local module its layers, first and last.
+        module_names: first and last layer of each local module.
         module_macs: multiply-accumulates of one image forward, for each local module.
-        step_macs: of one whole training step, forward and backward, of everything that runs.
+        step_macs: multiply-accumulates of one training step, forward and backward, of everything that runs.
         peak: peak bytes of a step.
         batch: images in a step.
     """
@@ -34,14 +34,14 @@ class Cost:
 
     @property
     def forward_macs(self) -> int:
-        """Of one image forward: backbone and task heads, without decoders and the like (as AugLocal's Table 7)."""
+        """Multiply-accumulates of one image forward: backbone and task heads, without decoders (AugLocal, Table 7)."""
         return sum(macs.backbone + macs.task_heads for macs in self.module_macs)
 
 
 def cost(
     net: LocalNet, *, batch: int, make_stepper: MakeStepper = nesterov_sgd, autocast: torch.dtype | None = None
 ) -> Cost:
-    """Find the cost of a training step without training, on any device, in seconds; the network is not changed.
+    """Count the cost of a training step without training, on any device; the network is not changed.
 
     Args:
         net: from `localize`.

@@ -30,7 +30,7 @@ def test_the_plan_as_json_with_a_plot_and_a_command_that_fits(capsys, tmp_path):
     assert found["best"] in found["candidates"]
     assert [one["rule"] for one in found["baselines"]] == ["bp", "checkpoint"]
     assert (tmp_path / "plan.svg").exists()
-    assert "looking at the parts of DGL" in err
+    assert "profiling the auxiliary networks of DGL" in err
     words = shlex.split(found["command"])
     given = dict(zip(words[2::2], words[3::2], strict=True))
     net = ll.localize(
