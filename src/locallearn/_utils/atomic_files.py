@@ -1,10 +1,11 @@
-"""Writing files that are never half there, and reading those that may be damaged."""
+"""Write files that are never half there, and read files that may be damaged."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,27 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text())
     except (ValueError, yaml.YAMLError) as error:
         raise _damaged(path, "YAML", error) from error
+
+
+def regular_file(path: Path, *, most: int) -> Path:
+    """The path itself, of a regular file that is not too large. Nothing is opened, so a FIFO cannot make it wait.
+
+    Args:
+        path: a file, or a link to one.
+        most: bytes that it may have; those that a sparse file leaves out count.
+
+    Raises:
+        LocalLearnError: it is missing, larger, or a folder, FIFO, socket or device.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise LocalLearnError(f"{path.name} cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise LocalLearnError(f"{path.name} is no regular file")
+    if found.st_size > most:
+        raise LocalLearnError(f"{path.name} has {found.st_size:,} bytes, more than {most:,}")
+    return path
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> LocalLearnError:

@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
-from locallearn.data.file_set import FileSet
-from locallearn.data.folder import image_folder
+from locallearn.data.files.class_folders import image_folder
+from locallearn.data.files.file_set import FileSet
 
 _CLASSES, _TRAIN, _TEST = 1000, 1_281_167, 50_000
 

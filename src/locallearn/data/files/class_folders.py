@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from locallearn._utils.errors import LocalLearnError, did_you_mean
-from locallearn.data.file_set import FileSet, ImageFiles
-from locallearn.data.shards import shards_in, shards_of
+from locallearn.data.files.file_set import FileSet, ImageFiles
+from locallearn.data.files.shards import shards_in, shards_of
 
 _TEST_NAMES = ("val", "valid", "validation", "test")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from locallearn._utils.atomic_files import regular_file
 from locallearn._utils.errors import LocalLearnError
-from locallearn.data.file_set import FileSet
-from locallearn.data.shard_files import index_of
+from locallearn.data.files.file_set import FileSet
+from locallearn.data.files.shard_files import index_of
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -44,7 +45,9 @@ def shards_of(folder: Path, test_names: Sequence[str]) -> FileSet:
     train, test = (index_of(_named(folder, split), folder / f".{split}.index.npz") for split in ("train", name))
     names = folder / "classes.txt"
     if names.exists():
-        classes = tuple(line.strip() for line in names.read_text().splitlines() if line.strip())
+        classes = tuple(
+            line.strip() for line in regular_file(names, most=2**20).read_text().splitlines() if line.strip()
+        )
     else:
         classes = tuple(str(label) for label in range(int(train.labels.max()) + 1))
     for files in (train, test):

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from locallearn._utils.errors import LocalLearnError
-from locallearn.data.archives import brief
+from locallearn._utils.errors import LocalLearnError, describe
 
 
 def in_order(images: Dataset[Any], keys: Sequence[Any], *, workers: int, pin_memory: bool = False) -> Iterator[Any]:
@@ -42,8 +41,8 @@ def in_order(images: Dataset[Any], keys: Sequence[Any], *, workers: int, pin_mem
         if "DataLoader worker" not in str(error):
             raise
         raise LocalLearnError(
-            f"a process that decodes images died ({brief(error)}): there may be too little memory (or shared memory);"
-            " try fewer --workers."
+            f"a process that decodes images died ({describe(error)}): there may be too little memory (or shared"
+            " memory); try fewer --workers."
         ) from None
 
 

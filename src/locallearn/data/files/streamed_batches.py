@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from locallearn._torch.vision_libraries import import_torchvision
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, describe
 from locallearn._utils.optional_imports import optional
-from locallearn.data.archives import brief
 from locallearn.data.augmentation import normalise
 from locallearn.data.data_set import Feed
+from locallearn.data.files.workers import in_order
 from locallearn.data.order import order_of, seed_of
-from locallearn.data.workers import in_order
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 _RESIZED = 256 / 224  # shorter side of a test image to its crop
+LARGEST_IMAGE = 2**28  # bytes of a file
 
 
 class Files(Protocol):
@@ -132,7 +132,7 @@ class _Decoded(Dataset[tuple[Tensor, Tensor, list[str]]]):
                 try:
                     image = _decode(self.files.read(row))
                 except Exception as error:  # Pillow fails in many ways on garbled bytes
-                    bad.append(f"{self.files.name(row)} ({brief(error)})")
+                    bad.append(f"{self.files.name(row)} ({describe(error)})")
                     continue
                 if self.seed is not None:
                     torch.default_generator.manual_seed(seed_of(self.seed, epoch, row))
