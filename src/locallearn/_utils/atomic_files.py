@@ -37,8 +37,8 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        kept = "; the file that was there is whole" if path.exists() else ""
-        raise LocalLearnError(f"the disk is full: {path} needs {len(content):,} bytes. Make room{kept}.") from error
+        old = "; the file that was there is whole" if path.exists() else ""
+        raise LocalLearnError(f"the disk is full: {path} needs {len(content):,} bytes. Make room{old}.") from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -49,7 +49,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a file of JSON holds.
+    """The value in a file of JSON.
 
     Raises:
         LocalLearnError: it is no JSON.
@@ -61,7 +61,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file of YAML holds.
+    """The value in a file of YAML.
 
     Raises:
         LocalLearnError: it is no YAML.
@@ -84,13 +84,13 @@ def regular_file(path: Path, *, most: int) -> Path:
         LocalLearnError: it is missing, larger, or a folder, FIFO, socket or device.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise LocalLearnError(f"{path.name} cannot be read ({error.strerror})") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise LocalLearnError(f"{path.name} is no regular file")
-    if found.st_size > most:
-        raise LocalLearnError(f"{path.name} has {found.st_size:,} bytes, more than {most:,}")
+    if status.st_size > most:
+        raise LocalLearnError(f"{path.name} has {status.st_size:,} bytes, more than {most:,}")
     return path
 
 
@@ -99,7 +99,7 @@ def _damaged(path: Path, kind: str, error: Exception) -> LocalLearnError:
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Whether an operation failed because no room is left, on the disk or in the user's share of it."""
+    """Whether an operation failed because the disk, or the user's share of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -42,8 +42,9 @@ def get(name: str, root: Path, *, archive: Path | None = None, force: bool = Fal
         Its folder; `root` for a data set that needs none.
 
     Raises:
-        LocalLearnError: the name is unknown, no source works, the archive is not the data set, or `root` cannot be
-            written; or it is ImageNet, which one must get oneself, and it is not there.
+        LocalLearnError: the name is unknown, no source works, the archive is not the data set, what is there is damaged
+            and `force` is not set, or `root` cannot be written; or it is ImageNet, which one must get oneself, and it
+            is not there.
     """
     if name == "digits":
         if archive is not None:
@@ -56,13 +57,8 @@ def get(name: str, root: Path, *, archive: Path | None = None, force: bool = Fal
         raise LocalLearnError(f"no data set is called {name!r}: {did_you_mean(name, [*_OTHERS, *_SETS])}")
     known, folder = _SETS[name], root / name / _SETS[name].folder
     if not force and (there := known.folder_in(root)):
-        try:
-            *_, doubt = known.checked(there)
-        except LocalLearnError as error:
-            raise LocalLearnError(
-                f"{there} does not hold {known.title}: {reason_of(error)}; --force replaces it."
-            ) from None
-        report(f"{there} holds {doubt}; --force replaces it." if doubt else f"{known.title} is at {there}, intact.")
+        known.load(root)
+        report(f"{known.title} is at {there} and can be read; --force replaces it.")
         return there
     doubt = _bring(known, root, archive, report)
     report(f"{folder} holds {doubt}." if doubt else f"{known.title} is at {folder}, every image as published.")
@@ -76,11 +72,11 @@ def _imagenet(root: Path, archive: Path | None, report: Report) -> Path:
         raise LocalLearnError(f"ImageNet is not copied: give its folder by its path, as in train --data {archive}.")
     folder = root / "imagenet"
     try:
-        found = imagenet(root)
+        images = imagenet(root)
     except LocalLearnError:
         report(HOW_TO_GET.format(folder=folder))
         raise
-    report(f"ImageNet is at {folder}: {len(found.train):,} training and {len(found.test):,} test images.")
+    report(f"ImageNet is at {folder}: {len(images.train):,} training and {len(images.test):,} test images.")
     return folder
 
 

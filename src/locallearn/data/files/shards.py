@@ -1,9 +1,9 @@
 """Images in tar shards, in webdataset's layout: `KEY.jpg` and `KEY.cls` one after the other.
 
-They are read with Python's tarfile and not with the webdataset package. That one reads shards from end to end, as suits
-storage without random access; its shuffling buffer and its splitting over workers make the order depend on the number
-of workers, and to resume in mid-epoch all that came before must be read again. A table of where each image lies, made
-once, costs less code and gives what images in folders have: one order, known beforehand, from any start.
+Python's tarfile reads them, not the webdataset package. That package reads shards from end to end, which suits storage
+without random access. Its shuffling buffer and its splitting over workers make the order depend on the number of
+workers, and to resume in mid-epoch it reads all earlier samples again. A table of where each image lies, made once,
+takes less code, and the order is known beforehand, from any start, as for images in folders.
 """
 
 from __future__ import annotations

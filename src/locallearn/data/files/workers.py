@@ -14,11 +14,11 @@ from locallearn._utils.errors import LocalLearnError, describe
 
 
 def in_order(images: Dataset[Any], keys: Sequence[Any], *, workers: int, pin_memory: bool = False) -> Iterator[Any]:
-    """What a data set gives for each of its keys, as it gives it.
+    """The items of a data set, read by worker processes, in the order of their keys.
 
     Args:
         images: the data set.
-        keys: in the order of what is wanted.
+        keys: of the items, in order.
         workers: processes, at most as many as there are processors; 0 reads between the steps.
         pin_memory: as PyTorch has it.
 

@@ -40,9 +40,9 @@ def _split(path: Path) -> Split:
     for name, shape, kind in io.whosmat(path):  # before anything is unpacked
         if name == "X" and (kind != "uint8" or shape[:3] != (32, 32, 3) or shape[3] > SVHN.train):
             raise ValueError(f"its images are {kind} of shape {shape}")
-    found = io.loadmat(path, variable_names=["X", "y"])
-    images = np.ascontiguousarray(found["X"].transpose(3, 0, 1, 2))
-    labels = found["y"].reshape(-1).astype(np.int64)
+    content = io.loadmat(path, variable_names=["X", "y"])
+    images = np.ascontiguousarray(content["X"].transpose(3, 0, 1, 2))
+    labels = content["y"].reshape(-1).astype(np.int64)
     return Split(images=images, labels=np.where(labels == 10, 0, labels))
 
 
