@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from locallearn._utils.errors import LocalLearnError
-from locallearn.data.workers import in_order
+from locallearn.data.files.workers import in_order
 
 
 def loaded(images: Dataset[Any], batches: Sequence[Sequence[Any]], *, workers: int) -> Iterator[list[Any]]:

@@ -56,7 +56,7 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("cost --batch 0", "--batch must be at least 1"),
         ("data get cifar", "did you mean 'cifar10'?"),
         ("data get svhnn", "did you mean 'svhn'?"),
-        ("data get svhn --unverified", "only a local archive or folder (--from) can be taken unverified"),
+        ("data get svhn --from nothing", "nothing cannot be read (No such file or directory); --from takes"),
         ("train --data svhn", "run locallearn data get svhn"),
         ("train --data ./nothing", "there is no folder nothing for a data set"),
         ("train --data imagenet", "locallearn data get imagenet tells how to get it"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from tiny_images import BAD, jpeg, shards_from, tree
 from locallearn import LocalLearnError
 from locallearn._torch.vision_libraries import import_torchvision
 from locallearn.data import Feed, FileSet, StreamedBatches, image_folder
+from locallearn.data.files.streamed_batches import _decode, _Decoded
+from locallearn.data.files.workers import leave_signals_to_the_trainer
 from locallearn.data.order import seed_of
-from locallearn.data.streamed import _decode, _Decoded
-from locallearn.data.workers import leave_signals_to_the_trainer
 
 import_torchvision()  # so that tests can
 
@@ -106,7 +107,7 @@ def test_imagenets_test_images_have_256_and_224_pixels(data):
     assert next(large.testing(Feed(batch=2, workers=0)).epoch(1))[0].shape == (2, 3, 224, 224)
     assert np.allclose(np.array(data.mean) / 255, (0.485, 0.456, 0.406))
     assert np.allclose(np.array(data.std) / 255, (0.229, 0.224, 0.225))
-    from locallearn.data.streamed import _transform
+    from locallearn.data.files.streamed_batches import _transform
 
     assert "size=[256]" in str(_transform(224, False))
     assert "scale=(0.08, 1.0)" in str(_transform(224, True))
@@ -227,15 +228,32 @@ def test_a_batch_of_bad_images_alone_is_refused(tmp_path):
 def test_a_file_that_is_gone_since_is_named(tmp_path):
     data = image_folder(tree(tmp_path / "set")).resized(16)
     os.unlink(data.train.name(3))
-    with pytest.raises(LocalLearnError, match=r"ant/003.jpg \(FileNotFoundError.*is no readable image"):
+    with pytest.raises(
+        LocalLearnError, match=r"ant/003.jpg \(003.jpg cannot be read \(No such file.*is no readable image"
+    ):
         list(training(data).epoch(1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_fifo_and_a_file_too_large_for_an_image_are_refused_at_once(tmp_path, workers):
+    data = image_folder(tree(tmp_path / "set")).resized(16)
+    path = Path(data.train.name(3))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(LocalLearnError, match=r"003.jpg is no regular file\) is no readable image"):
+        list(training(data, workers=workers).epoch(1))
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(200 * 10**9)
+    with pytest.raises(LocalLearnError, match=r"003.jpg has 200,000,000,000 bytes, more than"):
+        list(training(data, workers=workers).epoch(1))
 
 
 def test_a_worker_that_dies_is_told(data, monkeypatch):
     def killed(*_):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr("locallearn.data.streamed._decode", killed)
+    monkeypatch.setattr("locallearn.data.files.streamed_batches._decode", killed)
     with pytest.raises(LocalLearnError, match=r"a process that decodes images died .*try fewer --workers"):
         list(training(data, workers=1).epoch(1))
 
@@ -259,13 +277,13 @@ def test_wrong_settings_are_refused():
 
 
 def test_without_torchvision_the_pip_line_is_told_before_anything_is_read(data, monkeypatch):
-    from locallearn.data import streamed
+    from locallearn.data.files import streamed_batches
 
     def missing() -> None:
         raise LocalLearnError("torchvision is not installed: run pip install 'locallearn[vision]'.")
 
-    monkeypatch.setattr(streamed, "import_torchvision", missing)
-    streamed._transform.cache_clear()
+    monkeypatch.setattr(streamed_batches, "import_torchvision", missing)
+    streamed_batches._transform.cache_clear()
     with pytest.raises(LocalLearnError, match=r"pip install 'locallearn\[vision\]'"):
         training(data)
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_images import CLASSES, jpeg, shard, shards_from, tree
+from tiny_sets import members
 
 from locallearn import LocalLearnError, LocalLearnWarning
-from locallearn.data import FileSet, get, image_folder, imagenet, shard_files
-from locallearn.data.file_set import Files
+from locallearn.data import FileSet, get, image_folder, imagenet
+from locallearn.data.files import shard_files
+from locallearn.data.files.file_set import Files
 
 
 def contents(files: Files) -> list[tuple[bytes, int]]:
@@ -185,6 +187,24 @@ def test_a_compressed_shard_is_refused(tmp_path):
         image_folder(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "cls"])
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.REGTYPE])
+def test_members_of_a_shard_that_are_no_files_of_a_fitting_size_are_refused(tmp_path, kind, suffix):
+    member = tarfile.TarInfo(f"a.{suffix}")
+    member.type, member.size = kind, 200 * 10**9 if kind == tarfile.REGTYPE else 0
+    path = members(tmp_path / "a-train-0.tar", [(member, b"")])
+    shard(tmp_path / "a-val-0.tar", [("a.jpg", b"x"), ("a.cls", b"0")])
+    with pytest.raises(LocalLearnError, match=rf"{path} .*a.{suffix} is no plain file of at most "):
+        image_folder(tmp_path)
+
+
+def test_a_shard_that_is_a_fifo_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "a-train-0.tar")
+    shard(tmp_path / "a-val-0.tar", [("a.jpg", b"x"), ("a.cls", b"0")])
+    with pytest.raises(LocalLearnError, match=r"a-train-0.tar is no regular file"):
+        image_folder(tmp_path)
+
+
 def test_shards_of_one_split_alone_are_refused(tmp_path):
     path = shard(tmp_path / "a-train-0.tar", [("a.jpg", b"x"), ("a.cls", b"0")])
     with pytest.raises(LocalLearnError, match=r"has no val shards: say so in their names, as in val-0000\.tar"):
@@ -214,7 +234,7 @@ def test_imagenet_has_a_thousand_classes(tmp_path, monkeypatch):
 
 def test_how_to_get_imagenet_is_told(tmp_path, monkeypatch):
     lines: list[str] = []
-    with pytest.raises(LocalLearnError, match=r"ImageNet is not at \S+imagenet\.$"):
+    with pytest.raises(LocalLearnError, match=r"ImageNet is not at \S+imagenet: "):
         get("imagenet", tmp_path, report=lines.append)
     assert all(
         text in lines[0] for text in ("image-net.org", "ILSVRC2012_img_train.tar", f"{tmp_path}/imagenet/val/n01440764")

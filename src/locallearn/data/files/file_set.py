@@ -1,4 +1,4 @@
-"""Labelled images in files, too many to hold in memory: decoded and augmented as they are needed."""
+"""`FileSet`: labelled images in files, decoded and augmented as they are needed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn._chain.layout import Shape
+from locallearn._utils.atomic_files import regular_file
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data.data_set import Feed
-from locallearn.data.streamed import Files, StreamedBatches
+from locallearn.data.files.streamed_batches import LARGEST_IMAGE, Files, StreamedBatches
 
 # Of ImageNet's training images, as all its models use them (0.485, 0.456, 0.406 and 0.229, 0.224, 0.225).
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -47,7 +48,7 @@ class ImageFiles:
         return str(self.folder / os.fsdecode(self.paths[index]))
 
     def read(self, index: int) -> bytes:
-        return Path(self.name(index)).read_bytes()
+        return regular_file(Path(self.name(index)), most=LARGEST_IMAGE).read_bytes()
 
     def chosen(self, rows: NDArray[np.int64]) -> ImageFiles:
         return replace(self, paths=self.paths[rows], labels=self.labels[rows])

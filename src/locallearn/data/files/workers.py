@@ -10,16 +10,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from locallearn._utils.errors import LocalLearnError
-from locallearn.data.archives import brief
+from locallearn._utils.errors import LocalLearnError, describe
 
 
 def in_order(images: Dataset[Any], keys: Sequence[Any], *, workers: int, pin_memory: bool = False) -> Iterator[Any]:
-    """What a data set gives for each of its keys, as it gives it.
+    """The items of a data set, read by worker processes, in the order of their keys.
 
     Args:
         images: the data set.
-        keys: in the order of what is wanted.
+        keys: of the items, in order.
         workers: processes, at most as many as there are processors; 0 reads between the steps.
         pin_memory: as PyTorch has it.
 
@@ -42,8 +41,8 @@ def in_order(images: Dataset[Any], keys: Sequence[Any], *, workers: int, pin_mem
         if "DataLoader worker" not in str(error):
             raise
         raise LocalLearnError(
-            f"a process that decodes images died ({brief(error)}): there may be too little memory (or shared memory);"
-            " try fewer --workers."
+            f"a process that decodes images died ({describe(error)}): there may be too little memory (or shared"
+            " memory); try fewer --workers."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Batches of images in files: decoded and augmented by worker processes, in an order that is known beforehand."""
+"""`StreamedBatches`: worker processes decode and augment images in files, in an order that is known beforehand."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from locallearn._torch.vision_libraries import import_torchvision
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, describe
 from locallearn._utils.optional_imports import optional
-from locallearn.data.archives import brief
 from locallearn.data.augmentation import normalise
 from locallearn.data.data_set import Feed
+from locallearn.data.files.workers import in_order
 from locallearn.data.order import order_of, seed_of
-from locallearn.data.workers import in_order
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 _RESIZED = 256 / 224  # shorter side of a test image to its crop
+LARGEST_IMAGE = 2**28  # bytes of a file
 
 
 class Files(Protocol):
@@ -52,15 +52,16 @@ class Files(Protocol):
 
 
 class StreamedBatches:
-    """A split in files. What an image looks like depends on seed, epoch and image alone, not on who decodes it.
+    """The batches of a split in files.
 
+    The augmentation of an image depends on the seed, the epoch and the image alone, not on the worker that decodes it.
     So an epoch can start at any batch, without reading those before it.
 
     Args:
         files: the images.
         side: height and width of the images as the network sees them.
         mean, std: of each channel, in units of pixel values (0 to 255).
-        feed: size of batches, device, workers, and what becomes of bad images.
+        feed: size of batches, device, workers, and whether bad images are refused or skipped.
         augmented: shuffled, and augmented; or as they are, for evaluation.
         seed: of order and augmentation.
         drop_single: leave out a last batch of one image.
@@ -83,7 +84,7 @@ class StreamedBatches:
         self.augmented, self.seed = augmented, seed
         self.count = len(files) - (drop_single and len(files) % feed.batch == 1)
         self.skipped: list[str] = []
-        _transform(side, augmented)  # tells at once when torchvision is missing
+        _transform(side, augmented)  # raises at once if torchvision is missing
 
     def __len__(self) -> int:
         return -(-self.count // self.feed.batch)
@@ -93,8 +94,8 @@ class StreamedBatches:
         size, device = self.feed.batch, torch.device(self.feed.device)
         rows = order_of(len(self.images.files), seed=self.seed, epoch=epoch, shuffled=self.augmented)[: self.count]
         keys = [(epoch, rows[i * size : (i + 1) * size]) for i in range(start, len(self))]
-        found = in_order(self.images, keys, workers=self.feed.workers, pin_memory=device.type == "cuda")
-        for images, labels, bad in found:
+        decoded = in_order(self.images, keys, workers=self.feed.workers, pin_memory=device.type == "cuda")
+        for images, labels, bad in decoded:
             if bad:
                 self._leave_out(bad, len(labels))
             images = images.to(device, non_blocking=True)
@@ -116,7 +117,7 @@ class StreamedBatches:
 
 
 class _Decoded(Dataset[tuple[Tensor, Tensor, list[str]]]):
-    """Takes an epoch and the rows of a batch; gives images (uint8, batch x side x side x 3), labels and bad files."""
+    """From an epoch and the rows of a batch to images (uint8, batch x side x side x 3), labels and bad files."""
 
     def __init__(self, files: Files, *, side: int, seed: int | None) -> None:
         self.files, self.side, self.seed = files, side, seed
@@ -132,7 +133,7 @@ class _Decoded(Dataset[tuple[Tensor, Tensor, list[str]]]):
                 try:
                     image = _decode(self.files.read(row))
                 except Exception as error:  # Pillow fails in many ways on garbled bytes
-                    bad.append(f"{self.files.name(row)} ({brief(error)})")
+                    bad.append(f"{self.files.name(row)} ({describe(error)})")
                     continue
                 if self.seed is not None:
                     torch.default_generator.manual_seed(seed_of(self.seed, epoch, row))
@@ -155,7 +156,7 @@ def _decode(content: bytes) -> Tensor:
 
 @lru_cache
 def _transform(side: int, augmented: bool) -> Callable[[Tensor], Tensor]:
-    """What is done to images; random numbers come from PyTorch's global generator."""
+    """The transform of an image; it draws from PyTorch's global generator."""
     import_torchvision()
     v2: Any = optional("torchvision.transforms.v2", extra="vision")
     if augmented:

@@ -1,4 +1,4 @@
-"""Any images in class folders, and images in tar shards, found by their path."""
+"""`image_folder`: a data set from class folders or tar shards."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from locallearn._utils.errors import LocalLearnError, did_you_mean
-from locallearn.data.file_set import FileSet, ImageFiles
-from locallearn.data.shards import shards_in, shards_of
+from locallearn.data.files.file_set import FileSet, ImageFiles
+from locallearn.data.files.shards import shards_in, shards_of
 
 _TEST_NAMES = ("val", "valid", "validation", "test")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
@@ -19,8 +19,8 @@ def image_folder(folder: Path) -> FileSet:
     """Images in `train/CLASS/...` and `val/CLASS/...`, or webdataset's tar shards in the folder.
 
     The test split is the first of val, valid, validation and test that is there. Classes are the folders in `train`,
-    sorted by name; whatever lies deeper inside one belongs to it. Shards are told apart by lying in such folders, or by
-    these words in their names.
+    sorted by name; images in deeper folders belong to the class. A shard belongs to a split by its folder's name, or
+    by a word in its own.
 
     Args:
         folder: the data set.
@@ -49,7 +49,7 @@ def _split(folder: Path, classes: tuple[str, ...]) -> ImageFiles:
         if name not in classes:
             raise LocalLearnError(f"{folder / name} is no class of the training images; {did_you_mean(name, classes)}")
         before = len(paths)
-        for at, folders, files in os.walk(folder / name, onerror=_told, followlinks=True):
+        for at, folders, files in os.walk(folder / name, onerror=_raise, followlinks=True):
             folders.sort()
             inside = os.path.relpath(at, folder)
             images = sorted(f for f in files if f.lower().endswith(_SUFFIXES) and not f.startswith("."))
@@ -61,8 +61,8 @@ def _split(folder: Path, classes: tuple[str, ...]) -> ImageFiles:
 
 
 def _class_folders(folder: Path) -> list[str]:
-    if found := _folders(folder):
-        return found
+    if folders := _folders(folder):
+        return folders
     raise LocalLearnError(f"{folder} has no class folders: {_LAYOUT}.")
 
 
@@ -73,5 +73,5 @@ def _folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _told(error: OSError) -> NoReturn:
+def _raise(error: OSError) -> NoReturn:
     raise error

@@ -1,9 +1,9 @@
 """Images in tar shards, in webdataset's layout: `KEY.jpg` and `KEY.cls` one after the other.
 
-They are read with Python's tarfile and not with the webdataset package. That one reads shards from end to end, as suits
-storage without random access; its shuffling buffer and its splitting over workers make the order depend on the number
-of workers, and to resume in mid-epoch all that came before must be read again. A table of where each image lies, made
-once, costs less code and gives what images in folders have: one order, known beforehand, from any start.
+Python's tarfile reads them, not the webdataset package. That package reads shards from end to end, which suits storage
+without random access. Its shuffling buffer and its splitting over workers make the order depend on the number of
+workers, and to resume in mid-epoch it reads all earlier samples again. A table of where each image lies, made once,
+takes less code, and the order is known beforehand, from any start, as for images in folders.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from locallearn._utils.atomic_files import regular_file
 from locallearn._utils.errors import LocalLearnError
-from locallearn.data.file_set import FileSet
-from locallearn.data.shard_files import index_of
+from locallearn.data.files.file_set import FileSet
+from locallearn.data.files.shard_files import index_of
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -44,7 +45,9 @@ def shards_of(folder: Path, test_names: Sequence[str]) -> FileSet:
     train, test = (index_of(_named(folder, split), folder / f".{split}.index.npz") for split in ("train", name))
     names = folder / "classes.txt"
     if names.exists():
-        classes = tuple(line.strip() for line in names.read_text().splitlines() if line.strip())
+        classes = tuple(
+            line.strip() for line in regular_file(names, most=2**20).read_text().splitlines() if line.strip()
+        )
     else:
         classes = tuple(str(label) for label in range(int(train.labels.max()) + 1))
     for files in (train, test):
