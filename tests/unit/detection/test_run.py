@@ -17,7 +17,8 @@ import locallearn as ll
 from locallearn import LocalLearnError
 from locallearn.cli.main import main
 from locallearn.detection import DetectSettings, Pyramid, detect, mask_rcnn
-from locallearn.detection.coco import Coco, TrainingImages
+from locallearn.detection.coco import Coco
+from locallearn.detection.loading import TrainingImages
 from locallearn.detection.metrics import average_precision
 from locallearn.detection.region_operators import import_detection
 from locallearn.export import export
@@ -287,9 +288,9 @@ def test_mistakes_are_told_in_a_sentence(trained, coco, tmp_path, capsys, monkey
         ("train", "annotations", {"segmentation": "polygon"}, "annotation 1 of image 1 has a segmentation that is nei"),
         ("train", "annotations", {"segmentation": [[1, 2, 3, "a", 5, 6]]}, "has a segmentation that is neither"),
         ("train", "annotations", {"segmentation": {"size": [2, 2], "counts": [4]}}, "nor run lengths of the image's"),
-        ("val", "annotations", {"segmentation": []}, "has no segmentation, by which detections are judged"),
-        ("val", "annotations", {"area": ...}, "has no area, by which detections are judged"),
-        ("val", "annotations", {"iscrowd": ...}, "has no iscrowd, by which detections are judged"),
+        ("val", "annotations", {"segmentation": []}, "has no segmentation, which the evaluation needs"),
+        ("val", "annotations", {"area": ...}, "has no area, which the evaluation needs"),
+        ("val", "annotations", {"iscrowd": ...}, "has no iscrowd, which the evaluation needs"),
     ],
 )
 def test_incomplete_annotations_are_told_with_their_file(tmp_path, split, of, changes, told):

@@ -23,8 +23,8 @@ from locallearn.training import (
     RunFolder,
     Watcher,
     evaluate,
+    fit as fit_module,
     load_checkpoint,
-    loop,
     train,
 )
 
@@ -153,7 +153,7 @@ def test_a_line_that_a_kill_left_unfinished_is_dropped(tmp_path):
     with open(folder.metrics, "a") as file:
         file.write('{"epoch": 2, "tr')
     assert folder.rows() == [{"epoch": 1}]
-    folder.keep_epochs(1)
+    folder.drop_epochs_from(2)
     folder.add_epoch({"epoch": 2})
     assert folder.rows() == [{"epoch": 1}, {"epoch": 2}]
 
@@ -177,7 +177,7 @@ def test_batches_of_a_single_image_are_refused_before_training(changes, tmp_path
 
 
 def test_a_captured_run_is_that_of_plain_steps(monkeypatch):
-    monkeypatch.setattr(loop, "CapturedSteps", partial(CapturedSteps, record=recorded))
+    monkeypatch.setattr(fit_module, "CapturedSteps", partial(CapturedSteps, record=recorded))
     rows = []
     for captured in (False, True):
         torch.manual_seed(0)
