@@ -45,7 +45,7 @@ def whole(folder, tmp_path_factory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("stop", [1, 3, 4, 6])
+@pytest.mark.parametrize("stop", [1, 4, 6])  # 4 steps an epoch
 def test_stopping_at_any_step_and_resuming_changes_no_bit(folder, whole, tmp_path, stop):
     with pytest.raises(Interrupted):
         train(asked(folder), tmp_path / "parts", watcher=StopAfter(stop))

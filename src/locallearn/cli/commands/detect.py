@@ -19,7 +19,7 @@ examples:
   locallearn detect runs/ONE --coco path/to/coco                    # the paper's 12 epochs at batch 16
   locallearn detect myexport --coco path/to/coco --optimizer sgd --optimizer.lr 0.02
   locallearn detect runs/ONE --coco tiny --epochs 1 --batch 2 --max-size 256 --regions 128 --proposals 200
-  locallearn detect --resume runs/DETECTION                         # goes on behind the last whole epoch
+  locallearn detect --resume runs/DETECTION                         # as if it had not stopped
 
 The backbone comes from a run folder, a checkpoint in it, or an export folder (safetensors). Its features must have
 strides 4, 8, 16 and 32, as those of ResNets and the like for images of ImageNet's size; networks for 32 x 32 images are
@@ -29,8 +29,6 @@ refused. Prints AP, AP50 and AP75 of boxes and masks. Needs pip install 'localle
 
 class _Watcher(ConsoleWatcher):
     """Says average precision after each epoch."""
-
-    stopping_words = "stopping after this step; this epoch will be run again"
 
     def epoch(self, row: dict[str, Any]) -> None:
         err.print(
@@ -62,7 +60,7 @@ def run(config: Any) -> None:
         try:
             result = detect(settings, folder.path, resume=config.resume is not None, watcher=watcher)
         except Interrupted:
-            say(f"stopped; go on behind the last whole epoch with: locallearn detect --resume {folder.path}")
+            say(f"stopped; go on with: locallearn detect --resume {folder.path}")
             raise
     if config.json:
         show_json(result)

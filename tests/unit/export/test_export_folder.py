@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -86,9 +87,8 @@ def made(name: str, shape: tuple[int, int, int]) -> Trained:
 
 
 def trained_in(folder: Path, **changes) -> Path:
-    train(
-        settings(model="resnet20", data="digits", train_images=300, epochs=2, rule=ll.DGL(hidden=1), **changes), folder
-    )
+    asked = settings(model="resnet20", data="digits", train_images=200, epochs=1, rule=ll.DGL(hidden=1), **changes)
+    train(asked, folder)
     return folder
 
 
@@ -97,30 +97,30 @@ def trained(tmp_path_factory) -> Path:
     return trained_in(tmp_path_factory.mktemp("runs") / "run")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_accuracy_after_loading_is_that_of_training(trained, precision, tmp_path, capsys):
-    trained = trained if precision == "fp32" else trained_in(tmp_path / "run", precision=precision)
-    given = json.loads((trained / "result.json").read_text())["test_accuracy"]
+def test_the_accuracy_after_loading_is_that_of_training(trained, tmp_path, capsys):
+    runs = {"fp32": trained, "bf16": trained_in(tmp_path / "run", precision="bf16")}
     images = data_of(settings(data="digits"))
     test = torch.from_numpy(images.test.images).permute(0, 3, 1, 2).float() / 255
     labels = torch.from_numpy(images.test.labels)
-    formats = ("safetensors", "torch-export")
-    for format in formats:
-        out = tmp_path / format
-        assert main(["export", str(trained), "--out", str(out), "--format", format, "--json"]) == 0
+    expected: dict[Path, tuple[torch.dtype, float]] = {}
+    for (precision, run), format in product(runs.items(), ("safetensors", "torch-export")):
+        accuracy = json.loads((run / "result.json").read_text())["test_accuracy"]
+        out = tmp_path / f"{precision}-{format}"
+        assert main(["export", str(run), "--out", str(out), "--format", format, "--json"]) == 0
         about = json.loads(capsys.readouterr().out)
         assert about["bytes"] == Path(about["path"]).stat().st_size
         config = about["config"]
-        assert config["locallearn"]["trained"]["test_accuracy"] == given
+        assert config["locallearn"]["trained"]["test_accuracy"] == accuracy
         assert config["locallearn"]["trained"]["test_precision"] == precision
         assert (config["num_classes"], config["label_names"][9]) == (10, "9")
         mean, std = (torch.tensor(config["input"][name]).view(-1, 1, 1) for name in ("mean", "std"))
         torch.save((test - mean) / std, out / "images.pt")
-    run_apart({tmp_path / format: lines_of(tmp_path / format) for format in formats})
-    for format in formats:
-        logits = torch.load(tmp_path / format / "logits.pt")
-        assert logits.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        assert float((logits.argmax(1) == labels).double().mean()) == given
+        expected[out] = ({"fp32": torch.float32, "bf16": torch.bfloat16}[precision], accuracy)
+    run_apart({out: lines_of(out) for out in expected})
+    for out, (dtype, accuracy) in expected.items():
+        logits = torch.load(out / "logits.pt")
+        assert logits.dtype == dtype
+        assert float((logits.argmax(1) == labels).double().mean()) == accuracy
 
 
 def test_networks_of_every_family_are_loaded_by_torchvision_or_timm_alone(tmp_path):
