@@ -40,15 +40,15 @@ class TrainSettings(FitSettings):
             from (num_classes, in_channels).
         data: a name that `locallearn list` shows; the path of a folder of images in class folders, or of tar shards; or
             the dotted path of a function from a folder to a data set.
-        rule: the training rule; `--with` wraps it: `--rule dgl --with hpff man` is HPFF(MAN(DGL())).
+        rule: the training rule, wrappers around it: dgl, auglocal(depth=3), hpff(man(dgl)).
         modules: which layers make which local module: all (each its own), a number K, names or regular expressions of
             the modules' last layers, or a published split such as infopro-16.
         layers: a name, a list of names, or regular expressions, of the parts of the network that each end a layer;
             found by default.
         memory: fast, or lean to compute again in the backward pass whatever lowers the peak memory: about two thirds
             of the activations or less, in 1.1 to 1.4 times the time.
-        overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU; each takes the
-            memory of one module more.
+        overlap: experimental, not measured on a GPU yet: how many modules may still run backward while the next one
+            runs forward; each adds the memory of one module.
         batch: images in a batch.
         seed: of weights, order and augmentation; the same for every rule.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
