@@ -29,8 +29,8 @@ class FitSettings:
         clip_module_norm: largest norm of the gradient of one local module and its auxiliary networks.
         precision: "fp32", or "bf16" for mixed precision with bfloat16.
         compile: compile each local module and auxiliary network with torch.compile.
-        cuda_graphs: experimental, not measured on a GPU yet: capture the whole step as a CUDA graph and replay it, which
-            saves a small network the time of launches.
+        cuda_graphs: experimental, not measured on a GPU yet: capture the whole step as a CUDA graph and replay it; it
+            saves small networks the time of launches.
         eval_heads: evaluate every module's own head too.
         checkpoint_every: optimizer steps between checkpoints within an epoch; there is always one after each epoch.
     """

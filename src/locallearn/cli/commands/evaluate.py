@@ -19,8 +19,8 @@ examples:
   locallearn evaluate runs/ONE --checkpoint best --json
 
 Images of another data set are resized, with antialiasing, to the network's training size and normalised by the training
-set's constants. Classes are matched by name; car equals automobile. Images of classes unknown to the network are left out.
-Answers that are no class of the data set count as wrong. The output reports both.
+set's constants. Classes are matched by name; car equals automobile. Images of classes unknown to the network are left
+out. Answers that are no class of the data set count as wrong. The output reports both.
 """
 
 
