@@ -1,7 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.DEFAULT_GOAL := help
 .PHONY: help demo test benchmark clean
 
 help:  ## list the targets
