@@ -7,9 +7,9 @@ python examples/auglocal.py
 """
 
 import torch
-from common import localized, options, report, train
 
 import locallearn as ll
+from common import localized, options, report, train
 
 given = options(__doc__)
 for name, rule in {
@@ -21,6 +21,7 @@ for name, rule in {
     train(net, given)
     report(name, net)
 
+net = localized(ll.AugLocal(depth=4))
 print("\nthe backbone's layers:", " ".join(net.chain.names))
 print("modules that remain end with:", " ".join(net.chain.names[end] for end in net.partition.ends))
 for objective in net.objectives[:-1]:

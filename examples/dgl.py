@@ -1,7 +1,7 @@
 """DGL (Belilovsky et al., ICML 2020): modules that are updated without waiting for those after them.
 
-Each module steps as soon as its own gradient is complete, before the next module has run backward. The weights are those
-of one update at the end of the step: nothing in a module's gradient depends on later modules.
+Each module steps as soon as its own gradient is complete, before the next module has run backward. The weights are
+those of one update at the end of the step: nothing in a module's gradient depends on later modules.
 
 python examples/dgl.py
 """
@@ -9,9 +9,9 @@ python examples/dgl.py
 from pathlib import Path
 
 import torch
-from common import BATCH, localized, options, report, train
 
 import locallearn as ll
+from common import BATCH, localized, options, report, train
 from locallearn.data import Feed, digits
 
 given = options(__doc__)

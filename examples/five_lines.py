@@ -25,11 +25,12 @@ model = ll.models.resnet20(num_classes=10)
 net = ll.localize(model, ll.AugLocal(depth=3), modules="all", input_shape=data.image_shape)
 optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
 for epoch in range(1, settings.epochs + 1):
+    history = []
     for images, labels in train.epoch(epoch):
-        losses = net.backward(images, labels)
+        history.append(net.backward(images, labels))
         optimizer.step()
         optimizer.zero_grad()
-    print(f"epoch {epoch}: loss of each module {' '.join(f'{loss:.2f}' for loss in losses)}")
+    print(f"epoch {epoch}: mean loss of each module {' '.join(f'{loss:.2f}' for loss in torch.stack(history).mean(0))}")
 
 net.eval()
 with torch.no_grad():

@@ -6,9 +6,8 @@ auxiliary network to four patches and averages, which needs less memory. HPFF is
 python examples/hpff.py
 """
 
-from common import localized, options, report, train
-
 import locallearn as ll
+from common import localized, options, report, train
 
 given = options(__doc__)
 inner = ll.InfoPro.hpff()

@@ -6,9 +6,8 @@ discard what later ones could use. lambda1 falls and lambda2 rises from the firs
 python examples/infopro.py
 """
 
-from common import localized, options, report, train
-
 import locallearn as ll
+from common import localized, options, report, train
 
 given = options(__doc__)
 for name, rule in {

@@ -6,9 +6,8 @@ trainable and EMA copies of later layers, up to the network's last, before an au
 python examples/mlaan.py
 """
 
-from common import localized, options, report, train
-
 import locallearn as ll
+from common import localized, options, report, train
 
 given = options(__doc__)
 for name, rule in {
