@@ -1,7 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types benchmark clean
+.PHONY: help demo test benchmark clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.ready  ## train BP, checkpointing, DGL and AugLocal on bundled images, side by side
 	$(BIN)/locallearn compare --data digits --model resnet20 --epochs 12 --threads 1
@@ -23,5 +26,5 @@ benchmark: .venv/.ready  ## time and peak memory of each rule against BP and che
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-clean:
+clean:  ## remove .venv, run folders and built packages
 	rm -rf .venv runs dist

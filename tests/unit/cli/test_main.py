@@ -74,14 +74,14 @@ def test_a_mistake_gets_one_sentence_and_no_traceback(arguments, sentence, capsy
     assert sentence in told
     assert told.startswith("error: ")
     assert told.count("\n") == 1
-    assert list(tmp_path.iterdir()) == [], "nothing is written before the mistake is found"
+    assert list(tmp_path.iterdir()) == [], "nothing is written before the error"
 
 
-def test_a_settings_file_that_is_no_yaml_is_told(capsys, tmp_path):
+def test_an_invalid_settings_file_is_named(capsys, tmp_path):
     (tmp_path / "damaged.yaml").write_text("epochs: [")
     assert run("train", "--config", str(tmp_path / "damaged.yaml")) == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: the file that --config names is no YAML of settings: while parsing")
+    assert told.startswith("error: the file given by --config is not valid YAML: while parsing")
     assert told.count("\n") == 1
 
 
@@ -223,7 +223,7 @@ def test_list_names_everything(capsys):
     assert "resnet110" in capsys.readouterr().out
 
 
-def test_a_rule_in_a_file_of_the_users_own_is_found(tmp_path):
+def test_a_rule_in_the_users_own_file_works_by_its_path(tmp_path):
     import subprocess
     import sys
 

@@ -57,10 +57,10 @@ def run(config: Any) -> None:
         draw_bytes(rows, values.picture, title=f"{values.rule}: {title}")
         say(f"picture: {values.picture}")
     if values.json:
-        found = {name: dataclasses.asdict(cost) | {"forward_macs": cost.forward_macs} for name, cost in costs.items()}
+        result = {name: dataclasses.asdict(one) | {"forward_macs": one.forward_macs} for name, one in costs.items()}
         if rows:
-            found[str(values.rule)]["module_bytes"] = [dataclasses.asdict(row) for row in rows]
-        show_json(found)
+            result[str(values.rule)]["module_bytes"] = [dataclasses.asdict(row) for row in rows]
+        show_json(result)
         return
     _show_costs(title, costs)
     if values.by_module:
@@ -73,27 +73,27 @@ def _show_costs(title: str, costs: dict[str, Cost]) -> None:
     rows = [
         (
             name,
-            f"{found.backbone_parameters:,}",
-            f"{found.auxiliary_parameters:,}",
-            f"{found.forward_macs / 1e9:.4f} G",
-            f"{found.step_macs / bp.step_macs:.2f}",
-            mebibytes(found.peak.activations),
-            f"{found.peak.activations / found.batch / 2**20:.2f} MiB",
-            f"{found.peak.activations / bp.peak.activations:.2f}",
-            mebibytes(found.peak.total),
-            f"{found.peak.total / bp.peak.total:.2f}",
+            f"{one.backbone_parameters:,}",
+            f"{one.auxiliary_parameters:,}",
+            f"{one.forward_macs / 1e9:.4f} G",
+            f"{one.step_macs / bp.step_macs:.2f}",
+            mebibytes(one.peak.activations),
+            f"{one.peak.activations / one.batch / 2**20:.2f} MiB",
+            f"{one.peak.activations / bp.peak.activations:.2f}",
+            mebibytes(one.peak.total),
+            f"{one.peak.total / bp.peak.total:.2f}",
         )
-        for name, found in costs.items()
+        for name, one in costs.items()
     ]
     columns = ("rule", "backbone", "auxiliary", "MACs / image", "step MACs x BP")
     memory = ("peak activations", "per image", "x BP", "peak in total", "x BP")
     show(title, (*columns, *memory), rows)
 
 
-def _show_modules(found: Cost) -> None:
+def _show_modules(total: Cost) -> None:
     rows = [
         (f"{index}", name, f"{macs.backbone:,}", f"{macs.task_heads:,}", f"{macs.others:,}")
-        for index, (name, macs) in enumerate(zip(found.module_names, found.module_macs, strict=True))
+        for index, (name, macs) in enumerate(zip(total.module_names, total.module_macs, strict=True))
     ]
     show("MACs of one image forward", ("module", "layers", "backbone", "task head", "others"), rows, texts=2)
 

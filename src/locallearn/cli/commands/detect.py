@@ -22,13 +22,13 @@ examples:
   locallearn detect --resume runs/DETECTION                         # as if it had not stopped
 
 The backbone comes from a run folder, a checkpoint in it, or an export folder (safetensors). Its features must have
-strides 4, 8, 16 and 32, as those of ResNets and the like for images of ImageNet's size; networks for 32 x 32 images are
-refused. Prints AP, AP50 and AP75 of boxes and masks. Needs pip install 'locallearn[cli,coco]'.
+strides 4, 8, 16 and 32, as in a ResNet for ImageNet; networks for 32 x 32 images are refused. Prints AP, AP50 and AP75
+of boxes and masks. Needs pip install 'locallearn[cli,coco]'.
 """
 
 
 class _Watcher(ConsoleWatcher):
-    """Says average precision after each epoch."""
+    """Prints average precision after each epoch."""
 
     def epoch(self, row: dict[str, Any]) -> None:
         err.print(
@@ -40,7 +40,7 @@ class _Watcher(ConsoleWatcher):
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn detect RUN --coco FOLDER [options]")
-    parser.add_argument("run", nargs="?", type=Path | None, help="where the backbone comes from, as --source")
+    parser.add_argument("run", nargs="?", type=Path | None, help="source of the backbone, as --source")
     add_run(parser, DetectSettings)
     return parser
 
