@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +31,7 @@ class Case:
     make: Callable[[], nn.Module] = resnet14
     image_shape: Shape = SMALL
     layers: tuple[str, ...] | None = None
+    _nets: dict[Hashable, LocalNet] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def net(
         self,
@@ -40,10 +42,30 @@ class Case:
         image_shape: Shape | None = None,
         seed: int = 0,
     ) -> LocalNet:
-        """The localized network, or `model` as if it were this one; equal arguments give equal weights."""
-        model = self.make() if model is None else model
+        """The localized network; equal arguments give equal weights.
+
+        The case localizes a network once and returns deep copies, which take a tenth of the time.
+
+        Args:
+            modules: as for `localize`.
+            dtype: of parameters and buffers.
+            model: a network to localize, itself and not a copy, in place of the case's own.
+            image_shape: channels, height, width of one image; by default the case's.
+            seed: of the auxiliary networks' first weights.
+        """
         shape = image_shape or self.image_shape
-        return localize(model.to(dtype), self.rule, modules=modules, input_shape=shape, layers=self.layers, seed=seed)
+
+        def build(network: nn.Module) -> LocalNet:
+            return localize(
+                network.to(dtype), self.rule, modules=modules, input_shape=shape, layers=self.layers, seed=seed
+            )
+
+        if model is not None:
+            return build(model)
+        key = modules, dtype, shape, seed
+        if key not in self._nets:
+            self._nets[key] = build(self.make())
+        return copy.deepcopy(self._nets[key])
 
     def quick(self) -> Case:
         """Where only the rule is under test, the same rule on a smaller network, for what takes long."""
