@@ -11,7 +11,7 @@ import locallearn as ll
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn.cost import step_macs
 from locallearn.testing.networks import recomputing_step
-from networks import SMALL, assert_same, batch, gradients, resnet20
+from networks import SMALL, assert_same, batch, gradients, local_net
 
 SPANS = {
     "HiLo": ll.HiLo(ll.DGL()),
@@ -45,7 +45,7 @@ ALL = SPANS | ODD
 
 
 def double_net(rule: ll.Rule, modules="all") -> ll.LocalNet:
-    return ll.localize(resnet20().double(), rule, modules=modules, input_shape=SMALL)
+    return local_net(rule, modules=modules, dtype=torch.float64)
 
 
 def double_batch():
@@ -135,15 +135,15 @@ class Tenfold(nn.Module):
 def test_a_step_costs_one_forward_and_at_most_k_backwards(span):
     """k - 1 of the k backwards carry gradients to inputs alone: parameters get the sum over cascades once."""
     modules = 10
-    net = ll.localize(resnet20(), ll.HiLo(Free(), span=span), input_shape=SMALL)
+    net = local_net(ll.HiLo(Free(), span=span))
     forward, inputs, parameters = plain_macs(net, batch()[0])
     classifier = 2 * 640 * 6 * 3  # two objectives through one linear classifier, forward and backward
     counted = step_macs(net, 6)
     assert counted <= forward + (span - 1) * inputs + parameters + classifier
     assert counted < forward + span * (inputs + parameters)
     assert counted > forward + parameters + (span - 1) * inputs * (modules - span) / modules
-    hops = step_macs(ll.localize(resnet20(), ll.HiLo(Free(), span=span + 1), input_shape=SMALL), 6)
-    assert hops - counted <= inputs  # a wider span costs one more backward to inputs, and no forward
+    wider = step_macs(local_net(ll.HiLo(Free(), span=span + 1)), 6)
+    assert wider - counted <= inputs  # a wider span costs one more backward to inputs, and no forward
 
 
 def peak(net: ll.LocalNet, images, labels) -> int:
@@ -207,9 +207,7 @@ def test_a_classifier_that_two_objectives_share_runs_once():
 def test_gradients_through_a_shared_classifier_are_shared_by_weight():
     found = {}
     for weight in (0.25, 0.0):
-        net = ll.localize(
-            resnet20().double(), ll.HiLo(ll.Pooling(), independent=weight, cascade=1.0), input_shape=SMALL
-        )
+        net = double_net(ll.HiLo(ll.Pooling(), independent=weight, cascade=1.0))
         net.backward(*double_batch())
         found[weight] = gradients(net)
     alone = found[0.0]["model.fc.weight"]
