@@ -69,8 +69,15 @@ def test_weights_losses_and_buffers_are_those_of_plain_steps(rule):
     assert_same(net, other)
 
 
-@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
-@pytest.mark.parametrize("memory", ["fast", "lean"])
+@pytest.mark.parametrize(
+    ("memory", "autocast"),
+    [
+        ("fast", None),
+        ("lean", torch.bfloat16),
+        pytest.param("fast", torch.bfloat16, marks=pytest.mark.slow),
+        pytest.param("lean", None, marks=pytest.mark.slow),
+    ],
+)
 def test_stepping_module_by_module_mixed_precision_and_lean(autocast, memory):
     net = local_net(ll.AugLocal(depth=3), modules=4, memory=memory)
     other = copy.deepcopy(net)

@@ -79,7 +79,7 @@ def test_auxiliary_weights_depend_on_the_seed_alone(rule):
     def weights(seed: int, noise: int) -> list[torch.Tensor]:
         model = resnet20(0)
         torch.manual_seed(noise)
-        net = ll.localize(model, RULES[rule], input_shape=SMALL, seed=seed)
+        net = ll.localize(model, RULES[rule], modules=4, input_shape=SMALL, seed=seed)
         return [p.detach() for p in net.auxiliary.parameters() if p.dim() > 1]
 
     first, again, other = weights(0, 1), weights(0, 2), weights(1, 1)
@@ -115,7 +115,7 @@ WEIGHTED = {
 
 @pytest.mark.parametrize("loss", WEIGHTED.values(), ids=WEIGHTED)
 def test_a_loss_with_weights_of_its_own(loss):
-    net = fresh_net("AugLocal d=3", loss=loss)
+    net = fresh_net("AugLocal d=3", modules=4, loss=loss)
     pointers = [tensor.data_ptr() for tensor in net.state_dict().values()]
     assert len(set(pointers)) == len(pointers)
     images, labels = batch()
@@ -210,7 +210,7 @@ def test_one_class_trains_by_a_custom_loss_on_binary_labels():
         return F.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
 
     for rule in RULES.values():
-        net = ll.localize(resnet20(num_classes=1), rule, input_shape=SMALL, loss=loss)
+        net = ll.localize(resnet20(num_classes=1), rule, modules=4, input_shape=SMALL, loss=loss)
         net.backward(*batch(classes=2))
         assert all(gradient is not None for gradient in gradients(net).values())
 

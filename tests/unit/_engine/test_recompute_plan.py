@@ -35,7 +35,7 @@ PEAKS = {
 }
 
 
-DEFAULT = (ll.BP(), ll.DGL(), ll.AugLocal(depth=4), ll.MAN(ll.DGL()))
+DEFAULT = (ll.BP(), ll.AugLocal(depth=4), ll.MAN(ll.DGL()))
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,13 @@ def double_batch():
     return images.double(), labels
 
 
+def slow_if_wide(rule: str, *more: int | str):
+    """Two rules whose auxiliary networks take long; conformance runs both by default."""
+    return pytest.param(rule, *more, marks=pytest.mark.slow if rule.startswith("HPFF") else ())
+
+
 @pytest.mark.filterwarnings("ignore:PFF")
-@pytest.mark.parametrize(("rule", "modules"), [*((rule, "all") for rule in ALL), ("HiLo", 4), ("MLAAN", 5)])
+@pytest.mark.parametrize(("rule", "modules"), [*(slow_if_wide(rule, "all") for rule in ALL), ("HiLo", 4), ("MLAAN", 5)])
 def test_gradients_are_those_of_every_objective_by_itself_to_rounding(rule, modules):
     net = double_net(ALL[rule], modules)
     reference = copy.deepcopy(net)
@@ -77,7 +82,7 @@ def test_running_statistics_move_once_a_step(rule):
     assert_same(dict(net.model.named_buffers()), dict(plain.named_buffers()))
 
 
-@pytest.mark.parametrize("rule", ALL)
+@pytest.mark.parametrize("rule", map(slow_if_wide, ALL))
 def test_a_module_is_run_forward_once_a_step(rule):
     net = double_net(ALL[rule])
     counts = [0] * len(net.local_modules)

@@ -32,22 +32,18 @@ GROUPED = {"DGL": [3, 3, 2, 2], "AugLocal d=3": [3, 3, 4], "BP": [10]}  # layers
 
 @pytest.mark.parametrize("rule", LOCAL_RULES)
 def test_an_objective_reaches_only_the_modules_it_spans(rule):
-    calls = 0
+    calls = chosen = 0
 
-    def only(chosen: int):
+    def loss_of_the_chosen_objective(logits, labels):
         nonlocal calls
-        calls = 0
-
-        def loss(logits, labels):
-            nonlocal calls
-            calls += 1
-            return F.cross_entropy(logits, labels) * (calls - 1 == chosen)
-
-        return loss
+        calls += 1
+        return F.cross_entropy(logits, labels) * (calls - 1 == chosen)
 
     sizes = RESNET20_MODULES[rule]
+    net = small_net(rule, loss=loss_of_the_chosen_objective)
     for chosen in (0, len(sizes) // 2, len(sizes) - 1):
-        net = small_net(rule, loss=only(chosen))
+        calls = 0
+        net.zero_grad()
         net.backward(*batch())
         layers = list(net.model.chain().layers.values())
         own = layers[sum(sizes[:chosen]) : sum(sizes[: chosen + 1])]
