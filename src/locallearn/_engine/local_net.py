@@ -27,7 +27,7 @@ from locallearn._torch.device import is_out_of_memory, mixed_now
 from locallearn._utils.errors import LocalLearnError
 
 _WORTH_A_PLAN = 2**26
-"""Bytes of all layers' outputs."""
+"""Bytes of all layers' outputs below which `fast` recomputes nothing."""
 
 
 ExplainOutOfMemory = Callable[["LocalNet", Tensor, range], Exception]
@@ -48,7 +48,7 @@ class LocalNet(nn.Module):
         memory: "fast" or "lean".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
-        recompute_plans: what `recompute_plan` has found.
+        recompute_plans: the plans that `recompute_plan` made, by memory setting, precision, mode and frozen parameters.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class LocalNet(nn.Module):
         final: bool = True,
         on_complete: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """As `backward`, but never waits for the device: neither images nor losses are looked at."""
+        """As `backward`, but never waits for the device: it checks neither images nor losses."""
         step = self.step(images, labels, scale=scale, final=final, on_complete=on_complete)
         try:
             return step.run()
@@ -161,11 +161,11 @@ class LocalNet(nn.Module):
         )
 
     def finish_step(self, losses: Tensor, completed: Sequence[int], *, final: bool = True) -> None:
-        """Look at the losses of an `unchecked_backward`, and count the step.
+        """Check the losses of an `unchecked_backward`, and count the step.
 
         Args:
             losses: of all objectives.
-            completed: modules of which `on_complete` was told.
+            completed: modules for which `on_complete` was called.
             final: whether an optimizer step follows.
 
         Raises:
@@ -208,11 +208,11 @@ class LocalNet(nn.Module):
 
         As for any inference, put the network in evaluation mode first.
         """
-        features, found = images, []
+        features, logits = images, []
         for index, module in enumerate(self.local_modules):
             features = module(features)
-            found += [objective.logits(features) for objective in self.objectives_of(index)]
-        return found
+            logits += [objective.logits(features) for objective in self.objectives_of(index)]
+        return logits
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile each local module and auxiliary network by itself, with the arguments of `torch.compile`.
@@ -221,13 +221,13 @@ class LocalNet(nn.Module):
         buffers) is switched off for the whole process.
         """
         parts = (*self.local_modules, *(objective.auxiliary for objective in self.objectives))
-        recomputed = [[layer for layer in part.modules() if isinstance(layer, Checkpointed)] for part in parts]
-        units = [unit for part, inside in zip(parts, recomputed, strict=True) for unit in (inside or [part])]
-        private_api.allow_compilations(3 * len(units))  # in training, with and without a graph, and in evaluation
+        checkpointed = [[layer for layer in part.modules() if isinstance(layer, Checkpointed)] for part in parts]
+        compiled = [layer for part, layers in zip(parts, checkpointed, strict=True) for layer in (layers or [part])]
+        private_api.allow_compilations(3 * len(compiled))  # in training, with and without a graph, and in evaluation
         if sum(1 + objective.last - objective.first for objective in self.objectives) > len(self.local_modules):
             private_api.keep_compiled_graphs()
-        for unit in units:
-            unit.compile(*args, **kwargs)
+        for part in compiled:
+            part.compile(*args, **kwargs)
         self._compiled = True
 
     @cached_property
@@ -242,7 +242,7 @@ class LocalNet(nn.Module):
             raise LocalLearnError(f"images are {given}, but localize was told input_shape {expected}.")
         if not len(images):
             raise LocalLearnError("a batch without images: leave it out.")
-        # To look at labels on an accelerator is to wait for it, so there the first step alone is checked.
+        # Reading labels waits for an accelerator, so there the first step alone is checked.
         are_classes = self.loss is F.cross_entropy and not labels.is_floating_point()
         if are_classes and (labels.device.type == "cpu" or self.steps == 0):
             refuse_labels(labels, self.chain.classes)

@@ -1,6 +1,6 @@
-"""The only module that touches PyTorch's private names, which may differ between versions.
+"""The only file that touches PyTorch's private names, which may differ between versions.
 
-Most of it is about fake tensors: shapes, devices and autograd without data.
+Most of it is about fake tensors: tensors with shape, device and autograd, but without data.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @contextmanager
 def fake_mode() -> Iterator[FakeTensorMode]:
-    """Operations inside compute shapes only; real tensors may enter and are never written.
+    """While active, operators compute shapes only; real tensors may enter and are never written.
 
-    An operator that fails raises its error, as everywhere; PyTorch's log of it is silent.
+    An operator that fails raises its error; PyTorch's log of it is silent.
     """
     log = logging.getLogger("torch._subclasses.fake_tensor")
     was_disabled, log.disabled = log.disabled, True
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # autograd notes that apply to data, which there is none of
+            warnings.simplefilter("ignore")  # they are about data
             with FakeTensorMode(allow_non_fake_inputs=True) as mode:
                 yield mode
     finally:
@@ -48,7 +48,7 @@ def fake_copy(module: Module, mode: FakeTensorMode) -> Module:
 
 
 def without_hooks(module: Module) -> Module:
-    """The module, whose hooks, and those of its parts, are taken off."""
+    """Remove all hooks of a module and of its parts, in place."""
     for part in module.modules():
         for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks):
             hooks.clear()
@@ -56,14 +56,8 @@ def without_hooks(module: Module) -> Module:
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often a tensor was written in place."""
+    """How often a tensor was written to in place."""
     return tensor._version
-
-
-def batch_statistics(result: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Mean and inverse standard deviation with which a batch normalisation in training made its result."""
-    mean, scale = (getattr(result.grad_fn, f"_saved_result{number}", None) for number in (1, 2))
-    return None if mean is None or scale is None else (mean, scale)
 
 
 def allow_compilations(count: int) -> None:
@@ -74,6 +68,6 @@ def allow_compilations(count: int) -> None:
 
 
 def keep_compiled_graphs() -> None:
-    """Let compiled graphs go backward several times: their backward must not reuse the memory of what they saved."""
+    """Let a compiled graph run backward several times: it must not reuse the memory of its saved tensors."""
     config: Any = import_module("torch._functorch.config")
     config.donated_buffer = False
