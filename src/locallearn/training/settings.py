@@ -95,8 +95,8 @@ class TrainSettings(FitSettings):
             are discovered.
         memory: fast, or lean to recompute in the backward pass what lowers the peak memory: two thirds of the
             activation memory or less, in 1.1 to 1.4 times the time.
-        overlap: number of modules whose backward passes may overlap the next module's forward pass, on a CUDA GPU; each
-            adds the memory of one module.
+        overlap: experimental, not yet measured on a GPU: number of modules whose backward passes may overlap the next
+            module's forward pass, on a CUDA GPU; each adds the memory of one module.
         batch: images in a batch.
         seed: of weights, order and augmentation; the same for every rule.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.

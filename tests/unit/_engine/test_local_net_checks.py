@@ -1,48 +1,15 @@
-"""Losses of the user's own, and the batches that a step takes or refuses."""
+"""What a local network refuses: batches that it cannot train on, and losses that are not finite."""
 
 import copy
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import locallearn as ll
-from networks import RULES, SMALL, assert_same, batch, conv_net, gradients, mlp, resnet20, small_net
-
-
-def test_a_custom_loss_reaches_every_objective():
-    def loss(logits, targets):
-        return F.mse_loss(logits.softmax(1), targets)
-
-    net = small_net("DGL", loss=loss)
-    twin = copy.deepcopy(net).eval()
-    images, labels = batch()
-    targets = F.one_hot(labels, 10).float()
-    expected = torch.stack([loss(found, targets) for found in twin.logits(images)])
-    torch.testing.assert_close(net.eval().backward(images, targets), expected)
-    assert all(p.grad is not None for p in net.parameters())
-
-
-def test_targets_are_the_custom_losss_own_affair():
-    net = small_net("DGL", loss=lambda logits, targets: F.mse_loss(logits[:, 0], targets.float()))
-    assert net.backward(batch()[0], torch.tensor([0, 50, -3, 7, 1000, 2])).isfinite().all()
-
-
-def test_one_class_trains_by_a_custom_loss_on_binary_labels():
-    def loss(logits, labels):
-        return F.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
-
-    for rule in RULES.values():
-        net = ll.localize(resnet20(num_classes=1), rule, input_shape=SMALL, loss=loss)
-        net.backward(*batch(classes=2))
-        assert all(gradient is not None for gradient in gradients(net).values())
-
-
-@pytest.mark.parametrize("rule", ["BP", "Checkpoint", "DGL", "AugLocal d=2"])
-def test_one_class_trains_by_cross_entropy(rule):
-    net = ll.localize(resnet20(num_classes=1), RULES[rule], input_shape=SMALL)
-    assert torch.equal(net.backward(*batch(classes=1)), torch.zeros(len(net.objectives)))
+from networks import RESNET20_MODULES, RULES, SMALL, assert_same, batch, gradients, mlp, resnet20, small_net
 
 
 @pytest.mark.parametrize("label", [-1, 10, 255])
@@ -106,8 +73,44 @@ def test_odd_image_sizes_train(rule, shape):
     assert all(gradient is not None for gradient in gradients(net).values())
 
 
-def test_the_backbones_modules_keep_their_types_and_settings():
-    model = conv_net(inplace=True)
-    kept = repr(model)
-    ll.localize(model, ll.AugLocal(depth=2), input_shape=SMALL).backward(*batch(classes=5))
-    assert repr(model) == kept
+def spoil(chosen: int, value: float):
+    """A loss whose `chosen`-th call is not finite."""
+    calls = -1
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return F.cross_entropy(logits, labels) + (value if calls == chosen else 0.0)
+
+    return loss
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("rule", "module"), [("BP", 9), ("Checkpoint", 9), ("DGL", 4), ("AugLocal d=3", 7)])
+def test_a_loss_that_is_not_finite_stops_with_module_objective_and_step(rule, module, value):
+    objectives = len(RESNET20_MODULES[rule])
+    objective = min(module, objectives - 1)
+    net = small_net(rule, loss=spoil(2 * objectives + objective, value))
+    net.backward(*batch())
+    net.backward(*batch())
+    before = copy.deepcopy([*net.parameters()])
+    with pytest.raises(
+        ll.NonFiniteLossError, match=rf"objective {objective}\b.*module {module}\b.*step 3\b.*nothing"
+    ) as error:
+        net.backward(*batch())
+    assert re.search(rf"objective {objective}\b.*module {module}\b.*step 3\b", str(error.value))
+    assert (error.value.objective, error.value.module, error.value.step) == (objective, module, 3)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    net.zero_grad()
+    assert net.backward(*batch()).isfinite().all()
+
+
+def test_modules_already_stepped_are_named_with_a_nan():
+    net = small_net("DGL", modules=4, loss=spoil(2, float("nan")))
+    stepped: list[int] = []
+    with pytest.raises(ll.NonFiniteLossError) as error:
+        net.backward(*batch(), on_complete=stepped.append)
+    named = re.search(r"modules ([\d, ]*\d)", str(error.value))
+    assert named is not None
+    assert [int(i) for i in named[1].split(",")] == stepped
+    assert {0, 1} <= set(stepped)
