@@ -6,8 +6,7 @@ PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 .PHONY: help demo test test-all test-slow checked benchmark clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s
-", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.ready  ## train BP, checkpointing, DGL and AugLocal on bundled images, side by side
 	$(BIN)/locallearn compare --data digits --model resnet20 --epochs 12 --threads 1

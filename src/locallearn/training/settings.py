@@ -33,7 +33,7 @@ class FitSettings:
         clip_module_norm: largest norm of the gradient of one local module and its auxiliary networks.
         precision: "fp32", or "bf16" for mixed precision with bfloat16.
         compile: compile each local module and auxiliary network with torch.compile.
-        cuda_graphs: experimental, not yet measured on a GPU: capture the whole step as a CUDA graph and replay it, which
+        cuda_graphs: experimental, not yet measured on a GPU: capture the whole step as a CUDA graph and replay it; that
             saves small networks the time of kernel launches.
         eval_heads: evaluate every module's auxiliary head too.
         checkpoint_every: optimizer steps between checkpoints within an epoch; there is always one after each epoch.
