@@ -79,15 +79,15 @@ def one_module_is_backpropagation(case: Case) -> None:
 def gradients_are_isolated(case: Case) -> None:
     """An objective's gradient reaches its modules and its auxiliary network, and nothing else."""
     net = case.net()
-    for chosen, objective in enumerate(net.objectives):
-        alone = copy.deepcopy(net)
-        weights = [o.weight if index == chosen else 0.0 for index, o in enumerate(alone.objectives)]
-        alone.objectives = tuple(replace(o, weight=w) for o, w in zip(alone.objectives, weights, strict=True))
-        alone.backward(*batch_for(alone))
-        span = alone.local_modules[objective.first : objective.last + 1]
-        parts = (*span, alone.objectives[chosen].auxiliary)
-        inside = {id(parameter) for part in parts for parameter in part.parameters()}
-        for name, parameter in alone.named_parameters():
+    objectives, given = net.objectives, batch_for(net)
+    for chosen, objective in enumerate(objectives):
+        weights = [o.weight if index == chosen else 0.0 for index, o in enumerate(objectives)]
+        net.objectives = tuple(replace(o, weight=weight) for o, weight in zip(objectives, weights, strict=True))
+        net.zero_grad()
+        net.backward(*given)
+        span = net.local_modules[objective.first : objective.last + 1]
+        inside = {id(parameter) for part in (*span, objective.auxiliary) for parameter in part.parameters()}
+        for name, parameter in net.named_parameters():
             moved = parameter.grad is not None and bool(parameter.grad.any())
             assert not moved or id(parameter) in inside, f"objective {chosen} reaches {name}, outside its span"
         reached = [any(p.grad is not None and bool(p.grad.any()) for p in module.parameters()) for module in span]

@@ -82,7 +82,7 @@ def test_running_statistics_move_once_a_step(rule):
     assert_same(dict(net.model.named_buffers()), dict(plain.named_buffers()))
 
 
-@pytest.mark.parametrize("rule", map(slow_if_wide, ALL))
+@pytest.mark.parametrize("rule", [slow_if_wide(rule) for rule in ALL])
 def test_a_module_is_run_forward_once_a_step(rule):
     net = double_net(ALL[rule])
     counts = [0] * len(net.local_modules)
