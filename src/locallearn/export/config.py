@@ -50,7 +50,7 @@ def config_of(trained: Trained, format: Format) -> dict[str, Any]:
 
 
 def _how(trained: Trained) -> dict[str, Any]:
-    """How it was trained, without the folder of the data sets, which is private."""
+    """How it was trained, without `data_dir`, which says where the user keeps data sets."""
     settings = {name: value for name, value in trained.how.get("settings", {}).items() if name != "data_dir"}
     return dict(trained.how) | {"settings": settings}
 
