@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import inf, isfinite
 from typing import get_args
@@ -23,8 +23,8 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
 from locallearn._nn.checkpointed import Checkpointed
 from locallearn._objectives.auxiliary import Head, Loss
-from locallearn._objectives.checks import writes_on_its_features
 from locallearn._objectives.objective import Level, Objective, Site, Span
+from locallearn._objectives.trial import Trial, features_written
 from locallearn._planning.budget import fit_budget
 from locallearn._planning.by_cost import BalancedSpec, balanced, least_modules, parse_cost_spec, profile_chain
 from locallearn._planning.out_of_memory import explain_out_of_memory
@@ -124,7 +124,7 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: _Sites, memo
         chain,
         groups,
         local_modules,
-        objectives,
+        _with_copies(objectives, sites),
         sites.loss,
         memory,
         explain_out_of_memory=explain_out_of_memory,
@@ -140,7 +140,7 @@ def profile_of(chain: TracedChain, rule: Rule, memory: Memory, *, autocast: torc
 
 def _look_at(rule: Rule, sites: _Sites, memory: Memory, seed: int, autocast: torch.dtype | None = None) -> Profile:
     def objective_at(module: int) -> Objective:
-        return _objective(rule, Span(first=module, last=module), sites, checked=False)
+        return _objective(rule, Span(first=module, last=module), sites)
 
     with _random_numbers_of_its_own(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore", LocalLearnWarning)  # told when the network is built
@@ -203,22 +203,22 @@ class _Sites:
         near = (*reversed(self.chain.layers[: layer + 1]), *self.chain.layers[layer + 1 :], self.chain.classifier)
         return next(parameter for part in near for parameter in part.parameters())
 
-    def site(self, span: Span) -> Site:
+    def site(self, first: int, last: int) -> Site:
         return Site(
             chain=self.chain,
-            layer=self.partition.ends[span.last],
-            module=span.last,
+            layer=self.partition.ends[last],
+            module=last,
             modules=len(self.partition),
-            level=Level.INDEPENDENT if span.first == span.last else Level.CASCADE,
+            level=Level.INDEPENDENT if first == last else Level.CASCADE,
             loss=self.loss,
             published_modules=self.partition.published or len(self.partition),
-            schedule_index=span.last,
+            schedule_index=last,
             image_mean=self.image_mean,
             image_std=self.image_std,
         )
 
 
-def _objective(rule: Rule, span: Span, sites: _Sites, *, checked: bool = True) -> Objective:
+def _objective(rule: Rule, span: Span, sites: _Sites) -> Objective:
     if span.last == len(sites.partition) - 1:
         return Objective(
             first=span.first,
@@ -227,7 +227,7 @@ def _objective(rule: Rule, span: Span, sites: _Sites, *, checked: bool = True) -
             auxiliary=sites.classifier,
             copy_features=sites.chain.begins_in_place[-1],
         )
-    site = sites.site(span)
+    site = sites.site(span.first, span.last)
     reference = sites.reference(site.layer)
     auxiliary = rule.auxiliary(site).to(device=reference.device, dtype=reference.dtype)
     return Objective(
@@ -236,8 +236,23 @@ def _objective(rule: Rule, span: Span, sites: _Sites, *, checked: bool = True) -
         weight=span.weight,
         auxiliary=auxiliary,
         layout=sites.chain.layouts[site.layer],
-        copy_features=checked and writes_on_its_features(auxiliary, site, reference),
     )
+
+
+def _with_copies(objectives: list[Objective], sites: _Sites) -> list[Objective]:
+    """The objectives, with a copy of the features for each auxiliary network that writes on them."""
+    last = len(sites.partition) - 1
+    tried = [objective for objective in objectives if objective.last < last]
+    trials = [
+        Trial(auxiliary=objective.auxiliary, site=site, like=sites.reference(site.layer))
+        for objective in tried
+        for site in [sites.site(objective.first, objective.last)]
+    ]
+    written = [
+        replace(objective, copy_features=writes)
+        for objective, writes in zip(tried, features_written(trials), strict=True)
+    ]
+    return [*written, *(objective for objective in objectives if objective.last == last)]
 
 
 def _normalisation(

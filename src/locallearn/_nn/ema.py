@@ -23,7 +23,7 @@ class EmaCopy(nn.Module):
     def __init__(self, network: nn.Module, source: nn.Module, momentum: float) -> None:
         super().__init__()
         self.network = network
-        self._source = (source,)
+        self.sources = (source,)  # in a tuple, so that it is not registered
         self.momentum = momentum
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class EmaCopy(nn.Module):
     def follow(self) -> None:
         """Move the weights one step."""
         own = dict(self.network.named_buffers()) | dict(self.network.named_parameters())
-        pairs = [(own[name], source) for name, source in self._source[0].named_parameters()]
+        pairs = [(own[name], source) for name, source in self.sources[0].named_parameters()]
         if pairs:
             torch._foreach_lerp_([mine for mine, _ in pairs], [source for _, source in pairs], 1.0 - self.momentum)
 
