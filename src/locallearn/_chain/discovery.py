@@ -11,7 +11,7 @@ from torch import nn
 from locallearn._chain.chain import Chain, HasChain, TracedChain
 from locallearn._chain.layout import Layout, Shape, layout_of
 from locallearn._chain.sequential import split_sequential
-from locallearn._fx.graph_chain import traced
+from locallearn._fx.graph_chain import layers_from_code
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError, reason_of
 
@@ -29,7 +29,7 @@ def chain_of(model: nn.Module, image_shape: Shape, layers: str | Sequence[str] |
     """
     by_itself = isinstance(model, HasChain | nn.Sequential) and layers is None
     if not by_itself:
-        found, classifier = traced(model, image_shape, layers)
+        found, classifier = layers_from_code(model, image_shape, layers)
         return _with_layers(model, Chain(layers=found, classifier=classifier))
     if isinstance(model, HasChain):
         chain = model.chain()

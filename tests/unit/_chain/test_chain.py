@@ -178,7 +178,7 @@ def test_a_child_that_returns_a_tuple_is_named_with_a_remedy():
 
 
 def test_a_network_that_cannot_be_followed_is_named_with_a_remedy():
-    with pytest.raises(ll.LocalLearnError, match=r"(?s)forward code of Choosing cannot be followed.*chain\(\)"):
+    with pytest.raises(ll.LocalLearnError, match=r"(?s)forward code of Choosing cannot be traced.*chain\(\)"):
         localized(Choosing())
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import locallearn as ll
 from locallearn import models
-from locallearn._fx.graph_chain import traced
+from locallearn._fx.graph_chain import layers_from_code
 
 
 def chain(model: nn.Module, layers=None, shape=(3, 32, 32)) -> ll.TracedChain:
@@ -270,7 +270,7 @@ class Pair(nn.Module):
     ],
 )
 def test_code_that_cannot_be_followed_is_told_with_the_reason(model, reason):
-    with pytest.raises(ll.LocalLearnError, match=rf"(?s)cannot be followed: .*{reason}.*chain\(\)"):
+    with pytest.raises(ll.LocalLearnError, match=rf"(?s)cannot be traced: .*{reason}.*chain\(\)"):
         chain(model(), shape=(3, 64, 64))
 
 
@@ -279,7 +279,7 @@ def test_following_leaves_the_network_alone():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     mode = [part.training for part in model.modules()]
     state = torch.get_rng_state()
-    traced(model, (3, 32, 32), None)
+    layers_from_code(model, (3, 32, 32), None)
     assert torch.equal(state, torch.get_rng_state())
     assert [part.training for part in model.modules()] == mode
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
