@@ -1,4 +1,4 @@
-"""What is refused before a step begins."""
+"""Checks before a step: labels, and batch statistics of a single image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refuse_labels(labels: Tensor, classes: int) -> None:
 def first_part_that_needs_several(
     modules: Sequence[nn.Module], objectives: Sequence[Objective], image_shape: Shape
 ) -> str | None:
-    """Name of the first local module or auxiliary network that cannot train on one image, found without computing."""
+    """Name of the first local module or auxiliary network that cannot train on one image; run on fake tensors."""
     with private_api.fake_mode() as mode, torch.no_grad():
         parts = nn.ModuleList([*modules, *(objective.auxiliary for objective in objectives)])
         copies = private_api.fake_copy(parts, mode).train()
@@ -51,6 +51,6 @@ def _needs_several(part: Callable[..., Tensor], *inputs: Tensor) -> bool:
         part(*inputs)
     except ValueError as error:
         return "more than 1 value per channel" in str(error)
-    except Exception:  # a loss that takes other labels than these, say: it comes after all that could normalise
+    except Exception:  # a loss for other labels, for instance; it comes after all normalisation
         return False
     return False
