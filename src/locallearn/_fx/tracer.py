@@ -1,4 +1,4 @@
-"""Forward code as a graph: torch.fx, with what two batches of images without data give at every node."""
+"""Forward code as a graph: torch.fx, with the values of two batch sizes at every node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from torch.fx.proxy import Attribute
 from locallearn._utils.errors import LocalLearnError, reason_of
 
 BATCHES = (2, 3)
-"""What differs between two batch sizes depends on the number of images; all else is known before training."""
+"""Two batch sizes: a value that differs between them depends on the number of images, any other is a constant."""
+
+
+_ROOT = "root"
 
 
 class CannotTraceError(Exception):
@@ -21,25 +24,25 @@ class CannotTraceError(Exception):
 
 
 def trace_forward(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool]) -> fx.Graph:
-    """Write down what a module does with one tensor.
+    """Trace a module that takes one tensor.
 
-    Python code that looks at values or sizes takes the way that it takes for these arguments.
+    Python code that looks at sizes takes the branch that it takes for these arguments.
 
     Args:
-        module: the module; its tensors are fake, since it is run.
+        module: the module. It is run, so its tensors must be fake.
         arguments: the tensor, for each of `BATCHES`.
-        is_open: whether a module inside, by its path, is looked into; else a call of it is one node.
+        is_open: whether to trace into a submodule, by its path; otherwise a call of it is one node.
 
     Returns:
-        The graph; `values_of(node)` gives what each node computes for each batch. Targets are paths inside the module.
+        The graph. `values_of(node)` has a node's value for each batch size; `module_path(node)` its path in the module.
 
     Raises:
-        CannotTraceError: the code depends on the number of images, say, or does what a graph cannot.
+        CannotTraceError: the code depends on the number of images, or does what a graph cannot express.
     """
     tracer = _Tracer(arguments, is_open)
     try:
         with torch.no_grad():
-            return tracer.trace(_Whole(module))
+            return tracer.trace(_Root(module))
     except LocalLearnError:
         raise
     except Exception as error:
@@ -47,28 +50,32 @@ def trace_forward(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_ope
 
 
 def values_of(node: fx.Node) -> tuple[Any, ...]:
-    """What a node computes, for each of `BATCHES`."""
+    """A node's value for each of `BATCHES`."""
     return node.meta["values"]
 
 
-def inside(target: str) -> str:
-    """A node's target as a path inside the module that was followed."""
-    return target.removeprefix("whole").removeprefix(".")
+def module_path(node: fx.Node) -> str:
+    """A node's target as a path in the traced module."""
+    return _path(str(node.target))
 
 
-class _Whole(nn.Module):
-    """Calls a module with one tensor, so that the rest of its arguments keep their defaults."""
+def _path(target: str) -> str:
+    return target.removeprefix(_ROOT).removeprefix(".")
 
-    def __init__(self, whole: nn.Module) -> None:
+
+class _Root(nn.Module):
+    """Calls a module with one tensor alone, so that its other arguments have their defaults."""
+
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.whole = whole
+        self.add_module(_ROOT, module)
 
     def forward(self, x: Any) -> Any:
-        return self.whole(x)
+        return self.get_submodule(_ROOT)(x)
 
 
-class _Known:
-    """What a proxy knows of its value: enough for Python code that needs a number."""
+class _Concrete:
+    """A proxy that knows its value, for Python code that needs a number."""
 
     node: Any
 
@@ -98,12 +105,12 @@ class _Known:
         return lengths.pop()
 
 
-class _Proxy(_Known, fx.Proxy):
+class _Proxy(_Concrete, fx.Proxy):
     def __getattr__(self, name: str) -> Any:
         return _Attribute(self, name)  # pyright: ignore[reportCallIssue]
 
 
-class _Attribute(_Known, Attribute):  # pyright: ignore[reportIncompatibleMethodOverride]
+class _Attribute(_Concrete, Attribute):  # pyright: ignore[reportIncompatibleMethodOverride]
     def __getattr__(self, name: str) -> Any:
         return _Attribute(self, name)  # pyright: ignore[reportCallIssue]
 
@@ -117,7 +124,7 @@ class _Tracer(fx.Tracer):
         self.computing = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        path = inside(module_qualified_name)
+        path = _path(module_qualified_name)
         return bool(path) and not self.is_open(path)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -151,7 +158,7 @@ class _Tracer(fx.Tracer):
     def _value(self, node: fx.Node, index: int) -> Any:
         if node.op == "placeholder":
             return self.arguments[index]
-        args, kwargs = map_arg((node.args, node.kwargs), lambda found: values_of(found)[index])
+        args, kwargs = map_arg((node.args, node.kwargs), lambda argument: values_of(argument)[index])
         if node.op == "call_function":
             return node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
         if node.op == "call_method":

@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from locallearn._nn.checkpointed import bytes_kept
+from locallearn._nn.checkpointed import saved_bytes
 from locallearn._nn.init import fresh_copy
 from locallearn._objectives.auxiliary import Auxiliary, Outputs, part_without_outputs
 from locallearn._objectives.decoders import Reconstruction
@@ -202,7 +202,7 @@ def _patchwise(auxiliary: Auxiliary, site: Site, patches: int) -> Patchwise:
         features = torch.empty((2, *site.shape), dtype=dtype, requires_grad=True).clone()
         images = torch.empty((2, *site.image_shape), dtype=dtype)
         network = private_api.fake_copy(auxiliary, mode).train()
-        kept = bytes_kept(network, network.outputs, features, images)
+        kept = saved_bytes(network, network.outputs, features, images)
         writes = private_api.version_of(features) > 0
     return Patchwise(auxiliary, patches, one_at_a_time=kept > 2 * features.nbytes, copied=writes)
 

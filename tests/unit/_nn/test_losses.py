@@ -237,7 +237,7 @@ def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("small", "size"), [((3, 4), (7, 9)), ((2, 3), (16, 19)), ((3, 4), (3, 4))], ids=str)
-def test_a_convolution_behind_upsampling_is_that_of_the_upsampled_features(small, size):
+def test_upsampled_conv_equals_a_convolution_of_upsampled_features(small, size):
     features, layer = randn(2, 5, *small).requires_grad_(), UpsampledConv(5, 12).double()
     upsampled = torch.tensor(np.stack([[bilinear(c, *size) for c in image] for image in features.detach().numpy()]))
     expected = torch.nn.functional.conv2d(upsampled, layer.weight, layer.bias, padding=1)
