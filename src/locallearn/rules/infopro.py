@@ -1,17 +1,17 @@
 r"""InfoPro: Revisiting Locally Supervised Learning, an Alternative to End-to-end Training (Wang et al., ICLR 2021).
 
-Local module i = 0 ... K-2 of K, with output h, minimises a reconstruction of the image x and a task loss (the last module
-has the network's own loss):
+Local module i = 0 ... K-2 of K, with output h, minimises a reconstruction loss of the image x and a task loss; the last
+module has the network's own loss:
 
 .. math::
-    \mathcal{L}_i = \lambda_{1,i}\, \mathcal{R}\bigl(d_i(h),\, x\bigr) + \lambda_{2,i}\, \mathcal{T}\bigl(g_i(h),\, y\bigr),
+    \mathcal{L}_i = \lambda_{1,i}\, \mathcal{R}(d_i(h), x) + \lambda_{2,i}\, \mathcal{T}(g_i(h), y),
 
 .. math::
     \lambda_{\cdot,i} = (1 - r_i)\, \lambda_{\cdot}^{\mathrm{first}} + r_i\, \lambda_{\cdot}^{\mathrm{last}}, \qquad
     r_i = \frac{i}{K - 2}.
 
-R is the binary cross entropy between the decoder's output and the image in [0, 1]; T is cross entropy, or the supervised
-contrastive loss.
+R is the binary cross entropy between the decoder's output and the image in [0, 1]; T is cross entropy, or the
+supervised contrastive loss.
 
 ====================== ==================================================================
 symbol                 here
@@ -66,8 +66,8 @@ class InfoPro(Rule):
     ====================== ========================================================================================
     `InfoPro()`            of the AugLocal comparison, weights for ResNet-32: head 1c2f, cross entropy
     `original()`           InfoPro's own for ResNet-32 in 16 modules: head 1c2f, contrastive
-    `hpff()`               of HPFF and MAN: head 2c2f, cross entropy, weights that end at 0. K counts the stem, as in
-                           the names of their splits: 16 for 15 modules, 55 for 54
+    `hpff()`               of HPFF and MAN: head 2c2f, cross entropy, weights that end at 0. K is the number in the
+                           name of their split: 16 for 15 modules, 55 for 54
     ====================== ========================================================================================
 
     MLAAN's published runs have the weights of `hpff()`, head 1c2f, and K of the modules themselves, 8 or 15.
@@ -242,6 +242,6 @@ _PUBLISHED = {
 }
 """Settings by name, for CIFAR-10 or ImageNet; lambda1 and lambda2 as (first, last).
 
-Sources, all official code: AugLocal, `run.sh`; HPFF and MAN, README and `train.py`; InfoPro's own, `comand.sh`, the number
-of modules last in the name; ImageNet, `imagenet_DDP.py`.
+Sources, all official code: AugLocal, `run.sh`; HPFF and MAN, README and `train.py`; InfoPro's own, `comand.sh`, with
+the number of modules last in the name; ImageNet, `imagenet_DDP.py`.
 """

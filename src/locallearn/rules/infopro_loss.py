@@ -1,7 +1,7 @@
 r"""InfoPro's reconstruction loss beside any rule's own (AugLocal, section A.9 and Table 13).
 
 .. math::
-    \mathcal{L}_i = \lambda_{1,i}\, \mathcal{R}\bigl(d_i(h),\, x\bigr) + \lambda_{2,i}\, \mathcal{L}_i^{\mathrm{rule}}(h, y),
+    \mathcal{L}_i = \lambda_{1,i}\, \mathcal{R}(d_i(h), x) + \lambda_{2,i}\, \mathcal{L}_i^{\mathrm{rule}}(h, y),
 
 with :math:`\mathcal{R}`, :math:`d_i` and the schedule of the weights as in `infopro.py`.
 """
