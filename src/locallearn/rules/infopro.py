@@ -145,8 +145,7 @@ class InfoPro(Rule):
         found = re.fullmatch(r"(\d)c([1-9])f", self.head)
         if found is None:
             raise LocalLearnError(
-                f"InfoPro: head={self.head!r} is no task head: write the numbers of convolutions and linear layers, as"
-                " in 1c2f."
+                f"InfoPro: head={self.head!r}: write how many convolutions and linear layers, as in 1c2f."
             )
         return int(found[1]), int(found[2])
 
