@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from math import inf, isfinite
 from typing import get_args
 
@@ -26,9 +25,10 @@ from locallearn._objectives.objective import Objective, Span
 from locallearn._objectives.sites import Sites
 from locallearn._objectives.trial import copy_written_features
 from locallearn._planning.budget import fit_budget
-from locallearn._planning.by_cost import BalancedSpec, balanced, least_modules, parse_cost_spec, profile_chain
+from locallearn._planning.by_cost import BalancedSpec, balanced, parse_cost_spec
+from locallearn._planning.objectives_by_layer import objectives_by_layer
 from locallearn._planning.out_of_memory import explain_out_of_memory
-from locallearn._planning.profile import Profile
+from locallearn._planning.profile import LayerProfile, Profile, profile, profile_layers
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn.rules import Rule
 
@@ -102,11 +102,13 @@ def localize(
             return build(rule.partition(partition(modules, chain.names)))
         every = rule.partition(partition("all", chain.names))
         sites = Sites(chain, every, task_loss, *normalisation)
-        profile = partial(_profile, rule, sites, memory, seed)
+
+        def profile_of_chain() -> Profile:
+            return _profile(profile_layers(chain, memory), rule, sites, seed)
+
         if isinstance(spec, BalancedSpec):
-            return build(rule.partition(balanced(spec, chain, every.ends, memory, profile)))
-        least = least_modules(rule, len(every))
-        return fit_budget(spec, profile(), memory, least, build)
+            return build(rule.partition(balanced(spec, chain, every.ends, memory, profile_of_chain)))
+        return fit_budget(spec, rule, profile_of_chain(), memory, build)
 
 
 def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memory: Memory, seed: int) -> LocalNet:
@@ -131,20 +133,22 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memor
     )
 
 
-def profile_of(chain: TracedChain, rule: Rule, memory: Memory, *, autocast: torch.dtype | None = None) -> Profile:
+def profile_of(layers: LayerProfile, rule: Rule) -> Profile:
     """The profile of a chain under a rule, with each layer a module, for a planner."""
+    chain = layers.chain
     every = rule.partition(partition("all", chain.names))
     normalisation = _normalisation(None, None, chain.image_shape[0])
-    return _profile(rule, Sites(chain, every, F.cross_entropy, *normalisation), memory, 0, autocast)
+    return _profile(layers, rule, Sites(chain, every, F.cross_entropy, *normalisation), 0)
 
 
-def _profile(rule: Rule, sites: Sites, memory: Memory, seed: int, autocast: torch.dtype | None = None) -> Profile:
+def _profile(layers: LayerProfile, rule: Rule, sites: Sites, seed: int) -> Profile:
     def objective_at(module: int) -> Objective:
         return _objective(rule, Span(first=module, last=module), sites)
 
     with _own_random_state(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore", LocalLearnWarning)  # issued when the network is built
-        return profile_chain(sites.chain, rule, sites.partition.ends, objective_at, memory, autocast)
+        objectives = objectives_by_layer(rule, len(sites.chain), sites.partition.ends, objective_at)
+    return profile(layers, objectives)
 
 
 def _in_order(rule: Rule, spans: list[Span], modules: int) -> list[Span]:

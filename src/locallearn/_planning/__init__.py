@@ -1,4 +1,4 @@
-"""What a step will need, found on fake tensors, and partitions chosen by it.
+"""The cost of a step, counted on fake tensors, and partitions chosen by cost.
 
 Imports `_engine`, `rules` and what is below them.
 """

@@ -1,4 +1,4 @@
-"""Memory that runs out in a step: where, and what to do."""
+"""The error for memory that runs out in a step: where it happened, and what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MIB = 2**20
 
 
 def explain_out_of_memory(net: LocalNet, images: Tensor, span: range) -> OutOfMemoryError:
-    """The error that says where in a step memory ran out, how much the step needs, and what to do.
+    """An error that names where memory ran out, how much the step needs, and the command that finds a plan.
 
     Args:
         net: the network.
@@ -34,8 +34,8 @@ def explain_out_of_memory(net: LocalNet, images: Tensor, span: range) -> OutOfMe
     used = ""
     if device.type == "cuda":
         used = f" Up to {format_bytes(torch.cuda.max_memory_allocated(device))} were in use."
-    room = _room(device) or (None if predicted is None else predicted / 2)
-    size = "BYTES" if room is None else f"{max(1, int(room / _MIB))}MiB"
+    available = _available(device) or (None if predicted is None else predicted / 2)
+    size = "BYTES" if available is None else f"{max(1, int(available / _MIB))}MiB"
     return OutOfMemoryError(
         f"memory ran out in {where} ({layers}) with {batch} images in a batch.{used}{needs} To find settings that"
         f" fit: locallearn plan --model MODEL --rule RULE --batch {batch} --memory {size}",
@@ -48,12 +48,12 @@ def explain_out_of_memory(net: LocalNet, images: Tensor, span: range) -> OutOfMe
 def _predicted(net: LocalNet, images: Tensor) -> int | None:
     try:
         return peak_memory(net, len(images), autocast=mixed_now(images.device)).total
-    except Exception:  # the first error is the one to be told
+    except Exception:  # the user needs the first error, not this one
         return None
 
 
-def _room(device: torch.device) -> int | None:
-    """Bytes that a whole step can have, less a tenth that allocators need themselves."""
+def _available(device: torch.device) -> int | None:
+    """Bytes that are available to a step: all but a tenth, which allocators need."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory * 0.9)
     if device.type == "cpu" and {"SC_AVPHYS_PAGES", "SC_PAGE_SIZE"} <= set(getattr(os, "sysconf_names", ())):

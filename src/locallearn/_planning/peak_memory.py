@@ -1,4 +1,4 @@
-"""Peak memory of one training step, found without running it."""
+"""Peak memory of one training step, counted without computing."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class PeakMemory:
     """Largest number of bytes alive at any moment of a training step.
 
     Attributes:
-        activations: of all tensors that forward and backward create; gradients of parameters left out.
-        total: of everything: also parameters, buffers, their gradients, optimizer state and the batch.
+        activations: of all tensors that forward and backward create, without gradients of parameters.
+        total: of everything: also parameters, their gradients, buffers, optimizer state and the batch.
     """
 
     activations: int
@@ -69,14 +69,14 @@ def measure(
 
 
 def without_data(net: LocalNet, mode: Any) -> LocalNet:
-    """A copy on fake tensors, in training mode. What it finds to compute again the network need not find anew."""
+    """A copy on fake tensors, in training mode. It shares the network's recompute plans."""
     copy = private_api.fake_copy(net, mode).train()
     copy.recompute_plans = net.recompute_plans
     return copy
 
 
 def example_batch(net: LocalNet, batch: int) -> tuple[Tensor, Tensor]:
-    """A batch without meaning, of the size, type and memory format that suit the network."""
+    """A batch of zeros with the size, type and memory format that suit the network."""
     reference = next(net.parameters())
     images = torch.zeros((batch, *net.chain.image_shape), device=reference.device, dtype=reference.dtype)
     if any(_is_channels_last(parameter) for parameter in net.parameters()):

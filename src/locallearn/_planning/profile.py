@@ -1,23 +1,23 @@
-"""What each layer and each auxiliary network of a chain holds and does, from which that of any partition follows.
+"""The bytes and the time of each layer and each auxiliary network, from which those of any partition follow.
 
-Equal parts are looked at once, without computing, so that a hundred layers take seconds and a partition none.
+Equal parts are counted once, without computing, so a hundred layers take seconds and a further partition no time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
-from locallearn._engine.recompute_plan import CHOICES, Memory, sum_of_outputs
+from locallearn._chain.partition import Partition
+from locallearn._engine.recompute_plan import CHOICES, Memory, choose, recomputed_part, sum_of_outputs
 from locallearn._engine.segment import GraphSegment
 from locallearn._engine.step import local_loss
 from locallearn._objectives.auxiliary import Auxiliary, Head
@@ -34,190 +34,234 @@ _BATCH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Bytes and seconds of a layer, or of an auxiliary network, for each image.
+    """Bytes and seconds of a layer, or of an auxiliary network, per image.
 
     Attributes:
-        kept: bytes alive after its forward pass.
-        forward: the most in its forward pass; of an auxiliary network, in all of it.
-        backward: the most in its backward pass.
+        saved: bytes alive after its forward pass.
+        forward: peak bytes in its forward pass; of an auxiliary network, in both passes.
+        backward: peak bytes in its backward pass.
         seconds: predicted time of both passes.
     """
 
-    kept: float
+    saved: float
     forward: float
     backward: float
     seconds: float
 
 
 @dataclass(frozen=True)
-class Profile:
-    """All parts of a chain under a rule.
+class LayerProfile:
+    """The layers of a chain, whatever the rule.
 
     Attributes:
-        layers: for each policy its parts, in order.
-        heads: for each policy the auxiliary network behind each layer, None where the rule allows none.
-        weights: bytes of trained parameters of each layer; of its auxiliary network; the classifier's is the last.
-        head_weights: the same of auxiliary networks.
-        inputs: bytes of what each layer takes, for each image.
+        chain: the chain.
+        memory: the profile has all policies of this setting.
+        autocast: dtype of mixed precision, or None.
+        parts: for each policy the layers, in order.
+        features: the input of each layer and the output of the last, as fake tensors.
+    """
+
+    chain: TracedChain
+    memory: Memory
+    autocast: torch.dtype | None
+    parts: dict[RecomputePolicy, list[Part]]
+    features: list[Tensor]
+
+    @cached_property
+    def inputs(self) -> list[float]:
+        """Bytes of each layer's input, per image."""
+        return [features.nbytes / _BATCH for features in self.features]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A chain under a rule.
+
+    Attributes:
+        layers: the layers.
+        auxiliaries: for each policy the auxiliary network after each layer, None where the rule allows none.
+        weights: bytes of trained parameters of each layer.
+        auxiliary_weights: the same of the auxiliary networks; the classifier counts as the last one.
         ends: layers with which modules may end.
     """
 
-    layers: dict[RecomputePolicy, list[Part]]
-    heads: dict[RecomputePolicy, list[Part | None]]
+    layers: LayerProfile
+    auxiliaries: dict[RecomputePolicy, list[Part | None]]
     weights: list[int]
-    head_weights: list[int]
-    inputs: list[float]
+    auxiliary_weights: list[int]
     ends: tuple[int, ...]
+    _choices: dict[tuple[int, int, Memory], list[tuple[float, float]]] = field(default_factory=dict)
 
     def peak(self, first: int, last: int, memory: Memory) -> float:
-        """Peak bytes for each image of a module of these layers and its auxiliary network."""
-        return min(peak for peak, _ in self._choices(first, last, memory))
+        """The least peak bytes per image of a module from layer `first` to layer `last`."""
+        return min(peak for peak, _ in self.choices(first, last, memory))
 
     def seconds(self, first: int, last: int, memory: Memory, limit: float = inf) -> float:
-        """Predicted time for each image of a module that may have this peak; infinite where it cannot."""
-        return min((time for peak, time in self._choices(first, last, memory) if peak <= limit), default=inf)
+        """The least time per image of such a module whose peak is at most `limit`; infinite where there is none."""
+        return min((time for peak, time in self.choices(first, last, memory) if peak <= limit), default=inf)
+
+    def step(self, partition: Partition, memory: Memory) -> tuple[float, float]:
+        """Peak bytes and seconds of a step per image, with the choices that the engine would take."""
+        spans = [partition.layers(module) for module in range(len(partition))]
+        choices = [self.choices(span[0], span[-1], memory) for span in spans]
+        chosen = choose([[peak for peak, _ in of_module] for of_module in choices], memory)
+        peaks, times = zip(*(of_module[c] for of_module, c in zip(choices, chosen, strict=True)), strict=True)
+        return max(peaks), sum(times)
 
     def trained(self, ends: Sequence[int]) -> int:
         """Bytes of all trained parameters of a partition."""
-        return sum(self.weights) + sum(self.head_weights[end] for end in ends)
+        return sum(self.weights) + sum(self.auxiliary_weights[end] for end in ends)
 
-    def _choices(self, first: int, last: int, memory: Memory) -> Iterator[tuple[float, float]]:
-        for of_layers, of_heads in CHOICES[memory]:
-            head = self.heads[of_heads][last]
-            if head is None:
+    def choices(self, first: int, last: int, memory: Memory) -> list[tuple[float, float]]:
+        """Peak bytes and seconds of a module per image, under each of the `CHOICES`."""
+        key = first, last, memory
+        if key not in self._choices:
+            self._choices[key] = list(self._count(first, last, memory))
+        return self._choices[key]
+
+    def _count(self, first: int, last: int, memory: Memory) -> Iterator[tuple[float, float]]:
+        for of_layers, of_auxiliary in CHOICES[memory]:
+            auxiliary = self.auxiliaries[of_auxiliary][last]
+            if auxiliary is None:
                 yield inf, inf
                 continue
-            kept, most, up_to = self._sums[of_layers]
-            before = kept(0, first - 1)
-            held = kept(first, last)
-            inside = max(most[first : last + 1]) - before
-            time = up_to(first, last) + head.seconds
-            yield (self.inputs[first] if first else 0) + max(inside, held + head.forward), time
+            saved, highest, time = self._sums[of_layers]
+            in_layers = max(highest[first : last + 1]) - saved(0, first - 1)
+            in_auxiliary = saved(first, last) + auxiliary.forward
+            input_bytes = self.layers.inputs[first] if first else 0
+            yield input_bytes + max(in_layers, in_auxiliary), time(first, last) + auxiliary.seconds
 
     @cached_property
     def _sums(
         self,
     ) -> dict[RecomputePolicy, tuple[Callable[[int, int], float], list[float], Callable[[int, int], float]]]:
-        """For each policy: sums of kept bytes; the most of each layer on top of all before; sums of seconds."""
-        found = {}
-        for policy, parts in self.layers.items():
-            kept = summed([part.kept for part in parts])
-            most = [kept(0, i - 1) + max(part.forward, part.backward) for i, part in enumerate(parts)]
-            found[policy] = kept, most, summed([part.seconds for part in parts])
-        return found
+        """For each policy: saved bytes as sums; each layer's peak on top of all earlier ones; seconds as sums."""
+        sums = {}
+        for policy, parts in self.layers.parts.items():
+            saved = summed([part.saved for part in parts])
+            highest = [saved(0, i - 1) + max(part.forward, part.backward) for i, part in enumerate(parts)]
+            sums[policy] = saved, highest, summed([part.seconds for part in parts])
+        return sums
 
 
-def profile(
-    chain: TracedChain,
-    objectives: Sequence[Objective | None],
-    memory: Memory,
-    *,
-    ends: Sequence[int],
-    autocast: torch.dtype | None = None,
-) -> Profile:
-    """Look at every layer of a chain and every auxiliary network.
+def profile_layers(chain: TracedChain, memory: Memory, *, autocast: torch.dtype | None = None) -> LayerProfile:
+    """Count the bytes and the work of every layer of a chain.
 
     Args:
         chain: the chain.
-        objectives: the auxiliary network behind each layer; the last is the classifier.
-        memory: "fast" or "lean".
-        ends: layers with which modules may end.
+        memory: "fast", or "lean", which has all policies of "fast" too.
         autocast: dtype of mixed precision, or None.
     """
-    policies = list(dict.fromkeys(policy for choice in CHOICES[memory] for policy in choice))
+    reference = next(parameter for layer in chain.layers for parameter in layer.parameters())
     with private_api.fake_mode() as mode:
         layers = private_api.fake_copy(nn.ModuleList(chain.layers), mode).train()
-        look = _Look(chain, autocast, mode)
-        inputs: list[Tensor] = [look.images]
-        with torch.no_grad(), look.precision():
+        images = torch.zeros(_BATCH, *chain.image_shape, dtype=reference.dtype, device=reference.device)
+        features = [images]
+        with torch.no_grad(), mixed(images.device, autocast):
             for layer, in_place in zip(layers, chain.begins_in_place, strict=False):
-                inputs.append(layer(inputs[-1].clone() if in_place else inputs[-1]))
-        parts = {
-            policy: [look.at_layer(i, layer, inputs[i], policy) for i, layer in enumerate(layers)]
-            for policy in policies
-        }
-        heads: dict[RecomputePolicy, list[Part | None]] = {policy: [] for policy in policies}
-        for objective, features in zip(objectives, inputs[1:], strict=True):
+                features.append(layer(features[-1].clone() if in_place else features[-1]))
+        counted: dict[Hashable, Part] = {}
+        parts: dict[RecomputePolicy, list[Part]] = {}
+        for policy in dict.fromkeys(policy for policy, _ in CHOICES[memory]):
+            parts[policy] = []
+            for layer, in_place, inputs in zip(layers, chain.begins_in_place, features, strict=False):
+                key = policy, in_place, _signature(layer, inputs)
+                if key not in counted:
+                    counted[key] = _count_layer(
+                        LocalModule([layer], begins_in_place=in_place), inputs, policy, autocast
+                    )
+                parts[policy].append(counted[key])
+    return LayerProfile(chain, memory, autocast, parts, features)
+
+
+def profile(layers: LayerProfile, objectives: Sequence[Objective | None]) -> Profile:
+    """Count the bytes and the work of every auxiliary network.
+
+    Args:
+        layers: the layers that they follow.
+        objectives: the objective that ends with each layer, None where no module may end.
+    """
+    policies = list(dict.fromkeys(policy for _, policy in CHOICES[layers.memory]))
+    auxiliaries: dict[RecomputePolicy, list[Part | None]] = {policy: [] for policy in policies}
+    counted: dict[Hashable, dict[Hashable, Part]] = {}
+    with private_api.fake_mode() as mode:
+        images, *outputs = (
+            torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in layers.features
+        )
+        for objective, features in zip(objectives, outputs, strict=True):
+            if objective is None:
+                for policy in policies:
+                    auxiliaries[policy].append(None)
+                continue
+            key = _signature(objective.auxiliary, features)
+            if key not in counted:
+                copy = replace(objective, auxiliary=_without_loss(private_api.fake_copy(objective.auxiliary, mode)))
+                distinct = {recomputed_part(policy, copy.auxiliary): policy for policy in reversed(policies)}
+                counted[key] = {
+                    part: _count_auxiliary(copy, features, images, policy, layers.autocast)
+                    for part, policy in distinct.items()
+                }
             for policy in policies:
-                heads[policy].append(None if objective is None else look.at_head(objective, features, policy))
+                auxiliaries[policy].append(counted[key][recomputed_part(policy, objective.auxiliary)])
     return Profile(
-        layers=parts,
-        heads=heads,
-        weights=[_trained(layer) for layer in chain.layers],
-        head_weights=[0 if objective is None else _trained(objective.auxiliary) for objective in objectives],
-        inputs=[features.numel() * features.element_size() / _BATCH for features in inputs],
-        ends=tuple(ends),
+        layers=layers,
+        auxiliaries=auxiliaries,
+        weights=[_trained(layer) for layer in layers.chain.layers],
+        auxiliary_weights=[0 if objective is None else _trained(objective.auxiliary) for objective in objectives],
+        ends=tuple(layer for layer, objective in enumerate(objectives) if objective is not None),
     )
 
 
-class _Look:
-    """Looks at parts; equal ones once."""
-
-    def __init__(self, chain: TracedChain, autocast: torch.dtype | None, mode: Any) -> None:
-        reference = next(parameter for layer in chain.layers for parameter in layer.parameters())
-        self._device, self._autocast, self._chain, self._mode = reference.device.type, autocast, chain, mode
-        self.images = torch.zeros(_BATCH, *chain.image_shape, dtype=reference.dtype, device=reference.device)
-        self.labels = torch.zeros(_BATCH, dtype=torch.long, device=reference.device)
-        self._found: dict[Hashable, Part] = {}
-
-    def precision(self) -> AbstractContextManager[object]:
-        return mixed(self.images.device, self._autocast)
-
-    def at_layer(self, index: int, layer: nn.Module, features: Tensor, policy: RecomputePolicy) -> Part:
-        def measured() -> Part:
-            module = LocalModule([layer], begins_in_place=self._chain.begins_in_place[index])
-            known = [*layer.parameters(), *layer.buffers(), features]
-            with self._counted(layer, known) as (live, work):
-                segment = GraphSegment([module], range(1, 2), {0}, features.detach(), policy)
-                kept, forward = live.now, live.take_peak()
-                with torch.autocast(self._device, enabled=False):
-                    segment.receive(0, torch.empty_like(segment.output))
-                    segment.backward(0)
-                backward = live.take_peak()
-            return _part(kept, forward, backward, work)
-
-        return self._once((policy, _signature(layer, features)), measured)
-
-    def at_head(self, objective: Objective, features: Tensor, policy: RecomputePolicy) -> Part:
-        def measured() -> Part:
-            auxiliary = _without_loss(private_api.fake_copy(objective.auxiliary, self._mode).train())
-            own = replace(objective, auxiliary=auxiliary)
-            known = [*auxiliary.parameters(), *auxiliary.buffers(), features, self.images, self.labels]
-            nothing = LocalModule([nn.Identity()], begins_in_place=False)
-            with self._counted(auxiliary, known) as (live, work):
-                segment = GraphSegment([nothing], range(1, 2), {0}, features.detach())
-                local_loss(own, segment, self.images, self.labels, 1.0, policy)
-            return _part(0, live.peak_activations, 0, work)
-
-        return self._once((policy, _signature(objective.auxiliary, features)), measured)
-
-    @contextmanager
-    def _counted(self, part: nn.Module, known: list[Tensor]) -> Iterator[tuple[LiveBytes, Work]]:
-        with LiveBytes(known=known, parameters=part.parameters()) as live, Work() as work, self.precision():
-            yield live, work
-
-    def _once(self, key: Hashable, measured: Callable[[], Part]) -> Part:
-        if key not in self._found:
-            self._found[key] = measured()
-        return self._found[key]
+def _count_layer(module: LocalModule, features: Tensor, policy: RecomputePolicy, autocast: torch.dtype | None) -> Part:
+    module.zero_grad()
+    with _counting(module, [features], autocast) as (live, work):
+        segment = GraphSegment([module], range(1, 2), {0}, features.detach(), policy)
+        saved, forward = live.now, live.take_peak()
+        with torch.autocast(features.device.type, enabled=False):
+            segment.receive(0, torch.empty_like(segment.output))
+            segment.backward(0)
+        return _part(saved, forward, live.take_peak(), work)
 
 
-def _part(kept: int, forward: int, backward: int, work: Work) -> Part:
+def _count_auxiliary(
+    objective: Objective, features: Tensor, images: Tensor, policy: RecomputePolicy, autocast: torch.dtype | None
+) -> Part:
+    labels = torch.zeros(_BATCH, dtype=torch.long, device=images.device)
+    objective.auxiliary.zero_grad()
+    identity = LocalModule([nn.Identity()], begins_in_place=False)
+    with _counting(objective.auxiliary, [features, images, labels], autocast) as (live, work):
+        segment = GraphSegment([identity], range(1, 2), {0}, features.detach())
+        local_loss(objective, segment, images, labels, 1.0, policy)
+        return _part(0, live.peak_activations, 0, work)
+
+
+@contextmanager
+def _counting(part: nn.Module, inputs: list[Tensor], autocast: torch.dtype | None) -> Iterator[tuple[LiveBytes, Work]]:
+    known = [*part.parameters(), *part.buffers(), *inputs]
+    precision = mixed(inputs[0].device, autocast)
+    with LiveBytes(known=known, parameters=part.parameters()) as live, Work() as work, precision:
+        yield live, work
+
+
+def _part(saved: int, forward: int, backward: int, work: Work) -> Part:
     return Part(
-        kept=kept / _BATCH, forward=forward / _BATCH, backward=backward / _BATCH, seconds=seconds(work.counts) / _BATCH
+        saved=saved / _BATCH,
+        forward=forward / _BATCH,
+        backward=backward / _BATCH,
+        seconds=seconds(work.counts) / _BATCH,
     )
 
 
 def _without_loss(auxiliary: Auxiliary) -> Auxiliary:
-    """With any loss: the user's own may take no labels without meaning."""
-    for part in private_api.without_hooks(auxiliary).modules():
+    """The network in training mode, with a loss that takes any labels."""
+    for part in private_api.without_hooks(auxiliary.train()).modules():
         if isinstance(part, Head):
             part.loss = sum_of_outputs
     return auxiliary
 
 
 def _signature(part: nn.Module, features: Tensor) -> Hashable:
-    """Equal for parts that hold and do the same."""
+    """Equal for parts that need equal bytes and work."""
     weights = tuple((tuple(p.shape), p.dtype, p.requires_grad) for p in part.parameters())
     return str(part), weights, tuple(features.shape), features.dtype
 

@@ -1,29 +1,29 @@
-"""Live bytes: how much memory the tensors of a computation hold, counted by their storages."""
+"""Live bytes: the memory of all tensors of a computation, counted by their storages."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from locallearn._torch.private_api import TorchDispatchMode, tree_leaves
+from locallearn._torch.private_api import TorchDispatchMode
 
 
 class LiveBytes(TorchDispatchMode):
     """While active, counts the bytes of all storages that operators create, until they are freed.
 
-    Works on real and on fake tensors, on any device; memory that an operator uses inside itself is not seen.
+    Works on real and on fake tensors, on any device. Memory that an operator uses internally is not counted.
 
     Args:
-        known: tensors that exist already and are not counted.
+        known: existing tensors, which are not counted.
         parameters: their gradients count as gradients, not as activations.
 
     Attributes:
-        peak_activations: largest number of live bytes, gradients of parameters left out.
-        peak: largest number of live bytes, gradients of parameters counted.
+        peak_activations: largest number of live bytes, without gradients of parameters.
+        peak: largest number of live bytes, with gradients of parameters.
     """
 
     def __init__(self, *, known: Iterable[Tensor], parameters: Iterable[nn.Parameter]) -> None:
@@ -37,16 +37,16 @@ class LiveBytes(TorchDispatchMode):
 
     @property
     def now(self) -> int:
-        """Live bytes at this moment, gradients of parameters counted."""
+        """Live bytes at this moment, with gradients of parameters."""
         return self._activations + self._gradients
 
     @property
     def activations(self) -> int:
-        """Live bytes at this moment, gradients of parameters left out."""
+        """Live bytes at this moment, without gradients of parameters."""
         return self._activations
 
     def take_peak(self) -> int:
-        """The peak without gradients of parameters so far; a new one begins at this moment."""
+        """The peak of activations since the last call; counting begins anew."""
         peak, self.peak_activations = self.peak_activations, self._activations
         return peak
 
@@ -61,21 +61,20 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for value in tree_leaves(result):
-            if isinstance(value, Tensor):
-                self._see(value.untyped_storage())
+        for tensor in tensors_in(result):
+            self._add(tensor.untyped_storage())
         return result
 
-    def _see(self, storage: torch.UntypedStorage) -> None:
+    def _add(self, storage: torch.UntypedStorage) -> None:
         key = id(storage)
         if key in self._known or key in self._live:
             return
-        self._live[key] = weakref.ref(storage, lambda _: self._forget(key)), storage.nbytes()
+        self._live[key] = weakref.ref(storage, lambda _: self._remove(key)), storage.nbytes()
         self._activations += storage.nbytes()
         self.peak_activations = max(self.peak_activations, self._activations)
         self.peak = max(self.peak, self._activations + self._gradients)
 
-    def _forget(self, key: int) -> None:
+    def _remove(self, key: int) -> None:
         _, size = self._live.pop(key)
         if key in self._is_gradient:
             self._is_gradient.remove(key)
@@ -89,3 +88,14 @@ class LiveBytes(TorchDispatchMode):
             self._is_gradient.add(key)
             self._activations -= self._live[key][1]
             self._gradients += self._live[key][1]
+
+
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """All tensors among an operator's arguments or results: PyTorch's own flattening takes longer than the counting."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from tensors_in(part)
+    elif isinstance(value, dict):
+        yield from tensors_in(list(value.values()))

@@ -1,4 +1,4 @@
-"""The work of a computation, and the time that it should take: an estimate from counted operators."""
+"""The work of a computation in counted operators, and its predicted time."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from locallearn._torch.private_api import TorchDispatchMode, tree_leaves
+from locallearn._torch.live_bytes import tensors_in
+from locallearn._torch.private_api import TorchDispatchMode
 
 SECONDS: dict[str, float] = {
-    "call": 4.33e-06,
-    "byte": 1.49e-11,
-    "mac of convolutions": 1.34e-11,
-    "mac of matrix products": 2.01e-11,
+    "call": 5.93e-06,
+    "byte": 5.01e-11,
+    "mac of convolutions": 1.5e-11,
+    "mac of matrix products": 6.86e-12,
 }
-"""Seconds for one of each kind of work, on one core of a server processor; `benchmarks/plan.py` finds them."""
+"""Seconds for one unit of each kind of work, on one core of a server processor; measured by `benchmarks/plan.py`."""
 
 Convention = Mapping[Any, Callable[..., int]]
-"""Operators counted besides convolutions and matrix products, each with a function from shapes to operations, doubled
-because PyTorch's counter counts a multiply-accumulate as two."""
+"""Operators to count besides convolutions and matrix products, each with a function from shapes to operations. The
+function returns twice the number, because PyTorch's counter takes a multiply-accumulate as two."""
 
 
 def counted_macs(function: Callable[..., Any], *args: Any, convention: Convention | None = None) -> tuple[int, Any]:
-    """Multiply-accumulates of a call, and its result."""
+    """The multiply-accumulates of a call, and its result."""
     with FlopCounterMode(display=False, custom_mapping=dict(convention or {})) as counter:
         result = function(*args)
     return counter.get_total_flops() // 2, result
 
 
 class Work(TorchDispatchMode):
-    """While active, counts what operators do: calls, bytes read and written, multiply-accumulates by kind.
+    """While active, counts the work of operators: calls, bytes read and written, multiply-accumulates by kind.
 
-    Works on fake tensors too, and then takes no time but that of counting.
+    Works on real and on fake tensors.
 
     Attributes:
         counts: the amount of each kind of work, by the names in `SECONDS`.
@@ -52,8 +52,7 @@ class Work(TorchDispatchMode):
         if func.is_view or func in _FREE:
             return result
         self.counts["call"] += 1
-        tensors = [value for value in tree_leaves((args, kwargs, result)) if isinstance(value, Tensor)]
-        self.counts["byte"] += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        self.counts["byte"] += sum(tensor.nbytes for tensor in tensors_in((args, kwargs, result)))
         if (count := flop_registry.get(func.overloadpacket)) is not None:
             macs = count(*args, **kwargs, out_val=result) // 2
             is_grouped = func.overloadpacket is _aten.convolution_backward and args[9] > 1
@@ -72,7 +71,7 @@ class Work(TorchDispatchMode):
 
 
 def seconds(counts: Mapping[str, float]) -> float:
-    """Predicted time of counted work, on the processor of the calibration: compare, rather than believe, it."""
+    """Predicted time of counted work on the processor where `SECONDS` was measured; use it for comparisons."""
     return sum(SECONDS[kind] * count for kind, count in counts.items())
 
 
@@ -82,7 +81,7 @@ _FREE = {_aten.detach.default, _aten.empty.memory_format, _aten.empty_like.defau
 
 
 def _grouped_backward(args: Any) -> int:
-    """PyTorch's own count is of a convolution that is not grouped."""
+    """Multiply-accumulates of a grouped convolution's backward pass; PyTorch counts them as if it had one group."""
     gradient, weight, wanted = args[0], args[2], args[10]
     return gradient.numel() * prod(weight.shape[1:]) * sum(wanted[:2])
 

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
-from torch.utils._pytree import tree_leaves as tree_leaves
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,6 +72,20 @@ class ConsoleWatcher(Watcher):
 def say(sentence: str) -> None:
     """Print a sentence for a person."""
     err.print(sentence, soft_wrap=True)
+
+
+@contextmanager
+def work() -> Iterator[Callable[[str], None]]:
+    """Show what a long command does now: in one line that vanishes at its end, or line by line without a terminal.
+
+    Yields:
+        A function that is called with a sentence before each piece of work.
+    """
+    if not err.is_terminal:
+        yield say
+        return
+    with err.status("") as status:
+        yield status.update
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""What `cost` and `plan` share: options that say what a training step is."""
+"""The options of `cost` and `plan` that describe a training step."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from locallearn.training import SGD, FitSettings, OptimizerSettings
 
 
 def add_step(parser: Parser) -> None:
-    """Add the options of a step."""
+    """Add these options to a parser."""
     parser.add_argument("--model", type=str, default="resnet32", help="as for train")
     parser.add_argument("--rule", type=Rule, default=AugLocal(), help="the training rule, as for train")
     parser.add_argument("--layers", type=str | list[str] | None, default=None, help="as for train")
     parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10, help="number of classes")
     parser.add_argument("--batch", type=int, default=128, help="images in a batch")
-    parser.add_argument("--optimizer", type=OptimizerSettings, default=SGD(), help="for the bytes of its state")
+    parser.add_argument("--optimizer", type=OptimizerSettings, default=SGD(), help="whose state is counted")
     parser.add_argument("--precision", type=Literal["fp32", "bf16"], default="fp32", help="as for train")
     parser.add_argument("--step", type=Literal["together", "module"], default="together", help="as for train")
     parser.add_argument("--json", action="store_true", help="print all as JSON")
 
 
 def step_of(values: Any) -> tuple[Shape, FitSettings, str]:
-    """The image's shape, how it is trained, and a title, from what was parsed."""
+    """The image's shape, the settings of a step and a title, from parsed values."""
     shape = image_shape(values.image)
     for name, value in (("batch", values.batch), ("classes", values.classes)):
         if value < 1:
@@ -36,7 +36,7 @@ def step_of(values: Any) -> tuple[Shape, FitSettings, str]:
 
 
 def image_shape(text: str) -> Shape:
-    """Channels, height and width, from a text such as 3x32x32."""
+    """Channels, height and width from a text such as 3x32x32."""
     try:
         channels, height, width = (int(part) for part in text.lower().split("x"))
     except ValueError:

@@ -1,6 +1,11 @@
-"""What training costs, without training: parameters, multiply-accumulates, peak memory."""
+"""What training costs, without training: parameters, multiply-accumulates, peak memory, predicted time; and plans.
+
+Imports `_localize`, `_planning` and what is below them.
+"""
 
 from locallearn._planning.peak_memory import PeakMemory as PeakMemory, measure as measure, peak_memory as peak_memory
+from locallearn._planning.prediction import Prediction as Prediction, predict as predict
+from locallearn._planning.search import Candidate as Candidate
 from locallearn._torch.live_bytes import LiveBytes as LiveBytes
 from locallearn.cost.by_module import ModuleBytes as ModuleBytes, bytes_by_module as bytes_by_module
 from locallearn.cost.macs import (
@@ -12,6 +17,4 @@ from locallearn.cost.macs import (
 )
 from locallearn.cost.pictures import draw_bytes as draw_bytes, draw_plan as draw_plan
 from locallearn.cost.planner import Plan as Plan, plan as plan
-from locallearn.cost.predicted_time import Prediction as Prediction, predict as predict
-from locallearn.cost.search import Candidate as Candidate
 from locallearn.cost.summary import Cost as Cost, cost as cost

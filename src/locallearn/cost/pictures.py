@@ -7,11 +7,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from locallearn._planning.depths import depth_text
 from locallearn._utils.atomic_files import write_whole
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.optional_imports import optional
 from locallearn.cost.by_module import ModuleBytes
-from locallearn.cost.depths import depth_text
 from locallearn.cost.planner import Plan
 
 _MIB = 2**20

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import get_args
 
 import torch
 from torch import nn
 
 from locallearn._chain.discovery import chain_of, trace
+from locallearn._chain.partition import Partition
+from locallearn._engine.recompute_plan import Memory
 from locallearn._localize import localize, profile_of
+from locallearn._planning.depths import depth_text, variants
 from locallearn._planning.peak_memory import MakeStepper, nesterov_sgd
+from locallearn._planning.prediction import Prediction, predict
+from locallearn._planning.profile import profile_layers
+from locallearn._planning.search import Candidate, Search, candidate_of
+from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
-from locallearn.cost.depths import depth_text, variants
-from locallearn.cost.predicted_time import predict
-from locallearn.cost.search import Candidate, Search
 from locallearn.rules import BP, Checkpoint, Rule, Wrapper
 
 DEPTHS = (2, 3, 4, 5, 6)
-"""Depths that are tried of rules that have one, as in AugLocal's tables."""
+"""Depths of auxiliary networks to try, as in AugLocal's tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What `plan` found.
+    """The result of `plan`.
 
     Attributes:
-        best: the fastest that fits.
-        candidates: it and others, by memory, of which none is better in both memory and time than another.
+        best: the fastest candidate that fits.
+        candidates: the frontier of memory and time among all candidates that were checked, by memory.
         baselines: backpropagation and checkpointing.
         budget: bytes.
     """
@@ -54,9 +58,9 @@ def plan(
 ) -> Plan:
     """Find the partition, auxiliary depth, `memory` and if need be accumulation whose step fits at the least time.
 
-    Each layer and each auxiliary network is looked at once; from these follow peak and time of any partition, so that
-    for each depth, `memory` and limit of a module's peak the fastest partition is found by dynamic programming. The
-    best and some others are then looked at whole (`predict`), which is what counts.
+    Each layer and each auxiliary network is counted once. Peak and time of any partition follow from these counts, so
+    dynamic programming gives the fastest partition below a limit for each depth and `memory`. The best ones are then
+    predicted as whole steps, and these predictions decide.
 
     Args:
         model: the backbone, which is not changed.
@@ -64,33 +68,57 @@ def plan(
         input_shape: channels, height, width of one image.
         batch: images in a batch.
         budget: bytes of the peak in total.
-        depths: depths of auxiliary networks to be tried, where the rule has a setting `depth`.
+        depths: depths of auxiliary networks to try, where the rule has a setting `depth`.
         layers: as for `localize`.
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
-        say: told how it goes.
+        say: called with a sentence before each piece of work.
 
     Raises:
-        LocalLearnError: nothing fits; it says the least that would, and with what.
+        LocalLearnError: nothing fits; the error names the least that would, and its settings.
     """
     if batch < 1:
         raise LocalLearnError(f"batch={batch} must be at least 1.")
     if type(rule).auxiliary is Rule.auxiliary and not isinstance(rule, Wrapper):
-        raise LocalLearnError(f"{rule} has no auxiliary networks, so nothing is to be planned: give a local rule.")
+        raise LocalLearnError(f"{rule} has no auxiliary networks, so there is nothing to plan: give a local rule.")
     chain = trace(chain_of(model, input_shape, layers), input_shape)
-    build = partial(localize, model, input_shape=input_shape, layers=layers)
-    search = Search(chain, build, batch, partial(predict, make_stepper=make_stepper, autocast=autocast), say)
+
+    def predict_step(of: Rule, memory: Memory, partition: Partition, images: int) -> Prediction:
+        modules = [chain.names[end] for end in partition.ends]
+        net = localize(model, of, modules=modules, memory=memory, input_shape=input_shape, layers=layers)
+        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        return predict(net, images, make_stepper=make_stepper, autocast=autocast)
+
+    search = Search(chain.names, batch, predict_step, say)
+    say("profiling the backbone")
+    layer_profile = profile_layers(chain, "lean", autocast=autocast)
     for variant in variants(rule, depths):
-        say(f"looking at the parts of {variant}{depth_text(variant)}")
-        search.add(variant, profile_of(chain, variant, "lean", autocast=autocast))
-    parts = search.best(budget).accumulate
-    for sketch in search.frontier(parts):
-        search.checked(sketch, parts)
-    known = search.known(parts)
-    best = min((one for one in known if one.peak <= budget), key=lambda one: (one.seconds, one.peak))
-    shown = sorted((one for one in known if not _beaten(one, known)), key=lambda one: one.peak)
-    baselines = tuple(search.baseline(of, parts) for of in (BP(), Checkpoint()))
-    return Plan(best=best, candidates=tuple(shown), baselines=baselines, budget=budget)
+        say(f"profiling the auxiliary networks of {variant}{depth_text(variant)}")
+        search.add(variant, profile_of(layer_profile, variant), get_args(Memory))
+    fastest = search.fastest(budget, most=max(1, batch // 2))
+    if fastest.peak > budget:
+        images = "image" if fastest.micro_batch == 1 else "images"
+        raise LocalLearnError(
+            f"nothing fits in {format_bytes(budget)}: the least is {format_bytes(fastest.peak)}, with {fastest.rule}"
+            f"{depth_text(fastest.rule)}, {len(fastest.modules)} modules, memory={fastest.memory} and"
+            f" {fastest.micro_batch} {images} at a time (batch {batch}, accumulate {fastest.accumulate})."
+        )
+    search.check_frontier(fastest.accumulate)
+    candidates = search.checked(fastest.accumulate)
+    baselines = []
+    for baseline in (BP(), Checkpoint()):
+        say(f"checking {baseline}")
+        every = Partition(tuple(range(len(chain))))
+        prediction = predict_step(baseline, "fast", every, fastest.micro_batch)
+        baselines.append(
+            candidate_of(baseline, "fast", chain.names, prediction, fastest.accumulate, fastest.micro_batch)
+        )
+    return Plan(
+        best=min((one for one in candidates if one.peak <= budget), key=lambda one: (one.seconds, one.peak)),
+        candidates=tuple(sorted((c for c in candidates if not _beaten(c, candidates)), key=lambda one: one.peak)),
+        baselines=tuple(baselines),
+        budget=budget,
+    )
 
 
 def _beaten(one: Candidate, others: Sequence[Candidate]) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from locallearn._engine.recompute_plan import Memory
 from locallearn._localize import localize
-from locallearn.cli.console import mebibytes, say, show, show_json
+from locallearn.cli.console import mebibytes, say, show, show_json, work
 from locallearn.cli.parser import Parser
 from locallearn.cli.step_options import add_step, step_of
 from locallearn.cost import Cost, ModuleBytes, bytes_by_module, cost, draw_bytes
@@ -19,7 +19,7 @@ from locallearn.training import make_model
 
 HELP = """Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.
 
-Nothing is trained and no GPU is needed: the step runs on tensors without data, in seconds.
+Nothing is trained and no GPU is needed: the step runs on fake tensors, which have shapes but no data.
 
 examples:
   locallearn cost --model resnet110 --rule auglocal --rule.depth 2 --batch 1024
@@ -34,8 +34,8 @@ def parser() -> Parser:
     add_step(parser)
     parser.add_argument("--modules", type=int | str | list[str], default="all", help="as for train")
     parser.add_argument("--memory", type=Memory, default="fast", help="as for train; for the rule alone")
-    parser.add_argument("--by_module", action="store_true", help="also each local module: MACs and bytes")
-    parser.add_argument("--picture", type=Path | None, default=None, help="draw where the bytes are: a .png, .svg ...")
+    parser.add_argument("--by_module", action="store_true", help="also MACs and bytes of each local module")
+    parser.add_argument("--picture", type=Path | None, default=None, help="draw bytes by module: a .png, .svg ...")
     return parser
 
 
@@ -45,22 +45,28 @@ def run(config: Any) -> None:
     shape, settings, title = step_of(values)
     costs: dict[str, Cost] = {}
     rows: list[ModuleBytes] = []
-    for rule in (BP(), Checkpoint(), values.rule):
-        model = make_model(values.model, classes=values.classes, image_shape=shape)
-        memory = values.memory if rule is values.rule else "fast"
-        net = localize(model, rule, modules=values.modules, layers=values.layers, memory=memory, input_shape=shape)
-        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        costs[str(rule)] = cost(net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
-        if rule is values.rule and (values.by_module or values.picture is not None):
-            rows = bytes_by_module(net, values.batch, autocast=settings.autocast)
+    with work() as report:
+        for rule in (BP(), Checkpoint(), values.rule):
+            report(f"localizing {values.model} for {rule}")
+            model = make_model(values.model, classes=values.classes, image_shape=shape)
+            memory = values.memory if rule is values.rule else "fast"
+            net = localize(model, rule, modules=values.modules, layers=values.layers, memory=memory, input_shape=shape)
+            net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            report(f"counting a step of {rule}")
+            costs[str(rule)] = cost(
+                net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast
+            )
+            if rule is values.rule and (values.by_module or values.picture is not None):
+                report(f"counting bytes by module of {rule}")
+                rows = bytes_by_module(net, values.batch, autocast=settings.autocast)
     if values.picture is not None:
         draw_bytes(rows, values.picture, title=f"{values.rule}: {title}")
         say(f"picture: {values.picture}")
     if values.json:
-        result = {name: dataclasses.asdict(one) | {"forward_macs": one.forward_macs} for name, one in costs.items()}
+        plain = {name: dataclasses.asdict(cost) | {"forward_macs": cost.forward_macs} for name, cost in costs.items()}
         if rows:
-            result[str(values.rule)]["module_bytes"] = [dataclasses.asdict(row) for row in rows]
-        show_json(result)
+            plain[str(values.rule)]["module_bytes"] = [dataclasses.asdict(row) for row in rows]
+        show_json(plain)
         return
     _show_costs(title, costs)
     if values.by_module:
@@ -73,27 +79,27 @@ def _show_costs(title: str, costs: dict[str, Cost]) -> None:
     rows = [
         (
             name,
-            f"{one.backbone_parameters:,}",
-            f"{one.auxiliary_parameters:,}",
-            f"{one.forward_macs / 1e9:.4f} G",
-            f"{one.step_macs / bp.step_macs:.2f}",
-            mebibytes(one.peak.activations),
-            f"{one.peak.activations / one.batch / 2**20:.2f} MiB",
-            f"{one.peak.activations / bp.peak.activations:.2f}",
-            mebibytes(one.peak.total),
-            f"{one.peak.total / bp.peak.total:.2f}",
+            f"{cost.backbone_parameters:,}",
+            f"{cost.auxiliary_parameters:,}",
+            f"{cost.forward_macs / 1e9:.4f} G",
+            f"{cost.step_macs / bp.step_macs:.2f}",
+            mebibytes(cost.peak.activations),
+            f"{cost.peak.activations / cost.batch / 2**20:.2f} MiB",
+            f"{cost.peak.activations / bp.peak.activations:.2f}",
+            mebibytes(cost.peak.total),
+            f"{cost.peak.total / bp.peak.total:.2f}",
         )
-        for name, one in costs.items()
+        for name, cost in costs.items()
     ]
     columns = ("rule", "backbone", "auxiliary", "MACs / image", "step MACs x BP")
     memory = ("peak activations", "per image", "x BP", "peak in total", "x BP")
     show(title, (*columns, *memory), rows)
 
 
-def _show_modules(total: Cost) -> None:
+def _show_modules(cost: Cost) -> None:
     rows = [
         (f"{index}", name, f"{macs.backbone:,}", f"{macs.task_heads:,}", f"{macs.others:,}")
-        for index, (name, macs) in enumerate(zip(total.module_names, total.module_macs, strict=True))
+        for index, (name, macs) in enumerate(zip(cost.module_names, cost.module_macs, strict=True))
     ]
     show("MACs of one image forward", ("module", "layers", "backbone", "task head", "others"), rows, texts=2)
 
@@ -102,9 +108,9 @@ def _show_bytes(rows: list[ModuleBytes]) -> None:
     table = [
         (
             f"{row.first}" if row.first == row.last else f"{row.first} ... {row.last}",
-            *map(mebibytes, (row.before, row.kept, row.auxiliary, row.backward, row.peak, row.weights, row.gradients)),
+            *map(mebibytes, (row.before, row.saved, row.auxiliary, row.backward, row.peak, row.weights, row.gradients)),
         )
         for row in rows
     ]
-    columns = ("module", "alive before", "kept", "auxiliary adds", "backward adds", "peak", "weights", "gradients")
-    show("Bytes while a module is trained, its auxiliary networks' weights with its own", columns, table)
+    columns = ("module", "alive before", "saved", "auxiliary adds", "backward adds", "peak", "weights", "gradients")
+    show("Bytes while each module is trained; weights and gradients include its auxiliary networks", columns, table)

@@ -9,19 +9,19 @@ from locallearn.rules import Rule, Wrapper
 
 
 def variants(rule: Rule, depths: Sequence[int]) -> list[Rule]:
-    """The rule with each of the depths; itself alone where it has none."""
+    """The rule with each of the depths; the rule alone where it has no such setting."""
     return [_with_depth(rule, depth) for depth in depths] if depth_of(rule) is not None else [rule]
 
 
 def depth_of(rule: Rule) -> int | None:
-    """The setting `depth` of a rule, or of the one that it wraps."""
+    """The setting `depth` of a rule, or of the rule that it wraps; None where there is none."""
     if is_dataclass(rule) and any(field.name == "depth" for field in fields(rule)):
         return getattr(rule, "depth")  # noqa: B009
     return depth_of(rule.rule) if isinstance(rule, Wrapper) else None
 
 
 def depth_text(rule: Rule) -> str:
-    """What is put behind a rule's name to tell its depth: nothing where it has none."""
+    """`, depth 2` to follow the name of a rule; empty where the rule has no depth."""
     depth = depth_of(rule)
     return "" if depth is None else f", depth {depth}"
 

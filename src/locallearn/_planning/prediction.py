@@ -1,4 +1,4 @@
-"""Peak memory, multiply-accumulates and predicted time of a step, all from one look."""
+"""Peak memory, multiply-accumulates and predicted time of a step, all counted in one run on fake tensors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from locallearn._torch.op_counter import Work, seconds
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a training step should need.
+    """The predicted cost of a training step.
 
     Attributes:
         peak: bytes.
         macs: multiply-accumulates of all that runs.
-        seconds: time of the step on the processor of the calibration. Its ratio to that of another step is of use.
+        seconds: time of the step on the processor where the constants were measured. Use ratios between steps.
         work: counted work, by kind.
     """
 
@@ -36,9 +36,9 @@ def predict(
 ) -> Prediction:
     """Predict a step's memory, work and time by running it on fake tensors; the network is not changed.
 
-    Time is a sum over operators: so much for each call, for each byte read or written, and for each multiply-accumulate
-    of convolutions or matrix products, with constants from `benchmarks/plan.py`. It ranks settings; it
-    knows nothing of the machine, of its caches, or of compiled code.
+    Time is a sum over operators: a constant for each call, for each byte read or written, and for each
+    multiply-accumulate of convolutions or of matrix products. `benchmarks/plan.py` measures the constants. The sum
+    ranks settings; it ignores caches, compiled code and the machine at hand.
 
     Args:
         net: the network.
@@ -50,7 +50,7 @@ def predict(
         net = without_data(net, mode)
         images, labels = example_batch(net, batch)
         with mixed(images.device, autocast):
-            net.recompute_plan(images, labels)  # found once, before anything is counted
+            net.recompute_plan(images, labels)  # made before anything is counted
         with Work() as work:
             peak = measure(net, make_stepper(net), images, labels, autocast=autocast)
     counts = {kind: count / 2 for kind, count in work.counts.items()}  # of two steps
