@@ -170,6 +170,11 @@ def local_loss(
     features = segment.output.detach().requires_grad_(segment.trains)
     with policy.forward_of(blocks_of(objective.auxiliary) if policy.blocks else []) as tape:
         loss = objective.loss(features, images, labels)
+    if not isinstance(loss, Tensor):
+        raise LocalLearnError(
+            f"the loss of the objective over local modules {objective.first} to {objective.last} is a"
+            f" {type(loss).__name__}: return one number, a tensor of no dimensions."
+        )
     if loss.dim():
         raise LocalLearnError(
             f"the loss of the objective over local modules {objective.first} to {objective.last} has shape"

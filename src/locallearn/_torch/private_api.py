@@ -39,19 +39,20 @@ def fake_mode() -> Iterator[FakeTensorMode]:
 
 
 def fake_copy(module: Module, mode: FakeTensorMode) -> Module:
-    """A deep copy whose parameters and buffers are fake: it takes no memory and shares nothing."""
+    """A deep copy whose parameters and buffers are fake, without hooks: it takes no memory and shares nothing."""
     fakes: dict[int, object] = {id(buffer): mode.from_tensor(buffer) for buffer in module.buffers()}
     for parameter in module.parameters():
         fakes[id(parameter)] = nn.Parameter(mode.from_tensor(parameter.detach()), parameter.requires_grad)
     with unset_fake_temporarily():  # tensors that are not registered are few, and copied as they are
-        return copy.deepcopy(module, fakes)
+        return without_hooks(copy.deepcopy(module, fakes))
 
 
 def without_hooks(module: Module) -> Module:
-    """Remove all hooks of a module and of its parts, in place."""
+    """Remove the user's hooks of a module and of its parts, in place; those that compute a weight stay."""
     for part in module.modules():
         for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks):
-            hooks.clear()
+            for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.nn.utils")]:
+                del hooks[key]
     return module
 
 
