@@ -10,10 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from locallearn._nn.losses import IGNORED
 from locallearn._utils.errors import LocalLearnError
-
-IGNORED = -100
-"""The label of images that the loss leaves out: PyTorch's default `ignore_index`."""
 
 
 def refuse_without_gradients() -> None:

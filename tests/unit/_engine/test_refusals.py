@@ -39,7 +39,11 @@ def test_a_step_without_gradients_is_refused_and_moves_nothing(net, mode):
     ("images", "labels", "sentence"),
     [
         (IMAGES.numpy(), LABELS, "images are a ndarray: give a tensor"),
-        (IMAGES.double(), LABELS, r"images are torch.float64 and the network's parameters torch.float32: give images.to"),
+        (
+            IMAGES.double(),
+            LABELS,
+            r"images are torch.float64 and the network's parameters torch.float32: give images.to",
+        ),
         ((IMAGES * 255).to(torch.uint8), LABELS, r"images.to\(torch.float32\) / 255"),
         (IMAGES[:, :, :7], LABELS, "images are 3 x 7 x 8, but localize was told input_shape 3 x 8 x 8"),
         (IMAGES[:0], LABELS[:0], "without images"),
