@@ -90,7 +90,7 @@ class LocalNet(nn.Module):
         self._compiled = False
         self._structure = Structure(model, (*local_modules, chain.classifier))
         self._known_types: set[Hashable] = set()
-        self._warned_of: set[tuple[str, ...]] = set()
+        self._warned_of: set[str] = set()
         self.recompute_plans: dict[Hashable, RecomputePlan] = {}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -270,7 +270,7 @@ class LocalNet(nn.Module):
                 f"{replaced!r} was replaced after localize, so it would not be trained: change the network first, then"
                 " call localize again."
             )
-        self._warn_of_silent_hooks()
+        self._warn_of_silence()
 
     def _refuse_image_type(self, images: Tensor) -> None:
         """Try the first local module on images of a type and device, without computing, once for each."""
@@ -287,12 +287,20 @@ class LocalNet(nn.Module):
                 raise
         self._known_types.add(key)
 
-    def _warn_of_silent_hooks(self) -> None:
-        if (names := tuple(self._structure.silent_hooks())) and names not in self._warned_of:
-            self._warned_of.add(names)
-            warnings.warn(
+    def _warn_of_silence(self) -> None:
+        """Warn once of hooks that do not fire, and of numbers whose change has no effect."""
+        if names := self._structure.silent_hooks():
+            self._warn(
                 f"hooks on {', '.join(names)} do not fire in backward, which runs the layers inside: register them on"
-                " the layers.",
-                LocalLearnWarning,
-                stacklevel=4,
+                " the layers."
             )
+        if clause := self._structure.changed_number():
+            self._warn(
+                f"{clause} after localize, which has no effect in backward where the network's own code uses it: call"
+                " localize again, or put that code into a module of its own."
+            )
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._warned_of:
+            self._warned_of.add(sentence)
+            warnings.warn(sentence, LocalLearnWarning, stacklevel=5)

@@ -8,7 +8,7 @@ from torch import nn
 
 
 class Structure:
-    """Notices modules that are replaced, and hooks that never fire.
+    """Notices modules that are replaced, numbers that are changed, and hooks that never fire.
 
     Args:
         model: the backbone.
@@ -19,6 +19,7 @@ class Structure:
         self._children = [(name, module, tuple(module._modules.items())) for name, module in model.named_modules()]
         inside = {id(module) for part in run for module in part.modules()}
         self._not_run = [(name, module) for name, module, _ in self._children if id(module) not in inside]
+        self._numbers = [(name, module, _numbers_of(module)) for name, module in self._not_run]
 
     def replaced(self) -> str | None:
         """Name of a module that was replaced, added or removed, or None."""
@@ -29,9 +30,25 @@ class Structure:
                 return f"{name}.{changed}" if name else changed
         return None
 
+    def changed_number(self) -> str | None:
+        """What changed among the numbers on modules whose code `localize` followed, as a clause, or None."""
+        for name, module, before in self._numbers:
+            for number, value in before.items():
+                if (now := vars(module).get(number)) != value:
+                    return f"{name}.{number}".removeprefix(".") + f" changed from {value!r} to {now!r}"
+        return None
+
     def silent_hooks(self) -> list[str]:
         """Names of modules with hooks that a step does not call, because it runs the layers inside."""
         return [name or "the model itself" for name, module in self._not_run if _has_hooks(module)]
+
+
+def _numbers_of(module: nn.Module) -> dict[str, object]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, bool | int | float | str) and name != "training" and not name.startswith("_")
+    }
 
 
 def _has_hooks(module: nn.Module) -> bool:

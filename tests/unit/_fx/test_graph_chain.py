@@ -145,7 +145,7 @@ def test_a_place_that_two_tensors_pass_is_refused_with_a_remedy():
         chain(Skipping(), ["stem", "one"])
     assert str(error.value) == (
         "Skipping is no chain after 'one': besides its output, 'stem' is used later, for add(); a single tensor passes"
-        " behind 'three': name that in layers=[...], or give the network a method chain() that returns"
+        " after 'three': name that in layers=[...], or give the network a method chain() that returns"
         " locallearn.Chain(layers={name: module, ...}, classifier=module)."
     )
 
