@@ -5,18 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import inf, isfinite
 from typing import get_args
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.discovery import chain_of, refuse_shared_parameters, trace
 from locallearn._chain.layout import Shape
 from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition, partition
+from locallearn._chain.refusals import refuse_other_models
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
 from locallearn._nn.checkpointed import Checkpointed
@@ -82,12 +84,13 @@ def localize(
         LocalLearnError: the model is no chain, `modules` does not fit it, two modules share a parameter, the rule
             cannot be applied, or no partition fits in the memory that `modules` asks for.
     """
+    refuse_other_models(model)
     if not isinstance(rule, Rule):
         raise LocalLearnError(f"rule={rule!r} is no training rule: give an instance, as in locallearn.DGL().")
     refuse_unknown("memory", memory, get_args(Memory))
     if overlap < 0:
         raise LocalLearnError(f"overlap={overlap} must not be negative: 0 runs modules in order.")
-    task_loss = _unregistered(loss)
+    task_loss = _Unregistered(loss) if isinstance(loss, nn.Module) else loss
     image_shape = _shape(input_shape)
     chain = trace(chain_of(model, image_shape, layers), image_shape)
     normalisation = _normalisation(image_mean, image_std, chain.image_shape[0])
@@ -172,9 +175,14 @@ def _shape(shape: Sequence[int]) -> Shape:
     return channels, height, width
 
 
-def _unregistered(loss: Loss) -> Loss:
+@dataclass(frozen=True)
+class _Unregistered:
     """A function in place of a loss that is a module, which each head would register and add to the state dict."""
-    return (lambda logits, targets: loss(logits, targets)) if isinstance(loss, nn.Module) else loss
+
+    loss: Loss
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return self.loss(logits, targets)
 
 
 def _local_module(chain: TracedChain, groups: Partition, index: int, spans: list[Span]) -> LocalModule:

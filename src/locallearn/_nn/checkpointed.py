@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from locallearn._nn.module_state import ModuleState
 from locallearn._torch.device import is_capturing
 
 
 class Checkpointed(nn.Module):
     """Runs `layer`, stores its input alone, and runs it again in the backward pass.
 
-    The second run replays random numbers and does not change running statistics or other buffers.
+    The second run replays random numbers, sees buffers as the first one saw them, and leaves them as they are.
 
     Args:
         layer: the layer; it is not changed.
@@ -43,7 +44,8 @@ class Checkpointed(nn.Module):
         self.once.compile(*args, **kwargs)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), BufferCopies(self.once)
+        state = ModuleState(self.once)
+        return state.first_run(), state.another_run()
 
 
 class Once(nn.Module):
@@ -56,23 +58,6 @@ class Once(nn.Module):
 
     def forward(self, x: Tensor, *more: Tensor) -> Any:
         return self.layer(x.clone() if self.copy_input else x, *more)
-
-
-class BufferCopies:
-    """Gives a layer copies of its buffers to write on; may be entered several times, one after the other."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer = layer
-
-    def __enter__(self) -> None:
-        parts = [(part._buffers, name) for part in self.layer.modules() for name in part._buffers]
-        self.originals = [(buffers, name, buffers[name]) for buffers, name in parts]
-        for buffers, name, buffer in self.originals:
-            buffers[name] = None if buffer is None else buffer.clone()
-
-    def __exit__(self, *_: object) -> None:
-        for buffers, name, buffer in self.originals:
-            buffers[name] = buffer
 
 
 def saved_bytes(part: nn.Module, function: Callable[..., Any], *inputs: Tensor) -> int:
