@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition
+from locallearn._engine.model_watch import ModelWatch
 from locallearn._engine.recompute_plan import Memory, plan_recompute
 from locallearn._engine.refusals import (
     refuse_distributed_wrapper,
@@ -26,7 +27,6 @@ from locallearn._engine.refusals import (
 )
 from locallearn._engine.step import Step, independent, refuse_non_finite
 from locallearn._engine.streams import IN_ORDER, streams_of
-from locallearn._engine.structure import Structure
 from locallearn._nn.checkpointed import Checkpointed
 from locallearn._objectives.auxiliary import Loss
 from locallearn._objectives.checks import first_part_that_needs_several
@@ -88,7 +88,7 @@ class LocalNet(nn.Module):
         self.overlap = 0
         self._explain_out_of_memory = explain_out_of_memory
         self._compiled = False
-        self._structure = Structure(model, (*local_modules, chain.classifier))
+        self._watch = ModelWatch(model, (*local_modules, chain.classifier))
         self._known_types: set[Hashable] = set()
         self._warned_of: set[str] = set()
         self.recompute_plans: dict[Hashable, RecomputePlan] = {}
@@ -265,7 +265,7 @@ class LocalNet(nn.Module):
             )
         if self.steps == 0:
             refuse_distributed_wrapper(list(self.parameters()))
-        if replaced := self._structure.replaced():
+        if replaced := self._watch.replaced():
             raise LocalLearnError(
                 f"{replaced!r} was replaced after localize, so it would not be trained: change the network first, then"
                 " call localize again."
@@ -289,12 +289,12 @@ class LocalNet(nn.Module):
 
     def _warn_of_silence(self) -> None:
         """Warn once of hooks that do not fire, and of numbers whose change has no effect."""
-        if names := self._structure.silent_hooks():
+        if names := self._watch.silent_hooks():
             self._warn(
                 f"hooks on {', '.join(names)} do not fire in backward, which runs the layers inside: register them on"
                 " the layers."
             )
-        if clause := self._structure.changed_number():
+        if clause := self._watch.changed_number():
             self._warn(
                 f"{clause} after localize, which has no effect in backward where the network's own code uses it: call"
                 " localize again, or put that code into a module of its own."

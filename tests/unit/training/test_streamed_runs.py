@@ -127,7 +127,7 @@ def test_ctrl_c_reaches_workers_too_and_the_run_is_resumed(folder, tmp_path):
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert told.count("stopping after this step") == 1
-    assert "go on with: locallearn train --resume" in told
+    assert "continue with: locallearn train --resume" in told
     assert "Traceback" not in told
 
 

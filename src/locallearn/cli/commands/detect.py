@@ -60,7 +60,7 @@ def run(config: Any) -> None:
         try:
             result = detect(settings, folder.path, resume=config.resume is not None, watcher=watcher)
         except Interrupted:
-            say(f"stopped; go on with: locallearn detect --resume {folder.path}")
+            say(f"stopped; continue with: locallearn detect --resume {folder.path}")
             raise
     if config.json:
         show_json(result)

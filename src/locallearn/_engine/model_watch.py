@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 
-class Structure:
+class ModelWatch:
     """Notices modules that are replaced, numbers that are changed, and hooks that never fire.
 
     Args:
