@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,7 +86,6 @@ class DetectorFit(Loop):
     def state_dict(self) -> dict[str, Any]:
         return {"detector": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert self.folder is not None
-        load_weights(self.net, state["detector"], file=self.folder.last, name=type(self.net).__name__)
+    def load_state_dict(self, state: dict[str, Any], file: Path) -> None:
+        load_weights(self.net, state["detector"], file=file, name=type(self.net).__name__)
         self.optimizer.load_state_dict(state["optimizer"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,14 +50,8 @@ class Fit(Loop):
         folder: RunFolder | None = None,
         watcher: Watcher | None = None,
     ) -> None:
-        super().__init__(
-            net,
-            train,
-            epochs=settings.epochs,
-            folder=folder,
-            watcher=watcher,
-            checkpoint_every=settings.checkpoint_every,
-        )
+        super().__init__(net, train, epochs=settings.epochs, folder=folder, watcher=watcher)
+        self.checkpoint_every = settings.checkpoint_every
         self.test, self.settings = test, settings
         self.stepper = settings.make_stepper(net)
         self.captured = CapturedSteps(net, self.stepper, autocast=settings.autocast) if settings.cuda_graphs else None
@@ -103,8 +98,7 @@ class Fit(Loop):
     def state_dict(self) -> dict[str, Any]:
         return {"net": self.net.state_dict(), "steps": self.net.steps, "optimizers": self.stepper.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert self.folder is not None
-        load_weights(self.net, state["net"], file=self.folder.last, name=type(self.net.model).__name__)
+    def load_state_dict(self, state: dict[str, Any], file: Path) -> None:
+        load_weights(self.net, state["net"], file=file, name=type(self.net.model).__name__)
         self.net.steps = state["steps"]
         self.stepper.load_state_dict(state["optimizers"])

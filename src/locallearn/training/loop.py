@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -56,7 +57,6 @@ class Loop(ABC):
         epochs: number of epochs in all.
         folder: where metrics and checkpoints go; None writes nothing.
         watcher: learns how training proceeds.
-        checkpoint_every: steps between checkpoints within an epoch, or None.
 
     Attributes:
         epoch: the current one, from 1.
@@ -67,6 +67,9 @@ class Loop(ABC):
     best_by: str | None = None
     """The metric whose highest value `best.pt` holds; None writes no `best.pt`."""
 
+    checkpoint_every: int | None = None
+    """Steps between checkpoints within an epoch; None writes one after each epoch alone."""
+
     def __init__(
         self,
         net: nn.Module,
@@ -75,11 +78,9 @@ class Loop(ABC):
         epochs: int,
         folder: RunFolder | None = None,
         watcher: Watcher | None = None,
-        checkpoint_every: int | None = None,
     ) -> None:
         self.net, self.batches, self.epochs = net, batches, epochs
         self.folder, self.watcher = folder, watcher or Watcher()
-        self.checkpoint_every = checkpoint_every
         self.device = next(net.parameters()).device
         self.best = -1.0
         self._start_epoch(1)
@@ -105,8 +106,8 @@ class Loop(ABC):
         """Networks and optimizers, for a checkpoint."""
 
     @abstractmethod
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what `state_dict` returned."""
+    def load_state_dict(self, state: dict[str, Any], file: Path) -> None:
+        """Load what `state_dict` returned; errors name its file."""
 
     def run(self) -> list[dict[str, Any]]:
         """Train for the epochs that remain.
@@ -135,7 +136,7 @@ class Loop(ABC):
             raise LocalLearnError(
                 f"the checkpoint {self.folder.last} has no {min(missing)}: another version wrote it, so train anew."
             )
-        self.load_state_dict(state)
+        self.load_state_dict(state, self.folder.last)
         for name in _PROGRESS:
             setattr(self, name, state[name])
         if self.sums is not None:
