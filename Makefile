@@ -1,16 +1,29 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types benchmark clean
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
+
+.PHONY: help demo test test-all test-slow checked benchmark clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.ready  ## train BP, checkpointing, DGL and AugLocal on bundled images, side by side
 	$(BIN)/locallearn compare --data digits --model resnet20 --epochs 12 --threads 1
 
-test: .venv/.ready  ## everything that is checked: lint, types, tests
+test: checked  ## lint, types, and the tests of every mechanism, in under five minutes
+	$(PYTEST) -m "not slow"
+
+test-all: checked  ## lint, types, and all tests
+	$(PYTEST)
+
+test-slow: .venv/.ready  ## the tests that `make test` leaves out
+	$(PYTEST) -m slow
+
+checked: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/pytest -n auto --maxprocesses 4
 
 benchmark: .venv/.ready  ## time and peak memory of each rule against BP and checkpointing
 	$(BIN)/python benchmarks/step.py
@@ -23,5 +36,5 @@ benchmark: .venv/.ready  ## time and peak memory of each rule against BP and che
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-clean:
+clean:  ## remove .venv, run folders and built packages
 	rm -rf .venv runs dist

@@ -47,12 +47,12 @@ OFFICIAL = {
 
 TARGETS = {
     "dgl": 0.38,
-    "infopro": 0.48,
-    "man(dgl)": 0.48,
-    "hpff(dgl)": 0.58,
-    **{f"auglocal(depth={depth})": 0.45 for depth in range(2, 7)},
+    "infopro": 0.44,
+    "man(dgl)": 0.50,
+    "hpff(dgl)": 0.63,
+    **{f"auglocal(depth={depth})": 0.44 for depth in range(2, 7)},
 }
-"""For `lean`."""
+"""For `lean`; tests/unit/_recompute asserts the exact peaks."""
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Every network under every rule: layers, auxiliary parameters, multiply-accumulates, peak memory, and a real step.
 
-    python benchmarks/networks.py                       # all that results/networks.json lacks, then docs/networks.md
+    python benchmarks/networks.py                       # rows that results/networks.json lacks, and the page
     python benchmarks/networks.py --networks resnet34 "timm:vit_*" --rules DGL "MAN*" --again
 
 Costs are of tensors without data: multiply-accumulates of one image forward (backbone and task heads), and the peak of
@@ -27,7 +27,7 @@ from locallearn.training import make_model
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "networks.json"
-TABLE = ROOT / "docs" / "networks.md"
+TABLE = ROOT / "docs" / "results" / "networks.md"
 BATCH = 32
 
 NETWORKS: dict[str, int] = {  # name on the command line: height and width of the images
@@ -40,7 +40,7 @@ NETWORKS: dict[str, int] = {  # name on the command line: height and width of th
     **dict.fromkeys(("torchvision:swin_t", "resnet50", "vgg19", "resnet101", "resnext101-32x8d", "resnet152"), 224),
     **dict.fromkeys(("cifar-resnet101", "cifar-resnext101-32x8d", "cifar-resnet152"), 32),
 }
-WIDE = ("resnet50", "resnet101", "resnext101", "resnet152")  # DGL's heads behind 2048 channels are large
+WIDE = ("resnet50", "resnet101", "resnext101", "resnet152")  # DGL's heads after 2048 channels are large
 
 
 def modules_of(network: str) -> int:
@@ -70,13 +70,14 @@ RULES: dict[str, ll.Rule] = {
 }
 
 
-ABOUT = f"""Made by `python benchmarks/networks.py`: every network under every rule, in 8 local modules, and ResNets of
-bottlenecks in 4. Forward multiply-accumulates are those of one image through backbone and task heads; the peak is that
-of the activations of one step of {BATCH} images against backpropagation's, both found without computing
-(`locallearn.cost`). A step was run with two images, of 64 x 64 pixels at most, in fp32 and in bf16: `ok` where losses
-and gradients were finite. Rules stand with their defaults, AugLocal's with depth 4; it may join the last modules, so
-that fewer remain. InfoPro's decoder rebuilds the whole image: at 224 pixels its features are as large as the
-image, which can take more than backpropagation does; `ImageNetInfoPro` is the form for such images."""
+ABOUT = f"""Made by `python benchmarks/networks.py`: every network under every rule, in 8 local modules; ResNets of
+bottlenecks in 4. Rules have their defaults, AugLocal depth 4. AugLocal may join the last modules, so that fewer remain.
+
+- Forward MACs: one image through backbone and task heads. Peak: activations of one step of {BATCH} images, times
+  backpropagation's. Both are counted without computing (`locallearn.cost`).
+- fp32, bf16: one step with two images, of 64 x 64 pixels at most; `ok` means that losses and gradients were finite.
+- InfoPro's decoder reconstructs the whole image. At 224 pixels its features are as large as the image, which can take
+  more memory than backpropagation; `ImageNetInfoPro` is the form for such images."""
 
 
 def build(network: str, rule: ll.Rule, size: int) -> ll.LocalNet:
@@ -164,7 +165,7 @@ def table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
         text += [
             "## Refused",
             "",
-            "What a rule cannot do with a network is refused before training, with the reason:",
+            "These combinations are refused before training, with the reason:",
             "",
         ]
         text += [f"- {'; '.join(places)}: {reason}" for reason, places in refused.items()]

@@ -1,6 +1,6 @@
 """Networks of every family through what each network must pass."""
 
-from functools import partial
+from functools import lru_cache, partial
 
 import pytest
 import torch
@@ -8,8 +8,7 @@ from tiny_networks import TINY, tiny
 from torch import nn
 
 import locallearn as ll
-from locallearn.testing import CHECKS, Case, check_network
-from locallearn.testing.training_checks import compiled_trains
+from locallearn.testing import CHECKS, Case, check_network, step_checks, training_checks
 from networks import HIDDEN_BY_TORCH
 
 IMAGES = (3, 16, 16)
@@ -24,28 +23,47 @@ RULES = {  # each network with a rule of another kind
     "regnet": ll.MLAAN(),
     "convnext": ll.InfoPro(),
     "timm convnext": ll.LAM(),
-    "vit": ll.MAN(ll.DGL()),
-    "timm vit": ll.Pooling(),
+    "vit": ll.Pooling(),
+    "timm vit": ll.MAN(ll.DGL()),
     "timm vit without class token": ll.HPFF(ll.Pooling(), fidelity="paper"),
     "timm vit with registers": ll.AugLocal(depth=2, fidelity="paper"),
     "swin": ll.AugLocal(depth=2),
 }
 SAME_BLOCKS = {"timm vit", "timm vit without class token"}  # as in "timm vit with registers"; compiling takes longest
+# Convolutions with batch normalisation, inverted bottlenecks, layer normalisation over channels, and transformers.
+FAMILIES = {"resnet, basic blocks", "mobilenet", "convnext", "vit"}
+# Checks that depend on a network's operators more than on the rule.
+OF_OPERATORS = {
+    step_checks.network_is_left_alone,
+    step_checks.chain_computes_what_the_network_computes,
+    step_checks.gradients_are_those_of_each_objective,
+    training_checks.any_image_and_batch_size_trains,
+    training_checks.mixed_precision_trains,
+}
 CASES = [
-    (network, check)
+    pytest.param(
+        network,
+        check,
+        id=f"{network}-{check.__name__}",
+        marks=() if network in FAMILIES or check in OF_OPERATORS else pytest.mark.slow,
+    )
     for network in TINY
     for check in CHECKS
-    if check is not compiled_trains or network not in SAME_BLOCKS
+    if check is not training_checks.compiled_trains or network not in SAME_BLOCKS
 ]
+
+
+@lru_cache(maxsize=2)
+def case(network: str, rule: ll.Rule) -> Case:
+    shape = LARGER if network.startswith("resnet") else IMAGES
+    return Case(make=partial(calm, network), image_shape=shape, rule=rule)
 
 
 @HIDDEN_BY_TORCH
 @pytest.mark.filterwarnings("ignore:PFF:locallearn.LocalLearnWarning")
-@pytest.mark.parametrize(("network", "check"), CASES, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(("network", "check"), CASES)
 def test_networks_of_every_family_conform(network, check):
-    rule = ll.Pooling() if check is compiled_trains else RULES[network]
-    shape = LARGER if network.startswith("resnet") else IMAGES
-    check(Case(make=partial(calm, network), image_shape=shape, rule=rule))
+    check(case(network, ll.Pooling() if check is training_checks.compiled_trains else RULES[network]))
 
 
 def calm(network: str) -> nn.Module:

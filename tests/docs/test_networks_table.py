@@ -1,4 +1,4 @@
-"""docs/networks.md is what benchmarks/networks.py makes of its results, and its rows are what the code does today."""
+"""docs/results/networks.md is the page that benchmarks/networks.py makes of its results; its rows hold today."""
 
 import importlib.util
 import json

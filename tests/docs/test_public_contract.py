@@ -86,7 +86,7 @@ def test_importing_the_package_imports_torch_and_numpy_only():
 
 
 USERS_FILE = textwrap.dedent('''
-    """A rule of my own: one linear layer behind the mean of the features."""
+    """A rule of my own: one linear layer after the mean of the features."""
 
     from dataclasses import dataclass
 

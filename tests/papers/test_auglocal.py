@@ -1,4 +1,4 @@
-"""AugLocal: selection, depths, strides, sizes, against the worked tables of the official code and the paper's text."""
+"""AugLocal (Ma et al., ICLR 2024): Eq. 3, the selection of section 3.2, strides and sizes, by hand-worked tables."""
 
 import functools
 import re
@@ -48,7 +48,7 @@ def blocks(objective: ll.Objective) -> list[Marked]:
 
 @functools.cache
 def selected(depth: int, rule: ll.AugLocal) -> list[list[int]]:
-    """For each auxiliary network the layers it imitates, in a chain of the widths of ResNet-`depth`."""
+    """For each auxiliary network its selected layers, in a chain of the widths of ResNet-`depth`."""
     net = ll.localize(MarkedNet(WIDTHS[depth]), rule, input_shape=(3, 4, 4))
     return [[block.index for block in blocks(objective)] for objective in net.objectives[:-1]]
 
@@ -67,20 +67,20 @@ def spread(runs: list[tuple[int, int]]) -> list[int]:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_resnet32_selects_the_layers_of_the_worked_table(depth):
+def test_section_3_2_selects_resnet32s_layers_as_worked_out(depth):
     expected = [[int(i) for i in row[1].split(",")] for row in rows(tables.RESNET32[depth])]
     assert selected(32, ll.AugLocal(depth=depth)) == expected
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_resnet110_selects_the_layers_of_the_worked_table(depth):
+def test_section_3_2_selects_resnet110s_layers_as_worked_out(depth):
     entries = re.findall(r"(\d+):\s([\d,]+)", tables.RESNET110[depth])
     assert [int(layer) for layer, _ in entries] == list(range(len(entries)))
     assert selected(110, ll.AugLocal(depth=depth)) == [[int(i) for i in found.split(",")] for _, found in entries]
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_resnet32_builds_the_blocks_of_the_worked_table(depth):
+def test_blocks_of_resnet32s_auxiliary_networks_as_worked_out(depth):
     net = resnet(32, ll.AugLocal(depth=depth))
     kind = type(net.model.layer1[0])
     for objective, (_, _, shape, parameters) in zip(net.objectives[:-1], rows(tables.RESNET32[depth]), strict=True):
@@ -106,7 +106,7 @@ def test_numbers_of_modules_and_parameters(depth, totals, d):
 
 @pytest.mark.parametrize(("depth", "lists"), [(32, tables.HIDDEN_RESNET32), (110, tables.HIDDEN_RESNET110)])
 @pytest.mark.parametrize("d", DEPTHS)
-def test_pyramidal_depth(depth, lists, d):
+def test_eq3_depths_as_in_the_official_code(depth, lists, d):
     assert [len(found) for found in selected(depth, ll.AugLocal(depth=d))] == spread(lists[d])
 
 
@@ -115,12 +115,12 @@ def test_the_default_is_depth_4_and_tau_one_half():
 
 
 @pytest.mark.parametrize("fidelity", ["official", "paper"])
-def test_tau_0_keeps_the_depth(fidelity):
+def test_eq3_with_tau_0_is_d_everywhere(fidelity):
     found = selected(32, ll.AugLocal(depth=5, tau=0, fidelity=fidelity))
     assert [len(x) for x in found] == [min(4, 15 - layer) for layer in range(len(found))]
 
 
-def test_tau_1_falls_to_one_hidden_layer():
+def test_eq3_with_tau_1_falls_to_one_layer_and_the_classifier():
     # k = 4, M = 12: 4 - 3 i / 10 for i = 0 ... 10, ties to even
     assert [len(x) for x in selected(32, ll.AugLocal(depth=5, tau=1))] == [4, 4, 3, 3, 3, 2, 2, 2, 2, 1, 1]
 
@@ -134,7 +134,7 @@ def test_every_head_of_one_hidden_layer_has_batch_norm_before_its_classifier():
 
 @pytest.mark.parametrize(("depth", "layers"), [(32, 16), (110, 55)])
 @pytest.mark.parametrize("d", DEPTHS)
-def test_the_paper_gives_every_hidden_layer_an_auxiliary_network(depth, layers, d):
+def test_section_2_every_layer_but_the_last_has_an_auxiliary_network_in_the_paper(depth, layers, d):
     found = selected(depth, ll.AugLocal(depth=d, fidelity="paper"))
     assert len(found) == layers - 1
     assert all(layer < min(chosen) and max(chosen) == layers - 1 for layer, chosen in enumerate(found))
@@ -152,27 +152,27 @@ CHANGED_DEPTHS = {  # of (network, d), by the paper's denominator with ties up
 
 
 @pytest.mark.parametrize(("depth", "d"), CHANGED_DEPTHS)
-def test_the_papers_pyramid_changes_the_depth_of_few_layers(depth, d):
+def test_eq3_as_printed_changes_the_depth_of_few_layers(depth, d):
     official, paper = (selected(depth, ll.AugLocal(depth=d, fidelity=f)) for f in ("official", "paper"))
     pairs = zip(official, paper, strict=False)
     assert [layer for layer, (a, b) in enumerate(pairs) if len(a) != len(b)] == CHANGED_DEPTHS[depth, d]
 
 
-def test_the_papers_depths_end_with_all_later_layers():
+def test_eq3_bounds_the_depth_by_the_layers_that_follow():
     found = [len(x) for x in selected(32, ll.AugLocal(depth=6, fidelity="paper"))]
     assert found == [5] * 4 + [4] * 7 + [3] * 2 + [2, 1]
 
 
 @pytest.mark.parametrize(("depth", "changed"), [(32, [0, 3, 2, 3, 2]), (110, [0, 13, 6, 9, 13])])
 @pytest.mark.parametrize("index", range(5))
-def test_rounding_ties_up_changes_the_selection_of_few_layers(depth, changed, index):
+def test_section_3_2_rounding_ties_up_changes_the_selection_of_few_layers(depth, changed, index):
     official = selected(depth, ll.AugLocal(depth=DEPTHS[index]))
     # the paper's selection at the official depths: tau = 0 keeps the depth, so one rule for each depth that occurs
     up = [selected(depth, ll.AugLocal(depth=len(x) + 1, tau=0, fidelity="paper"))[i] for i, x in enumerate(official)]
     assert sum(a != b for a, b in zip(official, up, strict=True)) == changed[index]
 
 
-def test_the_paper_has_no_batch_norm_in_heads():
+def test_section_3_2_the_paper_has_no_batch_norm_in_heads():
     for objective in resnet(32, ll.AugLocal(depth=2, fidelity="paper")).objectives[:-1]:
         assert not any(isinstance(part, nn.BatchNorm1d) for part in objective.auxiliary.modules())
 

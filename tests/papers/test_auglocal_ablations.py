@@ -1,4 +1,4 @@
-"""What AugLocal is compared with: other choices of layers, plain convolutions of equal cost, and InfoPro's loss."""
+"""AugLocal's ablations: Table 5 (other constructions), Table 10 (step by step to DGL), Table 13 (InfoPro's loss)."""
 
 import functools
 from itertools import pairwise
@@ -41,7 +41,7 @@ def hidden(depth: int, d: int, tau: float) -> list[int]:
 
 
 @pytest.mark.parametrize(("depth", "d"), [(32, 2), (32, 4), (32, 6), (110, 3)])
-def test_the_sequential_choice_takes_the_layers_that_come_next(depth, d):
+def test_table5_sequential_takes_the_layers_that_come_next(depth, d):
     net = resnet(depth, ll.SequentialAugLocal(depth=d))
     widths = WIDTHS[depth]
     layers = hidden(depth, d, 0.5)
@@ -54,7 +54,7 @@ def test_the_sequential_choice_takes_the_layers_that_come_next(depth, d):
 
 @pytest.mark.parametrize("downsample", [False, True])
 @pytest.mark.parametrize(("depth", "d", "tau"), [(32, 4, 0.5), (32, 6, 0.0), (110, 3, 0.5)])
-def test_the_repetitive_choice_repeats_the_modules_own_width(depth, d, tau, downsample):
+def test_table5_repetitive_repeats_the_modules_last_layer(depth, d, tau, downsample):
     net = resnet(depth, ll.RepetitiveAugLocal(depth=d, tau=tau, downsample=downsample))
     for layer, k in enumerate(hidden(depth, d, tau)):
         width = WIDTHS[depth][layer]
@@ -64,7 +64,7 @@ def test_the_repetitive_choice_repeats_the_modules_own_width(depth, d, tau, down
 
 @pytest.mark.parametrize("rule", [ll.SequentialAugLocal, ll.RepetitiveAugLocal, ll.ConvolutionalAugLocal])
 @pytest.mark.parametrize("d", [2, 4])
-def test_modules_are_auglocals_and_heads_classify(rule, d):
+def test_table5_all_constructions_have_auglocals_modules(rule, d):
     net, auglocal = (ll.localize(resnet20(), r(depth=d), input_shape=SMALL) for r in (rule, ll.AugLocal))
     assert net.partition == auglocal.partition
     assert [len(parts(o.auxiliary, nn.BatchNorm1d)) for o in net.objectives] == [
@@ -102,7 +102,7 @@ def macs_of_sites(rule: ll.Rule) -> list[int]:
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_convolutional_heads_cost_what_auglocals_do(kernel):
+def test_table5_convolutions_cost_what_auglocals_layers_do(kernel):
     expected = macs_of_sites(ll.AugLocal(depth=3))
     found = macs_of_sites(ll.ConvolutionalAugLocal(depth=3, kernel=kernel))
     assert len(found) == len(expected) == 52
@@ -116,7 +116,7 @@ def test_auglocals_own_cost_is_that_of_its_table():
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_convolutional_heads_are_convolutions_of_auglocals_depth_and_strides(kernel):
+def test_table5_convolutions_have_auglocals_depth_and_strides(kernel):
     net, auglocal = (resnet(110, r) for r in (ll.ConvolutionalAugLocal(depth=3, kernel=kernel), ll.AugLocal(depth=3)))
     for objective, other in zip(net.objectives[:-1], auglocal.objectives[:-1], strict=True):
         convolutions = parts(objective.auxiliary, nn.Conv2d)
@@ -140,7 +140,7 @@ def test_convolutions_over_vectors_are_refused():
 
 
 def at_each_stage(rule: ll.Rule) -> list[list[ll.Objective]]:
-    """Objectives behind 16, 32 and 64 channels."""
+    """Objectives after 16, 32 and 64 channels."""
     net = resnet(110, rule)
     found: list[list[ll.Objective]] = [[], [], []]
     for objective in net.objectives[:-1]:
@@ -148,7 +148,7 @@ def at_each_stage(rule: ll.Rule) -> list[list[ll.Objective]]:
     return found
 
 
-# stages that keep the uniform choice, and for the others strides of the five repeated blocks; auglocal.txt, Table 10
+# Table 10, stages 1 and 2: None for the uniform selection, else strides of the five repeated blocks
 REPEATED = {
     "AugLocal": (None, None),
     "repeat and downsample in stage 2": (None, [2, 1, 1, 1, 1]),
@@ -158,12 +158,12 @@ REPEATED = {
 }
 
 
-def test_table_10_has_seven_rows_in_the_papers_order():
+def test_table10_has_seven_rows_in_the_papers_order():
     assert list(table10()) == [*REPEATED, "3x3 convolutions in all stages", "DGL"]
 
 
 @pytest.mark.parametrize("row", REPEATED)
-def test_rows_of_table_10_that_repeat(row):
+def test_table10_rows_that_repeat(row):
     uniform = at_each_stage(ll.AugLocal(depth=6))
     for number, objectives in enumerate(at_each_stage(table10()[row])):
         strides = (*REPEATED[row], None)[number]
@@ -182,7 +182,7 @@ def test_rows_of_table_10_that_repeat(row):
             )
 
 
-def test_the_row_of_3x3_convolutions_in_table_10():
+def test_table10_row_of_3x3_convolutions():
     """AP-16C3-16C3-16C3-16C3-16C3-AP-10FC, and so with 32 and 64."""
     stages = at_each_stage(table10()["3x3 convolutions in all stages"])
     for width, side, objectives in zip((16, 32, 64), (32, 16, 8), stages, strict=True):
@@ -199,7 +199,7 @@ def test_the_row_of_3x3_convolutions_in_table_10():
             assert pooled == [side // 4]
 
 
-def test_the_row_of_dgl_in_table_10():
+def test_table10_row_of_dgl():
     """AP-16C1-16C1-16C1-AP-64FC-64FC-10FC, and so with 32 and 64."""
     for width, objectives in zip((16, 32, 64), at_each_stage(table10()["DGL"]), strict=True):
         for objective in objectives:
@@ -230,7 +230,7 @@ DECODERS = {16: 2_091, 32: 3_819, 64: 7_275}
 
 
 @pytest.mark.parametrize("d", [2, 4])
-def test_infopros_loss_adds_a_decoder_and_keeps_auglocals_network(d):
+def test_table13_infopros_loss_adds_a_decoder_to_auglocals_network(d):
     net, plain = (resnet(32, rule) for rule in (ll.InfoProLoss(ll.AugLocal(depth=d)), ll.AugLocal(depth=d)))
     assert net.partition == plain.partition
     for objective, other in zip(net.objectives[:-1], plain.objectives[:-1], strict=True):
@@ -240,7 +240,7 @@ def test_infopros_loss_adds_a_decoder_and_keeps_auglocals_network(d):
         assert len(parts(objective.auxiliary, Decoder)) == 1
 
 
-def test_weights_of_infopros_loss_go_linearly_over_the_modules_that_remain():
+def test_table13_weights_go_linearly_over_the_modules_that_remain():
     rule = ll.InfoProLoss(ll.AugLocal(depth=4), lambda1=(6.0, 0.0), lambda2=(0.5, 1.0))
     net = resnet(32, rule)  # 13 modules
     found = [objective.auxiliary.weights for objective in net.objectives[:-1]]
@@ -249,7 +249,7 @@ def test_weights_of_infopros_loss_go_linearly_over_the_modules_that_remain():
         ll.InfoProLoss(ll.AugLocal(), lambda1=(-1.0, 0.0))
 
 
-def test_infopros_loss_is_the_sum_of_both():
+def test_table13_loss_is_the_sum_of_both():
     rule = ll.InfoProLoss(ll.AugLocal(depth=3), lambda1=(2.0, 2.0), lambda2=(3.0, 3.0))
     net = ll.localize(resnet20(), rule, modules=4, input_shape=SMALL)
     images, labels = batch()

@@ -56,6 +56,7 @@ def localized(network: str) -> ll.LocalNet:
     return ll.localize(getattr(models, network)(), ll.BP(), input_shape=(3, 224, 224))
 
 
+@functools.cache
 def site(network: str, layer: int) -> Site:
     chain = localized(network).chain
     return Site(
@@ -131,14 +132,14 @@ def expected_parameters(network: str, layer: int, blocks: list[tuple[int, int, i
 
 
 @pytest.mark.parametrize(("network", "depth", "layer"), WORKED)
-def test_the_rules_give_the_worked_examples(network, depth, layer):
+def test_the_expected_selection_is_that_of_the_examples(network, depth, layer):
     assert depth == DEPTHS[network]
     assert worked_out(network, layer) == WORKED[network, depth, layer]
 
 
 @pytest.mark.parametrize(("network", "layer"), EVERY_LAYER)
 @pytest.mark.usefixtures("undrawn")
-def test_layers_widths_strides_and_parameters(network, layer):
+def test_section_3_2_layers_widths_strides_and_parameters(network, layer):
     expected = worked_out(network, layer)
     selected = ll.AugLocal.imagenet(depth=DEPTHS[network]).selected(site(network, layer))
     assert selected == [index for index, _, _ in expected]
@@ -214,6 +215,6 @@ def test_it_trains_on_small_forms(name):
     assert all(p.grad is not None for p in net.parameters())
 
 
-def test_a_pyramid_is_refused():
+def test_eq3_a_pyramid_is_refused():
     with pytest.raises(ll.LocalLearnError, match=r"ImageNetAugLocal: tau=0\.5.*no pyramid"):
         ll.ImageNetAugLocal(tau=0.5)

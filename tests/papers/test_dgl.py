@@ -1,4 +1,4 @@
-"""DGL's auxiliary networks: sizes and numbers of parameters."""
+"""DGL (Belilovsky et al., ICML 2020): its heads in the AugLocal comparison (AugLocal, Table 6), and its own."""
 
 import functools
 from math import ceil
@@ -13,7 +13,7 @@ from networks import count
 
 @functools.cache
 def heads(rule: ll.DGL, shape: tuple[int, int, int]) -> tuple[nn.Module, ...]:
-    """WithFront the stem, the first block of 32 channels, and the first of 64."""
+    """Heads after the stem, the first block of 32 channels, and the first of 64."""
     net = ll.localize(ll.models.resnet20(), rule, modules=["stem", "layer2.0", "layer3.0"], input_shape=shape)
     return tuple(objective.auxiliary for objective in net.objectives[:-1])
 
@@ -33,7 +33,7 @@ def sizes_seen(head: nn.Module, kind: type[nn.Module], features: torch.Tensor) -
 
 
 @pytest.mark.parametrize(("index", "expected"), [(0, 9_962), (1, 37_834), (2, 147_338)])
-def test_parameters_of_a_head(index, expected):
+def test_table6_parameters_of_a_head(index, expected):
     assert count(heads(ll.DGL(), (3, 32, 32))[index]) == expected
 
 
@@ -52,7 +52,7 @@ def test_parameters_of_the_original_head(index, c):
 
 
 @pytest.mark.parametrize(("rule", "hidden", "bias"), [(ll.DGL(), 2, False), (ll.DGL.original(), 3, True)])
-def test_layers_of_a_head(rule, hidden, bias):
+def test_table6_layers_of_a_head(rule, hidden, bias):
     for head, channels in zip(heads(rule, (3, 32, 32)), (16, 32, 64), strict=True):
         convolutions = [part for part in head.modules() if isinstance(part, nn.Conv2d)]
         linears = [part for part in head.modules() if isinstance(part, nn.Linear)]

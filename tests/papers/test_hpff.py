@@ -1,4 +1,4 @@
-"""HPFF: which objectives HiLo puts over the modules, and what they are made of."""
+"""HPFF (Su et al., ECCV 2024): the objectives of HiLo, Eq. 3-5, and their auxiliary networks."""
 
 import functools
 
@@ -28,7 +28,7 @@ SPANS = {
 
 
 @pytest.mark.parametrize(("fidelity", "span", "modules"), SPANS)
-def test_objectives_of_hilo(fidelity, span, modules):
+def test_eq5_objectives_of_hilo(fidelity, span, modules):
     net = ll.localize(resnet20(), ll.HiLo(Heads(), span=span, fidelity=fidelity), modules=modules, input_shape=SMALL)
     assert [(o.first, o.last, o.weight) for o in net.objectives] == SPANS[fidelity, span, modules]
     own = [o for o in net.objectives if o.last < modules - 1]
@@ -64,7 +64,7 @@ def test_no_decoder_is_left_at_the_independent_level_however_deep(rule):
         assert len(decoders) == (0 if objective.first == objective.last else 1)
 
 
-def test_weights_of_the_levels_are_options():
+def test_eq5_weights_of_the_levels_are_options():
     rule = ll.HiLo(ll.DGL(), independent=0.25, cascade=2.0)
     found = ll.localize(resnet20(), rule, modules=3, input_shape=SMALL).objectives
     assert [o.weight for o in found] == [0.25, 2.0, 0.25, 2.0]
@@ -96,7 +96,12 @@ def hpff(split: str) -> ll.LocalNet:
 
 @pytest.mark.parametrize(
     ("split", "expected"),
-    [("hpff-8", 778_368), ("hpff-16", 1_702_336), ("hpff-32", 3_841_152), ("hpff-55", 6_761_728)],
+    [
+        ("hpff-8", 778_368),
+        ("hpff-16", 1_702_336),
+        pytest.param("hpff-32", 3_841_152, marks=pytest.mark.slow),
+        pytest.param("hpff-55", 6_761_728, marks=pytest.mark.slow),
+    ],
 )
 def test_auxiliary_parameters(split, expected):
     assert count(hpff(split).auxiliary) == expected
@@ -116,7 +121,7 @@ def test_in_the_paper_both_levels_reconstruct():
     assert [len(parts(o.auxiliary, Decoder)) for o in net.objectives] == [1] * 5 + [0]
 
 
-def test_the_worked_example():
+def test_eq5_losses_of_one_module_by_hand():
     """Module 3 of 8: 0.001 CE(g(M3(sg x2))) + 0.999 (2.5 Rec4(d(z)) + 0.25 CE(h(z))), z = M3(M2(sg x1))."""
     torch.manual_seed(0)
     model = ll.models.resnet32().double()
@@ -138,7 +143,7 @@ def test_the_worked_example():
     torch.testing.assert_close(losses[id(cascade)], expected, check_dtype=False, rtol=1e-5, atol=0)
 
 
-def test_the_last_modules_objectives_share_the_classifier():
+def test_eq5_objectives_of_the_last_module_share_the_classifier():
     net = ll.localize(resnet20().double(), ll.HiLo(ll.Pooling()), modules=3, input_shape=SMALL)
     images, labels = batch()
     alone, cascade = net.objectives_of(2)

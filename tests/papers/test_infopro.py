@@ -1,4 +1,4 @@
-"""InfoPro: heads, decoders, schedules and published settings, its two task losses, and the ImageNet form."""
+"""InfoPro (Wang et al., ICLR 2021): heads, decoders, schedules, published settings, task losses, ImageNet form."""
 
 import functools
 
@@ -35,7 +35,7 @@ def decoder_and_task(auxiliary: nn.Module) -> tuple[nn.Module, nn.Module]:
     return decoder, task
 
 
-# parameters behind 16, 32 and 64 channels, 10 classes
+# parameters after 16, 32 and 64 channels, 10 classes
 HEADS = {
     "0c1f": (170, 330, 650),
     "0c2f": (3_466, 5_514, 9_610),
@@ -65,7 +65,7 @@ def test_layers_of_the_largest_head(index, width, stride):
     assert linears == [(width, 128), (128, 10)]
 
 
-def test_a_head_computes_what_the_specification_says():
+def test_a_head_computes_convolution_pooling_and_linear_layers():
     _, task = decoder_and_task(at_each_width(ll.InfoPro(head="2c2f"))[0])
     task.train()
     convolutions = [part for part in task.modules() if isinstance(part, nn.Conv2d)]
@@ -215,7 +215,7 @@ def test_the_loss_is_the_weighted_sum_and_both_parts_train_the_module():
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.auxiliary.parameters() if p.dim() > 1)
 
 
-def test_the_forward_cost_of_resnet110():
+def test_table7_of_auglocal_forward_macs_of_resnet110():
     found = forward_macs(resnet(110, ll.InfoPro.published("auglocal-resnet110")))
     assert round(sum(m.backbone + m.task_heads for m in found) / 1e9, 4) == 0.3373
     # 64 maps of 8 x 8 are convolved before they are upsampled: nine taps, their columns, then their rows

@@ -1,4 +1,4 @@
-"""MLAAN: which layers leap chains copy, how their EMA copies move, sizes, levels, and what wrappers refuse."""
+"""MLAAN (Zhang et al., 2024): leap chains and their EMA copies (Eq. 6-7), its two levels (Eq. 5), sizes, refusals."""
 
 import functools
 from collections.abc import Callable
@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 import locallearn as ll
+from locallearn._chain.partition import partition
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn._nn.ema import EmaCopy
 from locallearn._objectives.decoders import Decoder
+from locallearn.rules.mlaan_leaps import published_leap
 from networks import SMALL, batch, count, mlp, parts, resnet20
 
 
@@ -58,16 +60,29 @@ LEAPS = {
 }
 
 
-@pytest.mark.parametrize("split", LEAPS)
-def test_leaps_as_published(split):
+@pytest.mark.parametrize("split", ["hpff-8", "hpff-16", pytest.param("hpff-32", marks=pytest.mark.slow)])
+def test_leap_chains_copy_the_published_layers(split):
     net = leaping(split)
     found = [[net.chain.names[i] for i in copied(net, objective)] for objective in net.objectives[:-1]]
     assert found == expanded(LEAPS[split])
 
 
-@pytest.mark.parametrize("split", ["hpff-8", "hpff-16", "hpff-32"])
+@functools.cache
+def resnet110_chain() -> ll.TracedChain:
+    return ll.localize(ll.models.resnet110(), ll.BP(), input_shape=SMALL).chain
+
+
+@pytest.mark.parametrize("split", ["hpff-32", "hpff-55"])
+def test_leap_chains_of_resnet110_as_published(split):
+    chain = resnet110_chain()
+    ends = partition(split, chain.names).ends
+    leaps = [published_leap(chain, end, module, len(ends)) for module, end in enumerate(ends[:-1])]
+    assert [[chain.names[i] for i in leap] for leap in leaps] == expanded(LEAPS[split])
+
+
+@pytest.mark.parametrize("split", ["hpff-8", "hpff-16", pytest.param("hpff-32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("fidelity", ["official", "paper"])
-def test_copies_start_equal_and_how_many_have_an_ema_copy(split, fidelity):
+def test_fig3_copies_start_equal_and_how_many_have_an_ema_copy(split, fidelity):
     net = leaping(split, fidelity)
     for objective in net.objectives[:-1]:
         front, layers = objective.auxiliary.front, copied(net, objective)
@@ -115,8 +130,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 @pytest.mark.parametrize("length", [1, 2, 4, 6])
-@pytest.mark.parametrize("network", NETWORKS)
-def test_leaps_of_other_networks_fit_and_end_with_the_last_layer(network, length):
+@pytest.mark.parametrize(
+    "network", [name if name != "resnet56" else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
+)
+def test_leap_chains_of_other_networks_fit_and_end_with_the_last_layer(network, length):
     torch.manual_seed(0)
     net = ll.localize(NETWORKS[network](), ll.LAM(length=length), input_shape=SMALL)
     for objective in net.objectives[:-1]:
@@ -135,7 +152,7 @@ def test_leaps_of_other_networks_fit_and_end_with_the_last_layer(network, length
 
 @pytest.mark.parametrize("stepper", [Stepper, ModuleStepper])
 @pytest.mark.parametrize("momentum", [0.995, 0.25, 1.0])
-def test_every_ema_copy_follows_its_own_layer_before_the_step(stepper, momentum):
+def test_eq7_every_ema_copy_follows_its_own_layer_before_the_step(stepper, momentum):
     rule = ll.MLAAN(ll.Pooling(), momentum=momentum, fidelity="official")
     net = ll.localize(resnet20().double(), rule, modules=5, input_shape=SMALL)
     steps = stepper(net, lambda group: torch.optim.SGD(group, lr=0.1))
@@ -165,7 +182,7 @@ B20, B30, B3 = block(16, 32), block(32, 64), block(64, 64)
 
 def test_parameters_of_mlaan():
     net = ll.localize(ll.models.resnet32(), ll.MLAAN(), modules="hpff-8", input_shape=(3, 32, 32))
-    # modules 2 ... 6 have a head of their own, and end a cascade behind a leap chain and a head of 64 channels
+    # modules 2 ... 6 have a head of their own, and end a cascade with a leap chain and a head of 64 channels
     heads = 170 + 2 * 330 + 2 * 650 + 5 * 650
     assert count(net.auxiliary) == heads + (B20 + B30 + 2 * B3) + 2 * (B30 + 3 * B3) + 3 * B3 + 2 * B3
     emas = sum(tensor.numel() for ema in parts(net, EmaCopy) for tensor in followed(ema).values())
@@ -180,7 +197,7 @@ def test_parameters_of_the_papers_ema_copies():
     assert emas == (B20 + B30) + 2 * (B30 + 2 * B3) + 3 * B3 + 2 * B3
 
 
-def test_mlaan_leaps_at_cascades_alone_and_has_pooling_heads():
+def test_section_3d_leap_chains_at_cascades_alone_and_pooling_heads():
     net = ll.localize(resnet20(), ll.MLAAN(), modules=6, input_shape=SMALL)
     expected = [(2, 2, 0.001), (0, 2, 0.999), (3, 3, 0.001), (1, 3, 0.999), (4, 4, 0.001), (2, 4, 0.999)]
     expected += [(5, 5, 0.001), (3, 5, 0.999)]
@@ -199,7 +216,7 @@ def test_both_levels_reconstruct_and_their_weights_count_stages():
     net = ll.localize(
         ll.models.resnet32(), ll.MLAAN(ll.InfoPro.published("hpff")), modules="hpff-8", input_shape=(3, 32, 32)
     )
-    stages = [2] * 6 + [3] * 4  # of the blocks behind modules 2 ... 6, two objectives each: 2.0, 2.2, 2.4, 3.1, 3.3
+    stages = [2] * 6 + [3] * 4  # of the blocks after modules 2 ... 6, two objectives each: 2.0, 2.2, 2.4, 3.1, 3.3
     for objective, stage in zip(net.objectives[:-2], stages, strict=True):
         assert len(parts(objective.auxiliary, Decoder)) == 1
         inner = getattr(objective.auxiliary, "auxiliary", objective.auxiliary)

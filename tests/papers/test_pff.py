@@ -1,4 +1,4 @@
-"""PFF: auxiliary networks patch by patch, as in the official code and as in the paper."""
+"""PFF (HPFF, section 3.3): Eq. 6-7, auxiliary networks patch by patch, as in the paper and in the official code."""
 
 import copy
 import functools
@@ -17,7 +17,7 @@ from networks import SMALL, batch, count, mlp, parts, resnet20
 
 @functools.cache
 def at_each_width(rule: ll.Rule, shape: tuple[int, int, int] = (3, 32, 32)) -> tuple[ll.Auxiliary, ...]:
-    """Auxiliary networks behind 16, 32 and 64 channels."""
+    """Auxiliary networks after 16, 32 and 64 channels."""
     net = ll.localize(resnet20(), rule, modules=["stem", "layer2.0", "layer3.0"], input_shape=shape)
     return tuple(objective.auxiliary for objective in net.objectives[:-1])
 
@@ -62,7 +62,7 @@ def test_without_a_decoder_the_official_pff_warns_once_and_changes_nothing(rule)
 @pytest.mark.parametrize("patches", [1, 2, 3])
 @pytest.mark.parametrize("rule", [Heads(), ll.DGL(), ll.PredSim(), ll.AugLocal()], ids=lambda r: type(r).__name__)
 @pytest.mark.parametrize("shape", [SMALL, (3, 15, 13)], ids=str)
-def test_the_papers_pff_is_the_average_over_patches_in_one_graph(patches, rule, shape):
+def test_eq7_is_the_average_over_patches_in_one_graph(patches, rule, shape):
     paper = ll.PFF(rule, patches=patches, fidelity="paper")
     net = ll.localize(resnet20().double(), paper, modules=["layer1.1"], input_shape=shape)
     auxiliary = net.objectives[0].auxiliary
@@ -97,7 +97,7 @@ def test_patches_of_unequal_size_train_however_small_they_are(rule, shape, patch
     assert net.backward(*batch(4, shape)).isfinite().all()
 
 
-def test_the_papers_decoder_is_shared_and_its_losses_are_averaged():
+def test_eq7_the_decoder_is_shared_and_its_losses_are_averaged():
     auxiliary = at_each_width(ll.PFF(ll.InfoPro(lambda1=(1, 1), lambda2=(0, 0)), fidelity="paper"))[0]
     assert count(auxiliary) == 10_186 + 2_091
     features, (images, labels) = torch.randn(4, 16, 32, 32), batch(4, (3, 32, 32))
@@ -116,9 +116,9 @@ def test_running_statistics_move_once_for_each_patch(fidelity, times):
 
 
 @pytest.mark.parametrize("fidelity", ["official", "paper"])
-def test_features_smaller_than_the_patches_are_taken_whole_with_a_warning(fidelity):
+def test_features_smaller_than_the_patches_are_not_cut_with_a_warning(fidelity):
     rule = ll.PFF(ll.InfoPro(), patches=3, fidelity=fidelity)
-    with pytest.warns(UserWarning, match="smaller than 3 x 3 whole"):
+    with pytest.warns(UserWarning, match="does not cut features smaller than 3 x 3"):
         net = ll.localize(resnet20(), rule, modules=["layer2.0", "layer3.0"], input_shape=(3, 8, 8))
     assert net.backward(*batch(4, (3, 8, 8))).isfinite().all()
     plain = ll.localize(resnet20(), ll.InfoPro(), modules=["layer3.0"], input_shape=(3, 8, 8))  # of 2 x 2
@@ -127,8 +127,8 @@ def test_features_smaller_than_the_patches_are_taken_whole_with_a_warning(fideli
 
 
 @pytest.mark.parametrize("fidelity", ["official", "paper"])
-def test_vectors_are_taken_whole_with_a_warning(fidelity):
-    with pytest.warns(UserWarning, match="whole"):
+def test_vectors_are_not_cut_with_a_warning(fidelity):
+    with pytest.warns(UserWarning, match="does not cut features"):
         net = ll.localize(mlp(), ll.PFF(ll.Pooling(), fidelity=fidelity), input_shape=(3, 6, 6))
     plain = ll.localize(mlp(), ll.Pooling(), input_shape=(3, 6, 6))
     images, labels = batch(4, (3, 6, 6), 5)

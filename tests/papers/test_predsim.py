@@ -1,4 +1,4 @@
-"""PredSim: pooling, sizes, the whole local loss, and the form of its own repository."""
+"""PredSim (Nøkland & Eidnes, ICML 2019): its local loss, in the AugLocal comparison (Table 6) and in its own form."""
 
 import functools
 import math
@@ -17,7 +17,7 @@ from networks import SMALL, batch, count, mlp, resnet20
 
 @functools.cache
 def auxiliaries(rule: ll.PredSim, shape: tuple[int, int, int]) -> tuple[nn.Module, ...]:
-    """WithFront the stem (16 channels), the first block of 32 and the first of 64."""
+    """Auxiliary networks after the stem (16 channels), the first block of 32 and the first of 64."""
     net = ll.localize(ll.models.resnet20(), rule, modules=["stem", "layer2.0", "layer3.0"], input_shape=shape)
     return tuple(objective.auxiliary for objective in net.objectives[:-1])
 
@@ -40,7 +40,7 @@ POOLING = [
 
 
 @pytest.mark.parametrize(("image", "channels", "kernel", "padding", "grid", "features"), POOLING)
-def test_pooling_as_in_the_table(image, channels, kernel, padding, grid, features):
+def test_table6_pooling_of_the_classifier(image, channels, kernel, padding, grid, features):
     side = image * 16 // channels
     assert pool_kernel((channels, side, side), 512) == kernel
     auxiliary = auxiliaries(ll.PredSim(), (3, image, image))[(16, 32, 64).index(channels)]
@@ -190,7 +190,7 @@ def test_one_module_is_backpropagation_bit_for_bit():
         assert torch.equal(a.grad, b.grad)
 
 
-def test_vectors_are_compared_as_they_are_behind_a_linear_layer_without_bias():
+def test_vectors_are_compared_after_a_linear_layer_without_bias():
     net = ll.localize(mlp(), ll.PredSim(beta=0.5), input_shape=(3, 6, 6))
     auxiliary = net.objectives[0].auxiliary
     shapes = [(x.in_features, x.out_features, x.bias is None) for x in auxiliary.modules() if isinstance(x, nn.Linear)]
@@ -205,7 +205,7 @@ def test_vectors_are_compared_as_they_are_behind_a_linear_layer_without_bias():
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_forward_cost_of_resnet110():
+def test_table7_forward_macs_of_resnet110():
     found = forward_macs(ll.localize(ll.models.resnet110(), ll.PredSim(), input_shape=(3, 32, 32)))
     assert round(sum(m.backbone + m.task_heads for m in found) / 1e9, 4) == 0.2534
     assert [m.task_heads for m in found] == [5_120] * 54 + [0]

@@ -1,4 +1,4 @@
-"""The papers' networks beside CIFAR ResNets: layers, names, shapes, splits."""
+"""The networks of the papers' ImageNet tables, and their CIFAR forms: layers, names, shapes, splits, leap chains."""
 
 import functools
 
@@ -109,7 +109,7 @@ def test_each_has_a_name_on_the_command_line(name, kind):
     assert found is getattr(models.cifar if kind else models, name)
 
 
-def test_the_poolings_of_vgg_begin_the_layer_behind_them():
+def test_the_poolings_of_vgg_begin_the_next_layer():
     chain = imagenet_chain("vgg13")
     assert [(shape[0], shape[1]) for shape in chain.shapes] == [
         *([(64, 224)] * 2 + [(128, 112)] * 2 + [(256, 56)] * 2 + [(512, 28)] * 2 + [(512, 14)] * 2)

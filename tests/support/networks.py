@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -51,12 +52,30 @@ def fresh_net(rule: str, *, seed: int = 0, modules="all", **options) -> ll.Local
     return ll.localize(resnet20(seed), ALL_RULES[rule], modules=modules, input_shape=SMALL, **options)
 
 
-_made_once = functools.cache(fresh_net)
+def small_net(rule: str, *, seed: int = 0, modules="all", **options) -> ll.LocalNet:
+    """As `fresh_net`, but a deep copy of a net built before, which takes a tenth of the time."""
+    if options:
+        return fresh_net(rule, seed=seed, modules=modules, **options)
+    return local_net(ALL_RULES[rule], seed=seed, modules=modules)
 
 
-def small_net(rule: str, **options) -> ll.LocalNet:
-    """As `fresh_net`, but a deep copy of one made before, which takes less time."""
-    return fresh_net(rule, **options) if "loss" in options else copy.deepcopy(_made_once(rule, **options))
+def local_net(
+    rule: ll.Rule,
+    *,
+    make: Callable[[int], nn.Module] = resnet20,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    modules="all",
+    input_shape=SMALL,
+    memory="fast",
+) -> ll.LocalNet:
+    """A rule on a network, by default ResNet-20 on 16 x 16 images: a deep copy of a net built before."""
+    return copy.deepcopy(_built_once(rule, make, seed, dtype, modules, input_shape, memory))
+
+
+@functools.lru_cache(maxsize=32)
+def _built_once(rule, make, seed, dtype, modules, input_shape, memory) -> ll.LocalNet:
+    return ll.localize(make(seed).to(dtype), rule, modules=modules, input_shape=input_shape, memory=memory)
 
 
 def conv_net(seed: int = 0, *, inplace: bool = False, dropout: float = 0.0, classes: int = 5) -> nn.Sequential:

@@ -39,7 +39,7 @@ def restored(images: torch.Tensor) -> torch.Tensor:
 
 
 def four_distances(auxiliary: nn.Module, features: torch.Tensor, images: torch.Tensor) -> list[torch.Tensor]:
-    """Binary cross entropy of each quadrant behind a decoder of its own, or behind the only one."""
+    """Binary cross entropy of each quadrant after its own decoder, or after the only one."""
     decoders = parts(auxiliary, Decoder)
     found = zip(decoders * (4 // len(decoders)), cells(features, 2), cells(restored(images), 2), strict=True)
     return [

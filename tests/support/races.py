@@ -1,8 +1,9 @@
-"""Streams that exist in name alone, and a watcher that finds what could go wrong on real ones.
+"""A detector of data races between streams that needs no GPU.
 
-Real streams run side by side, and memory that a tensor frees is given at once to the next tensor made on the stream on
-which that one was made, whoever still reads it on another. Here all runs in order; the watcher keeps vector clocks, as
-data race detectors do, and asks of each operator whether what it needs is sure to have happened.
+Real streams run side by side. PyTorch gives the memory of a freed tensor to the next tensor on the same stream, even
+while another stream still reads it. Here all operators run in order, on streams that exist in name alone. Vector clocks
+record what each stream has waited for; an operator races if it needs a result or memory that its stream did not wait
+for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Clock = Counter[int]
 
 
 class NamedStream:
-    """A queue of which only the order is known: how far along each stream is sure to be when its next work begins."""
+    """A stream as a vector clock: how far every stream is at least when this one runs its next operator."""
 
     def __init__(self, name: int) -> None:
         self.name = name
@@ -38,11 +39,11 @@ class NamedStream:
 
 
 class Races(TorchDispatchMode):
-    """While active, notes what two streams may do at the same time.
+    """While active, records the races between streams.
 
     Attributes:
-        found: a sentence for each operator that may come too early.
-        overlaps: how many operators may run beside an operator of another stream that was queued before.
+        found: a sentence for each operator that races.
+        overlaps: number of operators that may run at the same time as an earlier one of another stream.
     """
 
     def __init__(self, count: int) -> None:
@@ -102,8 +103,8 @@ class Races(TorchDispatchMode):
 
     def _need(self, name: str, uses: Clock, what: str) -> None:
         clock = self.current.clock
-        if early := [stream for stream, time in uses.items() if clock[stream] < time]:
-            self.found.append(f"{name} on stream {self.current.name} takes {what} that stream {early[0]} still uses")
+        if racing := [stream for stream, time in uses.items() if clock[stream] < time]:
+            self.found.append(f"{name} on stream {self.current.name} takes {what} that stream {racing[0]} still uses")
 
     @staticmethod
     def _tensors(values: Any) -> list[Tensor]:

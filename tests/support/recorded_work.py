@@ -1,4 +1,4 @@
-"""What a CUDA graph does, on a CPU: operators are written down once and done again on the same memory."""
+"""CUDA graphs on a CPU: records operators, and replays them on the same memory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ WAITING = {
     _ATEN.masked_select.default,
     _ATEN._unique2.default,
 }
-"""Operators of which Python must know the result, or its size, to go on."""
+"""Operators whose result, or its size, Python waits for."""
 
 
 class Recording(TorchDispatchMode):
-    """Writes down operators and, as on a GPU, leaves what they write on as it was: recording does not compute.
+    """Records operators. As on a GPU, recording computes nothing: tensors that they write on are restored at the end.
 
-    A value that Python asks for would be an error on a GPU, and is one here.
+    An operator whose value Python reads is an error, as on a GPU.
     """
 
     def __init__(self) -> None:
@@ -36,14 +36,14 @@ class Recording(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in WAITING:
             raise RuntimeError(f"{func} waits for the device, which cannot be recorded")
-        for tensor in _tensors((args, kwargs)):  # not all operators say what they write on
-            self._keep(tensor)
+        for tensor in _tensors((args, kwargs)):  # the schemas of some operators do not say what they write on
+            self._copy_once(tensor)
         result = func(*args, **(kwargs or {}))
         self.operators.append((func, args, kwargs or {}, _tensors(result)))
         self._made |= {id(tensor.untyped_storage()) for tensor in _tensors(result)}
         return result
 
-    def _keep(self, tensor: Tensor) -> None:
+    def _copy_once(self, tensor: Tensor) -> None:
         key = id(tensor.untyped_storage())
         if key not in self._made and key not in self._before:
             self._before[key] = tensor, tensor.detach().clone()

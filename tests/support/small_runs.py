@@ -1,8 +1,10 @@
-"""A small data set and settings that train in a second."""
+"""A small data set, networks and settings that train in a second."""
 
 from __future__ import annotations
 
+import copy
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import nn
 
 import locallearn as ll
 from locallearn.data import Augmentation, Border, ImageSet, Split
-from locallearn.training import SGD, TrainSettings, Watcher, load_checkpoint
+from locallearn.training import SGD, Fit, RunFolder, TrainSettings, Watcher, build, data_of, load_checkpoint
 
 
 def stripes(root: Path) -> ImageSet:
@@ -43,6 +45,14 @@ def little(num_classes: int, in_channels: int) -> nn.Sequential:
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes))
 
 
+def four_stages(num_classes: int, in_channels: int) -> nn.Sequential:
+    """Four layers of strides 4, 8, 16 and 32, as a detector needs them."""
+    parts: list[nn.Module] = []
+    for before, after, stride in ((in_channels, 8, 4), (8, 8, 2), (8, 16, 2), (16, 16, 2)):
+        parts += [nn.Conv2d(before, after, 3, stride, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes))
+
+
 def settings(**changes) -> TrainSettings:
     values = {
         "model": "small_runs.little",
@@ -53,6 +63,22 @@ def settings(**changes) -> TrainSettings:
         "optimizer": SGD(lr=0.05),
     }
     return TrainSettings(**(values | changes))
+
+
+@cache
+def _built() -> tuple[ll.LocalNet, torch.Tensor]:
+    """The network, and the random state after it was built."""
+    return build(settings(), data_of(settings())), torch.get_rng_state()
+
+
+def loop_of(asked: TrainSettings, folder: Path, watcher: Watcher | None = None) -> Fit:
+    """The loop that `train` would run, for settings with the default network and rule: built once, then copied."""
+    folder.mkdir(exist_ok=True)
+    net, random = _built()
+    torch.set_rng_state(random)
+    images, feed = stripes(folder), asked.feed(torch.device("cpu"))
+    train, test = images.training(feed, seed=0, drop_single=False), images.testing(feed)
+    return Fit(copy.deepcopy(net), train, test, asked, folder=RunFolder(folder), watcher=watcher)
 
 
 def timeless(folder: Path) -> list[dict]:

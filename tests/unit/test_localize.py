@@ -18,17 +18,17 @@ from networks import HIDDEN_BY_TORCH, SMALL, batch, conv_net
 
 @dataclass(frozen=True, kw_only=True)
 class Spans(ll.Rule):
-    found: tuple[tuple[int, int], ...]
+    pairs: tuple[tuple[int, int], ...]
 
     def spans(self, modules: int) -> list[ll.Span]:
-        return [ll.Span(first=first, last=last) for first, last in self.found]
+        return [ll.Span(first=first, last=last) for first, last in self.pairs]
 
     def auxiliary(self, site: ll.Site) -> ll.Auxiliary:
         return ll.DGL().auxiliary(site)
 
 
 @pytest.mark.parametrize(
-    ("found", "reason"),
+    ("spans", "reason"),
     [
         ((), "none over 3 modules: no objective trains module 0"),
         (((0, 0), (2, 2)), "no objective trains module 1"),
@@ -40,13 +40,13 @@ class Spans(ll.Rule):
     ],
     ids=str,
 )
-def test_spans_that_leave_modules_out_are_refused(found, reason):
+def test_spans_that_leave_modules_out_are_refused(spans, reason):
     with pytest.raises(ll.LocalLearnError, match=f"Spans gives spans .*{reason}"):
-        ll.localize(conv_net(), Spans(found=found), input_shape=SMALL)
+        ll.localize(conv_net(), Spans(pairs=spans), input_shape=SMALL)
 
 
 def test_spans_of_several_modules_that_follow_each_other_work():
-    net = ll.localize(conv_net(), Spans(found=((0, 1), (2, 2))), input_shape=SMALL)
+    net = ll.localize(conv_net(), Spans(pairs=((0, 1), (2, 2))), input_shape=SMALL)
     assert net.backward(*batch(classes=5)).shape == (2,)
     assert all(p.grad is not None for p in net.parameters())
 

@@ -30,7 +30,7 @@ class Chain:
 
 @runtime_checkable
 class HasChain(Protocol):
-    """A network that says itself what its layers are."""
+    """A network that defines its layers by a method."""
 
     def chain(self) -> Chain: ...
 
@@ -44,7 +44,7 @@ class TracedChain:
         classifier: as in `Chain`.
         image_shape: channels, height, width of one image.
         layouts: the layout of each layer's output.
-        begins_in_place: for each layer, and at the end for the classifier, whether it writes on its input.
+        begins_in_place: for each layer, then for the classifier, whether it writes on its input.
         classes: number of logits.
     """
 
@@ -70,14 +70,14 @@ class TracedChain:
         return tuple(layout.kind is Kind.VECTOR for layout in self.layouts)
 
     def on_maps(self, layer: int, module: nn.Module) -> nn.Module:
-        """A module like one of the layers, made to take and to give maps whatever the layer does."""
+        """A module like one of the layers, converted to take and return maps."""
         before, after = self._before(layer), self.layouts[layer]
         return module if before.is_plain and after.is_plain else OnMaps(module, before, after)
 
     def new_like(self, layer: int, *, in_channels: int, stride: int) -> nn.Module:
-        """A freshly initialised layer like one of these, from maps of another width to maps of this layer's width.
+        """A newly initialised layer like one of these, with another input width; it takes and returns maps.
 
-        By `new_layer_like`, where that knows the layer's type; else as `Adapted` says.
+        `new_layer_like` builds it, where it knows the layer's type; else it is a copy in `Adapted`.
         """
         before, after, source = self._before(layer), self.layouts[layer], self.layers[layer]
         if before.is_plain and after.is_plain:
@@ -93,7 +93,7 @@ class TracedChain:
         return Adapted(*parts, self.on_maps(layer, fresh_copy(source)))
 
     def _before(self, layer: int) -> Layout:
-        """The layout of what a layer takes."""
+        """The layout of a layer's input."""
         return self.layouts[layer - 1] if layer else Layout(Kind.MAP, self.image_shape)
 
     def width(self, layer: int) -> int:

@@ -1,4 +1,4 @@
-"""A model seen as a chain, and the shapes that pass through it."""
+"""From a model to its chain, and the shapes between its layers."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from torch import nn
 from locallearn._chain.chain import Chain, HasChain, TracedChain
 from locallearn._chain.layout import Layout, Shape, layout_of
 from locallearn._chain.sequential import split_sequential
-from locallearn._fx.graph_chain import traced
+from locallearn._fx.graph_chain import layers_from_code
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError, reason_of
 
 
 def chain_of(model: nn.Module, image_shape: Shape, layers: str | Sequence[str] | None = None) -> Chain:
-    """See a model as a chain: by its own `chain()` method, as an `nn.Sequential`, or by following its forward code.
+    """The chain of a model: from its `chain()` method, its children (`nn.Sequential`), or its traced forward code.
 
     Args:
         model: the network.
         image_shape: channels, height, width of one image.
-        layers: modules that each end a layer; then the forward code is followed whatever the model says.
+        layers: modules that each end a layer; the forward code is then traced for any model.
 
     Raises:
         LocalLearnError: the model is no chain, or some of its parameters belong to no layer.
     """
-    by_itself = isinstance(model, HasChain | nn.Sequential) and layers is None
-    if not by_itself:
-        found, classifier = traced(model, image_shape, layers)
-        return _with_layers(model, Chain(layers=found, classifier=classifier))
+    names_layers = isinstance(model, HasChain | nn.Sequential) and layers is None
+    if not names_layers:
+        traced, classifier = layers_from_code(model, image_shape, layers)
+        return _with_layers(model, Chain(layers=traced, classifier=classifier))
     if isinstance(model, HasChain):
         chain = model.chain()
     else:
@@ -64,7 +64,7 @@ def _with_layers(model: nn.Module, chain: Chain) -> Chain:
 
 
 def trace(chain: Chain, image_shape: Shape) -> TracedChain:
-    """Follow one image through the chain without computing it.
+    """Run the chain on fake tensors, for the shapes between its layers.
 
     Raises:
         LocalLearnError: a layer does not pass one tensor on, or cannot take a feature of the size it gets.

@@ -1,4 +1,4 @@
-"""How features are laid out between layers, and how auxiliary networks see them: as maps."""
+"""The layout of features between layers, and their form for auxiliary networks: maps."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Layout:
-    """Features as they pass between layers, and as a map.
+    """The layout of a layer's output, and its conversion to a map and back.
 
-    Tokens become a map by their grid. What stands before the grid, a class token for one, is no place of the image: its
-    mean is added to every place, so that heads see it and its gradient finds the way back. Vectors stay vectors.
+    Tokens become a map by their grid. Prefix tokens (e.g. the class token) have no position; their mean is added
+    everywhere, so heads see them and they get gradients. Vectors stay vectors.
 
     Attributes:
         kind: order of the dimensions.
@@ -41,11 +41,11 @@ class Layout:
 
     @property
     def is_plain(self) -> bool:
-        """Whether features are a map, or a vector, already."""
+        """Whether features are a map or a vector, so that nothing is converted."""
         return self.kind in (Kind.MAP, Kind.VECTOR)
 
     def to_map(self, features: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """The features as a map of this layout's size, or of another."""
+        """The features as a map: of this layout's height and width, or of `size`."""
         if self.is_plain:
             return features
         if self.kind is Kind.CHANNELS_LAST:
@@ -56,18 +56,18 @@ class Layout:
         return maps + features[:, :prefix].mean(1)[:, :, None, None] if prefix else maps
 
     def from_map(self, maps: Tensor) -> Tensor:
-        """A map laid out so again, without anything before the grid."""
+        """A map in this layout, without prefix tokens."""
         if self.is_plain:
             return maps
         return maps.permute(0, 2, 3, 1) if self.kind is Kind.CHANNELS_LAST else maps.flatten(2).transpose(1, 2)
 
 
 class OnMaps(nn.Module):
-    """A layer like one of the backbone's, run on a map whatever it takes there.
+    """A copy of a backbone's layer that takes and returns maps, whatever the layout of the original.
 
     Args:
         layer: the layer.
-        before, after: layouts of what it takes and gives in the backbone; maps may be smaller, patches for one.
+        before, after: layouts of the original's input and output; maps may be smaller, patches for instance.
     """
 
     def __init__(self, layer: nn.Module, before: Layout, after: Layout) -> None:
@@ -75,18 +75,18 @@ class OnMaps(nn.Module):
         self.layer, self.before, self.after = layer, before, after
 
     def forward(self, x: Tensor) -> Tensor:
-        found = self.layer(self.before.from_map(x))
+        output = self.layer(self.before.from_map(x))
         sides = zip(x.shape[2:], self.before.shape[1:], self.after.shape[1:], strict=True)
-        return self.after.to_map(found, [-(-side * behind // whole) for side, whole, behind in sides])
+        return self.after.to_map(output, [-(-side * new // old) for side, old, new in sides])
 
 
 def layout_of(feature: Tensor, image: Shape, before: Layout | None) -> Layout | None:
-    """The layout of a layer's output, from its shape alone; None where it is no feature of an image.
+    """The layout of a layer's output, from its shape alone; None for other numbers of dimensions.
 
     Args:
         feature: (batch, ...).
         image: channels, height, width of the image.
-        before: the layout of what the layer takes.
+        before: the layout of the layer's input.
     """
     shape = tuple(feature.shape[1:])
     if len(shape) == 1:
@@ -104,7 +104,7 @@ def layout_of(feature: Tensor, image: Shape, before: Layout | None) -> Layout | 
 
 
 def _grid(tokens: int, image: Shape) -> tuple[int, int]:
-    """Height and width of the largest grid of the image's proportions that the tokens have room for."""
+    """Height and width of the largest grid in the image's proportions with at most this many positions."""
     _, height, width = image
     grids = {(side // patch, other // patch) for patch in range(1, max(height, width) + 1)
              for side, other in ((height, width), (height + patch - 1, width + patch - 1))}  # fmt: skip
@@ -113,9 +113,9 @@ def _grid(tokens: int, image: Shape) -> tuple[int, int]:
 
 
 def _distortion(height: int, width: int, image: Shape) -> float:
-    """How far a map is from the image's proportions."""
+    """Distance of a map's proportions from the image's: |log(h / w) - log(H / W)|."""
     return abs(log(height / width) - log(image[1] / image[2]))
 
 
 MAP = Layout(Kind.MAP, (1, 1, 1))
-"""Stands for any map."""
+"""A layout for any map."""

@@ -37,7 +37,7 @@ class Partition:
 
 
 def partition(modules: str | int | Sequence[str], layers: Sequence[str]) -> Partition:
-    """Resolve what a user calls `modules` for a chain with these layer names.
+    """The partition that the argument `modules` means for a chain with these layer names.
 
     Args:
         modules: `"all"` (each layer a module); a number K (K groups, the larger ones first); the name of a published
@@ -74,6 +74,6 @@ def _matching(pattern: str, layers: Sequence[str]) -> list[int]:
         expression = re.compile(pattern)
     except re.error as error:
         raise LocalLearnError(f"modules: {pattern!r} is no layer name and no regular expression ({error}).") from None
-    if found := [index for index, name in enumerate(layers) if expression.fullmatch(name)]:
-        return found
+    if matching := [index for index, name in enumerate(layers) if expression.fullmatch(name)]:
+        return matching
     raise LocalLearnError(f"modules: no layer matches {pattern!r}; {did_you_mean(pattern, ['all', *SPLITS, *layers])}")

@@ -1,4 +1,4 @@
-"""How an `nn.Sequential` is cut into layers and a classifier."""
+"""An `nn.Sequential` as layers and a classifier."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ from locallearn._torch.device import mixed, random_state
 from locallearn._utils.errors import LocalLearnError
 
 Record = Callable[[Callable[[], None]], Callable[[], None]]
-"""Takes work and gives what does it again, on the same memory; the work itself may be left undone."""
+"""From a function to one that repeats its work on the same memory; recording need not do the work."""
 
 WARM_UP = 3
-"""Steps that run as they are, so that optimizers have their state and libraries have chosen their kernels."""
+"""Plain steps before the capture, in which optimizers make their state and libraries choose their kernels."""
 
 
 class CudaGraphs:
-    """Records work as CUDA graphs that share their memory, to be replayed in the order in which they were recorded."""
+    """Records functions as CUDA graphs that share memory; replay them in the order of recording."""
 
     def __init__(self) -> None:
         self._pool: Any = None
@@ -38,23 +38,22 @@ class CudaGraphs:
 
 
 class CapturedSteps:
-    """Training steps on a CUDA GPU, captured once and replayed; the weights are those of steps that are not.
+    """Training steps on a CUDA GPU, captured once and replayed. Experimental: not yet measured on a GPU.
 
-    (AdamW's to rounding: its learning rate then has 32 bits.)
-
-    Small networks are bound by launches and Python. After a few plain steps, the forward and all backward passes are
-    captured as one CUDA graph and the optimizers' step as another; between them the losses are looked at, so that a NaN
-    is not stepped. Batches of another shape than the first are trained without.
+    A small network waits for kernel launches and Python. After a few plain steps, the forward pass and all backward
+    passes are captured as one CUDA graph, and the optimizers' step as another. Between the two the losses are checked,
+    so that a NaN is not stepped. The weights equal those of plain steps (AdamW's up to rounding: its learning rate has
+    32 bits here). Batches of another shape than the first one run as plain steps.
 
     Args:
         net: the network, on a CUDA GPU.
         stepper: its optimizers.
         autocast: type of mixed precision, or None.
-        record: how work is recorded; by default as CUDA graphs.
+        record: records a function; by default as a CUDA graph.
 
     Raises:
         LocalLearnError: the network is not on a CUDA GPU; or, at the step that is captured, parts that draw random
-            numbers are computed again in the backward pass.
+            numbers are recomputed in the backward pass.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class CapturedSteps:
 
     @property
     def _completed(self) -> range:
-        """Modules that have been told complete when a backward pass ends."""
+        """Modules for which `on_complete` was called when a backward pass ends."""
         return range(0 if self.stepper.on_complete is None else len(self.net.partition))
 
     def _plain(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -118,13 +117,13 @@ class CapturedSteps:
         return losses
 
     def _watched(self, images: Tensor, labels: Tensor) -> Tensor:
-        """A plain step that may not draw random numbers which a captured one could not draw again."""
+        """A plain step; refuses random numbers that a captured step could not replay."""
         before = random_state(self._device)
         losses = self._plain(images, labels)
         if not _equal(random_state(self._device), before) and self._recomputes(images, labels):
             raise LocalLearnError(
                 "captured steps cannot draw the same random numbers twice, but parts of this network that draw some"
-                " (dropout, say) are computed again in the backward pass: train it without CUDA graphs."
+                " (dropout, say) are recomputed in the backward pass: train it without CUDA graphs."
             )
         return losses
 

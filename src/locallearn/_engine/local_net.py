@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from math import prod
@@ -14,20 +15,29 @@ from torch import Tensor, nn
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition
+from locallearn._engine.model_watch import ModelWatch
 from locallearn._engine.recompute_plan import Memory, plan_recompute
+from locallearn._engine.refusals import (
+    refuse_distributed_wrapper,
+    refuse_image_type,
+    refuse_other_classes,
+    refuse_other_images,
+    refuse_other_labels,
+    refuse_without_gradients,
+)
 from locallearn._engine.step import Step, independent, refuse_non_finite
 from locallearn._engine.streams import IN_ORDER, streams_of
 from locallearn._nn.checkpointed import Checkpointed
 from locallearn._objectives.auxiliary import Loss
-from locallearn._objectives.checks import first_part_that_needs_several, refuse_labels
+from locallearn._objectives.checks import first_part_that_needs_several
 from locallearn._objectives.objective import Objective
 from locallearn._recompute.policy import RecomputePlan
 from locallearn._torch import private_api
 from locallearn._torch.device import is_out_of_memory, mixed_now
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 
 _WORTH_A_PLAN = 2**26
-"""Bytes of all layers' outputs."""
+"""Bytes of all layers' outputs below which `fast` recomputes nothing."""
 
 
 ExplainOutOfMemory = Callable[["LocalNet", Tensor, range], Exception]
@@ -48,7 +58,7 @@ class LocalNet(nn.Module):
         memory: "fast" or "lean".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
-        recompute_plans: what `recompute_plan` has found.
+        recompute_plans: the plans that `recompute_plan` made, by memory setting, precision, mode and frozen parameters.
     """
 
     def __init__(
@@ -78,6 +88,9 @@ class LocalNet(nn.Module):
         self.overlap = 0
         self._explain_out_of_memory = explain_out_of_memory
         self._compiled = False
+        self._watch = ModelWatch(model, (*local_modules, chain.classifier))
+        self._known_types: set[Hashable] = set()
+        self._warned_of: set[str] = set()
         self.recompute_plans: dict[Hashable, RecomputePlan] = {}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -136,7 +149,7 @@ class LocalNet(nn.Module):
         final: bool = True,
         on_complete: Callable[[int], None] | None = None,
     ) -> Tensor:
-        """As `backward`, but never waits for the device: neither images nor losses are looked at."""
+        """As `backward`, but never waits for the device: it checks neither images nor losses."""
         step = self.step(images, labels, scale=scale, final=final, on_complete=on_complete)
         try:
             return step.run()
@@ -161,11 +174,11 @@ class LocalNet(nn.Module):
         )
 
     def finish_step(self, losses: Tensor, completed: Sequence[int], *, final: bool = True) -> None:
-        """Look at the losses of an `unchecked_backward`, and count the step.
+        """Check the losses of an `unchecked_backward`, and count the step.
 
         Args:
             losses: of all objectives.
-            completed: modules of which `on_complete` was told.
+            completed: modules for which `on_complete` was called.
             final: whether an optimizer step follows.
 
         Raises:
@@ -208,11 +221,11 @@ class LocalNet(nn.Module):
 
         As for any inference, put the network in evaluation mode first.
         """
-        features, found = images, []
+        features, logits = images, []
         for index, module in enumerate(self.local_modules):
             features = module(features)
-            found += [objective.logits(features) for objective in self.objectives_of(index)]
-        return found
+            logits += [objective.logits(features) for objective in self.objectives_of(index)]
+        return logits
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile each local module and auxiliary network by itself, with the arguments of `torch.compile`.
@@ -221,13 +234,13 @@ class LocalNet(nn.Module):
         buffers) is switched off for the whole process.
         """
         parts = (*self.local_modules, *(objective.auxiliary for objective in self.objectives))
-        recomputed = [[layer for layer in part.modules() if isinstance(layer, Checkpointed)] for part in parts]
-        units = [unit for part, inside in zip(parts, recomputed, strict=True) for unit in (inside or [part])]
-        private_api.allow_compilations(3 * len(units))  # in training, with and without a graph, and in evaluation
+        checkpointed = [[layer for layer in part.modules() if isinstance(layer, Checkpointed)] for part in parts]
+        compiled = [layer for part, layers in zip(parts, checkpointed, strict=True) for layer in (layers or [part])]
+        private_api.allow_compilations(3 * len(compiled))  # in training, with and without a graph, and in evaluation
         if sum(1 + objective.last - objective.first for objective in self.objectives) > len(self.local_modules):
             private_api.keep_compiled_graphs()
-        for unit in units:
-            unit.compile(*args, **kwargs)
+        for part in compiled:
+            part.compile(*args, **kwargs)
         self._compiled = True
 
     @cached_property
@@ -236,18 +249,58 @@ class LocalNet(nn.Module):
         return first_part_that_needs_several(self.local_modules, self.objectives, self.chain.image_shape)
 
     def check(self, images: Tensor, labels: Tensor) -> None:
-        """Refuse images and labels that this network cannot be trained on."""
-        if images.shape[1:] != self.chain.image_shape:
-            given, expected = (" x ".join(map(str, shape)) for shape in (images.shape[1:], self.chain.image_shape))
-            raise LocalLearnError(f"images are {given}, but localize was told input_shape {expected}.")
-        if not len(images):
-            raise LocalLearnError("a batch without images: leave it out.")
-        # To look at labels on an accelerator is to wait for it, so there the first step alone is checked.
-        are_classes = self.loss is F.cross_entropy and not labels.is_floating_point()
-        if are_classes and (labels.device.type == "cpu" or self.steps == 0):
-            refuse_labels(labels, self.chain.classes)
+        """Refuse images and labels that this network cannot be trained on, and a network that was changed."""
+        refuse_without_gradients()
+        refuse_other_images(images, self.chain.image_shape)
+        refuse_other_labels(labels, images)
+        self._refuse_image_type(images)
+        if self.loss is F.cross_entropy:
+            # Reading labels waits for an accelerator, so there the first step alone is checked.
+            look = labels.device.type == "cpu" or self.steps == 0
+            refuse_other_classes(labels, self.chain.classes, look=look)
         if len(images) == 1 and self.training and self.needs_several is not None:
             raise LocalLearnError(
                 f"a batch of one image: {self.needs_several} normalises over the batch and needs at least two."
                 " Drop the last batch, or choose another batch size."
             )
+        if self.steps == 0:
+            refuse_distributed_wrapper(list(self.parameters()))
+        if replaced := self._watch.replaced():
+            raise LocalLearnError(
+                f"{replaced!r} was replaced after localize, so it would not be trained: change the network first, then"
+                " call localize again."
+            )
+        self._warn_of_silence()
+
+    def _refuse_image_type(self, images: Tensor) -> None:
+        """Try the first local module on images of a type and device, without computing, once for each."""
+        reference = next(self.parameters())
+        key = images.dtype, images.device, mixed_now(images.device)
+        if (images.dtype, images.device) == (reference.dtype, reference.device) or key in self._known_types:
+            return
+        with private_api.fake_mode() as mode, torch.no_grad():
+            first = private_api.fake_copy(self.local_modules[0], mode).train()
+            try:
+                first(mode.from_tensor(images[:1]).expand(2, *images.shape[1:]).clone())
+            except (RuntimeError, TypeError, ValueError) as error:
+                refuse_image_type(images, reference, error)
+                raise
+        self._known_types.add(key)
+
+    def _warn_of_silence(self) -> None:
+        """Warn once of hooks that do not fire, and of numbers whose change has no effect."""
+        if names := self._watch.silent_hooks():
+            self._warn(
+                f"hooks on {', '.join(names)} do not fire in backward, which runs the layers inside: register them on"
+                " the layers."
+            )
+        if clause := self._watch.changed_number():
+            self._warn(
+                f"{clause} after localize, which has no effect in backward where the network's own code uses it: call"
+                " localize again, or put that code into a module of its own."
+            )
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._warned_of:
+            self._warned_of.add(sentence)
+            warnings.warn(sentence, LocalLearnWarning, stacklevel=5)

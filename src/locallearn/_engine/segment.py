@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from locallearn._chain.local_module import LocalModule
 from locallearn._nn.checkpointed import Checkpointed
 from locallearn._objectives.objective import Objective
 from locallearn._recompute.policy import STORE_ALL, RecomputePolicy
-from locallearn._recompute.tape import CheckpointTape, GradientRoot, RngAutocastState
+from locallearn._recompute.tape import CheckpointTape, GradientRoot, RunState
 
 
 def segment_spans(objectives: Iterable[Objective]) -> list[range]:
@@ -54,19 +53,19 @@ class GraphSegment:
         self.stop_modules = stop_modules
         self._modules = modules
         self._parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        self._leaf = features.requires_grad_() if min(stop_modules) < span.start else features
+        self._passes_on = min(stop_modules) < span.start
+        self._leaf = features.requires_grad_() if self._passes_on else features
         self._policy = policy
         self._tape = CheckpointTape(policy.saving)
-        self._state: RngAutocastState | None = None
+        self._state: RunState | None = None
         layers = [layer for module in modules for layer in module.layers]
         checkpointed = any(isinstance(layer, Checkpointed) for layer in layers)
         on_tape = len(stop_modules) == 1 and (checkpointed or (policy.blocks and len(layers) > 1))
         if on_tape:
             self.output = self._run_on_tape()
         elif policy.blocks:
-            self._state = RngAutocastState(features.device)
-            with torch.no_grad():
-                self.output = self._run(self._leaf)
+            self._state = RunState(features.device, nn.ModuleList(modules))
+            self.output = self._state.run_first(self._run, self._leaf)
         else:
             with policy.saving():
                 self.output = self._run(self._leaf)
@@ -122,7 +121,7 @@ class GraphSegment:
         if not self.stop_modules:
             summed, self._sum = [self._sum], None
             if self._parameters:
-                self._last_root(summed).backward(inputs=self._parameters if self._leaf.requires_grad else None)
+                self._last_root(summed).backward(inputs=self._parameters if self._passes_on else None)
                 self._tape.unwind()
         return gradient
 
@@ -138,10 +137,11 @@ class GraphSegment:
 
     def _run_again(self) -> Tensor:
         assert self._state is not None
-        part = nn.ModuleList(self._modules)
-        return self._state.run_again(self._run, part, self._leaf, self._policy.saving, self.output)
+        return self._state.run_again(self._run, self._leaf, self._policy.saving, self.output)
 
     def _take_leaf_gradient(self) -> Tensor | None:
+        if not self._passes_on:
+            return None  # the images may have a gradient of the user's own
         gradient, self._leaf.grad = self._leaf.grad, None
         return gradient
 

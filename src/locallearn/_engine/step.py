@@ -33,7 +33,7 @@ class Step:
         labels: the targets.
         scale: factor of every loss.
         final: whether an optimizer step follows.
-        on_complete: called with a module's index when its gradients are complete.
+        on_complete: called with a module's index when its gradients are complete, if this is the final micro-batch.
         on_segment: called when all objectives that end with a graph segment have gone backward.
         plan: what each part recomputes in its backward pass; by default nothing.
         streams: where the work of each segment is queued; other than in order only for `independent` objectives.
@@ -107,7 +107,8 @@ class Step:
         objectives = [self.objectives[index] for index in indices]
         policy = STORE_ALL if self.plan is None else self.plan.objectives[indices[0]]
         weight = sum(objective.weight for objective in objectives)
-        loss, gradient = local_loss(objectives[0], segment, self.images, self.labels, weight * self.scale, policy)
+        images = self.images.detach()  # they are targets of decoders: the gradient flows through the features alone
+        loss, gradient = local_loss(objectives[0], segment, images, self.labels, weight * self.scale, policy)
         with torch.autocast(self.images.device.type, enabled=False):
             if self.final and self._is_last_use(auxiliary, indices[-1]):
                 auxiliary.after_backward()
@@ -150,7 +151,7 @@ class Step:
         return all(later.auxiliary is not auxiliary for later in self.objectives[index + 1 :])
 
     def _complete(self, span: range) -> None:
-        if self.on_complete is None:
+        if self.on_complete is None or not self.final:
             return
         for module in span:
             self.streams.wait_for_earlier()  # EMA copies of this module move before it is stepped
@@ -169,6 +170,11 @@ def local_loss(
     features = segment.output.detach().requires_grad_(segment.trains)
     with policy.forward_of(blocks_of(objective.auxiliary) if policy.blocks else []) as tape:
         loss = objective.loss(features, images, labels)
+    if not isinstance(loss, Tensor):
+        raise LocalLearnError(
+            f"the loss of the objective over local modules {objective.first} to {objective.last} is a"
+            f" {type(loss).__name__}: return one number, a tensor of no dimensions."
+        )
     if loss.dim():
         raise LocalLearnError(
             f"the loss of the objective over local modules {objective.first} to {objective.last} has shape"

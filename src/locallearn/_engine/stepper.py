@@ -45,7 +45,7 @@ class Stepper:
 
     @property
     def on_complete(self) -> Callable[[int], None] | None:
-        """To be given to `net.backward` for the last micro-batch."""
+        """The callback for `net.backward` in the last micro-batch."""
         return None if self.clip_module_norm is None else self._clip
 
     def _clip(self, module: int) -> None:
@@ -53,7 +53,7 @@ class Stepper:
             clip_grad_norm_(self.net.parameters_of(module), self.clip_module_norm)
 
     def finish(self) -> None:
-        """To be called after the step's last `net.backward`."""
+        """Step; call it after the last `net.backward` of the step."""
         if self.clip_norm is not None:
             clip_grad_norm_(self.net.parameters(), self.clip_norm)
         for optimizer in self.optimizers:
@@ -69,7 +69,7 @@ class Stepper:
                 group["lr"] = lr
 
     def make_capturable(self, device: torch.device) -> None:
-        """From now on a captured step finds the learning rate on the device, where `set_lr` changes it."""
+        """Put the learning rate into a tensor on the device, where captured steps read it and `set_lr` changes it."""
         for group in self._param_groups():
             group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
             if "capturable" in group:
@@ -83,7 +83,7 @@ class Stepper:
         return [optimizer.state_dict() for optimizer in self.optimizers]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """Load what `state_dict` gave."""
+        """Load a state that `state_dict` returned."""
         for optimizer, part in zip(self.optimizers, state, strict=True):
             optimizer.load_state_dict(part)
         for group in self._param_groups():

@@ -1,4 +1,4 @@
-"""Where a step's work is queued: all in one order, or backward passes beside the forward passes that follow."""
+"""Where a step's work is queued: in one order, or on CUDA streams that overlap. The overlap is experimental."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Stream(Protocol):
     """A queue of an accelerator's work, as `torch.cuda.Stream` is."""
 
     def record_event(self) -> Any:
-        """A mark behind all that is queued."""
+        """A mark after all work queued so far."""
         ...
 
     def wait_event(self, event: Any, /) -> None:
-        """What is queued later begins once a mark is reached."""
+        """Work queued later begins once the mark is reached."""
         ...
 
 
 class InOrder:
-    """One thing after the other: any device, and the least memory."""
+    """All work in one order: any device, and the least memory."""
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -34,31 +34,30 @@ class InOrder:
 
     @contextmanager
     def module(self) -> Iterator[None]:
-        """Around all work of a stretch of modules: forward, auxiliary networks, backward."""
+        """Around all work of a graph segment: forward, auxiliary networks, backward."""
         yield
 
     def passed_on(self, features: Tensor) -> None:
-        """To be told the features that the next stretch begins with, once their computation is queued."""
+        """Called with the input of the next segment once its computation is queued."""
 
     def wait_for_earlier(self) -> None:
-        """What is queued next begins when the work of all earlier modules is done."""
+        """Work queued next begins when the work of all earlier modules is done."""
 
 
 IN_ORDER = InOrder()
 
 
 class OverlappedStreams(InOrder):
-    """Modules take turns on several streams, so that one goes backward while the next ones run forward.
+    """Modules take turns on several streams, so that one runs backward while the next ones run forward.
 
-    All work of a module is queued on one stream, in order; the next module's begins once its features are there. The
-    results are those of `InOrder`: what is computed is the same, and only the features cross from stream to stream.
-    They are held until the stream that they come from has waited for the one that reads them, so that their memory is
-    not written on before.
+    All work of a module is queued on one stream, in order; the next module begins once its input is computed. Results
+    equal those of `InOrder`. Only the features cross from stream to stream. They stay alive until the stream that wrote
+    them has waited for the stream that reads them: PyTorch would give their memory to the next tensor at once.
 
     Args:
         streams: the streams, at least two.
-        ambient: gives the stream on which the step is asked for.
-        on: makes a stream the one that work is queued on.
+        ambient: returns the stream on which the caller works.
+        on: the context in which work is queued on a stream.
     """
 
     def __init__(

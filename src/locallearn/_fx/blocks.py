@@ -1,27 +1,26 @@
-"""Which modules inside a network are units: blocks with a branch, or small groups of plain layers."""
+"""Which modules of a network are its blocks: those with a branch, or small groups of single layers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from locallearn._fx.data_path import DataPath
-from locallearn._fx.tracer import CannotTraceError, inside, trace_forward, values_of
+from locallearn._fx.tracer import CannotTraceError, module_path, trace_forward, values_of
 from locallearn._nn.layer_types import NORMS
 
 Arguments = tuple[torch.Tensor, ...]
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises (or has a weight for each channel) and so goes with the layer before it."""
+    """Whether a module normalises, or has a weight for each channel, and so belongs to the layer before it."""
     return isinstance(module, (*NORMS, nn.PReLU))
 
 
-def is_plain(module: nn.Module) -> bool:
-    """Whether a module is one layer in itself, a convolution, say, and nothing is to be looked for in it."""
+def is_single_layer(module: nn.Module) -> bool:
+    """Whether a module is one layer, a convolution for instance, so that no blocks can be inside."""
     holds = isinstance(module, (*CONTAINERS, nn.TransformerEncoder))
     own = type(module).__module__.startswith("torch.nn") and not holds
     return own or is_norm(module) or not any(has_weights(child) for child in module.children())
@@ -36,69 +35,76 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 class BlockFinder:
-    """Finds the units of a network.
+    """Finds the blocks of a network.
 
-    A module whose own code has a branch beside weights, as residual blocks have, is a unit, and so are all others of
-    its class. Modules that only hold plain layers one behind the other (the stem of a network, a transition) are units
-    where there are such blocks; in a network without blocks, where their class says that they are meant as one, by
-    being used more than once and no bare `nn.Sequential`. All other modules are looked into.
+    A module whose own code has a branch with weights, as residual blocks have, is a block, and so are all others of
+    its class. A module that runs only single layers in a sequence (a stem, a transition) is a block too where there
+    are blocks with a branch; in other networks only if its class is used more than once and is no bare
+    `nn.Sequential`. The search goes into all other modules.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.count = Counter(type(module) for module in model.modules())
-        self.blocks: set[type[nn.Module]] = set()
+        self.class_counts = Counter(type(module) for module in model.modules())
+        self.branching: set[type[nn.Module]] = set()
         self._paths: dict[str, DataPath | None] = {}
 
     def find(self, arguments: Arguments) -> list[str]:
-        """Paths of the units in order; none is inside another.
+        """Names of the blocks in order; none is inside another.
 
         Raises:
-            CannotTraceError: the network's own code cannot be written as a graph.
+            CannotTraceError: the network's own code cannot be traced.
         """
         while True:
-            known = len(self.blocks)
-            units = self._inside("", self.model, arguments)
-            if len(self.blocks) == known:
-                return list(dict.fromkeys(units))
+            known = len(self.branching)
+            blocks = self._blocks_in("", self.model, arguments)
+            if len(self.branching) == known:
+                return list(dict.fromkeys(blocks))
 
-    def _inside(self, path: str, module: nn.Module, arguments: Arguments) -> list[str]:
-        if path and (is_plain(module) or (type(module) in self.blocks and type(module) not in CONTAINERS)):
-            return [path]
-        data_path = self._data_path(path, module, arguments)
-        if data_path is None:
-            return [path]
-        if path and data_path.branches():
-            self.blocks.add(type(module))
-            return [path]
-        units: list[str] = []
-        for node in data_path.nodes:
-            if node.op == "call_module" and has_weights(part := data_path.submodule(node)):
-                place = ".".join(name for name in (path, inside(str(node.target))) if name)
-                alone = len(node.args) == 1 and not node.kwargs and isinstance(node.args[0], torch.fx.Node)
-                given = values_of(node.args[0]) if alone else ()  # pyright: ignore[reportArgumentType]
-                is_tensor = bool(given) and isinstance(given[0], torch.Tensor)
-                units += self._inside(place, part, given) if is_tensor else [place]
-        return [path] if path and self._is_group(module, units) else units
+    def _blocks_in(self, name: str, module: nn.Module, arguments: Arguments) -> list[str]:
+        is_block = type(module) in self.branching and type(module) not in CONTAINERS
+        if name and (is_single_layer(module) or is_block):
+            return [name]
+        path = self._data_path(name, module, arguments)
+        if path is None:
+            return [name]
+        if name and path.has_weights_in_a_branch():
+            self.branching.add(type(module))
+            return [name]
+        blocks: list[str] = []
+        for node in path.nodes:
+            if node.op == "call_module" and has_weights(part := path.submodule(node)):
+                part_name = ".".join(part for part in (name, module_path(node)) if part)
+                inputs = _single_tensor(node)
+                blocks += [part_name] if inputs is None else self._blocks_in(part_name, part, inputs)
+        return [name] if name and self._is_group(module, blocks) else blocks
 
-    def _data_path(self, path: str, module: nn.Module, arguments: Arguments) -> DataPath | None:
-        if path not in self._paths:
+    def _data_path(self, name: str, module: nn.Module, arguments: Arguments) -> DataPath | None:
+        """The module's own code, or None where it cannot be traced."""
+        if name not in self._paths:
             try:
-                self._paths[path] = DataPath(module, trace_forward(module, arguments, lambda _: False))
+                self._paths[name] = DataPath(module, trace_forward(module, arguments, lambda _: False))
             except CannotTraceError:
-                if not path:
+                if not name:
                     raise
-                self._paths[path] = None
-        return self._paths[path]
+                self._paths[name] = None
+        return self._paths[name]
 
-    def _is_group(self, module: nn.Module, units: list[str]) -> bool:
-        """Whether a module that holds these units, one behind the other, is one itself."""
-        if not all(is_plain(self.model.get_submodule(unit)) for unit in units):
+    def _is_group(self, module: nn.Module, blocks: list[str]) -> bool:
+        """Whether a module that runs these in a sequence is a block itself."""
+        if not all(is_single_layer(self.model.get_submodule(block)) for block in blocks):
             return False
-        return bool(self.blocks) or (type(module) is not nn.Sequential and self.count[type(module)] > 1)
+        return bool(self.branching) or (type(module) is not nn.Sequential and self.class_counts[type(module)] > 1)
 
 
-def ancestors(paths: list[str]) -> Callable[[str], bool]:
-    """Whether a module holds one of these, by its path."""
-    above = {path[:i] for path in paths for i, letter in enumerate(path) if letter == "."}
-    return above.__contains__
+def _single_tensor(node: torch.fx.Node) -> Arguments | None:
+    """The tensor that a call takes, for each batch size; None where it takes anything else."""
+    if len(node.args) != 1 or node.kwargs or not isinstance(node.args[0], torch.fx.Node):
+        return None
+    values = values_of(node.args[0])
+    return values if isinstance(values[0], torch.Tensor) else None
+
+
+def ancestors(names: list[str]) -> set[str]:
+    """Names of all modules that hold one of these."""
+    return {name[:i] for name in names for i, letter in enumerate(name) if letter == "."}

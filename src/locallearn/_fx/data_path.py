@@ -1,4 +1,4 @@
-"""The nodes of a graph through which the images flow, and the places where a single tensor passes."""
+"""The nodes of a graph that depend on the images, and the indices after which a single tensor passes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from locallearn._fx.tracer import BATCHES, CannotTraceError, inside, values_of
+from locallearn._fx.tracer import BATCHES, CannotTraceError, module_path, values_of
 
 
 class DataPath:
-    """Forward code in order, from the images to its output.
+    """The nodes that depend on the images, in order of execution.
 
     Attributes:
-        module: the module whose code it is.
-        nodes: what is computed from the images, the images first; constants and a module's own tensors are left out.
+        module: the module whose code was traced.
+        nodes: the images, then all that is computed from them; constants and the module's own tensors are left out.
         output: the node of `nodes` that the code returns.
     """
 
@@ -28,32 +28,32 @@ class DataPath:
             kind = getattr(getattr(returned, "target", type(returned)), "__name__", "tuple")
             raise CannotTraceError(f"it returns a {kind}, not one tensor")
         self.output = returned
-        found = [node for node in graph.nodes if node.op != "output" and self._kind(node) in ("data", "count")]
+        candidates = [node for node in graph.nodes if node.op != "output" and self._kind(node) in ("data", "count")]
         needed = {returned}
-        for node in reversed(found):
+        for node in reversed(candidates):
             if node in needed or _writes(node):
                 needed.update(node.all_input_nodes)
                 needed.add(node)
-        self.nodes = [node for node in found if node in needed or node.op == "placeholder"]
+        self.nodes = [node for node in candidates if node in needed or node.op == "placeholder"]
 
     def _kind(self, node: fx.Node) -> str:
         """`data`, computed from the images; `constant`; `count`, the number of images; `source`, the module's own."""
         if node not in self._kinds:
-            self._kinds[node] = self._found_kind(node)
+            self._kinds[node] = self._compute_kind(node)
         return self._kinds[node]
 
-    def _found_kind(self, node: fx.Node) -> str:
+    def _compute_kind(self, node: fx.Node) -> str:
         values = values_of(node)
         if node.op in ("placeholder", "call_module"):
             return "data"
-        if _is_plain(values[0]) and type(values[0]) is type(values[1]) and values[0] == values[1]:
+        if _is_number(values[0]) and type(values[0]) is type(values[1]) and values[0] == values[1]:
             return "constant"
-        if node.op == "get_attr" or all(self._kind(found) in ("source", "constant") for found in node.all_input_nodes):
+        if node.op == "get_attr" or all(self._kind(x) in ("source", "constant") for x in node.all_input_nodes):
             return "source"
         return "count" if type(values[0]) is int and values == BATCHES else "data"
 
     def is_constant(self, node: fx.Node) -> bool:
-        """Whether it is a number or several, known before training."""
+        """Whether its value is numbers that are the same for any batch."""
         return self._kind(node) == "constant"
 
     def is_source(self, node: fx.Node) -> bool:
@@ -64,63 +64,67 @@ class DataPath:
         """Whether it is the number of images."""
         return self._kind(node) == "count"
 
-    def bears_weights(self, node: fx.Node) -> bool:
-        """Whether parameters take part in this very node."""
+    def uses_parameters(self, node: fx.Node) -> bool:
+        """Whether this node itself uses parameters."""
         if node.op == "call_module":
             return any(True for _ in self.submodule(node).parameters())
-        return any(self._is_weight(found) for found in node.all_input_nodes if self.is_source(found))
+        return any(self._is_weight(argument) for argument in node.all_input_nodes if self.is_source(argument))
 
     def _is_weight(self, node: fx.Node) -> bool:
         if node.op == "get_attr":
-            owner, _, name = inside(str(node.target)).rpartition(".")
+            owner, _, name = module_path(node).rpartition(".")
             return name in self.module.get_submodule(owner)._parameters
-        return any(self._is_weight(found) for found in node.all_input_nodes)
+        return any(self._is_weight(argument) for argument in node.all_input_nodes)
 
     def submodule(self, node: fx.Node) -> nn.Module:
         """The module that a node calls."""
-        return self.module.get_submodule(inside(str(node.target)))
+        return self.module.get_submodule(module_path(node))
 
     def calls(self, path: str) -> list[int]:
-        """Where a module is called."""
-        return [i for i, node in enumerate(self.nodes) if node.op == "call_module" and inside(str(node.target)) == path]
+        """Indices of a module's calls."""
+        return [i for i, node in enumerate(self.nodes) if node.op == "call_module" and module_path(node) == path]
 
     @cached_property
     def _last_use(self) -> list[int]:
-        """For each node the place of its last user."""
-        place = {node: index for index, node in enumerate(self.nodes)}
-        last = [max((place[user] for user in node.users if user in place), default=-1) for node in self.nodes]
-        last[place[self.output]] = len(self.nodes)
+        """For each node the index of its last user."""
+        index_of = {node: index for index, node in enumerate(self.nodes)}
+        last = [max((index_of[user] for user in node.users if user in index_of), default=-1) for node in self.nodes]
+        last[index_of[self.output]] = len(self.nodes)
         return last
 
-    def passing(self, place: int) -> list[fx.Node]:
-        """What is computed up to a place and used behind it; the number of images does not count."""
-        nodes = self.nodes[: place + 1]
-        return [node for i, node in enumerate(nodes) if self._last_use[i] > place and not self.is_count(node)]
+    def live_after(self, index: int) -> list[fx.Node]:
+        """Nodes up to an index whose values are used after it; the number of images does not count."""
+        nodes = self.nodes[: index + 1]
+        return [node for i, node in enumerate(nodes) if self._last_use[i] > index and not self.is_count(node)]
 
-    def cut_tensor(self, place: int) -> fx.Node | None:
-        """The one tensor that passes behind a place, if it is one."""
-        found = self.passing(place)
-        return found[0] if len(found) == 1 and isinstance(values_of(found[0])[0], Tensor) else None
+    def cut_tensor(self, index: int) -> fx.Node | None:
+        """The single tensor that is used after an index, or None where there are several values, or none."""
+        live = self.live_after(index)
+        return live[0] if len(live) == 1 and isinstance(values_of(live[0])[0], Tensor) else None
 
-    def users_after(self, node: fx.Node, place: int) -> list[fx.Node]:
-        """The nodes behind a place that use a node, in order."""
-        return [user for user in self.nodes[place + 1 :] if node in user.all_input_nodes]
+    def cuts(self, start: int, stop: int) -> list[int]:
+        """Indices from `start` to before `stop` after which a single tensor passes."""
+        return [index for index in range(start, stop) if self.cut_tensor(index) is not None]
 
-    def branches(self) -> bool:
-        """Whether some weights stand in a branch beside another path from the images to the output."""
+    def users_after(self, node: fx.Node, index: int) -> list[fx.Node]:
+        """Users of a node after an index, in order."""
+        return [user for user in self.nodes[index + 1 :] if node in user.all_input_nodes]
+
+    def has_weights_in_a_branch(self) -> bool:
+        """Whether a module with parameters is on one of several parallel paths from the images to the output."""
         return any(
-            self.bears_weights(node) and (self.cut_tensor(place) is None or self.cut_tensor(place - 1) is None)
-            for place, node in enumerate(self.nodes)
+            self.uses_parameters(node) and (self.cut_tensor(index) is None or self.cut_tensor(index - 1) is None)
+            for index, node in enumerate(self.nodes)
             if node.op == "call_module"
         )
 
 
-def _is_plain(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     if isinstance(value, tuple | list):
-        return all(_is_plain(part) for part in value)
+        return all(_is_number(part) for part in value)
     return value is None or isinstance(value, int | float | bool | torch.Size)
 
 
 def _writes(node: fx.Node) -> bool:
-    """Whether a node may matter without anybody using what it gives, since it writes on what it gets."""
+    """Whether a node may write on its arguments, so that it matters even where nothing uses its output."""
     return node.op == "call_module" or (node.op == "call_method" and str(node.target).endswith("_"))

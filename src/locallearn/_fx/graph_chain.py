@@ -1,4 +1,4 @@
-"""Any network as a chain: its forward code is followed, and cut where a single tensor passes."""
+"""Any network as a chain: its forward code is traced, and cut where a single tensor passes."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import torch
 from torch import nn
 
 from locallearn._fx.blocks import CONTAINERS, BlockFinder, ancestors, has_weights
-from locallearn._fx.boundaries import Cut, found_cuts, named_cuts
+from locallearn._fx.boundaries import Boundary, boundaries_of_blocks, boundaries_of_names
 from locallearn._fx.data_path import DataPath
-from locallearn._fx.subgraph import ByMode, extract, signature
+from locallearn._fx.subgraph import ByMode, code_text, extract
 from locallearn._fx.tracer import BATCHES, CannotTraceError, trace_forward
 from locallearn._torch import private_api
 from locallearn._torch.vision_libraries import import_timm
 from locallearn._utils.errors import LocalLearnError, did_you_mean
 
-Stages = tuple[dict[str, nn.Module], nn.Module]
+Layers = tuple[dict[str, nn.Module], nn.Module]
 """Layers by name, and the classifier."""
 
 
-def traced(model: nn.Module, image_shape: Sequence[int], layers: str | Sequence[str] | None) -> Stages:
-    """See any network as layers and a classifier; no parameter is renamed, and its forward stays as it is.
+def layers_from_code(model: nn.Module, image_shape: Sequence[int], layers: str | Sequence[str] | None) -> Layers:
+    """Divide any network into layers and a classifier. The network itself is not changed.
 
     Args:
         model: the network.
         image_shape: channels, height, width of one image.
-        layers: names, or regular expressions that match whole names, of modules that each end a layer. What stands
-            before the first, or between two, belongs to the layer that ends next; normalisation behind a bare
-            convolution, and all without parameters, to the layer before. By default layers are found: residual blocks
-            and the like, or timm's own groups.
+        layers: names, or regular expressions that match whole names, of modules that each end a layer. Modules before
+            the first, or between two, belong to the layer that ends next; normalisation after a bare convolution, and
+            all without parameters, to the layer before. By default the layers are residual blocks and the like, or
+            timm's own groups.
 
     Raises:
-        LocalLearnError: more than one tensor passes where a layer is to end, or the code cannot be followed.
+        LocalLearnError: more than one tensor passes where a layer is to end, or the code cannot be traced.
     """
     with private_api.fake_mode() as mode:
         fake = private_api.fake_copy(model, mode).train()
@@ -45,28 +45,29 @@ def traced(model: nn.Module, image_shape: Sequence[int], layers: str | Sequence[
         arguments = tuple(torch.empty((batch, *image_shape), **like) for batch in BATCHES)
         try:
             if layers is None:
-                groups = _timm_groups(model) or [[unit] for unit in BlockFinder(fake).find(arguments)]
+                groups = _timm_groups(model) or [[block] for block in BlockFinder(fake).find(arguments)]
             else:
-                groups = [[path] for path in _named(model, layers)]
-            is_open = ancestors([path for group in groups for path in group])
-            data_path = DataPath(model, trace_forward(fake, arguments, is_open))
+                groups = [[name] for name in _named(model, layers)]
+            names = [name for group in groups for name in group]
+            is_open = ancestors(names).__contains__
+            path = DataPath(model, trace_forward(fake, arguments, is_open))
         except CannotTraceError as error:
             raise _refusal(model, str(error)) from error
-        cuts = named_cuts(data_path, groups, model) if layers else found_cuts(data_path, groups, model)
+        boundaries = boundaries_of_names(path, names, model) if layers else boundaries_of_blocks(path, groups, model)
         try:
-            other = DataPath(model, trace_forward(fake.eval(), arguments, is_open))
+            evaluation = DataPath(model, trace_forward(fake.eval(), arguments, is_open))
         except CannotTraceError:  # a network need not be a chain in evaluation, where only its own forward is run
-            other = data_path
-    return _stages(data_path, other, cuts)
+            evaluation = path
+    return _extract_layers(path, evaluation, boundaries)
 
 
 def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
-    """Paths of the modules that names and patterns mean."""
+    """Names of the modules that names and patterns match, in the network's order."""
     patterns = [layers] if isinstance(layers, str) else layers
     if not all(isinstance(pattern, str) for pattern in patterns) or not patterns:
         raise LocalLearnError(f"layers={patterns!r}: give a list of names, or of regular expressions, of modules.")
     known = [name for name, _ in model.named_modules() if name]
-    found: set[str] = set()
+    named: set[str] = set()
     for pattern in patterns:
         try:
             matching = {pattern} & set(known) or {name for name in known if re.fullmatch(pattern, name)}
@@ -74,11 +75,11 @@ def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
             raise LocalLearnError(f"layers: {pattern!r} is no module and no regular expression ({error}).") from None
         if not matching:
             raise LocalLearnError(f"layers: no module matches {pattern!r}; {did_you_mean(pattern, _shallow(known))}")
-        found |= matching
-    for name in sorted(found):
-        if inner := [other for other in sorted(found) if other.startswith(f"{name}.")]:
+        named |= matching
+    for name in sorted(named):
+        if inner := [other for other in sorted(named) if other.startswith(f"{name}.")]:
             raise LocalLearnError(f"layers: {inner[0]!r} is inside {name!r}, and both are named: name one of them.")
-    return [name for name in known if name in found]
+    return [name for name in known if name in named]
 
 
 def _shallow(names: Sequence[str]) -> list[str]:
@@ -86,14 +87,14 @@ def _shallow(names: Sequence[str]) -> list[str]:
 
 
 def _timm_groups(model: nn.Module) -> list[list[str]] | None:
-    """Modules by timm's own grouping of the parameters, where a network has one."""
+    """Names of modules by timm's own grouping of the parameters; None where the network has none."""
     if not callable(matcher := getattr(model, "group_matcher", None)):
         return None
     import_timm()
     from timm.models import group_parameters  # pyright: ignore[reportMissingImports]
 
     group_of: dict[str, Any] = dict(group_parameters(model, matcher(coarse=False), reverse=True))
-    found: dict[int, list[str]] = {}
+    modules_of: dict[int, list[str]] = {}
 
     def visit(path: str, module: nn.Module) -> None:
         names = (f"{path}.{name}" if path else name for name, _ in module.named_parameters())
@@ -101,36 +102,38 @@ def _timm_groups(model: nn.Module) -> list[list[str]] | None:
         weighted = [child for child in module.children() if has_weights(child)]
         holds_one = isinstance(module, CONTAINERS) and len(weighted) == 1
         if len(groups) == 1 and path and not holds_one and not isinstance(module, nn.ModuleList):
-            found.setdefault(groups.pop(), []).append(path)
+            modules_of.setdefault(groups.pop(), []).append(path)
             return
         for name, child in module.named_children():
             if groups:
                 visit(f"{path}.{name}" if path else name, child)
 
     visit("", model)
-    return list(found.values()) if len(found) > 1 else None
+    return list(modules_of.values()) if len(modules_of) > 1 else None
 
 
-def _stages(data_path: DataPath, other: DataPath, cuts: list[Cut]) -> Stages:
-    same = [(node.op, str(node.target)) for node in data_path.nodes] == [(n.op, str(n.target)) for n in other.nodes]
+def _extract_layers(path: DataPath, evaluation: DataPath, boundaries: list[Boundary]) -> Layers:
+    is_same = _operations(path) == _operations(evaluation)
     parts: list[nn.Module] = []
     begin = 1
-    for end in (*(cut.place for cut in cuts), len(data_path.nodes) - 1):
-        part = extract(data_path, begin, end)
-        if same and signature(data_path, begin, end) != signature(other, begin, end):
-            modules = [
-                data_path.submodule(node) for node in data_path.nodes[begin : end + 1] if node.op == "call_module"
-            ]
-            part = ByMode(part, extract(other, begin, end), modules[0]) if modules else part
+    for end in (*(boundary.end for boundary in boundaries), len(path.nodes) - 1):
+        part = extract(path, begin, end)
+        if is_same and code_text(path, begin, end) != code_text(evaluation, begin, end):
+            modules = [path.submodule(node) for node in path.nodes[begin : end + 1] if node.op == "call_module"]
+            part = ByMode(part, extract(evaluation, begin, end), modules[0]) if modules else part
         parts.append(part)
         begin = end + 1
-    names = [cut.name for cut in cuts]
+    names = [boundary.name for boundary in boundaries]
     return dict(zip(names, parts, strict=False)), parts[-1]
+
+
+def _operations(path: DataPath) -> list[tuple[str, str]]:
+    return [(node.op, str(node.target)) for node in path.nodes]
 
 
 def _refusal(model: nn.Module, reason: str) -> LocalLearnError:
     return LocalLearnError(
-        f"the forward code of {type(model).__name__} cannot be followed: {reason.rstrip('.')}. Is input_shape right,"
+        f"the forward code of {type(model).__name__} cannot be traced: {reason.rstrip('.')}. Is input_shape right,"
         " and the image large enough? Else give the network a method chain() that returns"
         " locallearn.Chain(layers={name: module, ...}, classifier=module)."
     )

@@ -1,78 +1,121 @@
-"""Forward code as a graph: torch.fx, with what two batches of images without data give at every node."""
+"""Forward code as a graph: torch.fx, with the values of two batch sizes at every node."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import RLock, get_ident
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.fx.node import map_arg
 from torch.fx.proxy import Attribute
+from torch.overrides import TorchFunctionMode
 
+from locallearn._fx.plain_forward import (
+    CannotTraceError as CannotTraceError,
+    DrewRandomNumbersError,
+    PlainForward,
+    random_state,
+    set_random_state,
+)
+from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError, reason_of
 
 BATCHES = (2, 3)
-"""What differs between two batch sizes depends on the number of images; all else is known before training."""
+"""Two batch sizes: a value that differs between them depends on the number of images, any other is a constant."""
 
 
-class CannotTraceError(Exception):
-    """Forward code that cannot be written as a graph; the message says why."""
+_ROOT = "root"
+
+
+_ONE_AT_A_TIME = RLock()
+"""torch.fx patches `nn.Module` for the whole process while it traces."""
+
+_ATTEMPTS = 3
 
 
 def trace_forward(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool]) -> fx.Graph:
-    """Write down what a module does with one tensor.
+    """Trace a module that takes one tensor.
 
-    Python code that looks at values or sizes takes the way that it takes for these arguments.
+    Python code that looks at sizes takes the branch that it takes for these arguments.
 
     Args:
-        module: the module; its tensors are fake, since it is run.
+        module: the module. It is run, so its tensors must be fake.
         arguments: the tensor, for each of `BATCHES`.
-        is_open: whether a module inside, by its path, is looked into; else a call of it is one node.
+        is_open: whether to trace into a submodule, by its path; otherwise a call of it is one node.
 
     Returns:
-        The graph; `values_of(node)` gives what each node computes for each batch. Targets are paths inside the module.
+        The graph. `values_of(node)` has a node's value for each batch size; `module_path(node)` its path in the module.
 
     Raises:
-        CannotTraceError: the code depends on the number of images, say, or does what a graph cannot.
+        CannotTraceError: the code depends on the number of images, or does what a graph cannot express.
     """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _traced(module, arguments, is_open)
+        except DrewRandomNumbersError:  # which another thread may have done
+            continue
+    return _traced(module, arguments, is_open)
+
+
+def _traced(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool]) -> fx.Graph:
     tracer = _Tracer(arguments, is_open)
+    opened = [(path, part) for path, part in module.named_modules() if not path or is_open(path)]
     try:
-        with torch.no_grad():
-            return tracer.trace(_Whole(module))
-    except LocalLearnError:
+        with _ONE_AT_A_TIME, torch.no_grad(), PlainForward(opened), _Factories(tracer):
+            return tracer.trace(_Root(module))
+    except (LocalLearnError, CannotTraceError):
         raise
+    except private_api.DataDependentOutputException as error:
+        raise CannotTraceError(
+            "Python code reads a number from a tensor: put that code into a module of its own, which runs as it is"
+        ) from error
     except Exception as error:
         raise CannotTraceError(reason_of(error)) from error
 
 
 def values_of(node: fx.Node) -> tuple[Any, ...]:
-    """What a node computes, for each of `BATCHES`."""
+    """A node's value for each of `BATCHES`."""
     return node.meta["values"]
 
 
-def inside(target: str) -> str:
-    """A node's target as a path inside the module that was followed."""
-    return target.removeprefix("whole").removeprefix(".")
+def module_path(node: fx.Node) -> str:
+    """A node's target as a path in the traced module."""
+    return _path(str(node.target))
 
 
-class _Whole(nn.Module):
-    """Calls a module with one tensor, so that the rest of its arguments keep their defaults."""
+def _path(target: str) -> str:
+    return target.removeprefix(_ROOT).removeprefix(".")
 
-    def __init__(self, whole: nn.Module) -> None:
+
+class _Root(nn.Module):
+    """Calls a module with one tensor alone, so that its other arguments have their defaults."""
+
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.whole = whole
+        self.add_module(_ROOT, module)
 
     def forward(self, x: Any) -> Any:
-        return self.whole(x)
+        return self.get_submodule(_ROOT)(x)
 
 
-class _Known:
-    """What a proxy knows of its value: enough for Python code that needs a number."""
+def _refuse_data(node: fx.Node) -> None:
+    """Refuse Python code that reads the values of a tensor, which tracing does not know."""
+    if isinstance(values_of(node)[0], torch.Tensor):
+        raise CannotTraceError(
+            f"Python code reads the values of {node.format_node()}: put that code into a module of its own, which runs"
+            " as it is"
+        )
+
+
+class _Concrete:
+    """A proxy that knows its value, for Python code that needs a number."""
 
     node: Any
 
     def _number(self) -> Any:
+        _refuse_data(self.node)
         first, second = values_of(self.node)
         if type(first) is not type(second) or first != second:
             raise CannotTraceError(f"{self.node.format_node()} depends on the number of images")
@@ -98,14 +141,34 @@ class _Known:
         return lengths.pop()
 
 
-class _Proxy(_Known, fx.Proxy):
+class _Proxy(_Concrete, fx.Proxy):
     def __getattr__(self, name: str) -> Any:
         return _Attribute(self, name)  # pyright: ignore[reportCallIssue]
 
 
-class _Attribute(_Known, Attribute):  # pyright: ignore[reportIncompatibleMethodOverride]
+class _Attribute(_Concrete, Attribute):  # pyright: ignore[reportIncompatibleMethodOverride]
     def __getattr__(self, name: str) -> Any:
         return _Attribute(self, name)  # pyright: ignore[reportCallIssue]
+
+
+class _Factories(TorchFunctionMode):
+    """Puts functions that make a tensor from numbers, such as `torch.rand`, into the graph: they run in each step."""
+
+    def __init__(self, tracer: _Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.tracer.computing or func not in _MAKES_TENSORS:
+            return func(*args, **kwargs)
+        return self.tracer.create_proxy("call_function", func, args, kwargs)
+
+
+_MAKES_TENSORS = {
+    *(torch.arange, torch.linspace, torch.zeros, torch.ones, torch.full, torch.eye, torch.tensor, torch.empty),
+    *(torch.rand, torch.randn, torch.randint, torch.randperm),
+}
 
 
 class _Tracer(fx.Tracer):
@@ -115,9 +178,10 @@ class _Tracer(fx.Tracer):
         super().__init__()
         self.arguments, self.is_open = arguments, is_open
         self.computing = False
+        self._thread = get_ident()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        path = inside(module_qualified_name)
+        path = _path(module_qualified_name)
         return bool(path) and not self.is_open(path)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -127,19 +191,24 @@ class _Tracer(fx.Tracer):
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **options)
         node = proxy.node
         self.computing = True
+        state = random_state()
         try:
             node.meta["values"] = tuple(self._value(node, index) for index in range(len(BATCHES)))
         finally:
             self.computing = False
+            set_random_state(state)  # modules run as they are, and may draw
         return proxy
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        return forward(*args, **kwargs) if self.computing else super().call_module(m, forward, args, kwargs)
+        plainly = self.computing or get_ident() != self._thread  # fx patches the modules of all threads
+        return forward(*args, **kwargs) if plainly else super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        return attr_val if self.computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+        plainly = self.computing or get_ident() != self._thread
+        return attr_val if plainly else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
+        _refuse_data(obj.node)
         first, second = (bool(value) for value in values_of(obj.node))
         if first != second:
             raise CannotTraceError(f"a choice by {obj.node.format_node()} depends on the number of images")
@@ -151,13 +220,17 @@ class _Tracer(fx.Tracer):
     def _value(self, node: fx.Node, index: int) -> Any:
         if node.op == "placeholder":
             return self.arguments[index]
-        args, kwargs = map_arg((node.args, node.kwargs), lambda found: values_of(found)[index])
+        args, kwargs = map_arg((node.args, node.kwargs), lambda argument: values_of(argument)[index])
+        if node.op == "call_module":
+            return self.root.get_submodule(str(node.target))(*args, **kwargs)
+        with private_api.numbers_refused():
+            return self._value_outside_modules(node, args, kwargs)
+
+    def _value_outside_modules(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_function":
             return node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        if node.op == "call_module":
-            return self.root.get_submodule(str(node.target))(*args, **kwargs)
         if node.op == "get_attr":
             owner, _, name = str(node.target).rpartition(".")
             return getattr(self.root.get_submodule(owner), name)

@@ -1,22 +1,23 @@
-"""A layer that is recomputed in the backward pass instead of being kept."""
+"""A layer whose activations are recomputed in the backward pass (gradient checkpointing)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from locallearn._nn.module_state import ModuleState
 from locallearn._torch.device import is_capturing
 
 
 class Checkpointed(nn.Module):
-    """Runs `layer`, keeps its input alone, and runs it again in the backward pass.
+    """Runs `layer`, stores its input alone, and runs it again in the backward pass.
 
-    The second run replays random numbers and leaves running statistics and other buffers as they are.
+    The second run replays random numbers, sees buffers as the first one saw them, and leaves them as they are.
 
     Args:
         layer: the layer; it is not changed.
@@ -39,15 +40,16 @@ class Checkpointed(nn.Module):
         )
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile what is run, not the running again."""
+        """Compile the layer, not the checkpointing around it."""
         self.once.compile(*args, **kwargs)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), BufferCopies(self.once)
+        state = ModuleState(self.once)
+        return state.first_run(), state.another_run()
 
 
 class Once(nn.Module):
-    """Runs `layer` as it is, on a copy of its input where asked for."""
+    """Runs `layer` without checkpointing, on a copy of its input if `copy_input`."""
 
     def __init__(self, layer: nn.Module, *, copy_input: bool) -> None:
         super().__init__()
@@ -58,34 +60,17 @@ class Once(nn.Module):
         return self.layer(x.clone() if self.copy_input else x, *more)
 
 
-class BufferCopies:
-    """Lets a layer write on copies of its buffers; may be entered again after it was left."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer = layer
-
-    def __enter__(self) -> None:
-        parts = [(part._buffers, name) for part in self.layer.modules() for name in part._buffers]
-        self.kept = [(buffers, name, buffers[name]) for buffers, name in parts]
-        for buffers, name, buffer in self.kept:
-            buffers[name] = None if buffer is None else buffer.clone()
-
-    def __exit__(self, *_: object) -> None:
-        for buffers, name, buffer in self.kept:
-            buffers[name] = buffer
-
-
-def bytes_kept(part: nn.Module, function: Callable[..., Any], *inputs: Tensor) -> int:
-    """Bytes that a function of tensors and of a part's parameters keeps for its backward pass beyond these."""
+def saved_bytes(part: nn.Module, function: Callable[..., Any], *inputs: Tensor) -> int:
+    """Bytes that a function saves for its backward pass, without its inputs and a module's parameters."""
     known = {id(tensor.untyped_storage()) for tensor in (*inputs, *part.parameters())}
-    kept: dict[int, torch.UntypedStorage] = {}
+    saved: dict[int, torch.UntypedStorage] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if id(storage) not in known:
-            kept[id(storage)] = storage
+            saved[id(storage)] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         function(*inputs)
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in saved.values())

@@ -1,4 +1,4 @@
-"""How new networks start."""
+"""First weights of new networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 def he_normal_(module: nn.Module) -> None:
     """Draw every convolution from N(0, 2 / (kernel area x output channels)).
 
-    The official code of all systems starts backbones and auxiliary networks so; the rest keeps PyTorch's defaults.
+    The official code of all systems does so for backbones and auxiliary networks; all else has PyTorch's defaults.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
@@ -19,7 +19,7 @@ def he_normal_(module: nn.Module) -> None:
 
 
 def fresh_copy(layer: nn.Module) -> nn.Module:
-    """A layer of the same structure, with first weights of its own where its parts know how to draw them."""
+    """A newly initialised copy: parts with a `reset_parameters` method draw new weights, others keep the layer's."""
     new = trainable_copy(layer).cpu()  # so that the random numbers of no other device are drawn
     for part in new.modules():
         for name in ("reset_parameters", "_reset_parameters"):
@@ -30,5 +30,5 @@ def fresh_copy(layer: nn.Module) -> nn.Module:
 
 
 def trainable_copy(layer: nn.Module) -> nn.Module:
-    """A copy with the layer's weights, to be trained by itself."""
+    """A trainable copy with the layer's weights."""
     return copy.deepcopy(layer).requires_grad_()

@@ -15,7 +15,7 @@ from locallearn._utils.errors import LocalLearnError
 
 
 class NoLayerLikeError(LocalLearnError):
-    """Nobody said how a layer of this type is built anew."""
+    """No function is registered that builds a new layer of this type."""
 
 
 @singledispatch
@@ -38,9 +38,9 @@ def new_layer_like(layer: nn.Module, *, in_channels: int, stride: int) -> nn.Mod
     for library in ("torchvision", "timm"):
         if library in sys.modules:
             import_module(f"locallearn._nn.layer_like_{library}")
-    found = new_layer_like.dispatch(type(layer))
-    if found is not new_layer_like.dispatch(object):
-        return found(layer, in_channels=in_channels, stride=stride)
+    build = new_layer_like.dispatch(type(layer))
+    if build is not new_layer_like.dispatch(object):
+        return build(layer, in_channels=in_channels, stride=stride)
     raise NoLayerLikeError(
         f"cannot build a new layer like a {type(layer).__name__}: register a function for it with"
         " @locallearn.new_layer_like.register."
@@ -116,14 +116,14 @@ def block_like(layer: nn.Module, *, in_channels: int, stride: int, shortcut: str
         if first.groups != 1:
             raise NoLayerLikeError(f"the first convolution of a {type(layer).__name__} has {first.groups} groups.")
         new.set_submodule(entry, _with_width(first, in_channels))
-    keeps = stride == 1 and in_channels == out_channels
+    is_same = stride == 1 and in_channels == out_channels
     if shortcut:
         norms = [part for part in new.modules() if isinstance(part, NORMS)]
         norm = fresh_copy(norms[-1])
         projection = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm)
-        setattr(new, shortcut, None if keeps else projection)
+        setattr(new, shortcut, None if is_same else projection)
     if flag:
-        setattr(new, flag, keeps)
+        setattr(new, flag, is_same)
     he_normal_(new)
     return new
 

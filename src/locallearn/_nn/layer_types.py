@@ -1,4 +1,4 @@
-"""Types of layers that several packages tell apart."""
+"""Types of layers: normalisations and poolings."""
 
 from __future__ import annotations
 

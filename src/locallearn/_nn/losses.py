@@ -10,6 +10,12 @@ from torch import Tensor
 
 from locallearn._utils.errors import LocalLearnError
 
+IGNORED = -100
+"""The label of images that losses leave out: PyTorch's default `ignore_index`."""
+
+_NEVER = -1e4
+"""A logit whose share of a softmax is zero."""
+
 
 def channel_deviations(features: Tensor) -> Tensor:
     """Standard deviation of each channel over its positions, unbiased: (batch, channels). A single position has 0."""
@@ -60,7 +66,10 @@ def similarity_matching(rows: Tensor, labels: Tensor, classes: int) -> Tensor:
     with torch.autocast(rows.device.type, enabled=False):
         rows = _at_least_float32(rows)
         one_hot = labels[:, None] == torch.arange(classes, device=labels.device)
-        return F.mse_loss(similarity(rows), similarity(one_hot.to(rows.dtype)))
+        difference = similarity(rows) - similarity(one_hot.to(rows.dtype))
+        counted = labels != IGNORED
+        pairs = counted[:, None] & counted[None, :]
+        return (difference.square() * pairs).sum() / pairs.sum()
 
 
 def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: float = 0.07) -> Tensor:
@@ -78,12 +87,13 @@ def supervised_contrastive(embeddings: Tensor, labels: Tensor, temperature: floa
     with torch.autocast(embeddings.device.type, enabled=False):
         unit = F.normalize(_at_least_float32(embeddings), dim=1)
         itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-        others = (unit @ unit.T / temperature).masked_fill(itself, float("-inf"))
-        partners = (labels[:, None] == labels[None, :]) & ~itself
+        counted = labels != IGNORED
+        others = (unit @ unit.T / temperature).masked_fill(~counted, _NEVER).masked_fill(itself, float("-inf"))
+        partners = (labels[:, None] == labels[None, :]) & counted & ~itself
         if len(labels) == 1:
             return unit.sum() * 0.0  # no other image to compare with
         log_likelihood = others.log_softmax(dim=1).masked_fill(~partners, 0.0).sum(dim=1)
-        return -(log_likelihood / partners.sum(dim=1).clamp(min=1)).mean()
+        return -(log_likelihood / partners.sum(dim=1).clamp(min=1)).sum() / counted.sum()
 
 
 def reconstruction(logits: Tensor, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A padded convolution that is right, and cheap, on a single position."""
+"""A padded convolution that is correct, and cheap, on 1 x 1 maps."""
 
 from __future__ import annotations
 

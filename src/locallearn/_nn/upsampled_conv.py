@@ -1,4 +1,4 @@
-"""Bilinear upsampling, and convolutions behind it that are computed at the low resolution."""
+"""Bilinear upsampling, and a convolution after it, computed at the low resolution."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class UpsampledConv(nn.Conv2d):
 
     Both are linear, so their order can change: each of the nine taps is a 1x1 convolution of the small features, and
     two matrix products interpolate, shift and add the nine. From 8 x 8 to 32 x 32 that is a seventh of the arithmetic,
-    and no upsampled features are kept. Where it saves less than two thirds, convolutions of the upsampled features are
-    faster, and are what is done.
+    and upsampled features are never stored. Where it saves less than two
+    thirds, the plain convolution is faster and is used.
     """
 
     def __init__(self, before: int, after: int) -> None:
@@ -50,8 +50,8 @@ class UpsampledConv(nn.Conv2d):
         by_tap = features.permute(0, 2, 3, 1) @ self.weight.permute(1, 2, 3, 0).flatten(1)
         rows = by_tap.view(batch, height, width, 3, -1).transpose(2, 3).reshape(batch * height * 3, width * 3, -1)
         wide = (across @ rows).view(batch, height * 3, -1)
-        found = (down @ wide).view(batch, *size, -1).permute(0, 3, 1, 2)
-        return found if self.bias is None else found + self.bias[:, None, None]
+        output = (down @ wide).view(batch, *size, -1).permute(0, 3, 1, 2)
+        return output if self.bias is None else output + self.bias[:, None, None]
 
 
 def _taps(small: int, size: int, like: Tensor) -> Tensor:

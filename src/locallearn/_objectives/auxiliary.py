@@ -15,14 +15,14 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (batch, classes) and targets to a scalar."""
 
 Outputs: TypeAlias = "Tensor | tuple[Outputs, ...]"
-"""What a network computes: vectors (batch, n), images (batch, channels, height, width), or tuples of them."""
+"""Outputs of a network: vectors (batch, n), images (batch, channels, height, width), or tuples of them."""
 
 
 class Auxiliary(nn.Module):
     """An auxiliary network. Subclass it, or use `Head`.
 
-    A subclass gives `forward`; or `outputs` and `loss_of`, of which `forward` is made, so that wrappers such as `PFF`
-    can compute the outputs patch by patch.
+    A subclass defines `forward`, or `outputs` and `loss_of`. With the latter two, wrappers such as `PFF` can compute
+    the outputs patch by patch.
     """
 
     def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -36,11 +36,11 @@ class Auxiliary(nn.Module):
         return self.loss_of(self.outputs(features, images), images, labels)
 
     def outputs(self, features: Tensor, images: Tensor) -> Outputs:
-        """What the network computes from the features; of the images it may use the size alone."""
+        """The network's outputs for the features. It may use the size of the images, not their values."""
         raise NotImplementedError(f"{type(self).__name__} has no outputs()")
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
-        """The scalar loss of what `outputs` gave."""
+        """The scalar loss of `outputs`."""
         raise NotImplementedError(f"{type(self).__name__} has no loss_of()")
 
     def logits(self, features: Tensor) -> Tensor | None:
@@ -50,18 +50,18 @@ class Auxiliary(nn.Module):
     def after_backward(self) -> None:
         """Called once per training step, after the last backward through this network and before the optimizer.
 
-        By default the EMA copies inside move. With modules that step as soon as they are complete, later modules still
-        have the weights of before the step.
+        By default it updates the EMA copies inside. They read weights of before the step, also where modules step as
+        soon as their gradients are complete.
         """
         for part in self.modules():
             if isinstance(part, EmaCopy):
-                part.follow()
+                part.update()
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
-        """This network with each of its terms changed, or left out where `change` gives None; weights stay.
+        """Apply `change` to each term; a term for which it returns None is removed. Weights of the others stay.
 
-        A network of one term is its own term. A sum that keeps one term of several becomes that term, with weight one.
-        Where nothing is left, the answer is None.
+        A network that is no sum is its own only term. A sum with one remaining term becomes that term, with weight one.
+        Returns None where no term remains.
         """
         return change(self)
 
@@ -104,19 +104,19 @@ class WeightedSum(Auxiliary):
         return tuple(term.outputs(features, images) for term in self._terms)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
-        found = zip(self._terms, outputs, strict=True)
-        return self._weighted(term.loss_of(output, images, labels) for term, output in found)
+        pairs = zip(self._terms, outputs, strict=True)
+        return self._weighted(term.loss_of(output, images, labels) for term, output in pairs)
 
     def logits(self, features: Tensor) -> Tensor | None:
-        found = (term.logits(features) for term in self._terms)
-        return next((logits for logits in found if logits is not None), None)
+        each = (term.logits(features) for term in self._terms)
+        return next((logits for logits in each if logits is not None), None)
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
         terms = [(weight, term.with_parts(change)) for weight, term in zip(self.weights, self._terms, strict=True)]
-        kept = [(weight, term) for weight, term in terms if term is not None]
-        if len(kept) < 2:
-            return kept[0][1] if kept else None
-        return WeightedSum(kept)
+        remaining = [(weight, term) for weight, term in terms if term is not None]
+        if len(remaining) < 2:
+            return remaining[0][1] if remaining else None
+        return WeightedSum(remaining)
 
     def _weighted(self, losses: Iterable[Tensor]) -> Tensor:
         return reduce(torch.add, (weight * loss for weight, loss in zip(self.weights, losses, strict=True)))
@@ -127,7 +127,7 @@ class WeightedSum(Auxiliary):
 
 
 class WithFront(Auxiliary):
-    """An auxiliary network that takes its features through a front of more layers."""
+    """An auxiliary network with more layers in front: `auxiliary(front(features))`."""
 
     def __init__(self, front: nn.Module, auxiliary: Auxiliary) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class WithFront(Auxiliary):
 
 
 def part_without_outputs(auxiliary: Auxiliary) -> Auxiliary | None:
-    """The first network inside that gives `forward` alone, so that its outputs cannot be had apart from its loss."""
+    """The first auxiliary network inside that defines `forward` without `outputs`, or None."""
     parts = (part for part in auxiliary.modules() if isinstance(part, Auxiliary))
     return next((part for part in parts if type(part).outputs is Auxiliary.outputs), None)
 

@@ -1,4 +1,4 @@
-"""What is refused before a step begins."""
+"""Checks before a step: labels, and batch statistics of a single image."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from locallearn._chain.layout import Shape
-from locallearn._objectives.auxiliary import Auxiliary, Head, part_without_outputs
-from locallearn._objectives.objective import Objective, Site
+from locallearn._objectives.objective import Objective
 from locallearn._torch import private_api
-from locallearn._utils.errors import LocalLearnError, reason_of
+from locallearn._utils.errors import LocalLearnError
 
 
 def refuse_labels(labels: Tensor, classes: int) -> None:
@@ -24,46 +23,10 @@ def refuse_labels(labels: Tensor, classes: int) -> None:
         )
 
 
-def writes_on_its_features(auxiliary: Auxiliary, site: Site, reference: Tensor) -> bool:
-    """Try an auxiliary network out without computing: whether it changes its input in place.
-
-    Raises:
-        LocalLearnError: it cannot take the features of its site, or does not give one logit for each class.
-    """
-    name = f"the auxiliary network behind layer {site.chain.names[site.layer]!r}"
-    shape = site.shape[:1] if site.is_vector else site.shape
-    with private_api.fake_mode() as mode, torch.no_grad():
-        like = {"device": reference.device, "dtype": reference.dtype}
-        for_logits, for_loss = torch.empty((2, *shape), **like), torch.empty((2, *shape), **like)
-        copied = private_api.fake_copy(auxiliary, mode).train()
-        images = torch.empty((2, *site.image_shape), **like)
-        try:
-            logits = copied.logits(for_logits)
-            if part_without_outputs(auxiliary) is None:
-                copied.outputs(for_loss, images)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            if isinstance(error, LocalLearnError):
-                raise
-            raise LocalLearnError(
-                f"{name} cannot take features of shape {'x'.join(map(str, shape))}: {reason_of(error)}."
-            ) from error
-        if logits is not None and logits.shape != (2, site.classes):
-            raise LocalLearnError(f"{name} gives {logits.shape[1:].numel()} logits for {site.classes} classes.")
-        if not isinstance(auxiliary, Head):  # a head's loss sees its logits alone
-            labels = torch.zeros(2, device=reference.device, dtype=torch.long)
-            try:
-                copied(for_loss, images, labels)
-            except LocalLearnError:
-                raise
-            except Exception:  # a loss may take other labels than these: that is its own affair
-                pass
-        return private_api.version_of(for_logits) > 0 or private_api.version_of(for_loss) > 0
-
-
 def first_part_that_needs_several(
     modules: Sequence[nn.Module], objectives: Sequence[Objective], image_shape: Shape
 ) -> str | None:
-    """Name of the first local module or auxiliary network that cannot train on one image, found without computing."""
+    """Name of the first local module or auxiliary network that cannot train on one image; run on fake tensors."""
     with private_api.fake_mode() as mode, torch.no_grad():
         parts = nn.ModuleList([*modules, *(objective.auxiliary for objective in objectives)])
         copies = private_api.fake_copy(parts, mode).train()
@@ -88,6 +51,6 @@ def _needs_several(part: Callable[..., Tensor], *inputs: Tensor) -> bool:
         part(*inputs)
     except ValueError as error:
         return "more than 1 value per channel" in str(error)
-    except Exception:  # a loss that takes other labels than these, say: it comes after all that could normalise
+    except Exception:  # a loss for other labels, for instance; it comes after all normalisation
         return False
     return False

@@ -15,13 +15,12 @@ from locallearn._utils.errors import LocalLearnError
 
 
 class Reconstruction(Auxiliary):
-    """Binary cross entropy between what a decoder makes of the features and the image.
+    """Binary cross entropy between the decoded features and the image.
 
     Args:
-        decoder: called with features and the image's height and width; gives logits of the image.
+        decoder: from features and the image's height and width to logits of the image.
         size: height and width of the features.
-        mean: what the images have had subtracted in each channel.
-        std: what they were divided by then.
+        mean, std: of each channel, with which the images were normalised.
     """
 
     def __init__(self, decoder: nn.Module, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> None:

@@ -1,4 +1,4 @@
-"""What auxiliary networks that look ahead ask of a chain: the stage of a layer, and copies of later layers."""
+"""For auxiliary networks that look ahead: the stage of a layer, and copies of later layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
-from locallearn._nn.ema import EmaCopy, frozen
+from locallearn._nn.ema import EmaCopy, parameters_to_buffers
 from locallearn._nn.init import fresh_copy, trainable_copy
 from locallearn._objectives.objective import Site
 
@@ -21,21 +21,21 @@ def stage(chain: TracedChain, layer: int) -> int:
 
 
 def counted_by_stage(site: Site) -> Site:
-    """The site with its stage in place of its index in schedules, as the official code of MAN and MLAAN has it.
+    """The site with the stage of the next layer as its index in schedules (MAN and MLAAN, official code).
 
-    The stage is that of the layer behind the module. Where a weight would turn negative the index is kept.
+    Where a weight would turn negative, the index of the module stays.
     """
-    found = replace(site, schedule_index=stage(site.chain, site.layer + 1))
-    return found if found.progress <= 1 else site
+    by_stage = replace(site, schedule_index=stage(site.chain, site.layer + 1))
+    return by_stage if by_stage.progress <= 1 else site
 
 
 def site_after(site: Site, layer: int) -> Site:
-    """The place behind a later layer, for the same module."""
+    """The site of the same module, but after a later layer."""
     return replace(site, layer=layer)
 
 
 def fresh_like(site: Site, layer: int) -> nn.Module:
-    """A layer like a later one, with first weights of its own."""
+    """A copy of a later layer, newly initialised."""
     return _safe(site, layer, fresh_copy(site.chain.layers[layer]))
 
 
@@ -45,19 +45,19 @@ def trainable_like(site: Site, layer: int) -> nn.Module:
 
 
 def ema_copy(site: Site, layer: int, momentum: float, *, fresh: bool) -> nn.Module:
-    """An EMA copy of a later layer, starting with first weights of its own or with the layer's."""
+    """An EMA copy of a later layer; it starts with the layer's weights, or newly initialised if `fresh`."""
     source = site.chain.layers[layer]
-    start = frozen(fresh_copy(source) if fresh else trainable_copy(source))
+    start = parameters_to_buffers(fresh_copy(source) if fresh else trainable_copy(source))
     return _safe(site, layer, EmaCopy(start, source, momentum))
 
 
 def trainable_ema_copy(site: Site, layer: int, momentum: float) -> nn.Module:
-    """A copy of a later layer that is trained and follows it besides."""
+    """An EMA copy of a later layer that is trained too; it starts newly initialised."""
     source = site.chain.layers[layer]
     return _safe(site, layer, EmaCopy(fresh_copy(source), source, momentum))
 
 
 def _safe(site: Site, layer: int, copied: nn.Module) -> nn.Module:
-    """Several copies may see one input, so a layer that begins in place is given a copy of it; all see maps."""
-    safe = LocalModule([copied], begins_in_place=True) if site.chain.begins_in_place[layer] else copied
-    return site.chain.on_maps(layer, safe)
+    """Copies share their input, so one that writes on its input gets a clone of it; all take and return maps."""
+    module = LocalModule([copied], begins_in_place=True) if site.chain.begins_in_place[layer] else copied
+    return site.chain.on_maps(layer, module)

@@ -1,4 +1,4 @@
-"""Objectives over a chain of local modules, and what a rule is told to make them."""
+"""Objectives over local modules, and the sites for which a rule makes auxiliary networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from locallearn._objectives.auxiliary import Auxiliary, Loss
 
 
 class Level(Enum):
-    """What an objective's auxiliary network is for."""
+    """Whether an objective's auxiliary network serves one module or several."""
 
     INDEPENDENT = "one module"
     CASCADE = "several neighbouring modules"
@@ -26,7 +26,7 @@ class Span:
     Attributes:
         first, last: indices of local modules; gradient flows from `last` back to `first` and no further.
         weight: factor of the loss.
-        recompute: drop what the layers compute and recompute it, layer by layer, in the backward pass.
+        recompute: checkpoint each layer: store its input alone, and run it again in the backward pass.
     """
 
     first: int
@@ -37,7 +37,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """The place of one auxiliary network, and all that a rule may ask about it.
+    """The place of one auxiliary network, with all that a rule may use to build it.
 
     Attributes:
         chain: the backbone's layers and their shapes.
@@ -47,9 +47,8 @@ class Site:
         level: whether it serves one module or a cascade.
         loss: the task's loss.
         published_modules: number of modules as a published split is named, else `modules`.
-        schedule_index: index by which weights that change over the modules count this one: `module`, unless a wrapper
-            says otherwise.
-        image_mean, image_std: of each channel, of the normalisation that images go through.
+        schedule_index: index for weights that change over the modules: `module`, unless a wrapper changes it.
+        image_mean, image_std: of each channel, with which the images were normalised.
     """
 
     chain: TracedChain
@@ -65,12 +64,12 @@ class Site:
 
     @property
     def shape(self) -> Shape:
-        """Channels, height, width of the features there, tokens seen as a map."""
+        """Channels, height, width of the layer's output, as a map."""
         return self.chain.shapes[self.layer]
 
     @property
     def is_vector(self) -> bool:
-        """Whether the features there are (batch, channels)."""
+        """Whether the layer's output is (batch, channels)."""
         return self.chain.vectors[self.layer]
 
     @property
@@ -96,8 +95,8 @@ class Objective:
     Attributes:
         first, last, weight: as in `Span`.
         auxiliary: an `Auxiliary`; the last module's is the backbone's own classifier with the task's loss.
-        layout: of the module's features, which the auxiliary network sees as a map, and the classifier as they are.
-        copy_features: whether the auxiliary network writes on its input, so that it must be given a copy.
+        layout: of the module's features. Auxiliary networks take them as maps; the classifier takes them unchanged.
+        copy_features: whether the auxiliary network writes on its input, so that it gets a copy.
     """
 
     first: int
@@ -116,6 +115,6 @@ class Objective:
         return self.auxiliary.logits(self.seen(features))
 
     def seen(self, features: Tensor) -> Tensor:
-        """The features as the auxiliary network is given them."""
+        """The features as the auxiliary network takes them."""
         maps = self.layout.to_map(features)
         return maps.clone() if self.copy_features else maps

@@ -1,4 +1,4 @@
-"""Maps cut into patches, and an auxiliary network applied to one patch at a time."""
+"""An auxiliary network applied patch by patch."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ from locallearn._objectives.auxiliary import Auxiliary, Outputs
 
 
 class Patchwise(Auxiliary):
-    """One auxiliary network for n x n patches: its outputs are averaged, or put together where they are images.
-
-    The gradient is that of the average in one graph (Eq. 7).
+    """One auxiliary network for n x n patches (HPFF, Eq. 7): vectors are averaged, images joined.
 
     Args:
         auxiliary: the network.
         patches: n.
-        one_at_a_time: compute each patch without keeping anything and once more in the backward pass, so that one is
-            alive at a time.
-        copied: whether the network writes on its features, so that it must be given copies of patches.
+        one_at_a_time: checkpoint each patch, so that the activations of one are alive at a time.
+        copied: whether the network writes on its features, so that it gets copies of the patches.
     """
 
     def __init__(self, auxiliary: Auxiliary, patches: int, *, one_at_a_time: bool, copied: bool) -> None:
@@ -40,14 +37,14 @@ class Patchwise(Auxiliary):
 
     def outputs(self, features: Tensor, images: Tensor) -> Outputs:
         pairs = zip(cut_once(features, self.patches), cut(images, self.patches), strict=True)
-        return _fused([self.run(patch, image) for patch, image in pairs], self.patches)
+        return _joined([self.run(patch, image) for patch, image in pairs], self.patches)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
         return self.auxiliary.loss_of(outputs, images, labels)
 
     def logits(self, features: Tensor) -> Tensor | None:
-        found = [self.auxiliary.logits(patch.clone()) for patch in cut(features, self.patches)]
-        return None if found[0] is None else torch.stack([x for x in found if x is not None]).mean(0)
+        logits = [self.auxiliary.logits(patch.clone()) for patch in cut(features, self.patches)]
+        return None if logits[0] is None else torch.stack([x for x in logits if x is not None]).mean(0)
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
         changed = self.auxiliary.with_parts(change)
@@ -71,12 +68,12 @@ class _OutputsOf(nn.Module):
 
 
 def borders(size: int, patches: int) -> list[int]:
-    """Where patches begin and end."""
+    """Borders of the patches: floor(i * size / n)."""
     return [index * size // patches for index in range(patches + 1)]
 
 
-def places(maps: Tensor, patches: int) -> Iterator[tuple[slice, ...]]:
-    """Where the n x n patches of maps (batch, channels, height, width) are, row by row."""
+def patch_slices(maps: Tensor, patches: int) -> Iterator[tuple[slice, ...]]:
+    """Slices of the n x n patches of maps (batch, channels, height, width), row by row."""
     height, width = maps.shape[2:]
     for top, bottom in pairwise(borders(height, patches)):
         for left, right in pairwise(borders(width, patches)):
@@ -85,21 +82,21 @@ def places(maps: Tensor, patches: int) -> Iterator[tuple[slice, ...]]:
 
 def cut(maps: Tensor, patches: int) -> Iterator[Tensor]:
     """The patches, as views."""
-    return (maps[place] for place in places(maps, patches))
+    return (maps[slices] for slices in patch_slices(maps, patches))
 
 
 def cut_once(maps: Tensor, patches: int) -> Iterator[Tensor]:
-    """The patches, each to be used once before the next is cut; their gradients are put into one tensor as they come.
+    """The patches, each to be used once before the next is cut. Their gradients are written into one tensor.
 
-    By slicing, each would become a tensor of the maps' whole size, and they would be added up.
+    The gradient of a plain slice is a tensor of the whole map's size for each patch.
     """
     gradient = _Gradient()
-    for place in places(maps, patches):
-        yield maps[place] if torch.compiler.is_compiling() else _Patch.apply(maps, place, gradient, patches**2)
+    for slices in patch_slices(maps, patches):
+        yield maps[slices] if torch.compiler.is_compiling() else _Patch.apply(maps, slices, gradient, patches**2)
 
 
 class _Gradient:
-    """Of the maps, while its patches come."""
+    """The gradient of the maps, while those of its patches arrive."""
 
     def __init__(self) -> None:
         self.whole: Tensor | None = None
@@ -108,29 +105,29 @@ class _Gradient:
 
 class _Patch(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, place: tuple[slice, ...], gradient: _Gradient, patches: int) -> Tensor:
-        ctx.place, ctx.gradient, ctx.patches = place, gradient, patches
+    def forward(ctx: Any, maps: Tensor, slices: tuple[slice, ...], gradient: _Gradient, patches: int) -> Tensor:
+        ctx.slices, ctx.gradient, ctx.patches = slices, gradient, patches
         ctx.like = maps.shape, maps.stride()
-        return maps[place]
+        return maps[slices]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
-        found: _Gradient = ctx.gradient
-        if found.whole is None:
-            found.whole = gradients[0].new_empty_strided(*ctx.like)
-        found.whole[ctx.place] = gradients[0]
-        found.patches += 1
-        if found.patches < ctx.patches:
+        total: _Gradient = ctx.gradient
+        if total.whole is None:
+            total.whole = gradients[0].new_empty_strided(*ctx.like)
+        total.whole[ctx.slices] = gradients[0]
+        total.patches += 1
+        if total.patches < ctx.patches:
             return None, None, None, None
-        whole, found.whole, found.patches = found.whole, None, 0
+        whole, total.whole, total.patches = total.whole, None, 0
         return whole, None, None, None
 
 
-def _fused(outputs: Sequence[Outputs], patches: int) -> Outputs:
-    """The outputs of all patches as one: images put together, all else averaged."""
+def _joined(outputs: Sequence[Outputs], patches: int) -> Outputs:
+    """The outputs of all patches as one: images joined, all else averaged."""
     first = outputs[0]
     if not isinstance(first, Tensor):
-        return tuple(_fused(parts, patches) for parts in zip(*outputs, strict=True))
+        return tuple(_joined(parts, patches) for parts in zip(*outputs, strict=True))
     tensors = [output for output in outputs if isinstance(output, Tensor)]
     if first.dim() == 2:
         return torch.stack(tensors).mean(0)

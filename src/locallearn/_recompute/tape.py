@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from locallearn._nn.checkpointed import BufferCopies
+from locallearn._nn.module_state import ModuleState
 from locallearn._recompute.activations import RecomputeActivations
 from locallearn._torch import private_api
 from locallearn._torch.device import is_capturing
@@ -22,23 +22,29 @@ SavingContext = Callable[[], AbstractContextManager[RecomputeActivations | None]
 """Makes the context in which a block runs again, so that it saves no more than it must."""
 
 
-class RngAutocastState:
-    """What a forward pass depends on besides its input: random numbers and mixed precision, as they are now."""
+class RunState:
+    """What a block's forward pass depends on besides its input, as it was before the first run.
 
-    def __init__(self, device: torch.device) -> None:
+    Random numbers, mixed precision, and the block's own state.
+    """
+
+    def __init__(self, device: torch.device, block: nn.Module) -> None:
         self._device = device
         self._with_device = device.type == "cuda" and not is_capturing(device)
         self._cpu, self._cuda = torch.get_rng_state(), torch.cuda.get_rng_state(device) if self._with_device else None
         self._autocast = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
+        self._block = ModuleState(block)
 
-    def run_again(
-        self, run: Run, block: nn.Module, features: Tensor, saving: SavingContext, original: Tensor | None = None
-    ) -> Tensor:
-        """Run a block as the first time, now with a graph, and leave its buffers as they are.
+    def run_first(self, run: Run, features: Tensor) -> Tensor:
+        """Run the block for the first time, without a graph."""
+        with torch.no_grad(), self._block.first_run():
+            return run(features)
+
+    def run_again(self, run: Run, features: Tensor, saving: SavingContext, original: Tensor | None = None) -> Tensor:
+        """Run the block as the first time, now with a graph; the block's state stays as it is.
 
         Args:
             run: runs the block.
-            block: its buffers are kept.
             features: its input.
             saving: the context in which it runs.
             original: the first run's output, where that is still alive: it is saved in place of the new one.
@@ -48,7 +54,7 @@ class RngAutocastState:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(torch.random.fork_rng([self._device] if self._with_device else []))
             stack.enter_context(torch.autocast(self._device.type, dtype=dtype, enabled=enabled))
-            stack.enter_context(BufferCopies(block))
+            stack.enter_context(self._block.another_run())
             torch.set_rng_state(self._cpu)
             if self._cuda is not None:
                 torch.cuda.set_rng_state(self._cuda, self._device)
@@ -63,7 +69,7 @@ class RngAutocastState:
 class _Entry:
     run: Run
     block: nn.Module
-    state: RngAutocastState
+    state: RunState
     features: Tensor
     gradients: list[Tensor]
     """Of the output, as they come."""
@@ -83,10 +89,10 @@ class CheckpointTape:
         if not torch.is_grad_enabled() or not trains:
             return run(features)
         version = private_api.version_of(features)
-        entry = _Entry(run, block, RngAutocastState(features.device), features, [], version)
+        entry = _Entry(run, block, RunState(features.device, block), features, [], version)
         self._entries.append(entry)
         anchor = features.new_empty(0).requires_grad_()
-        return _CatchGradient.apply(anchor, lambda: run(features.detach()), entry.gradients)
+        return _CatchGradient.apply(anchor, lambda: entry.state.run_first(run, features.detach()), entry.gradients)
 
     def unwind(self) -> None:
         """Run the blocks again, last first, each followed by its backward pass."""
@@ -98,7 +104,7 @@ class CheckpointTape:
                 continue
             leaf = entry.features.detach().requires_grad_(entry.features.requires_grad)
             gradient = _summed(entry.gradients)
-            GradientRoot.apply(entry.state.run_again(entry.run, entry.block, leaf, self._saving), gradient).backward()
+            GradientRoot.apply(entry.state.run_again(entry.run, leaf, self._saving), gradient).backward()
             gradients = [] if leaf.grad is None else [leaf.grad]
             del leaf
             if gradients:

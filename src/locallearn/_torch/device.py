@@ -30,22 +30,22 @@ def device_of(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The device's name, as its maker calls it."""
+    """The name of the device, such as `cpu` or `NVIDIA H100 80GB HBM3`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def mixed(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    """Mixed precision of a type; None leaves the precision as it is."""
+    """Autocast to a dtype; None changes nothing."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def mixed_now(device: torch.device) -> torch.dtype | None:
-    """The type of the mixed precision of this moment, or None."""
+    """The dtype of autocast where it is active, else None."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
 
 
 def is_capturing(device: torch.device) -> bool:
-    """Whether work on the device is being recorded as a CUDA graph: its random state cannot be read then."""
+    """Whether a CUDA graph is being captured on the device, while its random state cannot be read."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
@@ -56,7 +56,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Go back to what `random_state` gave."""
+    """Restore a state that `random_state` returned."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and state["device"] is not None:
         torch.cuda.set_rng_state(state["device"], device)

@@ -1,6 +1,6 @@
-"""The only module that touches PyTorch's private names, which may differ between versions.
+"""The only file that touches PyTorch's private names, which may differ between versions.
 
-Most of it is about fake tensors: shapes, devices and autograd without data.
+Most of it is about fake tensors: tensors with shape, device and autograd, but without data.
 """
 
 from __future__ import annotations
@@ -10,11 +10,18 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException as DataDependentOutputException,
+    FakeTensor,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -22,47 +29,75 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @contextmanager
 def fake_mode() -> Iterator[FakeTensorMode]:
-    """Operations inside compute shapes only; real tensors may enter and are never written.
+    """While active, operators compute shapes only; real tensors may enter and are never written.
 
-    An operator that fails raises its error, as everywhere; PyTorch's log of it is silent.
+    A number read from a tensor (`x.item()`, `if x.mean() > 0`) is 1. An operator that fails raises its error; PyTorch's
+    log of it is silent.
     """
     log = logging.getLogger("torch._subclasses.fake_tensor")
     was_disabled, log.disabled = log.disabled, True
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # autograd notes that apply to data, which there is none of
-            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            warnings.simplefilter("ignore")  # they are about data
+            with FakeTensorMode(allow_non_fake_inputs=True) as mode, _AssumedNumbers():
                 yield mode
     finally:
         log.disabled = was_disabled
 
 
+class _AssumedNumbers(TorchDispatchMode):
+    """Gives 1 where Python reads a number from a tensor that has no data, unless `numbers_refused` is active."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _READS and isinstance(args[0], FakeTensor) and not _refused.get():
+            dtype = args[0].dtype
+            if dtype is torch.bool or func is not torch.ops.aten._local_scalar_dense.default:
+                return True
+            return 1.0 if dtype.is_floating_point else 1
+        return func(*args, **(kwargs or {}))
+
+
+_refused: ContextVar[bool] = ContextVar("refused", default=False)
+
+
+@contextmanager
+def numbers_refused() -> Iterator[None]:
+    """While active, an operator that reads a number from a tensor without data raises PyTorch's error."""
+    token = _refused.set(True)
+    try:
+        yield
+    finally:
+        _refused.reset(token)
+
+
+_READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+
+
 def fake_copy(module: Module, mode: FakeTensorMode) -> Module:
-    """A deep copy whose parameters and buffers are fake: it takes no memory and shares nothing."""
+    """A deep copy whose parameters and buffers are fake, without hooks: it takes no memory and shares nothing."""
     fakes: dict[int, object] = {id(buffer): mode.from_tensor(buffer) for buffer in module.buffers()}
-    for parameter in module.parameters():
-        fakes[id(parameter)] = nn.Parameter(mode.from_tensor(parameter.detach()), parameter.requires_grad)
+    with unset_fake_temporarily():  # detaching real tensors in fake mode takes ten times as long
+        detached = [(parameter, parameter.detach()) for parameter in module.parameters()]
+    for parameter, data in detached:
+        fake = mode.from_tensor(data).requires_grad_(parameter.requires_grad)
+        fake._is_param = True  # as nn.Parameter marks tensors of other types
+        fakes[id(parameter)] = fake
     with unset_fake_temporarily():  # tensors that are not registered are few, and copied as they are
-        return copy.deepcopy(module, fakes)
+        return without_hooks(copy.deepcopy(module, fakes))
 
 
 def without_hooks(module: Module) -> Module:
-    """The module, whose hooks, and those of its parts, are taken off."""
+    """Remove the user's hooks of a module and of its parts, in place; those that compute a weight stay."""
     for part in module.modules():
         for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks):
-            hooks.clear()
+            for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.nn.utils")]:
+                del hooks[key]
     return module
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often a tensor was written in place."""
+    """How often a tensor was written to in place."""
     return tensor._version
-
-
-def batch_statistics(result: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Mean and inverse standard deviation with which a batch normalisation in training made its result."""
-    mean, scale = (getattr(result.grad_fn, f"_saved_result{number}", None) for number in (1, 2))
-    return None if mean is None or scale is None else (mean, scale)
 
 
 def allow_compilations(count: int) -> None:
@@ -73,6 +108,6 @@ def allow_compilations(count: int) -> None:
 
 
 def keep_compiled_graphs() -> None:
-    """Let compiled graphs go backward several times: their backward must not reuse the memory of what they saved."""
+    """Let a compiled graph run backward several times: it must not reuse the memory of its saved tensors."""
     config: Any = import_module("torch._functorch.config")
     config.donated_buffer = False

@@ -1,10 +1,11 @@
-"""Writing files that are never half there, and reading those that may be damaged."""
+"""Write files that are never half there, and read files that may be damaged."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        kept = "; the file that was there is whole" if path.exists() else ""
-        raise LocalLearnError(f"the disk is full: {path} needs {len(content):,} bytes. Make room{kept}.") from error
+        old = "; the file that was there is whole" if path.exists() else ""
+        raise LocalLearnError(f"the disk is full: {path} needs {len(content):,} bytes. Make room{old}.") from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -48,7 +49,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a file of JSON holds.
+    """The value in a file of JSON.
 
     Raises:
         LocalLearnError: it is no JSON.
@@ -60,7 +61,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file of YAML holds.
+    """The value in a file of YAML.
 
     Raises:
         LocalLearnError: it is no YAML.
@@ -72,12 +73,33 @@ def read_yaml(path: Path) -> Any:
         raise _damaged(path, "YAML", error) from error
 
 
+def regular_file(path: Path, *, most: int) -> Path:
+    """The path itself, of a regular file that is not too large. Nothing is opened, so a FIFO cannot make it wait.
+
+    Args:
+        path: a file, or a link to one.
+        most: bytes that it may have; those that a sparse file leaves out count.
+
+    Raises:
+        LocalLearnError: it is missing, larger, or a folder, FIFO, socket or device.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise LocalLearnError(f"{path.name} cannot be read ({error.strerror})") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise LocalLearnError(f"{path.name} is no regular file")
+    if status.st_size > most:
+        raise LocalLearnError(f"{path.name} has {status.st_size:,} bytes, more than {most:,}")
+    return path
+
+
 def _damaged(path: Path, kind: str, error: Exception) -> LocalLearnError:
     return LocalLearnError(f"{path} is damaged: it is no {kind} ({reason_of(error)}). Put a copy of it back.")
 
 
 def is_disk_full(error: Exception) -> bool:
-    """Whether an operation failed because no room is left, on the disk or in the user's share of it."""
+    """Whether an operation failed because the disk, or the user's share of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -63,6 +63,12 @@ def reason_of(error: Exception) -> str:
     return lines[0].rstrip(".!")
 
 
+def describe(error: BaseException) -> str:
+    """Kind and first line of an error; of our own the sentence alone."""
+    kind = "" if isinstance(error, LocalLearnError) else f"{type(error).__name__}: "
+    return f"{kind}{error}".partition("\n")[0].rstrip(": ")
+
+
 def refuse_unknown(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse a setting that is none of its choices."""
     if value not in choices:

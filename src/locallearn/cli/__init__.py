@@ -1,3 +1,3 @@
-"""The command line: options, tables, progress and Ctrl-C. It may import every other package."""
+"""The command line: options, progress, tables and Ctrl-C. One file a command; may import every other package."""
 
 from locallearn.cli.main import main as main

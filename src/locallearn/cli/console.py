@@ -1,4 +1,4 @@
-"""What a person sees: live progress, sentences and tables on a terminal; and Ctrl-C."""
+"""Terminal output: progress bars, sentences, tables, JSON; and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rich.table import Table
 from locallearn.training import Watcher
 
 err = Console(stderr=True, highlight=False)
-"""Progress and sentences; results go to standard output."""
+"""Standard error, for progress and sentences; results go to standard output."""
 
-_NAMED = 3  # bad images that are named after an epoch; all are in the run folder's metrics
+_SHOWN = 3  # names of bad images printed after an epoch; metrics.jsonl has all
 
 
 class ConsoleWatcher(Watcher):
-    """Shows a bar within the epoch and prints a line after it; stops training at Ctrl-C or SIGTERM."""
+    """Shows a progress bar during an epoch and prints a line after it; stops training at Ctrl-C or SIGTERM."""
 
-    stopping_words = "stopping after this step; its checkpoint will be written"
+    stopping_words = "stopping after this step; a checkpoint will be written"
 
     def __init__(self, name: str, epochs: int) -> None:
         self.name, self.epochs, self.stopping = name, epochs, False
@@ -44,15 +44,15 @@ class ConsoleWatcher(Watcher):
             + (f"  heads {' '.join(f'{accuracy:.1%}' for accuracy in heads)}" if heads else "")
         )
         if skipped := row.get("skipped_images", ()):
-            more = ", ..." if len(skipped) > _NAMED else ""
-            say(f"skipped {len(skipped)} bad images: {', '.join(skipped[:_NAMED])}{more}")
+            more = ", ..." if len(skipped) > _SHOWN else ""
+            say(f"skipped {len(skipped)} bad images: {', '.join(skipped[:_SHOWN])}{more}")
 
     def stop_requested(self) -> bool:
         return self.stopping
 
     @contextmanager
     def shown(self) -> Iterator[ConsoleWatcher]:
-        """While active, progress is shown, and the first Ctrl-C asks training to stop; a second one kills it."""
+        """Show progress; the first Ctrl-C asks training to stop, a second one ends it at once."""
 
         def stop(number: int, _: Any) -> None:
             if self.stopping:

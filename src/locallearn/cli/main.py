@@ -1,4 +1,4 @@
-"""The commands, and what becomes of their errors."""
+"""Runs a command; turns errors and warnings into sentences."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from importlib import import_module
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
+from locallearn.cli.removed_options import refuse_removed
 
 HELP = """Supervised local learning: train deep networks in gradient-isolated local modules.
 
   locallearn compare --data digits --model resnet20    several rules side by side, in a minute or two
   locallearn cost --model resnet110 --rule dgl         what a training step costs, without training
-  locallearn plan --rule auglocal --memory 100MiB      settings that fit, at the least time
+  locallearn plan --rule auglocal --memory 100MiB      the fastest settings that fit
   locallearn train --rule auglocal --rule.depth 4      train one network
   locallearn evaluate RUN --data stl10                 a trained network on other images
-  locallearn export RUN --out FOLDER                   the backbone alone, for torchvision, timm, torch.export, ONNX
+  locallearn export RUN --out FOLDER                   the backbone for torchvision, timm, torch.export, ONNX
   locallearn detect RUN --coco FOLDER                  the backbone in Mask R-CNN, fine-tuned and evaluated on COCO
 
 COMMAND --help shows a command's options and examples; --version prints the version.
@@ -28,15 +29,15 @@ COMMANDS = {
     "train": "Train one network by one rule.",
     "compare": "Train by several rules, one after the other: same first weights, same batches.",
     "cost": "Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.",
-    "plan": "Find the partition, auxiliary depth and memory setting whose step fits, at the least time.",
-    "data": "Bring a data set into the data folder.",
-    "list": "All names of models, data sets, rules, splits, optimizers and schedules.",
+    "plan": "Find the fastest partition, auxiliary depth and memory setting that fit a memory budget.",
+    "data": "Download or import a data set into the data folder.",
+    "list": "List the names of models, data sets, rules, splits, optimizers and schedules.",
     "evaluate": "Test trained networks on their own test images, or on those of another data set.",
-    "export": "Write a trained backbone for use without locallearn.",
+    "export": "Write a trained backbone that loads without locallearn.",
     "detect": "Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).",
 }
 
-_USERS_MISTAKES = (
+_USER_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
 )
@@ -46,19 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0; 1 for an error that is told in one sentence; 130 when stopped by Ctrl-C. Wrong options exit with 2.
+        0 for success, 1 for an error told in one sentence, 130 after Ctrl-C. Wrong options exit with 2.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if "" not in sys.path:
-        sys.path.insert(0, "")  # rules and models in the user's own files are found from where the user stands
+        sys.path.insert(0, "")  # the user's own rules and models are imported from the current folder
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _tell(warnings.showwarning)
+            warnings.showwarning = _warnings_as_sentences(warnings.showwarning)
             return _run(arguments)
     except LocalLearnError as error:
         return _fail(str(error), arguments)
     except OSError as error:
-        if error.errno not in _USERS_MISTAKES:
+        if error.errno not in _USER_ERRORS:
             raise
         return _fail(f"{error.filename or 'a file'}: {error.strerror}.", arguments)
     except KeyboardInterrupt:
@@ -69,10 +70,11 @@ def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())  # without the imports of any command
         return 0
+    refuse_removed(arguments)
     named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
         from locallearn.cli.parser import Parser
-        from locallearn.cli.rule_syntax import spelled_out
+        from locallearn.cli.rule_syntax import normalised
 
         modules = {name: import_module(f"locallearn.cli.commands.{name}") for name in named}
     except ModuleNotFoundError as error:
@@ -84,7 +86,7 @@ def _run(arguments: Sequence[str]) -> int:
     commands = parser.add_subcommands(metavar="COMMAND")
     for name, module in modules.items():
         commands.add_subcommand(name, module.parser(), help=COMMANDS[name])
-    config = parser.parse_args(spelled_out(arguments))
+    config = parser.parse_args(normalised(arguments))
     try:
         modules[config.subcommand].run(config[config.subcommand])
     except Interrupted:
@@ -97,17 +99,17 @@ def _overview() -> str:
     return "\n".join(["usage: locallearn COMMAND [options]", "", HELP.rstrip(), "", "commands:", *lines])
 
 
-def _tell(otherwise: Callable[..., None]) -> Callable[..., None]:
-    """Warnings of our own as sentences, each told once."""
-    told: set[str] = set()
+def _warnings_as_sentences(default: Callable[..., None]) -> Callable[..., None]:
+    """A `warnings.showwarning` that prints our own warnings as sentences, each once."""
+    shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
         if issubclass(category, LocalLearnWarning):
-            if str(message) not in told:
+            if str(message) not in shown:
                 print(f"note: {message}", file=sys.stderr)
-            told.add(str(message))
+            shown.add(str(message))
         else:
-            otherwise(message, category, *rest, **more)
+            default(message, category, *rest, **more)
 
     return show
 

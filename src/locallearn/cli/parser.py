@@ -1,4 +1,4 @@
-"""The command line's parser, whose errors name the nearest valid word."""
+"""The command line's parser; its errors are one sentence and suggest the nearest valid name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import jsonargparse
 
 from locallearn._utils.errors import LocalLearnError, did_you_mean
-from locallearn.cli.rule_syntax import all_settings, spelled_class
+from locallearn.cli.rule_syntax import all_settings, class_json
 from locallearn.rules import Rule
 from locallearn.training import OptimizerSettings, Schedule
 
@@ -25,7 +25,7 @@ class Parser(jsonargparse.ArgumentParser):
     """An argument parser whose errors are one sentence.
 
     Args:
-        of_file: the settings file that is read, and no command line: errors are raised, and name it.
+        of_file: the settings file that is parsed instead of a command line; errors are raised and name it.
     """
 
     def __init__(self, *args: Any, of_file: Path | None = None, **kwargs: Any) -> None:
@@ -33,7 +33,7 @@ class Parser(jsonargparse.ArgumentParser):
         self.of_file = of_file
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Tell what is wrong, in one sentence, and exit with 2."""
+        """Print the error as one sentence and exit with 2."""
         sentence = self._sentence(str(ex or message))
         if self.of_file is not None:
             raise LocalLearnError(f"{self.of_file}: {sentence.removeprefix('--')}")
@@ -43,36 +43,36 @@ class Parser(jsonargparse.ArgumentParser):
         return self._cause(message) or " ".join(line.strip() for line in message.splitlines())
 
     def _cause(self, message: str) -> str | None:
-        if found := re.search(r"Literal\[(.*?)\]. Got value: (.*)", message):
-            choices = [choice.strip("' ") for choice in found[1].split(",")]
-            return f"{self._key(message)}{found[2]!r} is not valid; {did_you_mean(found[2], choices)}"
-        if found := re.search(r"Expected an? <class '(int|float|bool)'>. Got value: (.*)", message):
+        if match := re.search(r"Literal\[(.*?)\]. Got value: (.*)", message):
+            choices = [choice.strip("' ") for choice in match[1].split(",")]
+            return f"{self._key(message)}{match[2]!r} is not valid; {did_you_mean(match[2], choices)}"
+        if match := re.search(r"Expected an? <class '(int|float|bool)'>. Got value: (.*)", message):
             kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-            return f"{self._key(message)}{found[2]!r} is not {kinds[found[1]]}."
-        if found := re.search(r"required: (.*)", message):
-            missing = ", ".join(name.rpartition(".")[2].upper() for name in found[1].split(", "))
+            return f"{self._key(message)}{match[2]!r} is not {kinds[match[1]]}."
+        if match := re.search(r"required: (.*)", message):
+            missing = ", ".join(name.rpartition(".")[2].upper() for name in match[1].split(", "))
             return f"{missing} is missing: see --help."
-        if found := re.search(r"[Uu]nrecognized arguments: --?([\w.-]+)", message):
+        if match := re.search(r"[Uu]nrecognized arguments: --?([\w.-]+)", message):
             options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
-            return f"unknown option --{found[1]}; {did_you_mean(found[1], options)}"
-        if found := re.search(r"Option '(\w+)' is not accepted|Key '(\w+)' is not expected", message):
-            setting = found[1] or found[2]
+            return f"unknown option --{match[1]}; {did_you_mean(match[1], options)}"
+        if match := re.search(r"Option '(\w+)' is not accepted|Key '(\w+)' is not expected", message):
+            setting = match[1] or match[2]
             return f"unknown setting {setting!r}; {did_you_mean(setting, all_settings())}"
-        if found := re.search(r"Problems parsing config: (.*)", message):
-            reason = re.sub(r' in "<unicode string>"', "", found[1]).rstrip(".")
-            return f"the file that --config names is no YAML of settings: {reason}."
-        if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
-            return f"unknown command {found[1]!r}; {did_you_mean(found[1], re.findall(r'[a-z_]+', found[2]))}"
+        if match := re.search(r"Problems parsing config: (.*)", message):
+            reason = re.sub(r' in "<unicode string>"', "", match[1]).rstrip(".")
+            return f"the file given by --config is not valid YAML: {reason}."
+        if match := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            return f"unknown command {match[1]!r}; {did_you_mean(match[1], re.findall(r'[a-z_]+', match[2]))}"
         return None
 
     @staticmethod
     def _key(message: str) -> str:
-        found = re.findall(r'[Kk]ey "([\w.]+)"', message)
-        return f"--{'.'.join(found)}: " if found else ""
+        match = re.findall(r'[Kk]ey "([\w.]+)"', message)
+        return f"--{'.'.join(match)}: " if match else ""
 
 
 def parse_rule(text: str) -> Rule:
     """A rule from its text, such as `auglocal(depth=3)`."""
     parser = Parser(prog="locallearn")
     parser.add_argument("--rule", type=Rule)
-    return parser.instantiate(parser.parse_args(["--rule", spelled_class("--rule", text)])).rule
+    return parser.instantiate(parser.parse_args(["--rule", class_json("--rule", text)])).rule

@@ -1,4 +1,4 @@
-"""Settings as options, run folders, and settings of earlier runs, for all commands that train or look at runs."""
+"""Settings as options, and settings of earlier runs; shared by the commands that read or write run folders."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def add_settings(parser: Parser, kind: type, *, skip: set[str | int] | None = No
 def add_run(parser: Parser, kind: type) -> None:
     """Add the options of a run folder, and all settings of a class."""
     parser.add_argument("--out", type=Path | None, help="the run folder; by default a new one under runs/")
-    parser.add_argument("--resume", type=Path | None, help="go on with the run in this folder, by its own settings")
+    parser.add_argument("--resume", type=Path | None, help="continue the run in this folder, with its own settings")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     add_settings(parser, kind)
 
 
 def settings_from(kind: type[Settings], parser: Parser, config: Any, **changes: Any) -> Settings:
-    """The settings that were parsed."""
+    """The parsed settings as an object."""
     values = parser.instantiate(config)
     names = {field.name for field in fields(kind)} - changes.keys()  # pyright: ignore[reportArgumentType]
     return kind(**{name: values[name] for name in names}, **changes)
@@ -50,9 +50,9 @@ def read_settings(kind: type[Settings], folder: RunFolder, command: Literal["tra
 def refuse_beside_resume(others: bool) -> None:
     """Refuse other options beside `--resume`."""
     if others:
-        raise LocalLearnError("--resume takes all settings from the run it goes on with: leave out the other options.")
+        raise LocalLearnError("--resume takes all settings from the run it continues: leave out the other options.")
 
 
 def run_path(out: Path | None, name: str) -> Path:
-    """The folder that `--out` says, or a new one under runs/."""
+    """The folder given by `--out`, or a new one under runs/."""
     return out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

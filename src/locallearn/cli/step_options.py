@@ -14,9 +14,7 @@ from locallearn.training import SGD, FitSettings, OptimizerSettings
 def add_step(parser: Parser) -> None:
     """Add these options to a parser."""
     parser.add_argument("--model", type=str, default="resnet32", help="as for train")
-    parser.add_argument(
-        "--rule", type=Rule, default=AugLocal(), help="the training rule; --with wraps it, as for train"
-    )
+    parser.add_argument("--rule", type=Rule, default=AugLocal(), help="the training rule, as for train")
     parser.add_argument("--layers", type=str | list[str] | None, default=None, help="as for train")
     parser.add_argument("--image", type=str, default="3x32x32", help="channels x height x width")
     parser.add_argument("--classes", type=int, default=10, help="number of classes")

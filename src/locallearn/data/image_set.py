@@ -1,4 +1,4 @@
-"""Labelled images, whole in memory, with what their papers do to them."""
+"""`ImageSet`: labelled images in memory, with the constants and the augmentation of their papers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class ImageSet:
         )
 
     def testing(self, feed: Feed) -> TensorBatches:
-        """The test split as batches on the device, in its order; four times as large, for no graph is kept."""
+        """The test split as batches on the device, in its order; four times as large, for no gradients are computed."""
         return TensorBatches(
             self.test,
             mean=self.mean,

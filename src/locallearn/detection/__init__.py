@@ -1,4 +1,7 @@
-"""Trained backbones inside Mask R-CNN, fine-tuned and evaluated on COCO. Needs torchvision and pycocotools."""
+"""Fine-tunes Mask R-CNN on a trained backbone and evaluates it on COCO. Imports `export` and what is below it.
+
+It needs torchvision and pycocotools.
+"""
 
 from locallearn.detection.detector import mask_rcnn as mask_rcnn
 from locallearn.detection.pyramid import STRIDES as STRIDES, Pyramid as Pyramid

@@ -1,4 +1,4 @@
-"""COCO's images with boxes and masks."""
+"""A split of COCO: its images, boxes and masks, with checks of its annotation file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from locallearn._utils.atomic_files import read_json
 from locallearn._utils.errors import LocalLearnError
@@ -25,7 +24,7 @@ _LAYOUT = (
 
 
 class Coco:
-    """One split of COCO, or of any data set in its layout.
+    """One split of COCO, or of another data set in its layout.
 
     Args:
         folder: of the data set.
@@ -35,13 +34,13 @@ class Coco:
     Attributes:
         api: pycocotools' `COCO`.
         files: path of each image by its id.
-        ids: ids of the images that are used.
+        ids: of the images in use.
         categories: ids of the categories, in order; a detector's label is an index into them plus one.
         names: of the categories.
 
     Raises:
-        LocalLearnError: files are missing or have another layout, an image or an annotation that is used is incomplete,
-            or pycocotools is not installed.
+        LocalLearnError: a file is missing or has another layout, an image or annotation in use is incomplete, or
+            pycocotools is not installed.
     """
 
     def __init__(self, folder: Path, split: str, *, images: int | None = None) -> None:
@@ -59,14 +58,14 @@ class Coco:
         for key in self.ids:
             if fault := _fault_of_image(self.api.imgs[key]):
                 raise LocalLearnError(f"{self.annotations}: image {key} {fault}.")
-            for found in self.api.imgToAnns[key]:
-                if fault := _fault(found, self.api, is_judged=split == _JUDGED):
-                    raise LocalLearnError(f"{self.annotations}: annotation {found['id']} of image {key} {fault}.")
+            for annotation in self.api.imgToAnns[key]:
+                if fault := _fault(annotation, self.api, is_evaluated=split == _EVALUATED):
+                    raise LocalLearnError(f"{self.annotations}: annotation {annotation['id']} of image {key} {fault}.")
         self.files = {key: folder / split / self.api.imgs[key]["file_name"] for key in self.ids}
         if not self.ids or not self.categories:
             raise LocalLearnError(f"{self.annotations} lists no images or no categories.")
-        there = {entry.name for entry in (folder / split).iterdir()}
-        missing = [path for path in self.files.values() if path.name not in there]
+        present = {entry.name for entry in (folder / split).iterdir()}
+        missing = [path for path in self.files.values() if path.name not in present]
         if missing:
             raise LocalLearnError(
                 f"{missing[0]} is missing, and {len(missing) - 1:,} more images that {self.annotations.name} lists."
@@ -89,64 +88,23 @@ class Coco:
         return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
     def objects(self, key: int) -> list[dict[str, Any]]:
-        """Annotations of an image to train on: single objects, of some size."""
-        found = self.api.imgToAnns[key]
-        return [a for a in found if not a.get("iscrowd") and min(a["bbox"][2:]) >= 1 and a.get("segmentation")]
+        """Annotations of an image to train on: single objects (no crowds) of at least one pixel."""
+        annotations = self.api.imgToAnns[key]
+        return [a for a in annotations if not a.get("iscrowd") and min(a["bbox"][2:]) >= 1 and a.get("segmentation")]
 
     def target(self, key: int, size: tuple[int, int]) -> dict[str, Tensor]:
         """Boxes (n, 4) as x1, y1, x2, y2, labels (n,) and masks (n, height, width) of an image."""
-        found = self.objects(key)
+        objects = self.objects(key)
         height, width = size
-        corners = torch.tensor([a["bbox"] for a in found], dtype=torch.float32).reshape(-1, 4)
+        corners = torch.tensor([a["bbox"] for a in objects], dtype=torch.float32).reshape(-1, 4)
         boxes = torch.cat([corners[:, :2], corners[:, :2] + corners[:, 2:]], dim=1)
         boxes[:, 0::2].clamp_(0, width)
         boxes[:, 1::2].clamp_(0, height)
-        masks = np.stack([self.api.annToMask(a) for a in found]) if found else np.zeros((0, *size), np.uint8)
-        labels = torch.tensor([self.categories.index(a["category_id"]) + 1 for a in found], dtype=torch.int64)
+        masks = np.stack([self.api.annToMask(a) for a in objects]) if objects else np.zeros((0, *size), np.uint8)
+        labels = torch.tensor([self.categories.index(a["category_id"]) + 1 for a in objects], dtype=torch.int64)
         target = {"boxes": boxes, "labels": labels, "masks": torch.from_numpy(masks)}
         whole = (boxes[:, 2:] > boxes[:, :2]).all(1)
         return {name: part[whole] for name, part in target.items()}
-
-
-class TrainingImages(Dataset[tuple[Tensor, dict[str, Tensor]]]):
-    """Images of a split that have objects; half of them flipped.
-
-    An item is asked for by (index, epoch), on which, with the seed, its flip depends alone.
-    """
-
-    def __init__(self, coco: Coco, *, seed: int) -> None:
-        self.coco, self.seed = coco, seed
-        self.ids = [key for key in coco.ids if coco.objects(key)]
-        if not self.ids:
-            raise LocalLearnError(f"{coco.annotations} has no objects with masks to train on.")
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, asked: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
-        index, epoch = asked
-        image = self.coco.image(self.ids[index])
-        _, height, width = image.shape
-        target = self.coco.target(self.ids[index], (height, width))
-        if np.random.default_rng((self.seed, epoch, index)).random() < 0.5:
-            image, target["masks"] = image.flip(2), target["masks"].flip(2)
-            left, top, right, bottom = target["boxes"].unbind(1)
-            target["boxes"] = torch.stack([width - right, top, width - left, bottom], dim=1)
-        return image, target
-
-
-class EvaluationImages(Dataset[tuple[int, Tensor]]):
-    """All images of a split with their ids."""
-
-    def __init__(self, coco: Coco) -> None:
-        self.coco = coco
-
-    def __len__(self) -> int:
-        return len(self.coco.ids)
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor]:
-        key = self.coco.ids[index]
-        return key, self.coco.image(key)
 
 
 def refuse_other_categories(train: Coco, test: Coco) -> None:
@@ -156,33 +114,33 @@ def refuse_other_categories(train: Coco, test: Coco) -> None:
 
 
 def _read(path: Path) -> Any:
-    made = optional("pycocotools.coco", extra="coco").COCO()
+    api = optional("pycocotools.coco", extra="coco").COCO()
     content = read_json(path)
     try:
         for name, needed in _LISTS.items():
             for index, entry in enumerate(content[name]):
                 if missing := [key for key in needed if key not in entry]:
-                    called = f"{name}[{index}] (id {entry.get('id', 'missing')})"
-                    raise LocalLearnError(f"{path}: {called} has no {missing[0]}.")
-        made.dataset = {"info": {}, **content, **{name: content[name] for name in _LISTS}}
+                    entry_name = f"{name}[{index}] (id {entry.get('id', 'missing')})"
+                    raise LocalLearnError(f"{path}: {entry_name} has no {missing[0]}.")
+        api.dataset = {"info": {}, **content, **{name: content[name] for name in _LISTS}}
         with contextlib.redirect_stdout(io.StringIO()):
-            made.createIndex()
+            api.createIndex()
     except (KeyError, TypeError, AttributeError) as error:
         raise LocalLearnError(
             f"{path} is no list of COCO's instances: it must be JSON with images, annotations and categories."
         ) from error
-    return made
+    return api
 
 
 def _fault_of_image(image: Mapping[str, Any]) -> str | None:
-    """What is wrong with an image's entry."""
+    """What an image's entry lacks, if anything."""
     if not isinstance(image.get("file_name"), str):
         return "has no file_name"
     return None if _are_numbers([image.get("height"), image.get("width")], 2) else "has no height and width"
 
 
-def _fault(annotation: Mapping[str, Any], api: Any, *, is_judged: bool) -> str | None:
-    """What is wrong with an annotation; those that detections are judged by must say more."""
+def _fault(annotation: Mapping[str, Any], api: Any, *, is_evaluated: bool) -> str | None:
+    """What is wrong with an annotation, if anything; COCO's evaluation needs more entries than training."""
     shape = annotation.get("segmentation")
     if annotation["category_id"] not in api.cats:
         return f"has category_id {annotation['category_id']}, which is not in the list of categories"
@@ -191,30 +149,30 @@ def _fault(annotation: Mapping[str, Any], api: Any, *, is_judged: bool) -> str |
     if shape and not _is_shape(shape, api.imgs[annotation["image_id"]]):
         return "has a segmentation that is neither a list of polygons nor run lengths of the image's size"
     for name in ("area", "iscrowd", "segmentation"):
-        if is_judged and (annotation.get(name) is None or annotation[name] == []):
-            return f"has no {name}, by which detections are judged"
+        if is_evaluated and (annotation.get(name) is None or annotation[name] == []):
+            return f"has no {name}, which the evaluation needs"
     return None
 
 
 def _is_shape(shape: Any, image: Mapping[str, Any]) -> bool:
-    """Whether it is one of COCO's two forms: polygons, or run lengths (coded or not)."""
+    """Whether it is one of COCO's two forms: polygons, or run lengths (compressed or not)."""
     if isinstance(shape, dict):
         return shape.get("size") == [image["height"], image["width"]] and isinstance(shape.get("counts"), str | list)
     return isinstance(shape, list) and all(_are_numbers(polygon) for polygon in shape)
 
 
 def _are_numbers(values: Any, count: int | None = None) -> bool:
-    """Whether it is a list of finite numbers, `count` of them or enough for a polygon."""
+    """Whether it is a list of finite numbers: `count` of them, or enough for a polygon."""
     if not isinstance(values, list) or (len(values) != count if count else len(values) < _POLYGON):
         return False
     return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
 
 
-_JUDGED = "val2017"
-_POLYGON = 6  # coordinates of the smallest one
+_EVALUATED = "val2017"
+_POLYGON = 6  # coordinates of the smallest polygon
 _LISTS = {
     "images": ("id",),
     "annotations": ("id", "image_id", "category_id"),
     "categories": ("id", "name"),
 }
-"""What COCO's JSON must hold, and each entry in it."""
+"""Lists that COCO's JSON must hold, and the keys of their entries."""

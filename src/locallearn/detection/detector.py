@@ -21,21 +21,21 @@ def mask_rcnn(
     regions: int = 512,
     proposals: int = 1000,
 ) -> nn.Module:
-    """Mask R-CNN (He et al. 2017) with a feature pyramid on a trained backbone, of torchvision.
+    """Torchvision's Mask R-CNN (He et al. 2017), with a feature pyramid on a trained backbone.
 
-    Images are normalised as the backbone's were. In training mode it is called with a list of images (3, height, width)
-    from 0 to 1 and a list of targets, and gives losses; in evaluation mode with images, and gives detections: see
-    torchvision's `MaskRCNN`.
+    It normalises images as they were in the backbone's training. In training mode it maps a list of images
+    (3, height, width) from 0 to 1 and a list of targets to losses, in evaluation mode a list of images to detections:
+    see torchvision's `MaskRCNN`.
 
     Args:
         trained: the backbone; its network becomes part of the detector.
         categories: number of categories, background not counted.
         frozen_stages: see `Pyramid`.
-        min_size: images are resized until their shorter side has this many pixels,
-        max_size: or their longer side this many.
+        min_size: pixels of the shorter side of a resized image,
+        max_size: or of the longer side, whichever makes the image smaller.
         channels: of each level of the feature pyramid.
-        regions: of an image, on which the heads are trained.
-        proposals: of an image, that the heads judge in evaluation.
+        regions: number of regions per image on which the heads are trained.
+        proposals: number of regions per image that the heads classify in evaluation.
 
     Raises:
         LocalLearnError: torchvision is missing, or the backbone does not fit.

@@ -1,4 +1,4 @@
-"""COCO's average precision of a detector."""
+"""COCO's metrics: average precision of boxes and masks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from locallearn._torch.device import mixed
 from locallearn._utils.optional_imports import optional
-from locallearn.detection.coco import Coco, EvaluationImages
-from locallearn.detection.loading import loaded
+from locallearn.detection.coco import Coco
+from locallearn.detection.loading import evaluation_images
 
 METRICS = ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75")
-_STATISTICS = ("ap", "ap50", "ap75")  # the first of COCOeval's
+_STATISTICS = ("ap", "ap50", "ap75")  # the first that COCOeval computes
 
 
 @torch.no_grad()
@@ -25,7 +26,7 @@ def average_precision(
     """AP, AP50 and AP75 of boxes and of masks on a split, as COCO computes them.
 
     Args:
-        detector: torchvision's Mask R-CNN; its mode is put back afterwards.
+        detector: torchvision's Mask R-CNN; its training mode is restored afterwards.
         coco: the split.
         device: where the detector is.
         workers: processes that decode images.
@@ -38,11 +39,10 @@ def average_precision(
     masks: list[dict[str, Any]] = []
     training = detector.training
     detector.eval()
-    images = EvaluationImages(coco)
-    for ((key, image),) in loaded(images, [[index] for index in range(len(images))], workers=workers):
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            (found,) = detector([image.to(device)])
-        for box, mask in _as_coco(coco, key, {name: part.cpu() for name, part in found.items()}):
+    for key, image in evaluation_images(coco, workers=workers):
+        with mixed(device, autocast):
+            (detections,) = detector([image.to(device)])
+        for box, mask in _as_coco(coco, key, {name: part.cpu() for name, part in detections.items()}):
             boxes.append(box)
             masks.append(mask)
     detector.train(training)
@@ -53,27 +53,28 @@ def average_precision(
     return result
 
 
-def _as_coco(coco: Coco, key: int, found: dict[str, Tensor]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Detections of an image as COCO lists them, boxes and masks apart, since areas are those of what is judged."""
+def _as_coco(coco: Coco, key: int, detections: dict[str, Tensor]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Detections of an image as COCO lists them; boxes and masks apart, since each has its own area."""
     coding = optional("pycocotools.mask", extra="coco")
-    corners = found["boxes"].double()
+    corners = detections["boxes"].double()
     sides = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
-    detections = []
-    for index, (label, score) in enumerate(zip(found["labels"].tolist(), found["scores"].tolist(), strict=True)):
+    labels, scores = detections["labels"].tolist(), detections["scores"].tolist()
+    entries = []
+    for index, (label, score) in enumerate(zip(labels, scores, strict=True)):
         common = {"image_id": key, "category_id": coco.categories[label - 1], "score": score}
-        pixels = np.asfortranarray((found["masks"][index, 0] > 0.5).numpy().astype(np.uint8))
-        detections.append((common | {"bbox": sides[index]}, common | {"segmentation": coding.encode(pixels)}))
-    return detections
+        pixels = np.asfortranarray((detections["masks"][index, 0] > 0.5).numpy().astype(np.uint8))
+        entries.append((common | {"bbox": sides[index]}, common | {"segmentation": coding.encode(pixels)}))
+    return entries
 
 
 def _evaluated(coco: Coco, kind: str, detections: list[dict[str, Any]]) -> list[float]:
     if not detections:
         return [0.0] * len(_STATISTICS)
-    judge = optional("pycocotools.cocoeval", extra="coco").COCOeval
+    evaluator = optional("pycocotools.cocoeval", extra="coco").COCOeval
     with contextlib.redirect_stdout(io.StringIO()):
-        run = judge(coco.api, coco.api.loadRes(detections), kind)
+        run = evaluator(coco.api, coco.api.loadRes(detections), kind)
         run.params.imgIds = coco.ids
         run.evaluate()
         run.accumulate()
         run.summarize()
-    return [max(float(value), 0.0) for value in run.stats[: len(_STATISTICS)]]  # -1 where there is nothing to find
+    return [max(float(value), 0.0) for value in run.stats[: len(_STATISTICS)]]  # -1 where there are no objects

@@ -1,4 +1,4 @@
-"""Operators on regions of images, in plain PyTorch, for where torchvision's compiled ones are missing."""
+"""NMS and RoIAlign in plain PyTorch, for installations without torchvision's compiled operators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from locallearn._torch.vision_libraries import declared_operators, import_torchv
 
 @cache
 def import_detection() -> ModuleType:
-    """Import torchvision, with the operators below in place of its compiled ones where these are missing.
+    """Import torchvision; operators of this file replace its compiled ones where these are missing.
 
     Raises:
         LocalLearnError: torchvision is not installed.
@@ -23,14 +23,14 @@ def import_detection() -> ModuleType:
     torchvision = import_torchvision()
     if not torchvision.extension._has_ops():
         declared_operators().impl("nms", nms, "CPU")
-        sys.modules["torchvision.ops.boxes"].__dict__["_assert_has_ops"] = lambda: None  # it asks for all or none
-        # torchvision's own stand-in must be compiled first, and takes memory for each region as for the largest one
+        sys.modules["torchvision.ops.boxes"].__dict__["_assert_has_ops"] = lambda: None  # asks for all
+        # torchvision's own Python form needs torch.compile, and gives each region the memory of the largest
         sys.modules["torchvision.ops.roi_align"].__dict__["_roi_align"] = roi_align
     return torchvision
 
 
 def nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Non-maximum suppression: of boxes that overlap by more than a threshold, the one with the highest score stays.
+    """Non-maximum suppression: of boxes that overlap by more than a threshold, keep the one with the highest score.
 
     Args:
         dets: (n, 4) boxes as x1, y1, x2, y2.
@@ -38,7 +38,7 @@ def nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         iou_threshold: intersection over union.
 
     Returns:
-        Indices of the boxes that stay, highest score first.
+        Indices of the boxes to keep, highest score first.
     """
     order = scores.argsort(descending=True, stable=True)
     boxes = dets[order]
@@ -65,15 +65,15 @@ def roi_align(
 ) -> Tensor:
     """RoIAlign (He et al. 2017, Mask R-CNN): each region as a small map of bilinear samples' means.
 
-    Equal to torchvision's for regions that lie in the image.
+    It equals torchvision's for regions inside the image.
 
     Args:
         input: (images, channels, height, width).
         rois: (regions, 5): index of the image, x1, y1, x2, y2.
-        spatial_scale: from the unit of the regions to pixels of `input`.
+        spatial_scale: pixels of `input` per unit of the regions.
         pooled_height: of the small maps.
         pooled_width: of the small maps.
-        sampling_ratio: samples of a cell in each direction; 0 or less takes about one for a pixel.
+        sampling_ratio: samples of a cell in each direction; 0 or less takes about one per pixel.
         aligned: whether the centre of the first pixel is at 0.5.
 
     Returns:
@@ -87,12 +87,12 @@ def roi_align(
     if not len(rois):
         return input.new_zeros((0, input.shape[1], pooled_height, pooled_width))
     parts: list[Tensor] = []
-    places: list[Tensor] = []
+    indices: list[Tensor] = []
     kinds, kind_of = torch.cat([rois[:, :1], samples], dim=1).long().unique(dim=0, return_inverse=True)
     for index, (image, across, down) in enumerate(kinds.tolist()):
         mine = (kind_of == index).nonzero()[:, 0]
-        x = _places(start[mine, 0], extent[mine, 0], pooled_width * across, input.shape[3])
-        y = _places(start[mine, 1], extent[mine, 1], pooled_height * down, input.shape[2])
+        x = _positions(start[mine, 0], extent[mine, 0], pooled_width * across, input.shape[3])
+        y = _positions(start[mine, 1], extent[mine, 1], pooled_height * down, input.shape[2])
         grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=3)
         regions, height, width, _ = grid.shape
         sampled = F.grid_sample(
@@ -103,11 +103,11 @@ def roi_align(
         )
         means = F.avg_pool2d(sampled, (down, across))[0].unflatten(1, (regions, pooled_height))
         parts.append(means.transpose(0, 1).to(input.dtype))
-        places.append(mine)
-    return torch.cat(parts)[torch.cat(places).argsort()]
+        indices.append(mine)
+    return torch.cat(parts)[torch.cat(indices).argsort()]
 
 
-def _places(start: Tensor, extent: Tensor, count: int, pixels: int) -> Tensor:
-    """Places of the samples along one direction, in the unit of `grid_sample`: from -1 to 1 over all pixels."""
+def _positions(start: Tensor, extent: Tensor, count: int, pixels: int) -> Tensor:
+    """Positions of the samples along one direction, in the units of `grid_sample`: from -1 to 1 over all pixels."""
     steps = (torch.arange(count, dtype=start.dtype) + 0.5) / count
     return (2 * (start[:, None] + extent[:, None] * steps) + 1) / pixels - 1

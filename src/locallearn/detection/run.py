@@ -1,4 +1,4 @@
-"""A detection run: build, fine-tune, evaluate, write down."""
+"""One detection run: from settings to a full run folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError
 from locallearn.detection.coco import Coco, refuse_other_categories
 from locallearn.detection.detector import mask_rcnn
+from locallearn.detection.fit import DetectorFit
 from locallearn.detection.metrics import METRICS
 from locallearn.detection.region_operators import import_detection
 from locallearn.detection.settings import DetectSettings
-from locallearn.detection.trainer import DetectorFit
 from locallearn.export import load_exported
 from locallearn.training import RunFolder, Trained, Watcher, as_yaml, load_run
 
@@ -29,8 +29,8 @@ def detect(
         settings: what to train and how.
         folder: the run folder; new, unless `resume`. It holds settings.yaml, environment.json, metrics.jsonl (a line
             for each epoch), last.pt and result.json.
-        resume: go on behind the last whole epoch.
-        watcher: told how training goes.
+        resume: continue from the folder's last checkpoint, bit for bit.
+        watcher: learns how training proceeds.
 
     Returns:
         The summary that is also in `result.json`: box_ap, box_ap50, box_ap75, mask_ap, mask_ap50, mask_ap75 (0 to 1),
@@ -38,7 +38,7 @@ def detect(
 
     Raises:
         LocalLearnError: a file, a folder or a package is missing, or the backbone does not fit.
-        Interrupted: the watcher asked to stop; what the unfinished epoch did is lost.
+        Interrupted: the watcher asked to stop; the checkpoint is written.
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -64,7 +64,7 @@ def detect(
         run.refuse_other_settings(as_yaml(settings))
     else:
         run.create(as_yaml(settings), device=device_name(device), command=("detect",))
-    fit = DetectorFit(detector, train, test, settings, run, watcher or Watcher(), device)
+    fit = DetectorFit(detector, train, test, settings, folder=run, watcher=watcher)
     if resume and run.last.exists():
         fit.resume()
     fit.run()
@@ -89,7 +89,7 @@ def backbone_of(settings: DetectSettings) -> Trained:
     """The trained backbone that the settings name.
 
     Raises:
-        LocalLearnError: there is none.
+        LocalLearnError: none is named, or it cannot be read.
     """
     source = settings.source
     if source is None:

@@ -16,8 +16,8 @@ from locallearn.training import AdamW, OptimizerSettings
 class DetectSettings:
     """All settings of a detection run: AugLocal's (A.7, Table 12) by default, where the paper gives them.
 
-    The paper: Mask R-CNN with a feature pyramid, AdamW, 1x schedule (12 epochs), 16 images in a batch. It does not tell
-    the learning rate, which stages are frozen, nor the size of images; these are the field's usual ones.
+    The paper: Mask R-CNN with a feature pyramid, AdamW, 1x schedule (12 epochs), 16 images in a batch. It gives neither
+    the learning rate, nor the frozen stages, nor the size of images; the defaults are the usual ones.
 
     Args:
         source: where the backbone comes from: a run folder of `locallearn train`, a checkpoint in it, or a folder of
@@ -25,16 +25,16 @@ class DetectSettings:
         checkpoint: of a run folder: last or best.
         coco: folder with annotations/instances_train2017.json, instances_val2017.json, train2017/ and val2017/.
         images: how many images of each split to use; all by default.
-        epochs: passes over the training images. The learning rate rises in a straight line for the first 500 steps, in
-            the first epoch at the most, and falls to a tenth behind 8/12 of the epochs and again behind 11/12.
+        epochs: passes over the training images. The learning rate rises linearly for the first 500 steps, or the first
+            epoch if that is shorter, and falls to a tenth after 8/12 of the epochs and again after 11/12.
         batch: images in a batch; with other numbers, change the learning rate in proportion.
         optimizer: the optimizer and its learning rate.
-        frozen_stages: stages of the backbone, from the first, whose weights stay; the stem belongs to the first.
+        frozen_stages: number of first stages whose weights are not trained; the stem belongs to the first.
         min_size: pixels of the shorter side of resized images,
         max_size: or of the longer side, whichever makes them smaller.
         channels: of each level of the feature pyramid.
-        regions: of an image, on which the heads are trained.
-        proposals: of an image, that the heads judge in evaluation.
+        regions: number of regions per image on which the heads are trained.
+        proposals: number of regions per image that the heads classify in evaluation.
         precision: fp32, or bf16 for mixed precision with bfloat16 (backbone, pyramid, heads).
         seed: of first weights, order, flips and the sampling of regions.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
@@ -79,7 +79,7 @@ class DetectSettings:
 
     @property
     def autocast(self) -> torch.dtype | None:
-        """Type of mixed precision."""
+        """The type of mixed precision, or None."""
         return torch.bfloat16 if self.precision == "bf16" else None
 
     def lr(self, *, epoch: int, step: int, steps: int) -> float:

@@ -1,8 +1,7 @@
-"""Backbones for use without locallearn: weights as safetensors, exported programs, ONNX."""
+"""Writes a trained backbone for use without locallearn. Imports `training` and what is below it."""
 
-from locallearn.export.formats import (
-    FORMATS as FORMATS,
-    Format as Format,
+from locallearn.export.config import FORMATS as FORMATS, Format as Format
+from locallearn.export.export_folder import (
     export as export,
     export_run as export_run,
     load_exported as load_exported,

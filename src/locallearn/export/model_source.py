@@ -1,4 +1,4 @@
-"""Lines of Python that make a network again without locallearn."""
+"""Lines of Python that build a network without locallearn."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from locallearn.models import CifarResNet, from_library
 _OURS = "locallearn.models."
 _RENAMED = {"vgg13": "vgg13_bn", "vgg19": "vgg19_bn"}  # with BatchNorm, as torchvision calls them
 _PARTS = (nn.Conv2d, nn.Linear, nn.Identity, nn.AdaptiveAvgPool2d)
-"""Types whose `repr` makes them again."""
+"""Types whose `repr` is the code that builds them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """How to make a network without locallearn.
+    """How to build a network without locallearn.
 
     Attributes:
         library: "torchvision", "timm", or "" for a network of the user's own.
         architecture: the network's name there.
-        lines: Python code that leaves the network in `model`.
+        lines: Python code that assigns the network to `model`.
     """
 
     library: str
@@ -33,7 +33,7 @@ class ModelSource:
 
 
 def model_source_of(model: nn.Module, name: str, *, classes: int, image_shape: Shape) -> ModelSource:
-    """How to make a network that `make_model` made.
+    """The source of a network that `make_model` built.
 
     Args:
         model: the network.
@@ -76,7 +76,7 @@ def _timm(network: str, classes: int, image_shape: Shape) -> tuple[str, ...]:
 
 
 def _torchvision(model: nn.Module, network: str, classes: int, image_shape: Shape) -> ModelSource:
-    """Torchvision's network of this name, and what differs from it put in its place."""
+    """Torchvision's network of this name, with lines that replace the layers in which ours differs."""
     import_torchvision()
     plain = from_library("torchvision", network, num_classes=classes, image_size=image_shape[1])
     size = f", image_size={image_shape[1]}" if hasattr(plain, "image_size") else ""
@@ -89,16 +89,16 @@ def _torchvision(model: nn.Module, network: str, classes: int, image_shape: Shap
 
 
 def _changes(plain: nn.Module, model: nn.Module) -> list[str]:
-    """Lines that put in place what differs between two networks of one build."""
-    found = dict(model.named_modules())
+    """Lines that replace the layers in which `model` differs from `plain`."""
+    ours = dict(model.named_modules())
     changed: list[str] = []
     for name, old in plain.named_modules():
-        new = found.get(name)
+        new = ours.get(name)
         if new is None or any(name.startswith(f"{before}.") for before in changed):
-            continue  # it went with the module around it
+            continue  # a line replaces the module around it
         if isinstance(new, _PARTS) and repr(new) != repr(old):
             changed.append(name)
-    return [f"model.set_submodule({name!r}, nn.{found[name]!r})" for name in changed]
+    return [f"model.set_submodule({name!r}, nn.{ours[name]!r})" for name in changed]
 
 
 def _vit_tiny(model: nn.Module, classes: int) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def _vit_tiny(model: nn.Module, classes: int) -> tuple[str, ...]:
 
 
 def _cifar_resnet(model: CifarResNet) -> tuple[str, ...]:
-    """Torchvision has no ResNet of three stages, but its blocks make one, with equal names of parameters."""
+    """Torchvision has no ResNet of three stages, but its blocks form one with the same parameter names."""
     return (
         "from collections import OrderedDict",
         "from torch import nn",

@@ -1,4 +1,4 @@
-"""Networks as programs that need none of their code: torch.export and ONNX."""
+"""Networks as programs that run without the networks' code: torch.export and ONNX."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from locallearn._utils.optional_imports import optional
 
 
 def program_bytes(model: nn.Module, image_shape: Shape) -> bytes:
-    """An exported program, for any number of images, tried out on three.
+    """An exported program for any number of images, checked on three.
 
     Raises:
-        LocalLearnError: the network cannot be exported, or the program gives other logits.
+        LocalLearnError: the network cannot be exported, or the program computes other logits.
     """
     program = _program(model, image_shape)
     images = torch.randn((3, *image_shape), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         if not torch.allclose(program.module()(images), model(images), rtol=1e-4, atol=1e-4):
             raise LocalLearnError(
-                f"the exported program of {type(model).__name__} gives other logits than the network: export it as"
+                f"the exported program of {type(model).__name__} computes other logits than the network: export it as"
                 " safetensors."
             )
     buffer = io.BytesIO()
@@ -43,7 +43,7 @@ def onnx_bytes(model: nn.Module, image_shape: Shape) -> bytes:
         optional(name, extra="onnx")
     program = _program(model, image_shape)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about itself
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
         exported = torch.onnx.export(
             program, (), dynamo=True, verbose=False, input_names=["images"], output_names=["logits"]
         )

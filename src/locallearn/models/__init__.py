@@ -41,7 +41,7 @@ _NEED_TORCHVISION = (
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torchvision is imported when it is asked for."""
+    """Import networks that need torchvision when they are used."""
     if name == "cifar":
         return import_module("locallearn.models.cifar")
     if name in _NEED_TORCHVISION:

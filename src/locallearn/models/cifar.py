@@ -1,7 +1,7 @@
 """The papers' networks for images of about 32 x 32 pixels: those for ImageNet, shrinking the image less and later.
 
 ResNets and ResNeXt begin with a 3x3 convolution of stride 1 without pooling; VGG ends in one linear layer; the first
-convolutions of MobileNetV2, EfficientNet and RegNet have stride 1, and so have the stage behind it in MobileNetV2 and
+convolutions of MobileNetV2, EfficientNet and RegNet have stride 1, and so have the next stage in MobileNetV2 and
 the first two in RegNet. Published code of the papers' CIFAR experiments has none of these networks; the choices are
 those common for CIFAR.
 """

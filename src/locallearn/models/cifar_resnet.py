@@ -32,8 +32,8 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        # Batch normalisation does not need its output for its backward, so all that follows it may write in place.
-        # In one expression, so that no name holds what a step gave while the next one runs.
+        # Batch normalisation does not need its output for its backward, so later operations may write in place.
+        # One expression, so that no name holds an activation while the next operation runs.
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         out += x if self.downsample is None else self.downsample(x)
         return self.relu(out)

@@ -23,7 +23,7 @@ def from_library(
         name: the network's name there.
         num_classes: outputs.
         in_channels: channels of the images.
-        image_size: height and width of the images, for networks that are bound to one, transformers for instance.
+        image_size: height and width of the images, for networks with a fixed image size, transformers for instance.
 
     Raises:
         LocalLearnError: the library is not installed, has no network of this name, or none for images of this size.
@@ -39,7 +39,7 @@ def _torchvision(name: str, num_classes: int, in_channels: int, image_size: int)
     known = models.list_models(models)
     if name not in known:
         raise LocalLearnError(f"torchvision has no network {name!r}; {did_you_mean(name, known)}")
-    with _told("torchvision", name, image_size):
+    with _in_a_sentence("torchvision", name, image_size):
         try:
             model = models.get_model(name, weights=None, num_classes=num_classes, image_size=image_size)
         except TypeError:  # most networks take images of any size
@@ -57,13 +57,13 @@ def _timm(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.
         raise LocalLearnError(f"timm has no network {name!r}; {did_you_mean(name, timm.list_models())}")
     settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
     size = {"img_size": image_size} if settings is not None and settings.fixed_input_size else {}
-    with _told("timm", name, image_size):
+    with _in_a_sentence("timm", name, image_size):
         return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **size)
 
 
 @contextmanager
-def _told(library: str, name: str, image_size: int) -> Iterator[None]:
-    """What a constructor refuses, in a sentence."""
+def _in_a_sentence(library: str, name: str, image_size: int) -> Iterator[None]:
+    """Turn an error of a constructor into one sentence."""
     try:
         yield
     except (AssertionError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ from torchvision.models import efficientnet, mobilenetv2, regnet, resnet, vgg, v
 
 
 class VGG(vgg.VGG):
-    """torchvision's VGG; a max pooling begins the layer behind it, as in AugLocal's official code."""
+    """torchvision's VGG; a max pooling begins the next layer, as in AugLocal's official code."""
 
     def chain(self) -> Chain:
         """Each convolution with its normalisation and activation, and with the pooling before it."""
@@ -33,7 +33,7 @@ class VGG(vgg.VGG):
 
 
 class EfficientNet(efficientnet.EfficientNet):
-    """torchvision's EfficientNet; the convolution behind the last block belongs to the classifier."""
+    """torchvision's EfficientNet; the convolution after the last block belongs to the classifier."""
 
     def chain(self) -> Chain:
         """The stem and each block."""
@@ -121,7 +121,7 @@ def _with_channels(model: nn.Module, in_channels: int) -> nn.Module:
 
 
 def with_first_convolution(model: nn.Module, *, in_channels: int) -> nn.Module:
-    """The model with its first convolution made anew, like the old one but for its input channels."""
+    """The model with a new first convolution for another number of channels."""
     name, old = next((name, part) for name, part in model.named_modules() if isinstance(part, nn.Conv2d))
     height, width = old.kernel_size
     (down, right), bias = old.stride, old.bias is not None

@@ -12,7 +12,8 @@ from locallearn.rules.base import Rule as Rule
 from locallearn.rules.baselines import BP as BP, Checkpoint as Checkpoint, Pooling as Pooling
 from locallearn.rules.dgl import DGL as DGL
 from locallearn.rules.hpff import HPFF as HPFF, PFF as PFF, HiLo as HiLo
-from locallearn.rules.infopro import ImageNetInfoPro as ImageNetInfoPro, InfoPro as InfoPro, InfoProLoss as InfoProLoss
+from locallearn.rules.infopro import ImageNetInfoPro as ImageNetInfoPro, InfoPro as InfoPro
+from locallearn.rules.infopro_loss import InfoProLoss as InfoProLoss
 from locallearn.rules.man import MAN as MAN
 from locallearn.rules.mlaan import LAM as LAM, MLAAN as MLAAN, MLM as MLM
 from locallearn.rules.predsim import PredSim as PredSim

@@ -1,7 +1,37 @@
-"""AugLocal: Scaling Supervised Local Learning with Augmented Auxiliary Networks (Ma et al., ICLR 2024)."""
+r"""AugLocal: Scaling Supervised Local Learning with Augmented Auxiliary Networks (Ma et al., ICLR 2024).
+
+A network has layers :math:`f^1 \dots f^L` and a classifier :math:`g`. The auxiliary network of layer :math:`\ell` has
+new layers like some of the later ones, and is trained by the cross entropy of its logits (section 3.2):
+
+.. math::
+    G^\ell = g \circ f^{\beta_{d^\ell-1}} \circ \dots \circ f^{\beta_1}(h^\ell), \qquad
+    \beta_i = \ell + \left\lfloor \frac{L-\ell}{d^\ell-1}\, i \right\rceil, \quad i = 1, \dots, d^\ell - 1.
+
+Its depth falls linearly towards the network's end (section 3.3, Eq. 3):
+
+.. math::
+    d^\ell = \min\!\left(\left\lfloor \Bigl(1 - \tau\frac{\ell-1}{L-2}\Bigr) d + \tau\frac{\ell-1}{L-2}\, d_{\min}
+    \right\rceil,\; L - \ell + 1\right), \quad \ell = 1, \dots, L - 1,
+
+where :math:`\lfloor\cdot\rceil` is the nearest integer. The first new layer takes the width of :math:`h^\ell`; a new
+layer has stride 2 where the width at least doubles, else 1 (section 3.2).
+
+====================== ==================================================================
+symbol                 here
+====================== ==================================================================
+:math:`d`              `AugLocal.depth`, the classifier counted
+:math:`\tau`           `AugLocal.tau`
+:math:`d_{\min}`       2: one new layer and the classifier
+:math:`d^\ell`         `depth`, the nearest integer; `select` applies the bound
+:math:`\beta_i`        `select`, as indices from 0
+strides                `strides_for`
+:math:`\ell, L`        `site.layer + 1` and `len(site.chain)`
+====================== ==================================================================
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor, log2
@@ -19,31 +49,66 @@ from locallearn._objectives.objective import Site
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn.rules.base import Fidelity, Rule
 
+D_MIN = 2
+"""Smallest depth of Eq. 3: one new layer and the classifier."""
+
+
+def half_up(x: float) -> int:
+    """The nearest integer, ties up; Python's `round` takes the even one."""
+    return floor(x + 0.5)
+
+
+def depth(l: int, L: int, *, d: int, d_min: int, tau: float, nint: Callable[[float], int]) -> int:
+    """Depth of the auxiliary network of layer l of L, counted from 1 (Eq. 3); `select` applies the bound L - l + 1."""
+    ratio = tau * (l - 1) / (L - 2) if L > 2 else 0.0
+    return nint((1 - ratio) * d + ratio * d_min)
+
+
+def select(l: int, L: int, d: int, fidelity: Fidelity) -> list[int]:
+    """Uniform selection (section 3.2): beta_1 ... beta_(d-1) for layer l of L, as indices from 0."""
+    d = min(d, L - l + 1)  # the bound of Eq. 3
+    if fidelity == "official":
+        return [round(l - 1 + (L - l) / (d - 1) * i) for i in range(1, d)]
+    return [l - 1 + half_up((L - l) / (d - 1) * i) for i in range(1, d)]
+
+
+def strides_for(widths: list[int], *, carry: bool) -> list[int]:
+    """Stride of each new layer: 2 where the width at least doubles; with `carry`, x4 gives the next layer a 2 as well.
+
+    Args:
+        widths: of the features, then of each new layer.
+        carry: whether doublings beyond the first are passed on to the next layers.
+    """
+    strides, pending = [], 0
+    for before, after in pairwise(widths):
+        pending = (pending if carry else 0) + max(0, floor(log2(max(1, after // before))))
+        strides.append(2 if pending else 1)
+        pending -= bool(pending)
+    return strides
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugLocal(Rule):
-    r"""One loss per module behind new layers like some of the backbone's later ones, fewer of them towards its end.
-
-    A module that ends with layer l (from 0) of L gets k_l new layers, like the backbone's layers spread evenly over
-    l + 1 ... L - 1 (uniform selection, section 3.2), then average pooling and a linear classifier. The number of layers
-    falls from depth - 1 towards 1 (pyramidal depth, Eq. 3). A new layer has stride 2 where the width grows.
+    r"""One cross-entropy loss per module; its auxiliary network has new layers like some of the backbone's later ones.
 
     Where the paper and the official code (`train.py`, `networks/resnet.py`, `networks/auxiliary_nets.py`) differ:
 
     ====================== =============================================== =========================================
     \                      `fidelity="official"`                           `fidelity="paper"`
     ====================== =============================================== =========================================
-    modules                those that more than depth - 1 layers follow;   all
+    modules                those that more than d - 1 layers follow;       all
                            the later ones join the last
-    Eq. 3 divides by       M - 2, of the M modules that remain             L - 2
-    ties round             to even                                         up
+    Eq. 3 counts           the M modules that remain: M in place of L      the L layers
+    Eq. 3 rounds           d - 1, the layers before the classifier;        d, ties up
+                           ties to even
+    selection rounds       the sum, indices from 0; ties to even           the distance, ties up
     x4 growth of width     stride 2 here and stride 2 at the next layer    stride 2 here
     heads of one layer     BatchNorm before the classifier                 no BatchNorm
     ====================== =============================================== =========================================
 
     Args:
-        depth: layers with weights of the deepest auxiliary network, its classifier counted; at least 2.
-        tau: how much the depth falls; 0 keeps it.
+        depth: d, layers with weights of the deepest auxiliary network, its classifier counted; at least 2.
+        tau: how far the depth falls, from 0 (not at all) to 1 (to 2).
         fidelity: see the table.
     """
 
@@ -61,71 +126,69 @@ class AugLocal(Rule):
 
     @classmethod
     def imagenet(cls, depth: int = 5) -> AugLocal:
-        """The form of the ImageNet experiments, `ImageNetAugLocal`: depth 5 for ResNet-34, 4 for ResNet-101."""
+        """`ImageNetAugLocal`: depth 5 for ResNet-34, 4 for ResNet-101, 3 for VGG13."""
         return ImageNetAugLocal(depth=depth)
 
     def partition(self, partition: Partition) -> Partition:
         if self.fidelity == "paper":
             return partition
         last = partition.ends[-1]
-        kept = sum(last - end > self.depth - 1 for end in partition.ends)
-        return partition.join_last(kept + 1)
+        with_auxiliary = sum(last - end > self.depth - 1 for end in partition.ends)
+        return partition.join_last(with_auxiliary + 1)
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        parts, width = self.layers(site)
-        if not site.is_vector:
-            parts = [*parts, GlobalAverage()]
-        network = nn.Sequential(*parts, *self.classifier(site, width))
+        layers, width = self.layers(site)
+        pool = [] if site.is_vector else [GlobalAverage()]
+        network = nn.Sequential(*layers, *pool, *self.classifier(site, width))
         he_normal_(network)
         return Head(network, site.loss)
 
-    def classifier(self, site: Site, width: int) -> list[nn.Module]:
-        """What stands behind the pooled features of a width."""
-        norm = self.fidelity == "official" and self.hidden(site) == 1
-        return [*([nn.BatchNorm1d(width)] if norm else []), nn.Linear(width, site.classes)]
-
-    def layers(self, site: Site) -> tuple[list[nn.Module], int]:
-        """The new layers of a site's auxiliary network, and the width that they end with."""
-        selected = self.selected(site)
-        return like_layers(site, selected, self.strides(site, selected))
+    def hidden(self, site: Site) -> int:
+        """Layers before the classifier that Eq. 3 gives a site's auxiliary network, d^l - 1."""
+        d, tau = self.depth, self.tau
+        if self.fidelity == "official":
+            return depth(site.module + 1, site.modules, d=d - 1, d_min=D_MIN - 1, tau=tau, nint=round)
+        return depth(site.layer + 1, len(site.chain), d=d, d_min=D_MIN, tau=tau, nint=half_up) - 1
 
     def selected(self, site: Site) -> list[int]:
-        """Indices of the layers that a site's auxiliary network imitates."""
-        return select(site.layer, len(site.chain), self.hidden(site), self.fidelity)
+        """Indices of the layers that a site's auxiliary network copies in structure."""
+        return select(site.layer + 1, len(site.chain), self.hidden(site) + 1, self.fidelity)
 
     def strides(self, site: Site, selected: list[int]) -> list[int]:
         """Stride of each of the new layers."""
         widths = [base_width(site.chain, i) for i in (site.layer, *selected)]
         return strides_for(widths, carry=self.fidelity == "official")
 
-    def hidden(self, site: Site) -> int:
-        """Pyramidal depth (Eq. 3): number of layers, k_l, of a site's auxiliary network before its classifier."""
-        k, tau = self.depth - 1, self.tau
-        if self.fidelity == "official":
-            steps = site.modules - 2
-            ratio = site.module * tau / steps if steps > 0 else 0.0
-            return max(1, round(k * (1 - ratio) + ratio))
-        steps = len(site.chain) - 2
-        ratio = site.layer * tau / steps if steps > 0 else 0.0
-        return max(1, floor((1 - ratio) * (k + 1) + ratio * 2 + 0.5) - 1)
+    def layers(self, site: Site) -> tuple[list[nn.Module], int]:
+        """The new layers of a site's auxiliary network, and the width of the last."""
+        selected = self.selected(site)
+        return like_layers(site, selected, self.strides(site, selected))
+
+    def classifier(self, site: Site, width: int) -> list[nn.Module]:
+        """The layers after pooling, for features of a width."""
+        norm = self.fidelity == "official" and self.hidden(site) == 1
+        return [*([nn.BatchNorm1d(width)] if norm else []), nn.Linear(width, site.classes)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetAugLocal(AugLocal):
-    """AugLocal as for ImageNet: every module stays, all auxiliary networks are equally deep, no BatchNorm in the head.
+    """AugLocal as its official code trains on ImageNet: no module joins the last, and no pyramid.
 
-    Layers are selected as for CIFAR, depth - 1 of them or as many as follow. In bottleneck blocks the stride goes by
-    the width before the expansion. After layers of VGG, convolutions that max pooling separates, the new layers are
-    convolutions of stride 1, with max pooling 2x2 before each where the width changes, and the head is that of a VGG
-    with 512 hidden units: twice Linear - BN - ReLU, and a linear classifier (official code: `networks/resnet.py`,
-    `networks/vgg.py`, `networks/auxiliary_nets.py`). VGG's auxiliary networks start as PyTorch starts them. The paper
-    neither says that depths are equal nor has BatchNorm in VGG's heads; `fidelity` changes only how ties round.
+    Depths are d, or as many layers as follow; heads have no BatchNorm. The paper says neither; here `fidelity` changes
+    only how ties of the selection round, and whether strides carry over. In bottleneck blocks strides go by the width
+    before the expansion.
+
+    VGG (chains of single convolutions of stride 1, with max pooling between some) has its own auxiliary networks:
+    convolutions of stride 1, max pooling 2x2 before each where the width changes, average pooling, twice
+    Linear(512) - BN - ReLU, and a linear classifier, all with PyTorch's first weights. The paper (section A.2) has the
+    512 units, and no BatchNorm.
+
+    Source: official code, `exp_imagenet/networks/resnet.py`, `vgg.py`, `auxiliary_nets.py`.
 
     Args:
-        depth: layers with weights of an auxiliary network, its classifier counted as one; 5 for ResNet-34, 4 for
-            ResNet-101, 3 for VGG13.
-        tau: must be 0, for there is no pyramid.
-        fidelity: how ties of the selection round.
+        depth: d, of an auxiliary network; 5 for ResNet-34, 4 for ResNet-101, 3 for VGG13. VGG's head counts as one.
+        tau: must be 0, as there is no pyramid.
+        fidelity: see above.
     """
 
     depth: int = 5
@@ -134,7 +197,9 @@ class ImageNetAugLocal(AugLocal):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tau:
-            raise LocalLearnError(f"ImageNetAugLocal: tau={self.tau}, but it has no pyramid: use AugLocal for that.")
+            raise LocalLearnError(
+                f"ImageNetAugLocal: tau={self.tau}, but it has no pyramid: leave tau out, or use AugLocal."
+            )
 
     def partition(self, partition: Partition) -> Partition:
         return partition
@@ -150,7 +215,7 @@ class ImageNetAugLocal(AugLocal):
 
     def _vgg(self, site: Site) -> Auxiliary:
         selected = self.selected(site)
-        widths = [base_width(site.chain, i) for i in (site.layer, *selected)]
+        widths = [site.chain.width(i) for i in (site.layer, *selected)]
         parts: list[nn.Module] = []
         for i, (before, after) in zip(selected, pairwise(widths), strict=True):
             parts += [nn.MaxPool2d(2, ceil_mode=True)] if before != after else []
@@ -164,20 +229,20 @@ class ImageNetAugLocal(AugLocal):
 
 
 def base_width(chain: TracedChain, layer: int) -> int:
-    """Output channels of a layer; of a bottleneck block, which says how it expands its width, those before that."""
+    """Output channels of a layer, before the expansion where it is a bottleneck block (attribute `expansion`)."""
     expansion = getattr(chain.layers[layer], "expansion", 1)
     width = chain.width(layer)
     return width // expansion if isinstance(expansion, int) and expansion > 0 and width % expansion == 0 else width
 
 
 def like_layers(site: Site, selected: list[int], strides: list[int]) -> tuple[list[nn.Module], int]:
-    """New layers like the selected ones, to be run behind a site, and the width that they end with."""
+    """New layers like the selected ones, to be run after a site, and the width of the last."""
     chain, width, parts = site.chain, site.shape[0], []
     for i, stride in zip(selected, strides, strict=True):
         if chain.vectors[i] != site.is_vector:
             raise LocalLearnError(
-                f"AugLocal cannot put a layer like {chain.names[i]!r} behind {chain.names[site.layer]!r}: one works"
-                " on maps and the other on vectors. Choose modules that end before or after the change."
+                f"AugLocal cannot put a layer like {chain.names[i]!r} after {chain.names[site.layer]!r}: one works on"
+                " maps and the other on vectors. Choose modules that end before or after the change."
             )
         try:
             parts.append(chain.new_like(i, in_channels=width, stride=stride))
@@ -187,31 +252,11 @@ def like_layers(site: Site, selected: list[int], strides: list[int]) -> tuple[li
     return parts, width
 
 
-def select(layer: int, layers: int, hidden: int, fidelity: Fidelity) -> list[int]:
-    """Uniform selection (section 3.2): indices of the layers that the auxiliary network behind `layer` imitates."""
-    later = layers - 1 - layer
-    if hidden >= later:
-        return list(range(layer + 1, layers))
-    if fidelity == "official":
-        return [round(layer + later / hidden * i) for i in range(1, hidden + 1)]
-    return [layer + floor(later / hidden * i + 0.5) for i in range(1, hidden + 1)]
-
-
-def strides_for(widths: list[int], *, carry: bool) -> list[int]:
-    """Stride of each new layer: 2 where the width at least doubles; further doublings carry over to the next layers."""
-    strides, pending = [], 0
-    for before, after in pairwise(widths):
-        pending = (pending if carry else 0) + max(0, floor(log2(max(1, after // before))))
-        strides.append(2 if pending else 1)
-        pending -= bool(pending)
-    return strides
-
-
 def is_vgg(chain: TracedChain) -> bool:
-    """Whether each layer is one convolution of stride 1 with what goes with it, and pooling is between some."""
-    parts = [list(layer.modules()) for layer in chain.layers]
-    convolutions = [[part for part in layer if isinstance(part, nn.Conv2d)] for layer in parts]
-    return all(
-        isinstance(layer, nn.Sequential) and len(found) == 1 and found[0].stride == (1, 1)
-        for layer, found in zip(chain.layers, convolutions, strict=True)
-    ) and any(isinstance(part, POOLS) for layer in parts for part in layer)
+    """Whether each layer has exactly one convolution, of stride 1, and some layers have pooling."""
+    strides = [[part.stride for part in layer.modules() if isinstance(part, nn.Conv2d)] for layer in chain.layers]
+    return (
+        all(isinstance(layer, nn.Sequential) for layer in chain.layers)
+        and all(stride == [(1, 1)] for stride in strides)
+        and any(isinstance(part, POOLS) for layer in chain.layers for part in layer.modules())
+    )

@@ -1,4 +1,17 @@
-"""Other ways to build AugLocal's auxiliary networks, which AugLocal is compared with (Tables 5, 9 and 10)."""
+"""Other ways to build AugLocal's auxiliary networks, with which its paper compares it (Tables 5, 9 and 10).
+
+====================== ==================================================================
+name in the paper      here
+====================== ==================================================================
+Seq. (Table 5)         `SequentialAugLocal`
+Repe. (Table 5)        `RepetitiveAugLocal`
+C1x1, C3x3 (Table 5)   `ConvolutionalAugLocal(kernel=1)`, `(kernel=3)`
+DGL (Table 9)          `ConvolutionalAugLocal(kernel=3)`: its cells are those of C3x3
+Table 10               `table10`
+====================== ==================================================================
+
+No code is published for these.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +35,9 @@ from locallearn.rules.dgl import DGL
 
 @dataclass(frozen=True, kw_only=True)
 class SequentialAugLocal(AugLocal):
-    """AugLocal whose auxiliary networks imitate the layers that come next, instead of an even choice (Table 5, Seq.).
+    """AugLocal with new layers like those that come next, l + 1 ... l + d - 1, instead of a uniform selection (Seq.).
 
-    Modules, depths and strides are AugLocal's; no code is published.
+    Modules, depths and strides are AugLocal's.
     """
 
     def selected(self, site: Site) -> list[int]:
@@ -33,12 +46,13 @@ class SequentialAugLocal(AugLocal):
 
 @dataclass(frozen=True, kw_only=True)
 class RepetitiveAugLocal(AugLocal):
-    """AugLocal whose auxiliary networks repeat the module's own last layer (Table 5, Repe.).
+    """AugLocal with new layers that repeat the module's own last layer (Repe.).
 
-    Modules and depths are AugLocal's; no code is published. After the first layer, the second one is repeated if it is
-    as wide, for a residual network's stem is no block (Table 10 has blocks in all of stage 1).
+    Modules and depths are AugLocal's. After the first layer, the second one is repeated if it is as wide, because a
+    residual network's stem is no block (Table 10 has blocks in all of stage 1).
 
     Args:
+        depth, tau, fidelity: as in `AugLocal`.
         downsample: whether the first of the new layers has stride 2 (Table 10, "repe. and ds.").
     """
 
@@ -56,13 +70,13 @@ class RepetitiveAugLocal(AugLocal):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvolutionalAugLocal(AugLocal):
-    """AugLocal whose auxiliary networks are plain convolutions of the same depth, widened to the same cost (Table 5).
+    """AugLocal with plain convolutions of the same depth, widened to the same cost (C1x1, C3x3).
 
-    Each of AugLocal's new layers becomes convolution - BN - ReLU with its stride and its width times a multiplier, the
-    one with which the head comes nearest to AugLocal's multiply-accumulates. `kernel=1` is C1x1, `kernel=3` is C3x3,
-    which is also the DGL of Table 9. Neither code nor multipliers are published.
+    Each of AugLocal's new layers becomes convolution - BN - ReLU with its stride, and its width times a multiplier: the
+    one with which the head comes nearest to AugLocal's multiply-accumulates. The paper gives no multipliers.
 
     Args:
+        depth, tau, fidelity: as in `AugLocal`.
         kernel: height and width of the convolutions, odd.
     """
 
@@ -108,7 +122,7 @@ class ConvolutionalAugLocal(AugLocal):
 
 @dataclass(frozen=True, kw_only=True)
 class ByStage(Rule):
-    """A rule of its own for each stage of the network; modules and weights are those of the last stage's rule.
+    """Another rule for each stage of the network; modules and weights are those of the last stage's rule.
 
     Args:
         rules: one for each stage; a stage ends where height or width shrinks.
@@ -127,8 +141,8 @@ class ByStage(Rule):
                 span.first != span.last for modules in (8, 9) for span in rule.spans(modules)
             ):
                 raise LocalLearnError(
-                    f"ByStage: {rule} decides which objectives there are, and a stage has no say in that: put wrappers"
-                    " with cascades around ByStage, and rules with one objective per module into it."
+                    f"ByStage: {rule} changes which objectives there are, for all stages: put rules with one objective"
+                    " per module into ByStage, and wrappers with cascades around it."
                 )
 
     def partition(self, partition: Partition) -> Partition:
@@ -170,7 +184,7 @@ def _classifier(width: int, classes: int) -> list[nn.Module]:
 
 
 def _macs(parts: list[nn.Module], site: Site) -> int:
-    """Multiply-accumulates of a head for one image, found without computing."""
+    """Multiply-accumulates of a head for one image, counted on fake tensors."""
     with private_api.fake_mode() as mode, torch.no_grad():
         network = private_api.fake_copy(nn.Sequential(*parts).cpu(), mode).eval()
         return counted_macs(network, torch.empty(1, *site.shape))[0]

@@ -1,4 +1,4 @@
-"""What a training rule is."""
+"""Training rules: settings that answer which modules, which objectives, which auxiliary networks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Fidelity = Literal["official", "paper"]
 class Rule:
     """Settings that turn a chain and its partition into objectives; subclasses are frozen dataclasses.
 
-    The defaults are those of most rules: the user's partition, one objective per module. The last objective always ends
-    in the backbone's own classifier, so a rule is asked for auxiliary networks only before it.
+    By default a rule takes the user's partition, with one objective per module. The last objective ends in the
+    backbone's own classifier, so `auxiliary` is called only for the others.
     """
 
     def __post_init__(self) -> None:
-        """Refuse settings of another type than their annotation, where that is int, float or bool."""
+        """Refuse settings whose type is not that of their annotation, int, float or bool."""
         for setting in fields(self) if is_dataclass(self) else ():
             value, kind = getattr(self, setting.name), str(getattr(setting.type, "__name__", setting.type))
             is_number = isinstance(value, Real) and not isinstance(value, bool)
@@ -42,13 +42,13 @@ class Rule:
         return type(self).__name__
 
     def partition(self, partition: Partition) -> Partition:
-        """Which modules remain of those the user asked for."""
+        """The modules that remain of those the user asked for."""
         return partition
 
     def spans(self, modules: int) -> list[Span]:
-        """Which objectives stand over `modules` local modules, in order of `last`, narrow ones first."""
+        """The objectives over `modules` local modules, in any order."""
         return [Span(first=module, last=module) for module in range(modules)]
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        """A fresh auxiliary network for a site."""
+        """A new auxiliary network for a site."""
         raise NotImplementedError

@@ -1,4 +1,14 @@
-"""Baselines: end-to-end backpropagation, gradient checkpointing, and local heads that only pool."""
+r"""Baselines: end-to-end backpropagation, gradient checkpointing, and local heads that only pool.
+
+With layers :math:`f_\theta`, a classifier :math:`g` and the loss :math:`\mathcal{L}`, `BP` and `Checkpoint` have one
+objective, and `Pooling` one for each local module j with output :math:`x_{j+1}`:
+
+.. math::
+    \mathcal{L}\bigl(g(f_\theta(x)),\, y\bigr) \qquad\text{and}\qquad
+    \mathcal{L}\bigl(W_j\, \mathrm{GAP}(x_{j+1}) + b_j,\, y\bigr),
+
+where GAP averages each channel over its positions.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +24,7 @@ from locallearn.rules.base import Rule
 
 @dataclass(frozen=True, kw_only=True)
 class BP(Rule):
-    """Backpropagation: one objective from the first module to the classifier."""
+    """Backpropagation: one objective, from the first module to the classifier."""
 
     def spans(self, modules: int) -> list[Span]:
         return [Span(first=0, last=modules - 1)]
@@ -22,11 +32,10 @@ class BP(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(Rule):
-    """Backpropagation that keeps only each layer's input and recomputes the layer in the backward pass.
+    """Backpropagation that stores only each layer's input and recomputes the layer in the backward pass.
 
-    Gradients are those of `BP`; running statistics move once and random numbers are replayed. In `lean`, what a
-    layer computes again is thrifty too, as for every rule.
-    Chen et al. 2016, Training deep nets with sublinear memory cost, arXiv:1604.06174.
+    Gradients are those of `BP`; running statistics move once and random numbers are replayed.
+    Source: Chen et al. 2016, Training deep nets with sublinear memory cost, arXiv:1604.06174.
     """
 
     def spans(self, modules: int) -> list[Span]:
@@ -35,9 +44,9 @@ class Checkpoint(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class Pooling(Rule):
-    """One cross-entropy loss per module behind average pooling and a linear classifier.
+    """One cross-entropy loss per module after average pooling and a linear classifier.
 
-    MLAAN by itself stands on these heads (official code, `resnetMLAAN.py`); InfoPro and AugLocal call them 0c1f.
+    MLAAN without another base has these heads (official code, `resnetMLAAN.py`); InfoPro and AugLocal call them 0c1f.
     """
 
     def auxiliary(self, site: Site) -> Auxiliary:

@@ -1,4 +1,25 @@
-"""DGL: Decoupled Greedy Learning of CNNs (Belilovsky et al., ICML 2020)."""
+r"""DGL: Decoupled Greedy Learning of CNNs (Belilovsky et al., ICML 2020).
+
+Each local module j, with output :math:`x_{j+1}` of C channels, minimises the cross entropy of its own head
+(MLP-SR-aux), and passes its output on without a gradient:
+
+.. math::
+    \min_{\theta_j, \gamma_j} \mathcal{L}\bigl(g_{\gamma_j}(x_{j+1}),\, y\bigr), \qquad
+    x_{j+1} = f_{\theta_j}(\mathrm{sg}(x_j)),
+
+.. math::
+    g_{\gamma}(x) = W\, \phi^{\,h}\!\bigl(\mathrm{pool}_{s}\, \psi^{\,c}(\mathrm{pool}_{1/4}\, x)\bigr) + b, \qquad
+    \psi = \mathrm{ReLU} \circ \mathrm{BN} \circ \mathrm{conv}_{1\times1}, \quad
+    \phi = \mathrm{ReLU} \circ \mathrm{BN} \circ \mathrm{Linear}.
+
+====================== ==================================================================
+symbol                 setting
+====================== ==================================================================
+c                      `convolutions`; all have C channels
+h                      `hidden`; all have as many units as the pooled features, 4C
+s                      `pooled`: s x s positions are left
+====================== ==================================================================
+"""
 
 from __future__ import annotations
 
@@ -17,17 +38,26 @@ from locallearn.rules.base import Rule
 
 @dataclass(frozen=True, kw_only=True)
 class DGL(Rule):
-    """One cross-entropy loss per module behind a small convolutional and fully connected head (MLP-SR-aux).
+    r"""One cross-entropy loss per module, of a small convolutional and fully connected head.
 
-    The head pools the C x H x W features to a quarter of their size, applies `convolutions` times conv1x1 - BN - ReLU
-    at width C, pools to 2 x 2, applies `hidden` times Linear(4C, 4C) - BN - ReLU, and a linear classifier.
+    `DGL()` is the head of the AugLocal comparison, on which AugLocal's tables build. `DGL.original()` is the head of
+    DGL's own repository. Other papers' runs of DGL have other heads: MAN++'s code pools to 8 x 8 and has 128 channels
+    and 512 units, and MLAAN's code names the same file; HPFF and MAN publish no code for DGL.
 
-    `DGL()` is the head of the AugLocal comparison (official code of AugLocal, `networks/auxiliary_nets.py`; AugLocal,
-    Table 6), on which all published tables build; `DGL.original()` is the head of DGL's own repository
-    (`auxiliary_nets_study/models.py`): three hidden layers with bias, always on 2 x 2. Maps are pooled to a quarter of
-    what they are; AugLocal's code infers their size from their width, so that on VGG the last stage's, 14 x 14, count
-    as 28 x 28 and are pooled to 7 x 7 instead of 4 x 4.
-    The original's immediate optimizer step per module is the training option `step="module"`.
+    ====================== ======================================= =========================================
+    \                      `DGL()`                                 `DGL.original()`
+    ====================== ======================================= =========================================
+    hidden layers          2, without bias                         3, with bias
+    small maps             pooled to what they have                always 2 x 2, repeated up to it
+    optimizer              steps after all modules                 steps after each: the training option
+                                                                   `step="module"`
+    source                 official code of AugLocal,              official code, `auxiliary_nets_study/
+                           `networks/auxiliary_nets.py`;           models.py`
+                           AugLocal, Table 6
+    ====================== ======================================= =========================================
+
+    Maps are pooled to a quarter of their own size. AugLocal's code infers the size from the width, so on VGG the last
+    stage's maps of 14 x 14 count as 28 x 28 and are pooled to 7 x 7; here they are pooled to 4 x 4.
 
     Args:
         convolutions: number of convolutions.

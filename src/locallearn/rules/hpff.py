@@ -1,4 +1,33 @@
-"""HPFF: Hierarchical Locally Supervised Learning with Patch Feature Fusion (Su et al., ECCV 2024)."""
+r"""HPFF: Hierarchical Locally Supervised Learning with Patch Feature Fusion (Su et al., ECCV 2024).
+
+HiLo (section 3.2) puts an independent auxiliary network g after each local module j, and a cascade auxiliary network h
+after each k neighbouring modules i ... i+k-1. Both levels train module j (Eq. 5, with i = j - k + 1):
+
+.. math::
+    \theta_j \leftarrow \theta_j - \eta_d \nabla_{\theta_j} \mathcal{L}(\hat y_j, y)
+    - \sum_{n=i}^{i+k-1} \eta_c \nabla_{\theta_j} \mathcal{L}(\hat y_n, y), \qquad
+    \hat y_j = g_{\gamma_j}(x_{j+1}), \quad \hat y_n = h_{\beta_n}(x_{n+k}).
+
+Auxiliary networks themselves follow their own loss alone (Eq. 3-4). Only cascades inside the network count in the sum.
+
+PFF (section 3.3) cuts the features into n x n patches and averages what the auxiliary network gives for each (Eq. 6-7):
+
+.. math::
+    x_{j+1} = \bigl\{ x_{j+1}^{(k,l)} : 1 \le k, l \le n \bigr\}, \qquad
+    \hat y_j = \frac{1}{n^2} \sum_{k=1}^{n} \sum_{l=1}^{n} g_{\gamma_j}\bigl(x_{j+1}^{(k,l)}\bigr).
+
+=========================== ================================================================
+symbol                      here
+=========================== ================================================================
+k                           `HiLo.span`
+:math:`\eta_d, \eta_c`      `HiLo.independent` and `HiLo.cascade`: weights of the losses,
+                            times one learning rate (official code)
+terms of Eq. 5              `HiLo.spans`: one `Span` for each loss
+n                           `PFF.patches`
+:math:`x^{(k,l)}`           `cut`
+Eq. 7                       `Patchwise` in `_objectives/patchwise.py`
+=========================== ================================================================
+"""
 
 from __future__ import annotations
 
@@ -9,7 +38,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from locallearn._nn.checkpointed import bytes_kept
+from locallearn._nn.checkpointed import saved_bytes
 from locallearn._nn.init import fresh_copy
 from locallearn._objectives.auxiliary import Auxiliary, Outputs, part_without_outputs
 from locallearn._objectives.decoders import Reconstruction
@@ -23,10 +52,9 @@ from locallearn.rules.wrapper import Wrapper
 
 @dataclass(frozen=True, kw_only=True)
 class HiLo(Wrapper):
-    r"""Any rule at two levels: an objective for each module, and cascades over `span` neighbouring modules.
+    r"""Any rule at two levels: an objective for each module, and cascades over `span` neighbouring modules (Eq. 5).
 
-    Cascades overlap; each has an auxiliary network of its own behind its last module, of the same kind as those of the
-    modules. The learning rates of the two levels in Eq. 3-5 are weights of the losses in the code.
+    Cascades overlap. Each has an auxiliary network of its own after its last module, of the inner rule's kind.
 
     Where the paper (section 3.2, section 4.1) and the official code (`network/resnetInfoPro_HPFF.py`) differ:
 
@@ -44,7 +72,8 @@ class HiLo(Wrapper):
     The code runs each module several times, and so updates running statistics several times a step; here it runs once.
 
     Args:
-        span: modules in a cascade, k; at least 2. One module is plain backpropagation; other numbers too small for a
+        rule: the inner rule, positional; it has one objective per module.
+        span: k, modules in a cascade; at least 2. One module is plain backpropagation; other numbers too small for a
             cascade are refused.
         independent, cascade: weights of the two levels; they multiply the inner rule's own.
         fidelity: see the table.
@@ -63,32 +92,31 @@ class HiLo(Wrapper):
         if self.span < 2:
             raise LocalLearnError(f"{type(self).__name__}: span={self.span}, but a cascade has at least 2 modules.")
         if min(self.independent, self.cascade) < 0:
-            raise LocalLearnError(f"{type(self).__name__}: the weights of the levels must be numbers from 0.")
+            raise LocalLearnError(f"{type(self).__name__}: independent and cascade must be at least 0.")
 
     def spans(self, modules: int) -> list[Span]:
         if modules == 1:
             return [Span(first=0, last=0)]
-        begins = 0 if self.fidelity == "paper" else self.span - 1
-        behind = modules - 1 if self.fidelity == "paper" else modules
-        if behind < self.span:
-            least = self.span + modules - behind
+        k, paper = self.span, self.fidelity == "paper"
+        first = 0 if paper else k - 1  # with an independent loss
+        end = modules - 1 if paper else modules  # of both levels
+        if end < k:
             raise LocalLearnError(
-                f"{type(self).__name__} puts cascades over {self.span} neighbouring modules"
-                f"{', none of them the last' if behind < modules else ''}, and there are {modules}: ask for at least"
-                f" {least} modules, or for a smaller span."
+                f"{type(self).__name__} puts cascades over {k} neighbouring modules"
+                f"{', none of them the last' if paper else ''}, and there are {modules}: ask for at least"
+                f" {k + modules - end} modules, or for a smaller span."
             )
         inner = self.rule.spans(modules)
-        if sorted((span.first, span.last) for span in inner) != [(m, m) for m in range(modules)]:
+        if sorted((span.first, span.last) for span in inner) != [(j, j) for j in range(modules)]:
             raise LocalLearnError(
                 f"{type(self).__name__} puts cascades over a rule with one objective per module, and {self.rule} has"
-                " others: use it without."
+                f" others: use it without {type(self).__name__}."
             )
         own = {span.last: span.weight for span in inner}
-        alone = [Span(first=m, last=m, weight=self.independent * own[m]) for m in range(begins, behind)]
-        cascades = [
-            Span(first=m - self.span + 1, last=m, weight=self.cascade * own[m]) for m in range(self.span - 1, behind)
-        ]
-        return [*alone, *cascades, *(Span(first=m, last=m, weight=own[m]) for m in range(behind, modules))]
+        independent = [Span(first=j, last=j, weight=self.independent * own[j]) for j in range(first, end)]
+        cascades = [Span(first=i, last=i + k - 1, weight=self.cascade * own[i + k - 1]) for i in range(end - k + 1)]
+        alone = [Span(first=j, last=j, weight=own[j]) for j in range(end, modules)]
+        return [*independent, *cascades, *alone]
 
     def auxiliary(self, site: Site) -> Auxiliary:
         auxiliary = self.rule.auxiliary(site)
@@ -99,29 +127,28 @@ class HiLo(Wrapper):
 
 @dataclass(frozen=True, kw_only=True)
 class PFF(Wrapper):
-    r"""Any rule, its auxiliary networks applied patch by patch.
+    r"""Any rule, its auxiliary networks applied patch by patch (Eq. 6-7).
 
-    Where the paper (section 3.3, Eq. 6-7) and the official code (`network/auxiliary_net.py`) differ:
+    Where the paper (section 3.3) and the official code (`network/auxiliary_net.py`) differ:
 
     ================ =========================================== ===============================================
     \                `fidelity="official"`                       `fidelity="paper"`
     ================ =========================================== ===============================================
-    what is patched  decoders; a rule without any stays as it    whole auxiliary networks
-                     is, with a warning
+    what is patched  decoders; a rule without any is not         whole auxiliary networks
+                     changed, with a warning
     parameters       a decoder of its own for each patch         one network for all patches
     outputs          the losses of the patches are added         vectors are averaged; parts of the image are put
                                                                  together, so that each pixel counts once
     memory           all patches at once                         one patch at once, computed twice, where a network
-                                                                 keeps more for its backward pass than its features
-                                                                 twice
+                                                                 stores more than twice the bytes of its features
     ================ =========================================== ===============================================
 
     Batch normalisation sees each patch as a batch. Patch borders lie at floor(i * size / n), of features and image
     alike, so odd sizes work (the official code fails on odd images). Features smaller than n x n, and vectors, are
-    taken whole, with a warning. Tokens are cut as the map that they are seen as, each place of it with its share of the
-    class token.
+    not cut, with a warning. Tokens are cut as the map of their positions.
 
     Args:
+        rule: the inner rule, positional.
         patches: n, for n x n patches.
         fidelity: see the table.
     """
@@ -151,24 +178,25 @@ class PFF(Wrapper):
         return _patchwise(auxiliary, site, self.patches)
 
     def _takes_whole(self, size: tuple[int, int]) -> bool:
-        """Whether maps are too small to be cut, which is told."""
+        """Whether maps are too small to be cut; warns if so."""
         if min(size) >= self.patches:
             return False
-        _say(f"PFF takes features smaller than {self.patches} x {self.patches} whole.")
+        _warn(f"PFF does not cut features smaller than {self.patches} x {self.patches}.")
         return True
 
     def _official(self, auxiliary: Auxiliary) -> Auxiliary:
-        found = []
+        has_decoder = False
 
-        def own_decoders(part: Auxiliary) -> Auxiliary:
+        def per_patch(part: Auxiliary) -> Auxiliary:
+            nonlocal has_decoder
             if not isinstance(part, Reconstruction):
                 return part
-            found.append(part)
+            has_decoder = True
             return part if self._takes_whole(part.size) else ReconstructionOfPatches(part, self.patches)
 
-        auxiliary = auxiliary.with_parts(own_decoders) or auxiliary
-        if not found:
-            _say(
+        auxiliary = auxiliary.with_parts(per_patch) or auxiliary
+        if not has_decoder:
+            _warn(
                 f"PFF as in the official code patches decoders alone, and {type(self.rule).__name__} has none: it"
                 " changes nothing there. PFF as in the paper (fidelity='paper') patches every auxiliary network."
             )
@@ -185,29 +213,29 @@ class ReconstructionOfPatches(Reconstruction):
 
     def outputs(self, features: Tensor, images: Tensor) -> Outputs:
         decoders = [self.decoder, *self.others]
-        found = zip(decoders, cut(features, self.patches), cut(images, self.patches), strict=True)
-        return tuple(decoder(patch, image.shape[2:]) for decoder, patch, image in found)
+        patches = zip(decoders, cut(features, self.patches), cut(images, self.patches), strict=True)
+        return tuple(decoder(patch, image.shape[2:]) for decoder, patch, image in patches)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
-        found = zip(outputs, cut(images, self.patches), strict=True)
-        distances = [self.distance(output, image) for output, image in found if isinstance(output, Tensor)]
+        pairs = zip(outputs, cut(images, self.patches), strict=True)
+        distances = [self.distance(output, image) for output, image in pairs if isinstance(output, Tensor)]
         return torch.stack(distances).sum()
 
 
 def _patchwise(auxiliary: Auxiliary, site: Site, patches: int) -> Patchwise:
-    """One network for all patches; one at a time where it keeps more for its backward pass than its features twice."""
+    """One network for all patches, one at a time where it stores more than twice the bytes of its features."""
     dtype = next(parameter for layer in site.chain.layers for parameter in layer.parameters()).dtype
-    auxiliary = auxiliary.to(dtype=dtype)  # copies of layers have the backbone's type, the rest not yet
+    auxiliary = auxiliary.to(dtype=dtype)  # layers copied from the backbone have its type, new ones do not
     with private_api.fake_mode() as mode:
         features = torch.empty((2, *site.shape), dtype=dtype, requires_grad=True).clone()
         images = torch.empty((2, *site.image_shape), dtype=dtype)
         network = private_api.fake_copy(auxiliary, mode).train()
-        kept = bytes_kept(network, network.outputs, features, images)
+        stored = saved_bytes(network, network.outputs, features, images)
         writes = private_api.version_of(features) > 0
-    return Patchwise(auxiliary, patches, one_at_a_time=kept > 2 * features.nbytes, copied=writes)
+    return Patchwise(auxiliary, patches, one_at_a_time=stored > 2 * features.nbytes, copied=writes)
 
 
-def _say(sentence: str) -> None:
+def _warn(sentence: str) -> None:
     warnings.warn(sentence, LocalLearnWarning, stacklevel=2)
 
 
@@ -215,9 +243,10 @@ def _say(sentence: str) -> None:
 class HPFF(Wrapper):
     """`HiLo(PFF(rule))`: two levels of objectives, and auxiliary networks applied patch by patch.
 
-    The published runs stand on `InfoPro.published("hpff")` and the splits `hpff-K`.
+    The published runs have the inner rule `InfoPro.published("hpff")` and the splits `hpff-K`.
 
     Args:
+        rule: the inner rule, positional.
         span: modules in a cascade, as in `HiLo`.
         patches: n, for n x n patches, as in `PFF`.
         fidelity: of both; their docstrings list where the paper and the official code differ.

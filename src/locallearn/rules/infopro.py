@@ -1,4 +1,29 @@
-"""InfoPro: Revisiting Locally Supervised Learning, an Alternative to End-to-end Training (Wang et al., ICLR 2021)."""
+r"""InfoPro: Revisiting Locally Supervised Learning, an Alternative to End-to-end Training (Wang et al., ICLR 2021).
+
+Local module i = 0 ... K-2 of K, with output h, minimises a reconstruction loss of the image x and a task loss; the last
+module has the network's own loss:
+
+.. math::
+    \mathcal{L}_i = \lambda_{1,i}\, \mathcal{R}(d_i(h), x) + \lambda_{2,i}\, \mathcal{T}(g_i(h), y),
+
+.. math::
+    \lambda_{\cdot,i} = (1 - r_i)\, \lambda_{\cdot}^{\mathrm{first}} + r_i\, \lambda_{\cdot}^{\mathrm{last}}, \qquad
+    r_i = \frac{i}{K - 2}.
+
+R is the binary cross entropy between the decoder's output and the image in [0, 1]; T is cross entropy, or the
+supervised contrastive loss.
+
+====================== ==================================================================
+symbol                 here
+====================== ==================================================================
+:math:`\lambda_1`      `lambda1`, (first, last); `interpolate` gives module i's
+:math:`\lambda_2`      `lambda2`, likewise
+:math:`r_i`            `site.progress`
+:math:`d_i`            `decoder`; :math:`\mathcal{R}` is `reconstruct`
+:math:`g_i`            `task_network`, by the setting `head`
+:math:`\mathcal{T}`    `task_loss`
+====================== ==================================================================
+"""
 
 from __future__ import annotations
 
@@ -19,7 +44,6 @@ from locallearn._objectives.decoders import Decoder, PyramidDecoder, Reconstruct
 from locallearn._objectives.objective import Site
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn.rules.base import Rule
-from locallearn.rules.wrapper import Wrapper
 
 Weights = tuple[float, float]
 """Weight of the first local module and of the last one that has an auxiliary network; linear between them."""
@@ -31,14 +55,22 @@ TaskLoss = Literal["cross-entropy", "contrastive"]
 class InfoPro(Rule):
     """Two losses per module: lambda1 * reconstruction of the image + lambda2 * task.
 
-    The decoder upsamples the features to the image's size, conv3x3(C, 12) - BN - ReLU - conv3x3(12, 3); its loss is
-    binary cross entropy against the image in [0, 1]. The task head `NcMf` has N convolutions 3x3 with BN and ReLU, of
-    which the first doubles the width with stride 2 up to the network's last width, then average pooling and M linear
-    layers with 128 units between them. Weights go linearly over the modules, by i / (K - 2).
+    The decoder upsamples the features to the image's size, then has conv3x3(C, 12) - BN - ReLU - conv3x3(12, 3). The
+    task head `NcMf` has N convolutions 3x3 with BN and ReLU, average pooling and M linear layers with 128 units between
+    them. Its first convolution doubles the width, up to the network's last width, with stride 2 where it does.
 
-    `InfoPro()` is the form of the AugLocal comparison, with its weights for ResNet-32 (official code of AugLocal,
-    `run.sh`): cross entropy, head 1c2f. `InfoPro.published(name)` gives each paper's settings by name; InfoPro's own
-    (`comand.sh`) use the contrastive loss. HPFF, MAN and MLAAN stand on head 2c2f and count a split's stem in K.
+    `InfoPro.published(name)` gives each paper's settings:
+
+    ====================== ========================================================================================
+    settings               form
+    ====================== ========================================================================================
+    `InfoPro()`            of the AugLocal comparison, weights for ResNet-32: head 1c2f, cross entropy
+    `original()`           InfoPro's own for ResNet-32 in 16 modules: head 1c2f, contrastive
+    `hpff()`               of HPFF and MAN: head 2c2f, cross entropy, weights that end at 0. K is the number in the
+                           name of their split: 16 for 15 modules, 55 for 54
+    ====================== ========================================================================================
+
+    MLAAN's published runs have the weights of `hpff()`, head 1c2f, and K of the modules themselves, 8 or 15.
 
     Args:
         head: the task head, `0c1f`, `0c2f`, `1c1f`, `1c2f`, `1c3f`, `2c2f` or alike.
@@ -67,12 +99,12 @@ class InfoPro(Rule):
 
     @classmethod
     def hpff(cls) -> InfoPro:
-        """The form on which HPFF, MAN and MLAAN were published: head 2c2f, weights that end at 0."""
+        """The form of HPFF's and MAN's published runs: head 2c2f, weights that end at 0."""
         return cls.published("hpff")
 
     @classmethod
     def published(cls, name: str) -> InfoPro:
-        """The settings of a paper by name, `hpff` or `infopro-resnet110-16` for instance; a wrong name lists all."""
+        """A paper's settings by name, such as `hpff` or `infopro-resnet110-16`."""
         refuse_unknown("published settings", name, tuple(_PUBLISHED))
         return _PUBLISHED[name]
 
@@ -113,14 +145,14 @@ class InfoPro(Rule):
         found = re.fullmatch(r"(\d)c([1-9])f", self.head)
         if found is None:
             raise LocalLearnError(
-                f"InfoPro: head={self.head!r}: write how many convolutions and linear layers, as 1c2f."
+                f"InfoPro: head={self.head!r}: write how many convolutions and linear layers, as in 1c2f."
             )
         return int(found[1]), int(found[2])
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetInfoPro(InfoPro):
-    """InfoPro as for ImageNet: a decoder that upsamples in three steps, and a head of four convolutions.
+    """InfoPro for ImageNet: a decoder that upsamples in three steps, and a head of four convolutions.
 
     The head is conv1x1(C, C / 4 but at least 128), conv3x3(256) and conv3x3(512) of stride 2, conv1x1(2048), each with
     BN and ReLU, then average pooling and a linear classifier; `head` is not used. Weights are constant: 5 and 0.75, and
@@ -146,43 +178,8 @@ class ImageNetInfoPro(InfoPro):
         return nn.Sequential(*parts, GlobalAverage(), nn.Linear(channels, outputs))
 
 
-@dataclass(frozen=True, kw_only=True)
-class InfoProLoss(Wrapper):
-    """Any rule, with InfoPro's reconstruction beside its own loss: lambda1 * reconstruction + lambda2 * the rule's.
-
-    `InfoProLoss(AugLocal(depth=4))` is AugLocal with the InfoPro loss (AugLocal, Table 13 and section A.9, which keeps
-    the auxiliary networks and adds a decoder to each); the weights are not published.
-
-    Args:
-        lambda1, lambda2: weights in the first and in the last module.
-    """
-
-    does = frozenset({"adds a reconstruction loss"})
-
-    lambda1: Weights = (5.0, 0.2)
-    lambda2: Weights = (1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.base, InfoPro):
-            raise LocalLearnError(
-                "InfoProLoss adds a reconstruction loss, and InfoPro has one: set its lambda1 instead."
-            )
-        for name, weights in (("lambda1", self.lambda1), ("lambda2", self.lambda2)):
-            refuse_weights(f"InfoProLoss: {name}", weights)
-
-    def auxiliary(self, site: Site) -> Auxiliary:
-        decoder = Decoder(site.shape, site.image_shape[0])
-        return WeightedSum(
-            [
-                (interpolate(self.lambda1, site), reconstruct(decoder, site)),
-                (interpolate(self.lambda2, site), self.rule.auxiliary(site)),
-            ]
-        )
-
-
 class ContrastiveHead(Head):
-    """A head whose outputs are compared by the supervised contrastive loss; it gives no logits."""
+    """A head trained by the supervised contrastive loss of its outputs; it gives no logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__(network, supervised_contrastive)
@@ -192,15 +189,15 @@ class ContrastiveHead(Head):
 
 
 def interpolate(weights: Weights, site: Site) -> float:
-    """Linear weight of a site: first * (1 - r) + last * r."""
-    first, last = weights
-    return first * (1 - site.progress) + last * site.progress
+    """The weight of a site's module: (1 - r) first + r last, with r = i / (K - 2)."""
+    (first, last), r = weights, site.progress
+    return first * (1 - r) + last * r
 
 
 def refuse_weights(name: str, weights: Weights) -> None:
-    """Refuse what is no pair of weights."""
-    numbers = [w for w in weights if isinstance(w, Real) and 0 <= w < inf] if isinstance(weights, tuple | list) else []
-    if len(numbers) != 2 or len(weights) != 2:
+    """Refuse anything but two finite weights from 0."""
+    is_pair = isinstance(weights, tuple | list) and len(weights) == 2
+    if not is_pair or not all(isinstance(weight, Real) and 0 <= weight < inf for weight in weights):
         raise LocalLearnError(f"{name}={weights}: give two weights, of the first and the last module, none negative.")
 
 
@@ -210,7 +207,7 @@ def reconstruct(decoder: nn.Module, site: Site) -> Reconstruction:
 
 
 def initialised(network: nn.Module) -> nn.Module:
-    """The network, started as the official code starts it."""
+    """The network, with first weights as in the official code."""
     he_normal_(network)
     return network
 
@@ -219,7 +216,7 @@ FEATURES = 128
 """Units between the linear layers of a task head, and outputs for the contrastive loss."""
 
 
-def _published(lambda1: Weights, lambda2: Weights) -> InfoPro:
+def _contrastive(lambda1: Weights, lambda2: Weights) -> InfoPro:
     return InfoPro(task_loss="contrastive", lambda1=lambda1, lambda2=lambda2)
 
 
@@ -227,19 +224,23 @@ _PUBLISHED = {
     "auglocal-resnet32": InfoPro(),
     "auglocal-resnet110": InfoPro(lambda1=(5.0, 0.5), lambda2=(0.0, 1.0)),
     "hpff": InfoPro(head="2c2f", lambda1=(5.0, 0.0), lambda2=(0.5, 0.0)),
-    "infopro-resnet32-2": _published((5.0, 0.0), (1.0, 0.0)),
-    "infopro-resnet32-4": _published((6.0, 1.0), (0.0, 2.0)),
-    "infopro-resnet32-8": _published((5.0, 0.0), (0.0, 2.0)),
-    "infopro-resnet32-16": _published((5.0, 0.2), (0.05, 0.5)),
-    "infopro-resnet110-2": _published((5.0, 0.0), (0.5, 0.0)),
-    "infopro-resnet110-4": _published((1.0, 0.0), (0.0, 1.0)),
-    "infopro-resnet110-8": _published((5.0, 0.0), (0.0, 1.0)),
-    "infopro-resnet110-16": _published((5.0, 0.5), (0.0, 1.0)),
-    "infopro-balanced-resnet110-2": _published((5.0, 0.0), (0.1, 0.0)),
-    "infopro-balanced-resnet110-3": _published((5.0, 5.0), (0.0, 0.1)),
-    "infopro-balanced-resnet110-4": _published((5.0, 5.0), (0.0, 0.1)),
+    "infopro-resnet32-2": _contrastive((5.0, 0.0), (1.0, 0.0)),
+    "infopro-resnet32-4": _contrastive((6.0, 1.0), (0.0, 2.0)),
+    "infopro-resnet32-8": _contrastive((5.0, 0.0), (0.0, 2.0)),
+    "infopro-resnet32-16": _contrastive((5.0, 0.2), (0.05, 0.5)),
+    "infopro-resnet110-2": _contrastive((5.0, 0.0), (0.5, 0.0)),
+    "infopro-resnet110-4": _contrastive((1.0, 0.0), (0.0, 1.0)),
+    "infopro-resnet110-8": _contrastive((5.0, 0.0), (0.0, 1.0)),
+    "infopro-resnet110-16": _contrastive((5.0, 0.5), (0.0, 1.0)),
+    "infopro-balanced-resnet110-2": _contrastive((5.0, 0.0), (0.1, 0.0)),
+    "infopro-balanced-resnet110-3": _contrastive((5.0, 5.0), (0.0, 0.1)),
+    "infopro-balanced-resnet110-4": _contrastive((5.0, 5.0), (0.0, 0.1)),
     "imagenet-resnet101": ImageNetInfoPro(),
     "imagenet-resnext101": ImageNetInfoPro(),
     "imagenet-resnet152": ImageNetInfoPro(lambda2=(1.0, 1.0)),
 }
-"""Official code: AugLocal `run.sh`; HPFF and MAN, README and `train.py`; InfoPro `comand.sh` and `imagenet_DDP.py`."""
+"""Settings by name, for CIFAR-10 or ImageNet; lambda1 and lambda2 as (first, last).
+
+Sources, all official code: AugLocal, `run.sh`; HPFF and MAN, README and `train.py`; InfoPro's own, `comand.sh`, with
+the number of modules last in the name; ImageNet, `imagenet_DDP.py`.
+"""

@@ -1,4 +1,30 @@
-"""MAN: Momentum Auxiliary Network for Supervised Local Learning (Su et al., ECCV 2024)."""
+r"""MAN: Momentum Auxiliary Network for Supervised Local Learning (Su et al., ECCV 2024).
+
+The auxiliary network of module j begins with a copy :math:`\gamma_j` of the first layer of module j+1 and a learnable
+bias :math:`b_j`. Both are trained by the module's loss (Eq. 6), and the copy follows the layer besides (Eq. 7):
+
+.. math::
+    (\gamma_j, b_j) &\leftarrow (\gamma_j, b_j) - \eta_a \nabla_{(\gamma_j, b_j)} \mathcal{L}(\hat y_j, y) \tag{6}
+
+    \gamma_j &\leftarrow \mathrm{EMA}(\gamma_j, \theta_{j+1}) = m\, \gamma_j + (1 - m)\, \theta_{j+1} \tag{7}
+
+The inner rule's head :math:`g_j` takes what the two make of the module's output, in the paper (b a vector) and in the
+official code (b a layer):
+
+.. math::
+    \hat y_j = g_j\bigl(\gamma_j(x_{j+1}) + b_j\bigr) \qquad\text{and}\qquad
+    \hat y_j = g_j\bigl(\gamma_j(x_{j+1}) + b_j(x_{j+1})\bigr).
+
+====================== ==================================================================
+symbol                 here
+====================== ==================================================================
+m                      `MAN.momentum`
+:math:`\gamma_j`       `ema` in the official form, `gamma` in the paper's
+:math:`b_j`            `bias`, a layer in the official form, a vector in the paper's
+Eq. 7                  `EmaCopy` in `_nn/ema.py`, after the backward pass and before the
+                       optimizer's step
+====================== ==================================================================
+"""
 
 from __future__ import annotations
 
@@ -19,33 +45,33 @@ from locallearn.rules.wrapper import Wrapper
 
 @dataclass(frozen=True, kw_only=True)
 class MAN(Wrapper):
-    r"""Any rule, its auxiliary networks behind a momentum copy of the next module's first layer and a learnable branch.
+    r"""Any rule, its auxiliary networks after an EMA copy of the next module's first layer and a learnable bias.
 
-    With n the layer behind module j, the inner rule's auxiliary network takes y = bias(x) + ema(x), two layers like n.
-    The EMA copy gets no gradient: after each step's backward and before the optimizer it moves towards n,
-    ema <- momentum * ema + (1 - momentum) * n. Where n changes the shape, so do both, and heads have n's width.
+    Let n be the layer after module j. Where n changes the shape, so do the copy and the bias, and the inner rule's
+    heads have n's width.
 
     Where the paper (Eq. 6-7) and the official code (`networks/resnetInfoPro_MAN.py`) differ:
 
     ======================= ========================================== =========================================
     \                       `fidelity="official"`                      `fidelity="paper"`
     ======================= ========================================== =========================================
-    what moves by EMA       a copy that is not trained                 a copy that is trained too (Eq. 6 and 7)
-    learnable bias          a trainable layer like n, beside           a number for each channel, added, from 0
+    copy                    follows n (Eq. 7), and is not trained      is trained too (Eq. 6 and 7)
+    learnable bias          a trainable layer like n, beside the copy  a number for each channel, from 0
     weights that change     count the stage of n, 1, 2, 3 ...          count the module, j
     over the modules
     ======================= ========================================== =========================================
 
-    Both begin with first weights of their own, not with n's. The official code's default momentum of 1 never moves;
-    the published runs have 0.995. Where its stages would give a negative weight (fewer than five modules), modules are
-    counted.
+    Copy and bias start with first weights of their own, not with n's. The official code's default momentum of 1 never
+    moves; the published runs have 0.995. Where its stages would give a negative weight (fewer than five modules),
+    modules are counted.
 
     Args:
-        momentum: share of the copy that stays each step, from 0 to 1; 0 takes the next layer's parameters without EMA
-            (Table 5), those of the step before.
+        rule: the inner rule, positional.
+        momentum: m, share of the copy that stays each step, from 0 to 1; 0 takes the next layer's parameters without
+            EMA (Table 5), those of the step before.
         ema: whether there is the EMA copy.
-        bias: whether there is the learnable branch.
-        learn_scale: weigh the branches s and 2 - s, with one learnable s per module that starts at 1 (MAN++).
+        bias: whether there is the learnable bias.
+        learn_scale: weigh bias and copy by s and 2 - s, with one learnable s per module that starts at 1 (MAN++).
         fidelity: see the table.
     """
 
@@ -62,27 +88,29 @@ class MAN(Wrapper):
         refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
         refuse_momentum("MAN", self.momentum)
         if not (self.ema or self.bias):
-            raise LocalLearnError("MAN: without ema and without bias nothing is left; use the inner rule alone.")
+            raise LocalLearnError("MAN: ema=False and bias=False leave nothing of it: use the inner rule alone.")
         if self.learn_scale and not (self.ema and self.bias and self.fidelity == "official"):
-            raise LocalLearnError("MAN: learn_scale weighs the two layers of the official form, so it needs both.")
+            raise LocalLearnError(
+                "MAN: learn_scale weighs copy and bias of the official form: it needs both, and fidelity='official'."
+            )
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        after = site.layer + 1
-        if after == len(site.chain):
+        following = site.layer + 1
+        if following == len(site.chain):
             raise LocalLearnError(
-                f"MAN: no layer follows {site.chain.names[site.layer]!r} to copy; another wrapper already leads to the"
-                " end of the network. Use one of the two."
+                f"MAN: no layer follows {site.chain.names[site.layer]!r} to copy: another wrapper already copies"
+                " layers up to the end of the network. Use one of the two."
             )
         if self.fidelity == "paper":
-            front = _Paper(self, site, after)
+            front = _VectorAsBias(self, site, following)
         else:
             site = counted_by_stage(site)
-            front = _Official(self, site, after)
-        return WithFront(front, self.rule.auxiliary(site_after(site, after)))
+            front = _LayerAsBias(self, site, following)
+        return WithFront(front, self.rule.auxiliary(site_after(site, following)))
 
 
-class _Official(nn.Module):
-    """bias(x) + ema(x)."""
+class _LayerAsBias(nn.Module):
+    """The official code's form: an EMA copy of a layer, and a trainable layer of its structure, added."""
 
     def __init__(self, rule: MAN, site: Site, layer: int) -> None:
         super().__init__()
@@ -100,16 +128,15 @@ class _Official(nn.Module):
         return bias + ema if self.scale is None else self.scale * bias + (2 - self.scale) * ema
 
 
-class _Paper(nn.Module):
-    """gamma(x) + b."""
+class _VectorAsBias(nn.Module):
+    """The paper's form: a trained copy of a layer that follows it besides, and a number for each channel, added."""
 
     def __init__(self, rule: MAN, site: Site, layer: int) -> None:
         super().__init__()
         self.gamma = trainable_ema_copy(site, layer, rule.momentum) if rule.ema else fresh_like(site, layer)
-        channels = site.chain.width(layer)
-        ones = () if site.chain.vectors[layer] else (1, 1)
-        self.bias = nn.Parameter(torch.zeros(channels, *ones)) if rule.bias else None
+        positions = () if site.chain.vectors[layer] else (1, 1)
+        self.bias = nn.Parameter(torch.zeros(site.chain.width(layer), *positions)) if rule.bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.gamma(x)
-        return y if self.bias is None else y + self.bias
+        gamma = self.gamma(x)
+        return gamma if self.bias is None else gamma + self.bias

@@ -1,4 +1,37 @@
-"""MLAAN: Multilevel Local Supervised Learning with Augmented Auxiliary Networks (Zhang et al., 2024)."""
+r"""MLAAN: Multilevel Local Supervised Learning with Augmented Auxiliary Networks (Zhang et al., 2024).
+
+MLM, multilaminar local modules (section III-B, Eq. 3-5), is HiLo with k = 3: module j is trained by its own loss and by
+those of the k cascades that contain it, with i = j - k + 1:
+
+.. math::
+    \theta_j \leftarrow \theta_j - \eta_d \nabla_{\theta_j} \mathcal{L}(\hat y_j, y)
+    - \sum_{n=i}^{i+k-1} \eta_c \nabla_{\theta_j} \mathcal{L}(\hat y_n, y). \tag{5}
+
+LAM, leap augmented modules (section III-C), puts two copies of each of p later layers m between module and head,
+:math:`\varphi', \varphi'' = \mathrm{deepcopy}(m)`, one trained with the head (Eq. 6) and one moved by EMA (Eq. 7):
+
+.. math::
+    (\gamma_j, \varphi') &\leftarrow (\gamma_j, \varphi') - \eta_d \nabla \mathcal{L}(\hat y_j, y) \tag{6}
+
+    \varphi'' &\leftarrow r\, \varphi'' + (1 - r)\, m \tag{7}
+
+    z_l &= \varphi'_l(z_{l-1}) + \varphi''_l(z_{l-1}), \quad l = 1, \dots, p, \qquad \hat y_j = g_{\gamma_j}(z_p).
+
+As printed, Eq. 7 and 9 have the module's own auxiliary network in place of m. Its shapes do not fit; the text and the
+official code follow later layers, and so does `LAM`. MLAAN is MLM with LAM in the cascades (section III-D, Eq. 8-9).
+Eq. 10-11 subtract parameters of the copies from a module's; neither the official code nor this file does.
+
+====================== ==================================================================
+symbol                 here
+====================== ==================================================================
+k                      `MLM.span`
+:math:`\eta_d, \eta_c` `MLM.independent` and `MLM.cascade`, weights of the losses
+r                      `LAM.momentum`
+p, m                   `LAM.leap`: the later layers
+:math:`\varphi'`       `_LeapChain.copies`
+:math:`\varphi''`      `_LeapChain.emas`, for the first `LAM.ema_copies` layers
+====================== ==================================================================
+"""
 
 from __future__ import annotations
 
@@ -24,15 +57,14 @@ from locallearn.rules.wrapper import Wrapper
 
 @dataclass(frozen=True, kw_only=True)
 class LAM(Wrapper):
-    r"""Any rule, its auxiliary networks behind a leap chain: copies of some later layers, up to the network's last.
+    r"""Any rule, its auxiliary networks after a leap chain: copies of some later layers, up to the network's last.
 
     Each layer of the chain is a trainable copy; the first ones have an EMA copy of the same layer beside them, and the
-    sum goes on: z <- copy(z) + ema(z). All start with the layers' own weights. After each step's backward and before
-    the optimizer, ema <- momentum * ema + (1 - momentum) * layer.
+    sum goes on. All start with the layers' own weights. EMA copies move after each step's backward pass, before the
+    optimizer's.
 
-    Which layers: the published tables for ResNet-32 with 8 and 15 modules and ResNet-110 with 32 and 54
-    (`configAuxPlus_new.py`). Else every later layer that changes the shape, so that the copies fit each other, and
-    others spread evenly behind them up to the last, `length` in all where there are as many.
+    Which layers: the published tables (`mlaan_leaps.py`). Else every later layer that changes the shape, so that the
+    copies fit each other, and others spread evenly after them up to the last, `length` in all where there are as many.
 
     Where the paper (section III-C, Fig. 3, Eq. 7) and the official code (`networks/resnetMLAAN.py`) differ:
 
@@ -41,17 +73,17 @@ class LAM(Wrapper):
     ==================== ============================================ ============================================
     EMA copies           of the chain's first layer                   of the first ceil(p (j + 1) / (M - 1)) of p
                                                                       layers: fewer near the input (Fig. 3)
-    weights that change  count the stage behind module j, 1, 2, ...   count the module, j
-    over the modules
+    weights that change  count the stage of the layer after module    count the module, j
+    over the modules     j, 1, 2, ...
     ==================== ============================================ ============================================
 
-    Eq. 7 moves the EMA copy towards the module's own auxiliary network, which has other shapes; the text and the code
-    follow later layers, and so does this. In the CIFAR code only the last module's copy moves, a slip; here all do.
+    In the CIFAR code only the last module's EMA copy moves, a slip; here all do.
 
     Args:
-        momentum: share of an EMA copy that stays each step, from 0 to 1.
-        length: layers of a chain where no table says which.
-        cascades_only: whether networks that serve one module go without a chain.
+        rule: the inner rule, positional; `Pooling` by default.
+        momentum: r, share of an EMA copy that stays each step, from 0 to 1.
+        length: p, layers of a chain where no table says which.
+        cascades_only: whether only networks of cascades have a chain.
         fidelity: see the table.
     """
 
@@ -72,47 +104,48 @@ class LAM(Wrapper):
         bases = self.base.rules if isinstance(self.base, ByStage) else (self.base,)
         if any(isinstance(base, AugLocal) for base in bases):
             raise LocalLearnError(
-                f"{type(self).__name__} leads to the end of the network, where AugLocal finds no later layer to"
+                f"{type(self).__name__} copies layers up to the network's last, where AugLocal finds no later layer to"
                 " imitate: put it around DGL, InfoPro, PredSim or Pooling, or use MAN."
             )
 
     def auxiliary(self, site: Site) -> Auxiliary:
         if site.layer + 1 == len(site.chain):
             raise LocalLearnError(
-                f"LAM: no layer follows {site.chain.names[site.layer]!r} to leap to; another wrapper already leads to"
-                " the end of the network. Use one of the two, or choose modules so that the last one has more layers."
+                f"LAM: no layer follows {site.chain.names[site.layer]!r} to copy: another wrapper already copies"
+                " layers up to the end of the network. Use one of the two, or choose modules so that the last one has"
+                " more layers."
             )
         counted = counted_by_stage(site) if self.fidelity == "official" else site
         if self.cascades_only and site.level is not Level.CASCADE:
             return self.rule.auxiliary(counted)
         layers = self.leap(site)
-        return WithFront(_Leap(self, site, layers), self.rule.auxiliary(site_after(counted, layers[-1])))
+        return WithFront(_LeapChain(self, site, layers), self.rule.auxiliary(site_after(counted, layers[-1])))
 
     def leap(self, site: Site) -> list[int]:
-        """Indices of the layers that a site's chain copies."""
-        found = published_leap(site.chain, site.layer, site.module, site.modules)
-        return general_leap(site.chain, site.layer, self.length) if found is None else found
+        """Indices of the p later layers that a site's chain copies."""
+        published = published_leap(site.chain, site.layer, site.module, site.modules)
+        return general_leap(site.chain, site.layer, self.length) if published is None else published
 
-    def ema_copies(self, site: Site, layers: int) -> int:
-        """How many of a chain's layers have an EMA copy."""
+    def ema_copies(self, site: Site, p: int) -> int:
+        """How many of a chain's p layers have an EMA copy."""
         if self.fidelity == "official":
             return 1
-        return max(1, min(layers, ceil(layers * (site.module + 1) / (site.modules - 1))))
+        return max(1, min(p, ceil(p * (site.module + 1) / (site.modules - 1))))
 
 
-class _Leap(nn.Module):
-    """The chain of copies."""
+class _LeapChain(nn.Module):
+    """The copies of later layers, one after the other; the first ones with an EMA copy beside them."""
 
     def __init__(self, rule: LAM, site: Site, layers: list[int]) -> None:
         super().__init__()
         self.copies = nn.ModuleList(trainable_like(site, layer) for layer in layers)
-        followed = layers[: rule.ema_copies(site, len(layers))]
-        self.emas = nn.ModuleList(ema_copy(site, layer, rule.momentum, fresh=False) for layer in followed)
+        with_ema = layers[: rule.ema_copies(site, len(layers))]
+        self.emas = nn.ModuleList(ema_copy(site, layer, rule.momentum, fresh=False) for layer in with_ema)
 
     def forward(self, z: Tensor) -> Tensor:
-        for index, layer in enumerate(self.copies):
+        for l, copied in enumerate(self.copies):
             # A view for each: gradients of z are summed copy by copy, with equal bits when a copy is recomputed.
-            z = layer(z.view_as(z)) + self.emas[index](z.view_as(z)) if index < len(self.emas) else layer(z)
+            z = copied(z.view_as(z)) + self.emas[l](z.view_as(z)) if l < len(self.emas) else copied(z)
         return z
 
 
@@ -120,9 +153,9 @@ class _Leap(nn.Module):
 class MLM(HiLo):
     """`HiLo` over three modules: the multilaminar local modules of MLAAN (section III-B).
 
-    Source of the official form: official code, `resnetDGLbin.py`, `resnetInfoProbin.py`.
-    Unlike HPFF's, its code reconstructs at both levels. In the CIFAR code the last module's own loss is overwritten, so
-    that the cascade's alone trains it with weight 1; the ImageNet code has both levels there, and so has this.
+    Unlike HPFF's, the official code (`resnetDGLbin.py`, `resnetInfoProbin.py`) reconstructs at both levels. Its CIFAR
+    form overwrites the last module's own loss, so that the cascade's alone trains it with weight 1; its ImageNet form
+    has both levels there, and so has this.
     """
 
     span: int = 3
@@ -135,9 +168,10 @@ class MLM(HiLo):
 class MLAAN(Wrapper):
     """`MLM(LAM(rule))`, leap chains at the cascade level alone: the official code's form, and section III-D's.
 
-    By itself, `MLAAN()`, it stands on pooling heads (Table I, "MLAAN").
+    `MLAAN()` has pooling heads (Table I, "MLAAN").
 
     Args:
+        rule: the inner rule, positional; `Pooling` by default.
         span: modules in a cascade, as in `HiLo`. The CIFAR file that the official README names has 2.
         momentum: of the EMA copies, as in `LAM`.
         length: layers of a leap chain where no table says which, as in `LAM`.

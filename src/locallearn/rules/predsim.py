@@ -1,4 +1,26 @@
-"""PredSim: Training Neural Networks with Local Error Signals (Nøkland & Eidnes, ICML 2019)."""
+r"""PredSim: Training Neural Networks with Local Error Signals (Nøkland & Eidnes, ICML 2019).
+
+For a batch of B images, features :math:`H` of a local module and one-hot labels :math:`Y`:
+
+.. math::
+    \mathcal{L}_{\mathrm{predsim}} = (1 - \beta)\, \mathcal{L}_{\mathrm{pred}} + \beta\, \mathcal{L}_{\mathrm{sim}},
+
+.. math::
+    \mathcal{L}_{\mathrm{pred}} = \mathrm{CE}\bigl(W\, \mathrm{pool}(H) + b,\; Y\bigr), \qquad
+    \mathcal{L}_{\mathrm{sim}} = \frac{1}{B^2} \bigl\lVert S(a(\mathrm{conv}_{3\times3} H)) - S(Y) \bigr\rVert_F^2 .
+
+S is the B x B matrix of cosine similarities of rows, each centred on its mean; a takes the standard deviation of each
+channel. The factor 1 / B^2 is the official code's.
+
+====================== ==================================================================
+symbol                 here
+====================== ==================================================================
+:math:`\beta`          `PredSim.beta`
+:math:`W, b`           `PredSim._prediction`, on at most `inputs` values
+:math:`S`              `similarity` in `_nn/losses.py`
+:math:`a`              `channel_deviations` in `_nn/losses.py`
+====================== ==================================================================
+"""
 
 from __future__ import annotations
 
@@ -18,17 +40,21 @@ from locallearn.rules.base import Rule
 
 @dataclass(frozen=True, kw_only=True)
 class PredSim(Rule):
-    """Two losses per module: (1 - beta) * cross entropy + beta * similarity matching.
+    r"""Two losses per module: (1 - beta) * cross entropy + beta * similarity matching.
 
-    The prediction is linear on average-pooled features. For similarity matching, features go through conv3x3(C, C);
-    each image becomes the standard deviations of its channels; the cosine similarities of the batch's images are to
-    equal those of their one-hot labels.
+    ====================== ======================================= =========================================
+    \                      `PredSim()`                             `PredSim.original()`
+    ====================== ======================================= =========================================
+    inputs of W            at most 512                             at most 4096
+    W starts               as PyTorch starts it                    at zero
+    last module's loss     weight 1                                weight 1 - beta
+    source                 official code of AugLocal,              official code, `train.py`
+                           `networks/auxiliary_nets.py`,
+                           `networks/losses.py`; AugLocal, Table 6
+    ====================== ======================================= =========================================
 
-    `PredSim()` is the form of the AugLocal comparison (official code of AugLocal, `networks/auxiliary_nets.py`,
-    `networks/losses.py`; AugLocal, Table 6). `PredSim.original()` follows PredSim's own repository (`train.py`): a
-    larger linear layer that starts at zero, and the network's own cross entropy weighted by 1 - beta too. There, a
-    module is each single convolution, with an Adam of its own, and the backbone's classifier starts at zero as well;
-    here modules end where layers do, and the backbone's first weights are the user's.
+    In PredSim's repository each single convolution is a module, with an Adam of its own, and the backbone's classifier
+    starts at zero as well; here modules end where layers do, and the backbone's first weights are the user's.
 
     Args:
         beta: share of similarity matching, from 0 to 1.
@@ -59,9 +85,8 @@ class PredSim(Rule):
         return [Span(first=m, last=m, weight=last if m == modules - 1 else 1.0) for m in range(modules)]
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        return WeightedSum(
-            [(1 - self.beta, self._prediction(site)), (self.beta, SimilarityMatching(site))],
-        )
+        beta = self.beta
+        return WeightedSum([(1 - beta, self._prediction(site)), (beta, SimilarityMatching(site))])
 
     def _prediction(self, site: Site) -> Head:
         channels, height, width = site.shape
@@ -75,10 +100,10 @@ class PredSim(Rule):
 
 
 class SimilarityMatching(Auxiliary):
-    """Similarity matching behind conv3x3(C, C) without bias; behind Linear(C, C) where features are vectors.
+    """Similarity matching after conv3x3(C, C) without bias, or after Linear(C, C) where features are vectors.
 
-    Maps of at most three channels or of height 1 are flattened; of others the channels' deviations are compared
-    (official code, `train.py`).
+    Maps of at most three channels or of height 1 are flattened; all others are compared by the standard deviations of
+    their channels (official code, `train.py`).
     """
 
     def __init__(self, site: Site) -> None:
@@ -94,8 +119,8 @@ class SimilarityMatching(Auxiliary):
         he_normal_(self.network)
 
     def outputs(self, features: Tensor, images: Tensor) -> Tensor:
-        found = self.network(features)
-        return found.flatten(1) if self.flat else channel_deviations(found)
+        maps = self.network(features)
+        return maps.flatten(1) if self.flat else channel_deviations(maps)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
         assert isinstance(outputs, Tensor)
@@ -103,9 +128,9 @@ class SimilarityMatching(Auxiliary):
 
 
 class PoolToGrid(nn.Module):
-    """Average pooling of maps of one size with a kernel; maps of any other size, patches for one, to the same grid.
+    """Average pooling of maps of one size with a kernel; maps of another size (patches) are pooled to the same grid.
 
-    Where the kernel does not divide the size, half a kernel of zeros is added on both sides, and counts.
+    Where the kernel does not divide the size, half a kernel of zeros is added on both sides and enters the average.
     """
 
     def __init__(self, size: tuple[int, int], kernel: tuple[int, int]) -> None:
@@ -121,7 +146,7 @@ class PoolToGrid(nn.Module):
 
 
 def pool_kernel(shape: tuple[int, int, int], inputs: int) -> tuple[int, int]:
-    """The pooling kernel: its height, then its width, doubled in turn until at most `inputs` values are left."""
+    """The pooling kernel: its height, then its width, are doubled in turn until at most `inputs` values are left."""
     channels, height, width = shape
     kernel = [1, 1]
     turn = 0

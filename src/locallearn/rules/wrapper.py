@@ -1,4 +1,4 @@
-"""What a wrapper is: a rule around a rule."""
+"""Wrappers: rules around a rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from locallearn.rules.base import Rule
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapper(Rule):
-    """A rule that changes one answer of another rule and asks it for the rest, so that wrappers compose.
+    """A rule that changes one answer of its inner rule and passes on the others, so that wrappers compose.
 
     Args:
         rule: the inner rule, positional; any that has auxiliary networks.
@@ -43,9 +43,9 @@ class Wrapper(Rule):
         if type(inner).auxiliary is Rule.auxiliary:
             raise LocalLearnError(
                 f"{name} changes auxiliary networks, and {type(inner).__name__} has none: put it around a rule that"
-                " has, DGL for one."
+                " has some, such as DGL."
             )
-        _ = self.inner  # what is wrong with the wrappers that this one stands for is told now
+        _ = self.inner  # refuses wrong settings of the wrappers inside now, not at `localize`
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({self.rule})"
@@ -57,7 +57,7 @@ class Wrapper(Rule):
 
     @property
     def inner(self) -> Rule:
-        """The rule that is asked for whatever the wrapper does not answer itself."""
+        """The rule that answers what the wrapper does not."""
         return self.rule
 
     def partition(self, partition: Partition) -> Partition:

@@ -1,10 +1,10 @@
-"""What every training rule and every network must pass, for those of your own too.
+"""Checks that every training rule and every network passes; run them on your own.
 
     from locallearn.testing import check_network, check_rule
     check_rule(MyRule())
     check_network(make_my_network, (3, 32, 32))
 
-or, one test for each check:
+Or write one test for each check:
 
     from locallearn.testing import CHECKS, Case
 

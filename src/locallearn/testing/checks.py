@@ -1,4 +1,4 @@
-"""What every rule and every network must pass."""
+"""All checks, and one call that runs them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     training.compiled_trains,
     training.loss_falls_on_digits,
 )
-"""What every rule and every network must pass, each a function of a `Case`."""
+"""The checks that every rule and every network passes, each a function of a `Case`."""
 
 
 def check_rule(rule: Rule) -> None:
-    """Run a rule through all checks on small networks, some 20 seconds on one core.
+    """Run all checks of a rule on small networks; takes about 20 seconds on one core.
 
     Raises:
-        AssertionError: with the name of the check and what failed.
+        AssertionError: names the first check that fails, and says why.
     """
     _check(Case(rule=rule), f"{rule}, ")
 
@@ -46,16 +46,16 @@ def check_rule(rule: Rule) -> None:
 def check_network(
     make: Callable[[], nn.Module], image_shape: Shape, rule: Rule | None = None, layers: tuple[str, ...] | None = None
 ) -> None:
-    """Run a network through all checks under a rule.
+    """Run all checks of a network under a rule.
 
     Args:
-        make: makes the network, always with the same weights; what is random in its forward (dropout) must be off.
-        image_shape: channels, height, width of one image; small ones are enough.
+        make: makes the network, always with the same weights; switch off what is random in its forward pass (dropout).
+        image_shape: channels, height, width of one image; small images are enough.
         rule: `DGL()` by default.
         layers: as for `localize`.
 
     Raises:
-        AssertionError: with the name of the check and what failed.
+        AssertionError: names the first check that fails, and says why.
     """
     _check(Case(make=make, image_shape=image_shape, rule=rule or DGL(), layers=layers))
 

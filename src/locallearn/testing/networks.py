@@ -19,14 +19,14 @@ TINY: Shape = (3, 8, 8)
 
 
 def resnet14(classes: int = 10) -> CifarResNet:
-    """Seven layers: the stem and two residual blocks a stage; always the same weights."""
+    """Seven layers: the stem, and two residual blocks in each stage; always the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return CifarResNet(14, num_classes=classes)
 
 
 def plain_chain() -> nn.Sequential:
-    """Five layers conv - BN - ReLU, of growing width and without strides; always the same weights."""
+    """Five layers of convolution, BatchNorm and ReLU, of growing width, without strides; always the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         parts: list[nn.Module] = []
@@ -38,25 +38,25 @@ def plain_chain() -> nn.Sequential:
 def batch(
     images: int = 6, shape: Shape = SMALL, classes: int = 10, seed: int = 1, *, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
-    """Random images and labels."""
+    """Random images and labels; equal seeds give equal ones."""
     generator = torch.Generator().manual_seed(seed)
-    found = torch.randn(images, *shape, generator=generator)
-    return found.to(dtype), torch.randint(classes, (images,), generator=generator)
+    pixels = torch.randn(images, *shape, generator=generator)
+    return pixels.to(dtype), torch.randint(classes, (images,), generator=generator)
 
 
 def batch_for(net: LocalNet, images: int = 6, *, seed: int = 1) -> tuple[Tensor, Tensor]:
-    """Random images and labels that fit a network."""
+    """Random images and labels of the shape, type and classes of a network."""
     dtype = next(net.parameters()).dtype
     return batch(images, net.chain.image_shape, classes=net.chain.classes, seed=seed, dtype=dtype)
 
 
 def sgd(net: nn.Module) -> torch.optim.SGD:
-    """The papers' optimizer."""
+    """The optimizer of the papers: SGD with Nesterov momentum and weight decay."""
     return torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
 
 def train_steps(net: LocalNet, optimizer: torch.optim.Optimizer, seeds: Sequence[int]) -> None:
-    """A step for each seed."""
+    """Train one step on the batch of each seed."""
     for seed in seeds:
         net.backward(*batch_for(net, seed=seed))
         optimizer.step()
@@ -64,19 +64,19 @@ def train_steps(net: LocalNet, optimizer: torch.optim.Optimizer, seeds: Sequence
 
 
 def gradients(net: nn.Module) -> dict[str, Tensor | None]:
-    """By name, as they are now."""
+    """A copy of all gradients, by parameter name."""
     return {name: None if p.grad is None else p.grad.clone() for name, p in net.named_parameters()}
 
 
 def gradients_of(net: LocalNet, images: Tensor, labels: Tensor, scale: float = 1.0) -> dict[str, Tensor | None]:
-    """Those of one batch, on a copy of the network."""
+    """The gradients of one batch, computed on a copy of the network."""
     net = copy.deepcopy(net)
     net.backward(images, labels, scale=scale)
     return gradients(net)
 
 
 def recomputing_step(net: LocalNet, images: Tensor, labels: Tensor) -> Tensor:
-    """The reference: each objective by itself, its modules run anew from a detached input."""
+    """The reference: each objective alone, its modules run again from a detached input; returns the losses."""
     inputs, features = [], images
     for module in net.local_modules:
         inputs.append(features.detach())
@@ -94,7 +94,7 @@ def recomputing_step(net: LocalNet, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def summed_step(net: LocalNet, images: Tensor, labels: Tensor) -> None:
-    """All objectives in one graph, one backward of their sum."""
+    """The other reference: all objectives in one graph, and one backward pass of their sum."""
     total = torch.zeros(())
     for objective in net.objectives:
         features = images
@@ -105,9 +105,9 @@ def summed_step(net: LocalNet, images: Tensor, labels: Tensor) -> None:
 
 
 def peak_of(net: LocalNet, step: object, images: Tensor, labels: Tensor) -> int:
-    """Peak bytes of activations in a step."""
+    """Peak bytes of activations in a step, gradients of parameters left out."""
     assert callable(step)
-    step(images, labels)  # the first one may make what later ones reuse
+    step(images, labels)  # the first step may build what later ones reuse
     net.zero_grad()
     known = [*net.parameters(), *net.buffers(), images, labels]
     with LiveBytes(known=known, parameters=net.parameters()) as live:
@@ -115,24 +115,22 @@ def peak_of(net: LocalNet, step: object, images: Tensor, labels: Tensor) -> int:
     return live.peak_activations
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], what: str) -> None:
-    """Bit for bit the same tensors under the same names."""
-    assert found.keys() == expected.keys(), f"{what}: other names"
+def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], what: str) -> None:
+    """Assert that tensors have the same names and the same bits."""
+    assert actual.keys() == expected.keys(), f"{what}: other names"
     for name, tensor in expected.items():
-        assert torch.equal(found[name], tensor), f"{what}: {name} differs"
+        assert torch.equal(actual[name], tensor), f"{what}: {name} differs"
 
 
 def assert_close(
-    found: dict[str, Tensor | None], expected: dict[str, Tensor | None], what: str, **limits: float
+    actual: dict[str, Tensor | None], expected: dict[str, Tensor | None], what: str, *, relative: float, absolute: float
 ) -> None:
-    """Gradients that are the same but for rounding; `limits` are relative to the largest entry of each."""
-    assert found.keys() == expected.keys(), f"{what}: other names"
+    """Assert that gradients are equal up to rounding: `relative` to the largest entry of each, plus `absolute`."""
+    assert actual.keys() == expected.keys(), f"{what}: other names"
     for name, wanted in expected.items():
-        gradient = found[name]
+        gradient = actual[name]
         if wanted is None or gradient is None:
             assert wanted is gradient, f"{what}: {name} has a gradient in one and none in the other"
         else:
             error = float((gradient - wanted).abs().max())
-            assert error <= limits["relative"] * float(wanted.abs().max()) + limits["absolute"], (
-                f"{what}: {name}: {error}"
-            )
+            assert error <= relative * float(wanted.abs().max()) + absolute, f"{what}: {name}: {error}"

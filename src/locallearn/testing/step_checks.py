@@ -1,4 +1,4 @@
-"""Checks of what one step computes. Each fails by AssertionError with a sentence."""
+"""Checks of what one step computes. Each raises an AssertionError that says what differs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from locallearn.testing.networks import (
     train_steps,
 )
 
-# Of gradients in float64, relative to the largest entry of each.
+# Of gradients in float64.
 ROUNDING = {"relative": 1e-8, "absolute": 1e-13}
 
 
@@ -32,7 +32,7 @@ def network_is_left_alone(case: Case) -> None:
     """`localize` changes no weight, buffer, key, output or random state; each tensor is in the state dict once."""
     model, plain = case.make().eval(), case.make().eval()
     state = torch.get_rng_state()
-    net = case.net(model=model)
+    net = case.localized(model)
     assert torch.equal(state, torch.get_rng_state()), "localize drew from the global random state"
     assert net.model is model, "net.model is another module"
     assert_same(model.state_dict(), plain.state_dict(), "the network after localize")
@@ -45,7 +45,7 @@ def network_is_left_alone(case: Case) -> None:
 
 
 def chain_computes_what_the_network_computes(case: Case) -> None:
-    """Bit for bit, in training and in evaluation."""
+    """The local modules and the classifier give the bits of the network, in training and in evaluation."""
     for training in (True, False):
         model = case.make().train(training)
         net = case.net().train(training)
@@ -53,16 +53,13 @@ def chain_computes_what_the_network_computes(case: Case) -> None:
         expected = model(features)
         for module in net.local_modules:
             features = module(features)
-        found = net.objectives[-1].logits(features)
-        assert found is not None, "the last objective has no logits"
-        assert torch.equal(found, expected), f"the chain computes something else, training={training}"
+        logits = net.objectives[-1].logits(features)
+        assert logits is not None, "the last objective has no logits"
+        assert torch.equal(logits, expected), f"the chain computes something else, training={training}"
 
 
 def one_module_is_backpropagation(case: Case) -> None:
-    """K = 1 is plain backpropagation, bit for bit on our own networks.
-
-    In others, some sums may be taken in another order.
-    """
+    """One local module is plain backpropagation: bit for bit on CIFAR ResNets, up to the order of sums on others."""
     net, plain = case.net(modules=1, dtype=DOUBLE), case.make().to(DOUBLE)
     assert len(net.objectives) == 1, f"{len(net.objectives)} objectives over one module"
     train_steps(net, sgd(net), range(3))
@@ -72,25 +69,25 @@ def one_module_is_backpropagation(case: Case) -> None:
         F.cross_entropy(plain(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad()
-    found, expected = net.model.state_dict(), plain.state_dict()
+    actual, expected = net.model.state_dict(), plain.state_dict()
     if isinstance(plain, CifarResNet):
-        assert_same(found, expected, "one module against backpropagation")
+        assert_same(actual, expected, "one module against backpropagation")
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-11, msg=f"{name} differs")
+        torch.testing.assert_close(actual[name], value, rtol=1e-9, atol=1e-11, msg=f"{name} differs")
 
 
 def gradients_are_isolated(case: Case) -> None:
-    """An objective's gradient reaches the modules that it spans and its auxiliary network, and nothing else."""
+    """An objective's gradient reaches its modules and its auxiliary network, and nothing else."""
     net = case.net()
-    for chosen, objective in enumerate(net.objectives):
-        alone = copy.deepcopy(net)
-        weights = [o.weight if index == chosen else 0.0 for index, o in enumerate(alone.objectives)]
-        alone.objectives = tuple(replace(o, weight=w) for o, w in zip(alone.objectives, weights, strict=True))
-        alone.backward(*batch_for(alone))
-        span = alone.local_modules[objective.first : objective.last + 1]
-        parts = (*span, alone.objectives[chosen].auxiliary)
-        inside = {id(parameter) for part in parts for parameter in part.parameters()}
-        for name, parameter in alone.named_parameters():
+    objectives, given = net.objectives, batch_for(net)
+    for chosen, objective in enumerate(objectives):
+        weights = [o.weight if index == chosen else 0.0 for index, o in enumerate(objectives)]
+        net.objectives = tuple(replace(o, weight=weight) for o, weight in zip(objectives, weights, strict=True))
+        net.zero_grad()
+        net.backward(*given)
+        span = net.local_modules[objective.first : objective.last + 1]
+        inside = {id(parameter) for part in (*span, objective.auxiliary) for parameter in part.parameters()}
+        for name, parameter in net.named_parameters():
             moved = parameter.grad is not None and bool(parameter.grad.any())
             assert not moved or id(parameter) in inside, f"objective {chosen} reaches {name}, outside its span"
         reached = [any(p.grad is not None and bool(p.grad.any()) for p in module.parameters()) for module in span]
@@ -98,24 +95,24 @@ def gradients_are_isolated(case: Case) -> None:
 
 
 def gradients_are_those_of_each_objective(case: Case) -> None:
-    """Losses, gradients and running statistics are those of running every objective by itself, in float64."""
-    layers = len(case.net(modules=1).chain)
-    for modules in {layers, min(4, layers)}:
+    """Losses, gradients and running statistics equal those of each objective alone, in float64."""
+    layers = len(case.net().chain)
+    for modules in ("all", 4) if layers > 4 else ("all",):
         net = case.net(modules=modules, dtype=DOUBLE)
         reference, model = copy.deepcopy(net), copy.deepcopy(net.model)
         given = batch_for(net)
         losses = net.backward(*given)
         torch.testing.assert_close(losses, recomputing_step(reference, *given), rtol=1e-11, atol=1e-11)
-        found = gradients(net)
-        missing = [name for name, gradient in found.items() if gradient is None]
+        actual = gradients(net)
+        missing = [name for name, gradient in actual.items() if gradient is None]
         assert missing == [n for n, p in net.named_parameters() if not p.requires_grad], f"{missing} have no gradient"
-        assert_close(found, gradients(reference), "gradients", **ROUNDING)
+        assert_close(actual, gradients(reference), "gradients", **ROUNDING)
         model(given[0])
         assert_same(dict(net.model.named_buffers()), dict(model.named_buffers()), "running statistics")
 
 
 def accumulation_adds_up(case: Case) -> None:
-    """Gradients of micro-batches add up, and what moves once a step moves in the last one alone."""
+    """Gradients of micro-batches add up; EMA copies move in the last micro-batch alone."""
     net = case.net(dtype=DOUBLE)
     first, second = batch_for(net, 6, seed=1), batch_for(net, 4, seed=2)
     accumulated = copy.deepcopy(net)
@@ -143,7 +140,7 @@ def scale_multiplies_gradients(case: Case) -> None:
 
 
 def frozen_parts_stay(case: Case) -> None:
-    """Frozen parameters and wholly frozen modules get no gradient; all others get theirs."""
+    """Frozen parameters and frozen modules get no gradient; the gradients of all others do not change."""
     net = case.net(dtype=DOUBLE)
     given = batch_for(net)
     expected = gradients_of(net, *given)
@@ -151,15 +148,15 @@ def frozen_parts_stay(case: Case) -> None:
     net.local_modules[-1].requires_grad_(False)
     next(net.local_modules[1].parameters()).requires_grad_(False)
     frozen = {name for name, parameter in net.named_parameters() if not parameter.requires_grad}
-    found = gradients_of(net, *given)
-    assert all(found[name] is None for name in frozen), "a frozen parameter has a gradient"
-    rest = found.keys() - frozen
-    pick = {name: found[name] for name in rest}, {name: expected[name] for name in rest}
+    actual = gradients_of(net, *given)
+    assert all(actual[name] is None for name in frozen), "a frozen parameter has a gradient"
+    rest = actual.keys() - frozen
+    pick = {name: actual[name] for name in rest}, {name: expected[name] for name in rest}
     assert_close(*pick, "gradients beside frozen parts", **ROUNDING)
 
 
 def nan_is_named_and_nothing_is_stepped(case: Case) -> None:
-    """A NaN stops with module, objective and step."""
+    """A NaN raises an error that names module, objective and step, before any parameter is stepped."""
     net = case.net()
     before = {name: parameter.clone() for name, parameter in net.named_parameters()}
     images, labels = batch_for(net)
@@ -169,8 +166,8 @@ def nan_is_named_and_nothing_is_stepped(case: Case) -> None:
     except NonFiniteLossError as error:
         assert error.step == 1, f"step {error.step} is named"
         assert net.objectives[error.objective].last == error.module, "objective and module do not fit"
-        follow = {id(p) for part in net.modules() if isinstance(part, EmaCopy) for p in part.parameters()}
+        followers = {id(p) for part in net.modules() if isinstance(part, EmaCopy) for p in part.parameters()}
         for name, parameter in net.named_parameters():
-            assert id(parameter) in follow or torch.equal(parameter, before[name]), f"{name} was stepped"
+            assert id(parameter) in followers or torch.equal(parameter, before[name]), f"{name} was stepped"
     else:
         raise AssertionError("a NaN in the images went unnoticed")

@@ -1,4 +1,4 @@
-"""Checks of training over steps, sizes and precisions. Each fails by AssertionError with a sentence."""
+"""Checks of training over steps, sizes and precisions. Each raises an AssertionError that says what differs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from locallearn.testing.networks import (
 
 
 def peak_is_below_one_summed_backward(case: Case) -> None:
-    """The peak of live bytes is no higher than that of one backward of the sum, and as predicted without running."""
+    """The peak of live bytes is at most that of one summed backward pass, and `peak_memory` predicts it."""
     net = case.net().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     images, labels = batch_for(net, 16)
     images = images.to(memory_format=torch.channels_last)
@@ -44,8 +44,8 @@ def peak_is_below_one_summed_backward(case: Case) -> None:
 
 
 def memory_does_not_grow(case: Case) -> None:
-    """Nothing is kept from one step to the next, over 50 steps."""
-    net = case.quick().net()
+    """No tensor outlives its step, over 50 steps."""
+    net = case.quick.net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     train_steps(net, optimizer, [0])
     with LiveBytes(known=[*net.parameters(), *net.buffers()], parameters=()) as live:
@@ -56,8 +56,9 @@ def memory_does_not_grow(case: Case) -> None:
 
 
 def resuming_is_exact(case: Case) -> None:
-    """Saving and loading in the middle of training changes no bit."""
-    through, first, second = case.net(), case.net(), case.net(seed=7)
+    """Saving and loading in the middle of training does not change a bit."""
+    through, first, second = case.net(), case.net(), case.net()
+    train_steps(second, sgd(second), [9])  # other weights, which loading must replace
     train_steps(through, sgd(through), range(4))
     optimizer = sgd(first)
     train_steps(first, optimizer, range(2))
@@ -73,29 +74,28 @@ def resuming_is_exact(case: Case) -> None:
 
 
 def stepping_each_module_at_once_changes_nothing(case: Case) -> None:
-    """A module stepped as soon as it is complete gets the weights of stepping all together, bit for bit."""
-    found = []
+    """Stepping each module as soon as it is complete gives the bits of stepping all together."""
+    states = []
     for kind in (Stepper, ModuleStepper):
         net = case.net()
         stepper = kind(net, partial(torch.optim.SGD, lr=0.05, momentum=0.9))
         for seed in range(3):
             net.backward(*batch_for(net, seed=seed), on_complete=stepper.on_complete)
             stepper.finish()
-        found.append(net.state_dict())
-    assert_same(found[1], found[0], "modules stepped at once")
+        states.append(net.state_dict())
+    assert_same(states[1], states[0], "modules stepped at once")
 
 
 def any_image_and_batch_size_trains(case: Case) -> None:
     """Odd image sizes, one class, and a small last batch; one image trains or is refused by name.
 
-    A network bound to the size of its images is asked for no other, and one without a last linear layer for no other
-    number of classes.
+    Networks that are bound to one image size skip the odd size; networks without a linear layer skip the one class.
     """
     channels, height, width = case.image_shape
     odd = (channels, height - 1, width - 3)
     nets = {f"images {odd}": case.net(image_shape=odd)} if case.takes(odd) else {}
     if one_class := _with_one_class(case.make()):
-        nets["one class"] = case.net(model=one_class)
+        nets["one class"] = case.localized(one_class)
     for what, net in nets.items():
         _assert_trains(net, 6, what)
         _assert_trains(net, 2, f"{what}, a last batch of two")
@@ -106,7 +106,7 @@ def any_image_and_batch_size_trains(case: Case) -> None:
 
 
 def mixed_precision_trains(case: Case) -> None:
-    """Under bfloat16 autocast losses are those of float32 but for rounding, and gradients are float32 and finite."""
+    """Under bfloat16 autocast, losses equal those of float32 up to rounding; gradients are finite and in float32."""
     net = case.net()
     given = batch_for(net, 16)
     expected = copy.deepcopy(net).backward(*given)
@@ -120,9 +120,9 @@ def mixed_precision_trains(case: Case) -> None:
 
 
 def compiled_trains(case: Case) -> None:
-    """Compiled parts give the same losses and gradients."""
+    """Compiled modules give the same losses and gradients."""
     torch.compiler.reset()
-    net = case.quick().net(dtype=DOUBLE)
+    net = case.quick.net(dtype=DOUBLE)
     compiled = copy.deepcopy(net)
     compiled.compile(backend="aot_eager")
     given = batch_for(net)
@@ -131,19 +131,20 @@ def compiled_trains(case: Case) -> None:
 
 
 def loss_falls_on_digits(case: Case) -> None:
-    """On images of digits the classifier's loss falls by a fifth, and the sum over objectives falls, in a few epochs.
+    """In a few epochs on images of digits, the classifier's loss falls by a fifth, and the sum of all losses falls.
 
-    A network of fewer than ten classes sees the first digits only, and each image in the size that it is made for.
+    A network of fewer than ten classes sees the first digits only. Images are resized to the network's size.
     """
     from locallearn.data import TensorBatches, digits
 
-    found = digits(Path("data"))
+    data = digits(Path("data"))
+    batches = TensorBatches(data.train, mean=data.mean, std=data.std, batch=64)
     net = case.net()
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
     channels, *size = case.image_shape
     losses, first, last = [], torch.tensor([]), torch.tensor([])
     for epoch in range(1, 9):
-        for images, labels in TensorBatches(found.train, mean=found.mean, std=found.std, batch=64).epoch(epoch):
+        for images, labels in batches.epoch(epoch):
             known = labels < net.chain.classes
             resized = F.interpolate(images[known], size=size)[:, :1].expand(-1, channels, -1, -1)
             losses.append(net.backward(resized, labels[known]))
@@ -156,7 +157,7 @@ def loss_falls_on_digits(case: Case) -> None:
 
 
 def _with_one_class(model: nn.Module) -> nn.Module | None:
-    """The network with one output of its last linear layer, if it has one."""
+    """The network with one output of its last linear layer, or None without a linear layer."""
     linear = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     if not linear:
         return None

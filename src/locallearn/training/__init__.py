@@ -1,4 +1,4 @@
-"""Training: settings, loop, evaluation, checkpoints."""
+"""Trains a network from settings and fills a run folder. Imports `cost` and what is below it."""
 
 from locallearn._engine.cuda_graphs import CapturedSteps as CapturedSteps
 from locallearn._engine.stepper import ModuleStepper as ModuleStepper, Stepper as Stepper
@@ -9,16 +9,16 @@ from locallearn.training.checkpoint import (
 )
 from locallearn.training.curves import draw_curves as draw_curves
 from locallearn.training.evaluation import Evaluation as Evaluation, evaluate as evaluate
-from locallearn.training.loop import Fit as Fit, Interrupted as Interrupted, Watcher as Watcher
-from locallearn.training.optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
-from locallearn.training.run import (
-    TrainSettings as TrainSettings,
+from locallearn.training.fit import Fit as Fit
+from locallearn.training.from_settings import (
     build as build,
     data_of as data_of,
     load_images as load_images,
     make_model as make_model,
-    train as train,
 )
+from locallearn.training.loop import Interrupted as Interrupted, Loop as Loop, Watcher as Watcher
+from locallearn.training.optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
+from locallearn.training.run import train as train
 from locallearn.training.run_folder import RunFolder as RunFolder
 from locallearn.training.schedules import (
     Constant as Constant,
@@ -26,7 +26,7 @@ from locallearn.training.schedules import (
     PaperCosine as PaperCosine,
     Schedule as Schedule,
 )
-from locallearn.training.settings import FitSettings as FitSettings
+from locallearn.training.settings import FitSettings as FitSettings, TrainSettings as TrainSettings
 from locallearn.training.settings_text import as_yaml as as_yaml, plain as plain, rule_text as rule_text
 from locallearn.training.trained import Trained as Trained, load_run as load_run
 from locallearn.training.transfer import Transfer as Transfer, evaluate_run as evaluate_run

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill, a full disk or a flipped byte cannot spoil unnoticed.
+"""Checkpoints that no kill, full disk or flipped byte can damage unnoticed.
 
 A checkpoint is what `torch.save` writes, a zip archive, with the SHA-256 of all bytes before it as the archive's
 comment: `torch.load` reads it as any other.
@@ -25,7 +25,7 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint; at any moment `path` is the old one or the new one, whole.
 
     Raises:
-        LocalLearnError: the disk is full, or does not give back what was written; the old checkpoint is still there.
+        LocalLearnError: the disk is full, or does not read back what was written; the old checkpoint is still there.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -54,13 +54,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, name: str) -> None:
-    """Give a network the weights of a file.
+    """Load the weights of a file into a network.
 
     Args:
-        network: as it was when they were written.
-        weights: its state dict.
-        file: where they come from.
-        name: of the network.
+        network: takes the weights.
+        weights: a state dict.
+        file: where they come from, for the error.
+        name: of the network, for the error.
 
     Raises:
         LocalLearnError: names or shapes differ.

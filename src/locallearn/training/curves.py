@@ -1,4 +1,4 @@
-"""Curves of training runs as a picture."""
+"""Loss and accuracy over epochs, as a picture."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from locallearn._utils.optional_imports import optional
 
 
 def draw_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Draw training loss and test accuracy over epochs.
+    """Draw training loss and test accuracy of several runs over epochs.
 
     Args:
-        runs: a name to its rows of metrics.
-        path: a PNG file.
+        runs: a run's name, to its rows of metrics.
+        path: the PNG file to write.
     """
     optional("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,4 +1,4 @@
-"""What the use of a trained network needs to know of its data set."""
+"""Metadata of a data set, which the use of a trained network needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from locallearn.data import DataSet
 
 @dataclass(frozen=True, kw_only=True)
 class DataCard:
-    """A data set without its images.
+    """Classes, image shape and normalisation of a data set, without its images.
 
     Attributes:
         classes: names of the classes.
@@ -29,21 +29,21 @@ class DataCard:
 
     @staticmethod
     def of(images: DataSet) -> DataCard:
-        """What there is to know of a data set."""
+        """The card of a data set."""
         return DataCard(classes=images.classes, image_shape=images.image_shape, mean=images.mean, std=images.std)
 
     @staticmethod
     def read(path: Path) -> DataCard:
-        """From the file that `write` wrote.
+        """Read the file that `write` wrote.
 
         Raises:
             LocalLearnError: the file is damaged.
         """
-        found = read_json(path)
+        card = read_json(path)
         try:
-            channels, height, width = map(int, found["image_shape"])
-            mean, std = (tuple(map(float, found[name])) for name in ("mean", "std"))
-            return DataCard(classes=tuple(found["classes"]), image_shape=(channels, height, width), mean=mean, std=std)
+            channels, height, width = map(int, card["image_shape"])
+            mean, std = (tuple(map(float, card[name])) for name in ("mean", "std"))
+            return DataCard(classes=tuple(card["classes"]), image_shape=(channels, height, width), mean=mean, std=std)
         except (KeyError, TypeError, ValueError) as error:
             raise LocalLearnError(
                 f"{path} is damaged: it must hold classes, image_shape, mean and std of the run's images. Put a copy of"
@@ -51,5 +51,5 @@ class DataCard:
             ) from error
 
     def write(self, path: Path) -> None:
-        """As JSON."""
+        """Write it as JSON."""
         write_whole(path, (json.dumps(asdict(self), indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Accuracy of the backbone alone and, on request, of every module's own head."""
+"""Test accuracy of the backbone and, on request, of every module's auxiliary head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Evaluation:
     """Results on a test split.
 
     Attributes:
-        accuracy: share of images that the backbone classifies right.
+        accuracy: share of images that the backbone classifies correctly.
         loss: mean of the task's loss.
         head_accuracies: of each objective's auxiliary network, None where it does not classify; empty if not asked for.
     """
@@ -30,12 +30,12 @@ class Evaluation:
 def evaluate(
     net: LocalNet, batches: Batches, *, heads: bool = False, autocast: torch.dtype | None = None
 ) -> Evaluation:
-    """Evaluate the backbone as it will be used, without auxiliary networks; modes are put back afterwards.
+    """Evaluate the backbone as it will be used, without auxiliary networks; training modes are restored afterwards.
 
     Args:
         net: the network.
         batches: of the test split.
-        heads: whether to evaluate every module's own head too.
+        heads: whether to evaluate every module's auxiliary head too.
         autocast: dtype of mixed precision, or None.
     """
     training = [part for part in net.modules() if part.training]
@@ -48,21 +48,24 @@ def evaluate(
 
 
 def _evaluate(net: LocalNet, batches: Batches, heads: bool, autocast: torch.dtype | None) -> Evaluation:
-    images_seen, right, loss = 0, None, None
+    images_seen, correct, loss = 0, None, None
     classifies: list[bool] = []
     for images, labels in batches.epoch(1):
         with mixed(images.device, autocast):
-            outputs = net.logits(images) if heads else [net(images)]  # the backbone's own come last
+            outputs = net.logits(images) if heads else [net(images)]  # the backbone's come last
             assert outputs[-1] is not None
             batch_loss = net.loss(outputs[-1], labels).double() * len(labels)
         classifies = [logits is not None for logits in outputs]
         hits = torch.stack([(logits.argmax(1) == labels).sum() for logits in outputs if logits is not None])
-        right, loss = (hits, batch_loss) if right is None or loss is None else (right + hits, loss + batch_loss)
+        if correct is None or loss is None:
+            correct, loss = hits, batch_loss
+        else:
+            correct, loss = correct + hits, loss + batch_loss
         images_seen += len(labels)
-    assert right is not None  # ImageSet refuses empty splits
+    assert correct is not None  # ImageSet refuses empty splits
     assert loss is not None
-    shares = iter((right.double() / images_seen).tolist())
-    accuracies = [next(shares) if found else None for found in classifies]
+    shares = iter((correct.double() / images_seen).tolist())
+    accuracies = [next(shares) if has_logits else None for has_logits in classifies]
     assert accuracies[-1] is not None
     return Evaluation(
         accuracy=accuracies[-1], loss=float(loss) / images_seen, head_accuracies=tuple(accuracies) if heads else ()

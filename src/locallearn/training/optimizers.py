@@ -16,12 +16,12 @@ from locallearn._utils.errors import LocalLearnError
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings(ABC):
-    """What all optimizers have.
+    """Settings that all optimizers have.
 
     Args:
         lr: the schedule's base learning rate.
         weight_decay: decay of the weights.
-        decay_norms_and_biases: whether batch normalisations and biases decay too, as in all papers' published code.
+        decay_norms_and_biases: whether batch normalisations and biases decay too, as in all papers' official code.
     """
 
     lr: float = 0.1
@@ -34,12 +34,12 @@ class OptimizerSettings(ABC):
 
     @abstractmethod
     def make(self, parameters: Sequence[nn.Parameter]) -> Optimizer:
-        """The optimizer over these parameters."""
+        """The optimizer of these parameters."""
 
     def _groups(self, parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
         if self.decay_norms_and_biases:
             return [{"params": list(parameters), "weight_decay": self.weight_decay}]
-        # scale, shift and bias are the vectors among the parameters
+        # scales, shifts and biases are the parameters with one dimension
         matrices = [p for p in parameters if p.dim() > 1]
         vectors = [p for p in parameters if p.dim() <= 1]
         decays = ((matrices, self.weight_decay), (vectors, 0.0))
@@ -52,8 +52,8 @@ class SGD(OptimizerSettings):
 
     Args:
         lr: the papers' is 0.8 at batch 1024.
-        momentum: share of the last step that is kept.
-        nesterov: whether the gradient is taken one step ahead.
+        momentum: share of the last step's direction in the next.
+        nesterov: whether to use Nesterov's momentum.
     """
 
     momentum: float = 0.9

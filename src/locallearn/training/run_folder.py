@@ -18,20 +18,20 @@ from locallearn._utils.atomic_files import read_yaml, write_json, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 
-_OF_COMMAND = {"train": "model", "detect": "coco"}
-"""A setting by which runs of a command are told."""
+_SETTING_OF = {"train": "model", "detect": "coco"}
+"""A setting that only the runs of a command have."""
 
 
 class RunFolder:
-    """Files of one run.
+    """The files of one run.
 
     ========================= =============================================================
     `settings.yaml`           all settings; `locallearn train --config settings.yaml` repeats the run
     `environment.json`        versions, device, threads, and the command that repeats the run
-    `data.json`               classes, shape and constants of the images, for a use of the network without them
+    `data.json`               classes, shape, mean and std of the images: the network can be used without them
     `metrics.jsonl`           one line of JSON for each epoch
     `events.out.tfevents.*`   the same for TensorBoard
-    `last.pt`, `best.pt`      checkpoints: the latest, and that of the highest test accuracy
+    `last.pt`, `best.pt`      checkpoints: the latest, and that of the highest test accuracy (of `train` only)
     `result.json`             the summary, once the run is finished
     `curves.png`              loss and accuracy as a picture
     ========================= =============================================================
@@ -53,7 +53,7 @@ class RunFolder:
             command: words that, with the settings, repeat the run.
 
         Raises:
-            LocalLearnError: it holds a run already.
+            LocalLearnError: it holds a run or other files.
         """
         if self.settings.exists():
             raise LocalLearnError(
@@ -75,7 +75,7 @@ class RunFolder:
         write_whole(self.settings, settings.encode())
 
     def refuse_other_settings(self, settings: str) -> None:
-        """Refuse to go on with a run that has other settings, or is not there.
+        """Refuse to resume a run that has other settings, or is not there.
 
         Args:
             settings: as YAML.
@@ -89,19 +89,19 @@ class RunFolder:
         """The settings as values.
 
         Args:
-            command: what the run must be of; anything by default.
+            command: the command that the run must come from; any by default.
 
         Raises:
-            LocalLearnError: there is no run, it is of another command, or its settings are damaged.
+            LocalLearnError: there is no run, another command made it, or its settings are damaged.
         """
         if not self.settings.exists():
             raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
-        found = read_yaml(self.settings)
-        if not isinstance(found, dict):
+        values = read_yaml(self.settings)
+        if not isinstance(values, dict):
             raise LocalLearnError(f"{self.settings} is damaged: it holds no settings. Put a copy of it back.")
-        if command is not None and (name := _OF_COMMAND[command]) not in found:
+        if command is not None and (name := _SETTING_OF[command]) not in values:
             raise LocalLearnError(f"{self.path} holds no run of locallearn {command}: its settings name no {name}.")
-        return found
+        return values
 
     def rows(self) -> list[dict[str, Any]]:
         """Metrics of all epochs so far; a last line that a kill left unfinished does not count.
@@ -117,17 +117,17 @@ class RunFolder:
                 f"{self.metrics} is damaged: each line must be JSON ({reason_of(error)}). Put a copy of it back."
             ) from error
 
-    def keep_epochs(self, epochs: int) -> None:
-        """Drop metrics of later epochs than the checkpoint's, which will be run again."""
-        kept = [row for row in self.rows() if row["epoch"] <= epochs]
-        write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in kept).encode())
+    def drop_epochs_from(self, epoch: int) -> None:
+        """Drop the metrics of this and later epochs, which will be trained again."""
+        earlier = [row for row in self.rows() if row["epoch"] < epoch]
+        write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in earlier).encode())
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:
         """Append one epoch's metrics."""
         with open(self.metrics, "a") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
-            os.fsync(file.fileno())  # the checkpoint that comes after counts on this line
+            os.fsync(file.fileno())  # the checkpoint that is written next relies on this line
 
     def events(self, first_epoch: int) -> Any:
         """A TensorBoard writer for the epochs from `first_epoch` on."""

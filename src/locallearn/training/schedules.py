@@ -11,16 +11,16 @@ from locallearn._utils.errors import LocalLearnError
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(ABC):
-    """From the moment in training to the learning rate."""
+    """How the learning rate changes during training."""
 
     @abstractmethod
     def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
         """The learning rate of one step.
 
         Args:
-            base: the optimizer's own.
+            base: the optimizer's base learning rate.
             epoch: from 1.
-            epochs: number of all.
+            epochs: number of epochs.
             step: within the epoch, from 0.
             steps: number of steps in an epoch.
         """
@@ -31,7 +31,7 @@ class Cosine(Schedule):
     """Half a cosine from the base learning rate towards 0, falling at each step.
 
     Args:
-        warmup: share of all steps in which it first rises from 0 in a straight line.
+        warmup: share of all steps in which it first rises linearly from 0.
     """
 
     warmup: float = 0.0
@@ -48,10 +48,13 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class PaperCosine(Schedule):
-    """The papers' schedule: constant within an epoch, a cosine over epochs that ends at exactly 0, with a warm-up.
+    r"""The papers' schedule: a cosine over epochs that ends at exactly 0, with a warm-up, constant within an epoch.
 
-    lr(e) = base (1 + cos(pi e / E)) / 2, and in the first W epochs lr(e) (e - 1) / W + w (W + 1 - e) / W. The warm-up
-    is in the official code of all systems (`train.py`) and in none of the papers.
+    .. math::
+        lr(e) = lr_0 \frac{1 + \cos(\pi e / E)}{2}, \qquad
+        lr'(e) = lr(e) \frac{e - 1}{W} + w \frac{W + 1 - e}{W} \quad\text{for } e \le W
+
+    The warm-up :math:`lr'` is in the official code of all systems (`train.py`) and in none of the papers.
 
     Args:
         warmup_epochs: W.

@@ -1,15 +1,19 @@
-"""Settings of a training run."""
+"""Settings of training, and of a whole run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from locallearn._engine.local_net import LocalNet
+from locallearn._engine.recompute_plan import Memory
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn.data import Feed
+from locallearn.rules import AugLocal, Rule
 from locallearn.training.optimizers import SGD, OptimizerSettings
 from locallearn.training.schedules import Cosine, Schedule
 
@@ -22,15 +26,16 @@ class FitSettings:
         epochs: passes over the training split.
         optimizer: the optimizer and its base learning rate.
         schedule: how the learning rate moves.
-        accumulate: number of micro-batches a batch is cut into; gradients are their sum, batch statistics their own.
-        step: "together": all modules are stepped after the last backward, as in the papers; "module": each module as
-            soon as its gradient is complete, which is then freed: same weights, less memory.
+        accumulate: number of micro-batches in a batch; gradients are summed, batch statistics are each micro-batch's.
+        step: "together" steps all modules after the last backward pass, as in the papers; "module" steps each module
+            as soon as its gradient is complete and frees the gradient: same weights, less memory.
         clip_norm: largest norm of the whole gradient.
         clip_module_norm: largest norm of the gradient of one local module and its auxiliary networks.
         precision: "fp32", or "bf16" for mixed precision with bfloat16.
         compile: compile each local module and auxiliary network with torch.compile.
-        cuda_graphs: on a CUDA GPU, capture the whole step once and replay it; small networks wait for launches else.
-        eval_heads: evaluate every module's own head too.
+        cuda_graphs: experimental, not yet measured on a GPU: capture the whole step as a CUDA graph and replay it; that
+            saves small networks the time of kernel launches.
+        eval_heads: evaluate every module's auxiliary head too.
         checkpoint_every: optimizer steps between checkpoints within an epoch; there is always one after each epoch.
     """
 
@@ -62,7 +67,7 @@ class FitSettings:
             raise LocalLearnError("cuda_graphs captures one batch at a time: use accumulate=1, or leave it out.")
 
     def make_stepper(self, net: LocalNet) -> Stepper:
-        """The optimizers of a network, and when they step."""
+        """The optimizers of a network, with the moment at which they step."""
         make, clip = self.optimizer.make, self.clip_module_norm
         if self.step == "module":
             return ModuleStepper(net, make, clip_module_norm=clip)
@@ -70,5 +75,78 @@ class FitSettings:
 
     @property
     def autocast(self) -> torch.dtype | None:
-        """Type of mixed precision."""
+        """The type of mixed precision, or None."""
         return torch.bfloat16 if self.precision == "bf16" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(FitSettings):
+    """All settings of a training run.
+
+    Args:
+        model: a name that `locallearn list` shows, `torchvision:NAME`, `timm:NAME`, or the dotted path of a function
+            from (num_classes, in_channels).
+        data: a name that `locallearn list` shows; the path of a folder of images in class folders, or of tar shards; or
+            the dotted path of a function from a folder to a data set.
+        rule: the training rule, such as auglocal(depth=3); wrappers take another rule, as in hpff(man(dgl)).
+        modules: which layers make which local module: all (each its own), a number K, names or regular expressions of
+            the modules' last layers, or a published split such as infopro-16.
+        layers: names, or regular expressions of names, of the submodules that each end a layer; by default the layers
+            are discovered.
+        memory: fast, or lean to recompute in the backward pass what lowers the peak memory: two thirds of the
+            activation memory or less, in 1.1 to 1.4 times the time.
+        overlap: experimental, not yet measured on a GPU: number of modules whose backward passes may overlap the next
+            module's forward pass, on a CUDA GPU; each adds the memory of one module.
+        batch: images in a batch.
+        seed: of weights, order and augmentation; the same for every rule.
+        device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
+        threads: CPU threads; equal numbers give equal bits.
+        channels_last: memory format of images and weights.
+        train_images: how many images of the training split to use; all by default.
+        image_size: height and width to which images are resized; by default their own, and 224 for image files.
+        data_dir: folder of the data sets.
+        workers: processes that decode image files; results do not depend on their number.
+        bad_images: refuse stops at an image file that cannot be read, with its path; skip leaves it out and reports it.
+    """
+
+    model: str = "resnet32"
+    data: str = "cifar10"
+    rule: Rule = field(default_factory=AugLocal)
+    modules: int | str | list[str] = "all"
+    memory: Memory = "fast"
+    overlap: int = 0
+    layers: str | list[str] | None = None
+    batch: int = 128
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    channels_last: bool = True
+    train_images: int | None = None
+    image_size: int | None = None
+    data_dir: Path = Path("data")
+    workers: int = 4
+    bad_images: Literal["refuse", "skip"] = "refuse"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seed < 0:
+            raise LocalLearnError(f"seed={self.seed} must not be negative.")
+        for name in ("batch", "threads", "image_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LocalLearnError(f"{name}={value} must be at least 1.")
+        if self.memory == "lean" and self.compile:
+            raise LocalLearnError(
+                "memory=lean does not work with compile: the compiler decides what to recompute. Use one of them."
+            )
+        self.feed(torch.device("cpu"))  # it checks its own settings
+
+    def feed(self, device: torch.device) -> Feed:
+        """How batches are read."""
+        return Feed(
+            batch=self.batch,
+            device=device,
+            channels_last=self.channels_last,
+            workers=self.workers,
+            bad_images=self.bad_images,
+        )

@@ -1,4 +1,4 @@
-"""Settings as text: as YAML, and rules as the command line takes them."""
+"""Settings as text: YAML files, and rules as the command line writes them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from locallearn.rules import Rule
 
 
 def as_yaml(settings: Any) -> str:
-    """Settings as the YAML that `--config` reads."""
+    """Settings as YAML, which `--config` reads."""
     values = {field.name: plain(getattr(settings, field.name)) for field in fields(settings)}
     return optional("yaml").safe_dump(values, sort_keys=False)
 
 
 def plain(value: Any) -> Any:
-    """Settings as dictionaries, lists, numbers and texts, with the path of each class."""
+    """Settings as dictionaries, lists, numbers and strings, with the path of each class."""
     if is_dataclass(value) and not isinstance(value, type):
         arguments = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         return {"class_path": public_path(type(value)), "init_args": arguments}
@@ -31,8 +31,8 @@ def plain(value: Any) -> Any:
 
 
 def rule_text(rule: Rule) -> str:
-    """A rule with the settings that are not its defaults, such as `hpff(man(auglocal(depth=3)))`."""
-    short = {resolve_name(path): name for name, path in names("rules").items()}
+    """A rule with its settings other than defaults, such as `hpff(man(auglocal(depth=3)))`."""
+    short_names = {resolve_name(path): name for name, path in names("rules").items()}
     settings = fields(rule) if is_dataclass(rule) else ()
     given = []
     for setting in settings:
@@ -40,7 +40,7 @@ def rule_text(rule: Rule) -> str:
         default = setting.default if setting.default_factory is MISSING else setting.default_factory()
         if value != default:
             given.append(_text(value) if setting.name == "rule" else f"{setting.name}={_text(value)}")
-    name = short.get(type(rule)) or public_path(type(rule))
+    name = short_names.get(type(rule)) or public_path(type(rule))
     return f"{name}({', '.join(given)})" if given else name
 
 

@@ -1,4 +1,4 @@
-"""A trained backbone, taken out of its run, with what its use needs to know."""
+"""A trained backbone, taken out of its run, with the metadata that its use needs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torch import nn
 from locallearn._chain.layout import Shape
 from locallearn.training.checkpoint import load_checkpoint, load_weights
 from locallearn.training.data_card import DataCard
-from locallearn.training.run import TrainSettings, data_of, make_model
+from locallearn.training.from_settings import data_of, make_model
 from locallearn.training.run_folder import RunFolder
+from locallearn.training.settings import TrainSettings
 
-_OF_DATA = ("data", "train_images", "image_size")
+_DATA_SETTINGS = ("data", "train_images", "image_size")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained backbone alone.
+    """A trained backbone, without auxiliary networks.
 
     Attributes:
         model: the backbone, on the CPU, in evaluation mode.
@@ -28,7 +29,7 @@ class Trained:
         classes: names of the classes.
         image_shape: channels, height, width of one image.
         mean, std: of each channel, in units of the largest pixel value (0 to 1).
-        how: how it was trained, as JSON takes it.
+        how: how it was trained, as values for JSON.
     """
 
     model: nn.Module
@@ -41,11 +42,11 @@ class Trained:
 
 
 def load_run(path: Path, *, checkpoint: str = "last") -> Trained:
-    """The backbone of a training run. Its data set need not be there.
+    """The backbone of a training run. Its data set is not needed.
 
     Args:
         path: the run folder, or a checkpoint in it.
-        checkpoint: "last" or "best"; for a path that is itself a checkpoint, that one is taken.
+        checkpoint: "last" or "best"; not used if `path` is itself a checkpoint.
 
     Raises:
         LocalLearnError: there is no run, a file of it is missing or damaged, or the weights do not fit the network.
@@ -54,8 +55,8 @@ def load_run(path: Path, *, checkpoint: str = "last") -> Trained:
     settings = folder.read_settings("train")
     file = path if path.suffix == ".pt" else folder.path / f"{checkpoint}.pt"
     state = load_checkpoint(file)
-    of_data = {name: settings[name] for name in _OF_DATA if name in settings}
-    images = described(folder, TrainSettings(**of_data, data_dir=Path(settings.get("data_dir", "data"))))
+    data_settings = {name: settings[name] for name in _DATA_SETTINGS if name in settings}
+    images = data_card_of(folder, TrainSettings(**data_settings, data_dir=Path(settings.get("data_dir", "data"))))
     model = make_model(settings["model"], classes=len(images.classes), image_shape=images.image_shape)
     weights = {name.removeprefix("model."): part for name, part in state["net"].items() if name.startswith("model.")}
     load_weights(model, weights, file=file, name=settings["model"])
@@ -76,12 +77,12 @@ def load_run(path: Path, *, checkpoint: str = "last") -> Trained:
     )
 
 
-def described(folder: RunFolder, settings: TrainSettings) -> DataCard:
-    """What a run wrote down of its data set; of a run that did not, the data set is read."""
+def data_card_of(folder: RunFolder, settings: TrainSettings) -> DataCard:
+    """The data card of a run; for a run without one (made by an earlier version), the data set is read."""
     return DataCard.read(folder.data) if folder.data.exists() else DataCard.of(data_of(settings))
 
 
 def _accuracy(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
-    """Test accuracy of a checkpoint, None in mid-epoch."""
+    """Test accuracy of a checkpoint; None for one within an epoch."""
     rows = {row["epoch"]: row["test_accuracy"] for row in folder.rows()}
     return None if state["step"] else rows.get(state["epoch"] - 1)

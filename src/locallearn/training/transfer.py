@@ -1,4 +1,4 @@
-"""A trained network on the test images of any data set, of which it need not know all classes."""
+"""A trained network on the test images of any data set, which may have other classes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches, DataSet, shared_classes
 from locallearn.training.checkpoint import load_checkpoint, load_weights
 from locallearn.training.data_card import DataCard
-from locallearn.training.run import TrainSettings, build, data_of
+from locallearn.training.from_settings import build, data_of
 from locallearn.training.run_folder import RunFolder
-from locallearn.training.trained import described
+from locallearn.training.settings import TrainSettings
+from locallearn.training.trained import data_card_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """How a network does on the test split of a data set.
+    """Accuracy of a network on the test split of a data set.
 
     Images of a class that the network does not know are left out. A class that only the network knows can still be its
-    answer: `accuracy` counts that as wrong, `shared_accuracy` takes the best of the shared classes instead.
+    answer: `accuracy` counts such an answer as wrong, `shared_accuracy` takes the best of the shared classes instead.
 
     Attributes:
-        accuracy: share of the images that are classified right.
+        accuracy: share of the images that are classified correctly.
         shared_accuracy: the same if the network chooses among the shared classes alone; equal if all are shared.
         images: number of images of shared classes.
         classes: names of the shared classes in the data set, to their names in the network's.
@@ -62,17 +63,17 @@ def evaluate_run(
     """Test a run's network on its own test split or on another data set.
 
     Images of another data set are resized to the run's size of images, with antialiasing, and normalised as the run's
-    were; classes are mapped by name (`locallearn.data.shared_classes`). This is the generalisation study of MLAAN
+    were; classes are matched by name (`locallearn.data.shared_classes`). This is the generalisation study of MLAAN
     (Table VI): train on CIFAR-10, test on STL-10.
 
     Args:
         folder: the run folder.
         settings: the run's.
         data: a data set, named as for training; the run's own by default.
-        data_dir: folder of the data set; the run's by default. For another data set, the run's own need not be there.
+        data_dir: folder of the data set; the run's by default. For another data set, the run's own is not needed.
         checkpoint: "last" or "best".
         device: where to compute; the run's by default.
-        bad_images: what becomes of image files that cannot be read; the run's by default.
+        bad_images: what to do about image files that cannot be read; the run's setting by default.
 
     Raises:
         LocalLearnError: a data set or the checkpoint is missing, or fewer than two classes are shared.
@@ -86,9 +87,9 @@ def evaluate_run(
     if data is None or data == settings.data:
         own = other = data_of(asked)
     else:
-        own = described(RunFolder(folder), settings)
-        other = _like(own, replace(asked, data=data, train_images=None))
-    where, file = device_of(asked.device), folder / f"{checkpoint}.pt"
+        own = data_card_of(RunFolder(folder), settings)
+        other = _fitted_to(own, replace(asked, data=data, train_images=None))
+    on, file = device_of(asked.device), folder / f"{checkpoint}.pt"
     net = build(settings, own)
     load_weights(net, load_checkpoint(file)["net"], file=file, name=settings.model)
     shared = shared_classes(other.classes, own.classes)
@@ -97,12 +98,14 @@ def evaluate_run(
             f"{data} ({_some(other.classes)}) and {settings.data} ({_some(own.classes)}) share {len(shared)} classes by"
             " name: there is nothing to test."
         )
-    batches = other.testing(asked.feed(where))
-    return _transfer(net.to(where), batches, own.classes, other.classes, shared, settings.autocast)
+    batches = other.testing(asked.feed(on))
+    sizes = (len(other.classes), len(own.classes))
+    free, among_shared = _confusions(net.to(on), batches, sizes, list(shared.values()), settings.autocast)
+    return _transfer(free, among_shared, other.classes, own.classes, shared, batches.skipped)
 
 
-def _like(own: DataCard, settings: TrainSettings) -> DataSet:
-    """Another data set, with images as the network knows them."""
+def _fitted_to(own: DataCard, settings: TrainSettings) -> DataSet:
+    """The data set of the settings, with the image size and the normalisation of the network's own."""
     channels, height, width = own.image_shape
     other = data_of(replace(settings, image_size=height))
     if other.image_shape != (channels, height, width):
@@ -114,44 +117,48 @@ def _like(own: DataCard, settings: TrainSettings) -> DataSet:
 
 
 @torch.no_grad()
-def _transfer(
-    net: LocalNet,
-    batches: Batches,
-    known: Sequence[str],
-    classes: Sequence[str],
-    shared: dict[int, int],
-    autocast: torch.dtype | None,
-) -> Transfer:
+def _confusions(
+    net: LocalNet, batches: Batches, sizes: tuple[int, int], allowed: Sequence[int], autocast: torch.dtype | None
+) -> Tensor:
+    """Counts of (true class, answered class), (2, *sizes): with any answer, and with the allowed answers only."""
     net.eval()
-    among = torch.tensor(list(shared.values()))
-    answers = torch.zeros(2, len(classes), len(known), dtype=torch.int64)  # freely, and among shared classes
+    columns = torch.tensor(allowed)
+    counts = torch.zeros(2, *sizes, dtype=torch.int64)
     for images, labels in batches.epoch(1):
         with mixed(images.device, autocast):
             logits = net(images).float().cpu()
-        for counts, chosen in zip(answers, (logits.argmax(1), among[logits[:, among].argmax(1)]), strict=True):
-            counts.index_put_((labels.cpu(), chosen), torch.ones_like(chosen), accumulate=True)
-    rows, columns = torch.tensor(list(shared)), among
-    of_class = answers[0].sum(1)
-    free = answers[0][rows]
+        for count, answers in zip(counts, (logits.argmax(1), columns[logits[:, columns].argmax(1)]), strict=True):
+            count.index_put_((labels.cpu(), answers), torch.ones_like(answers), accumulate=True)
+    return counts
 
-    if not free.sum():
+
+def _transfer(
+    free: Tensor,
+    among_shared: Tensor,
+    classes: Sequence[str],
+    known: Sequence[str],
+    shared: dict[int, int],
+    skipped: Sequence[str],
+) -> Transfer:
+    """The results from the counts of answers, each (classes of the data set, classes that the network knows)."""
+    rows, columns = torch.tensor(list(shared)), torch.tensor(list(shared.values()))
+    images_of = free.sum(1)
+    images = images_of[rows].sum()
+    if not images:
         raise LocalLearnError("no test image is of a class that the network knows: there is nothing to test.")
-
     return Transfer(
-        accuracy=_share(free[range(len(rows)), columns].sum(), free.sum()),
-        shared_accuracy=_share(answers[1][rows, columns].sum(), free.sum()),
-        images=int(free.sum()),
+        accuracy=_share(free[rows, columns].sum(), images),
+        shared_accuracy=_share(among_shared[rows, columns].sum(), images),
+        images=int(images),
         classes={classes[row]: known[column] for row, column in shared.items()},
         class_accuracies={
-            classes[row]: _share(answers[0][row, column], of_class[row])
-            for row, column in shared.items()
-            if of_class[row]
+            classes[row]: _share(free[row, column], images_of[row]) for row, column in shared.items() if images_of[row]
         },
-        left_out={name: int(of_class[row]) for row, name in enumerate(classes) if row not in shared},
+        left_out={name: int(images_of[row]) for row, name in enumerate(classes) if row not in shared},
         never_right={
-            name: int(free[:, column].sum()) for column, name in enumerate(known) if column not in shared.values()
+            name: int(free[rows, column].sum()) for column, name in enumerate(known) if column not in shared.values()
         },
-        skipped=tuple(batches.skipped),
+        skipped=tuple(skipped),
     )
 
 

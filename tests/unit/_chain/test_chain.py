@@ -177,8 +177,8 @@ def test_a_child_that_returns_a_tuple_is_named_with_a_remedy():
         localized(nn.Sequential(conv(3, 4), Pair(), conv(4, 4), *pooled(4)))
 
 
-def test_a_network_that_cannot_be_followed_is_named_with_a_remedy():
-    with pytest.raises(ll.LocalLearnError, match=r"(?s)forward code of Choosing cannot be followed.*chain\(\)"):
+def test_a_network_that_cannot_be_traced_is_named_with_a_remedy():
+    with pytest.raises(ll.LocalLearnError, match=r"(?s)forward code of Choosing cannot be traced.*chain\(\)"):
         localized(Choosing())
 
 
@@ -231,7 +231,7 @@ def test_a_child_used_in_two_modules_is_refused_by_name():
         localized(used_twice(), rule=ll.DGL())
 
 
-def test_a_child_used_twice_is_kept_under_backpropagation():
+def test_a_child_used_twice_works_under_backpropagation():
     model = used_twice()
     net = localized(model)
     features = images = torch.randn(2, 3, 12, 12)

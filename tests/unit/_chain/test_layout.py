@@ -50,7 +50,7 @@ def test_where_all_sizes_agree_features_are_laid_out_as_those_before():
     assert layout_of(feature, (3, 32, 32), before).kind is Kind.CHANNELS_LAST
 
 
-def test_what_is_no_feature_of_an_image_has_no_layout():
+def test_features_of_other_dimensions_have_no_layout():
     assert layout_of(torch.empty(2, 3, 4, 5, 6), (3, 32, 32), None) is None
     assert layout_of(torch.empty(2), (3, 32, 32), None) is None
 
@@ -71,7 +71,7 @@ def test_tokens_become_their_grid_and_back():
     assert torch.equal(layout.from_map(maps), tokens)
 
 
-def test_the_mean_of_what_stands_before_the_grid_is_added_to_every_place():
+def test_the_mean_of_prefix_tokens_is_added_everywhere():
     tokens = torch.randn(4, 8, 5)
     maps = Layout(Kind.TOKENS, (5, 2, 3), 2).to_map(tokens)
     torch.testing.assert_close(maps[:, :, 0, 1], tokens[:, 3] + (tokens[:, 0] + tokens[:, 1]) / 2)
@@ -130,7 +130,7 @@ def test_auglocal_and_man_use_later_blocks(network):
     block = type(localized(network, ll.BP()).chain.layers[1])
     net = localized(network, ll.AugLocal(depth=3, fidelity="paper"))
     found = [sum(isinstance(part, block) for part in auxiliary.modules()) for auxiliary in net.auxiliary]
-    # 2 (1 - r) + r, rounded up from a half, of r = 0, 1/6, 1/3, 1/2; the last module has one layer behind it
+    # 2 (1 - r) + r, rounded up from a half, of r = 0, 1/6, 1/3, 1/2; the last module has one layer after it
     assert found == [2, 2, 2, 1]
     net = localized(network, ll.MAN(ll.Pooling()))
     ema = [part for name, part in net.auxiliary[1].named_modules() if name.endswith("ema.layer.network")]

@@ -1,4 +1,4 @@
-"""Steps that are recorded once and replayed: the same weights as plain ones."""
+"""Captured steps: recorded once, replayed, and with the weights of plain steps."""
 
 import copy
 
@@ -11,7 +11,7 @@ import locallearn as ll
 from locallearn._engine.cuda_graphs import WARM_UP, CapturedSteps
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn.training import SGD, AdamW
-from networks import SMALL, batch, resnet20
+from networks import SMALL, batch, local_net
 
 RULES = {
     "BP": ll.BP(),
@@ -55,19 +55,31 @@ def assert_same(net, other):
     assert net.steps == other.steps
 
 
-@pytest.mark.parametrize("rule", RULES)
+DEFAULT = {"BP", "Checkpoint", "DGL", "InfoPro, contrastive", "AugLocal", "MAN", "HPFF(InfoPro)", "MLAAN"}
+
+
+@pytest.mark.parametrize(
+    "rule", [pytest.param(rule, marks=() if rule in DEFAULT else pytest.mark.slow) for rule in RULES]
+)
 def test_weights_losses_and_buffers_are_those_of_plain_steps(rule):
-    net = ll.localize(resnet20(), RULES[rule], modules=6, input_shape=SMALL)
+    net = local_net(RULES[rule], modules=6)
     other = copy.deepcopy(net)
     losses = captured_steps(net, Stepper(net, SGD().make, clip_norm=1.0), BATCHES)
     assert torch.equal(losses, plain_steps(other, Stepper(other, SGD().make, clip_norm=1.0), BATCHES))
     assert_same(net, other)
 
 
-@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
-@pytest.mark.parametrize("memory", ["fast", "lean"])
+@pytest.mark.parametrize(
+    ("memory", "autocast"),
+    [
+        ("fast", None),
+        ("lean", torch.bfloat16),
+        pytest.param("fast", torch.bfloat16, marks=pytest.mark.slow),
+        pytest.param("lean", None, marks=pytest.mark.slow),
+    ],
+)
 def test_stepping_module_by_module_mixed_precision_and_lean(autocast, memory):
-    net = ll.localize(resnet20(), ll.AugLocal(depth=4), input_shape=SMALL, memory=memory)
+    net = local_net(ll.AugLocal(depth=3), modules=4, memory=memory)
     other = copy.deepcopy(net)
     losses = captured_steps(net, ModuleStepper(net, SGD().make, clip_module_norm=1.0), BATCHES, autocast)
     stepper = ModuleStepper(other, SGD().make, clip_module_norm=1.0)
@@ -76,7 +88,7 @@ def test_stepping_module_by_module_mixed_precision_and_lean(autocast, memory):
 
 
 def test_adam_whose_learning_rate_is_rounded_on_the_device():
-    net = ll.localize(resnet20(), ll.DGL(), modules=4, input_shape=SMALL).double()
+    net = local_net(ll.DGL(), modules=4, dtype=torch.float64)
     other = copy.deepcopy(net)
     batches = [(images.double(), labels) for images, labels in BATCHES]
     losses = captured_steps(net, Stepper(net, AdamW().make), batches)
@@ -84,7 +96,7 @@ def test_adam_whose_learning_rate_is_rounded_on_the_device():
 
 
 def test_a_smaller_last_batch_is_trained_plainly_and_leaves_the_captured_step_alone():
-    net = ll.localize(resnet20(), ll.DGL(), modules=4, input_shape=SMALL)
+    net = local_net(ll.DGL(), modules=4)
     other = copy.deepcopy(net)
     batches = [*BATCHES[:2], batch(3), *BATCHES[2:], batch(2), BATCHES[0]]
     losses = captured_steps(net, Stepper(net, SGD().make), batches)
@@ -94,7 +106,7 @@ def test_a_smaller_last_batch_is_trained_plainly_and_leaves_the_captured_step_al
 
 @pytest.mark.parametrize("number", [0, WARM_UP, WARM_UP + 1])
 def test_nothing_is_stepped_after_a_nan(number):
-    net = ll.localize(resnet20(), ll.DGL(), modules=4, input_shape=SMALL)
+    net = local_net(ll.DGL(), modules=4)
     steps = CapturedSteps(net, Stepper(net, SGD().make), record=recorded)
     for images, labels in BATCHES[:number]:
         steps(images, labels)
@@ -107,7 +119,7 @@ def test_nothing_is_stepped_after_a_nan(number):
 
 
 def test_bad_labels_are_refused_before_a_replay():
-    net = ll.localize(resnet20(), ll.DGL(), modules=4, input_shape=SMALL)
+    net = local_net(ll.DGL(), modules=4)
     steps = CapturedSteps(net, Stepper(net, SGD().make), record=recorded)
     for images, labels in BATCHES:
         steps(images, labels)
@@ -128,7 +140,7 @@ def test_random_numbers_that_would_be_drawn_twice_are_refused():
 
 
 def test_the_recording_refuses_a_step_that_waits_for_the_device(monkeypatch):
-    net = ll.localize(resnet20(), ll.DGL(), modules=4, input_shape=SMALL)
+    net = local_net(ll.DGL(), modules=4)
     run = net.unchecked_backward
 
     def waits(*given, **named):
@@ -142,6 +154,6 @@ def test_the_recording_refuses_a_step_that_waits_for_the_device(monkeypatch):
 
 
 def test_without_a_gpu_the_sentence_says_so():
-    net = ll.localize(resnet20(), ll.DGL(), modules=4, input_shape=SMALL)
+    net = local_net(ll.DGL(), modules=4)
     with pytest.raises(ll.LocalLearnError, match="use a CUDA GPU"):
         CapturedSteps(net, Stepper(net, SGD().make))

@@ -1,4 +1,4 @@
-"""What `localize` leaves alone, what `net` holds."""
+"""What a local network holds, and the losses that it takes."""
 
 import copy
 import functools
@@ -22,6 +22,7 @@ from networks import (
     batch,
     conv_net,
     fresh_net,
+    gradients,
     resnet20,
     small_net,
 )
@@ -78,7 +79,7 @@ def test_auxiliary_weights_depend_on_the_seed_alone(rule):
     def weights(seed: int, noise: int) -> list[torch.Tensor]:
         model = resnet20(0)
         torch.manual_seed(noise)
-        net = ll.localize(model, RULES[rule], input_shape=SMALL, seed=seed)
+        net = ll.localize(model, RULES[rule], modules=4, input_shape=SMALL, seed=seed)
         return [p.detach() for p in net.auxiliary.parameters() if p.dim() > 1]
 
     first, again, other = weights(0, 1), weights(0, 2), weights(1, 1)
@@ -104,6 +105,8 @@ def test_net_holds_the_model_and_each_tensor_once(rule):
 
 
 WEIGHTS = torch.linspace(1, 2, 10)
+
+
 WEIGHTED = {
     "module": nn.CrossEntropyLoss(weight=WEIGHTS),
     "partial": functools.partial(F.cross_entropy, weight=WEIGHTS),
@@ -112,7 +115,7 @@ WEIGHTED = {
 
 @pytest.mark.parametrize("loss", WEIGHTED.values(), ids=WEIGHTED)
 def test_a_loss_with_weights_of_its_own(loss):
-    net = fresh_net("AugLocal d=3", loss=loss)
+    net = fresh_net("AugLocal d=3", modules=4, loss=loss)
     pointers = [tensor.data_ptr() for tensor in net.state_dict().values()]
     assert len(set(pointers)) == len(pointers)
     images, labels = batch()
@@ -175,3 +178,51 @@ def test_state_dicts_survive_saving_and_pickling(rule):
     other.load_state_dict(torch.load(file, weights_only=True))
     assert_same(other.state_dict(), pickle.loads(pickle.dumps(net.state_dict())))
     assert torch.equal(other.backward(*batch(seed=2)), net.backward(*batch(seed=2)))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_parameters_of_all_modules_are_all_parameters_once(rule):
+    net = small_net(rule, modules=4)
+    found = [id(p) for module in range(len(net.partition)) for p in net.parameters_of(module)]
+    assert sorted(found) == sorted(id(p) for p in net.parameters())
+
+
+def test_a_custom_loss_reaches_every_objective():
+    def loss(logits, targets):
+        return F.mse_loss(logits.softmax(1), targets)
+
+    net = small_net("DGL", loss=loss)
+    twin = copy.deepcopy(net).eval()
+    images, labels = batch()
+    targets = F.one_hot(labels, 10).float()
+    expected = torch.stack([loss(found, targets) for found in twin.logits(images)])
+    torch.testing.assert_close(net.eval().backward(images, targets), expected)
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_targets_are_the_custom_losss_own_affair():
+    net = small_net("DGL", loss=lambda logits, targets: F.mse_loss(logits[:, 0], targets.float()))
+    assert net.backward(batch()[0], torch.tensor([0, 50, -3, 7, 1000, 2])).isfinite().all()
+
+
+def test_one_class_trains_by_a_custom_loss_on_binary_labels():
+    def loss(logits, labels):
+        return F.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
+
+    for rule in RULES.values():
+        net = ll.localize(resnet20(num_classes=1), rule, modules=4, input_shape=SMALL, loss=loss)
+        net.backward(*batch(classes=2))
+        assert all(gradient is not None for gradient in gradients(net).values())
+
+
+@pytest.mark.parametrize("rule", ["BP", "Checkpoint", "DGL", "AugLocal d=2"])
+def test_one_class_trains_by_cross_entropy(rule):
+    net = ll.localize(resnet20(num_classes=1), RULES[rule], input_shape=SMALL)
+    assert torch.equal(net.backward(*batch(classes=1)), torch.zeros(len(net.objectives)))
+
+
+def test_the_backbones_modules_keep_their_types_and_settings():
+    model = conv_net(inplace=True)
+    kept = repr(model)
+    ll.localize(model, ll.AugLocal(depth=2), input_shape=SMALL).backward(*batch(classes=5))
+    assert repr(model) == kept

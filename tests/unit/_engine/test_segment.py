@@ -11,7 +11,7 @@ import locallearn as ll
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn.cost import step_macs
 from locallearn.testing.networks import recomputing_step
-from networks import SMALL, assert_same, batch, gradients, resnet20
+from networks import SMALL, assert_same, batch, gradients, local_net
 
 SPANS = {
     "HiLo": ll.HiLo(ll.DGL()),
@@ -45,7 +45,7 @@ ALL = SPANS | ODD
 
 
 def double_net(rule: ll.Rule, modules="all") -> ll.LocalNet:
-    return ll.localize(resnet20().double(), rule, modules=modules, input_shape=SMALL)
+    return local_net(rule, modules=modules, dtype=torch.float64)
 
 
 def double_batch():
@@ -53,8 +53,13 @@ def double_batch():
     return images.double(), labels
 
 
+def slow_if_wide(rule: str, *more: int | str):
+    """Two rules whose auxiliary networks take long; conformance runs both by default."""
+    return pytest.param(rule, *more, marks=pytest.mark.slow if rule.startswith("HPFF") else ())
+
+
 @pytest.mark.filterwarnings("ignore:PFF")
-@pytest.mark.parametrize(("rule", "modules"), [*((rule, "all") for rule in ALL), ("HiLo", 4), ("MLAAN", 5)])
+@pytest.mark.parametrize(("rule", "modules"), [*(slow_if_wide(rule, "all") for rule in ALL), ("HiLo", 4), ("MLAAN", 5)])
 def test_gradients_are_those_of_every_objective_by_itself_to_rounding(rule, modules):
     net = double_net(ALL[rule], modules)
     reference = copy.deepcopy(net)
@@ -77,7 +82,7 @@ def test_running_statistics_move_once_a_step(rule):
     assert_same(dict(net.model.named_buffers()), dict(plain.named_buffers()))
 
 
-@pytest.mark.parametrize("rule", ALL)
+@pytest.mark.parametrize("rule", [slow_if_wide(rule) for rule in ALL])
 def test_a_module_is_run_forward_once_a_step(rule):
     net = double_net(ALL[rule])
     counts = [0] * len(net.local_modules)
@@ -135,15 +140,15 @@ class Tenfold(nn.Module):
 def test_a_step_costs_one_forward_and_at_most_k_backwards(span):
     """k - 1 of the k backwards carry gradients to inputs alone: parameters get the sum over cascades once."""
     modules = 10
-    net = ll.localize(resnet20(), ll.HiLo(Free(), span=span), input_shape=SMALL)
+    net = local_net(ll.HiLo(Free(), span=span))
     forward, inputs, parameters = plain_macs(net, batch()[0])
     classifier = 2 * 640 * 6 * 3  # two objectives through one linear classifier, forward and backward
     counted = step_macs(net, 6)
     assert counted <= forward + (span - 1) * inputs + parameters + classifier
     assert counted < forward + span * (inputs + parameters)
     assert counted > forward + parameters + (span - 1) * inputs * (modules - span) / modules
-    hops = step_macs(ll.localize(resnet20(), ll.HiLo(Free(), span=span + 1), input_shape=SMALL), 6)
-    assert hops - counted <= inputs  # a wider span costs one more backward to inputs, and no forward
+    wider = step_macs(local_net(ll.HiLo(Free(), span=span + 1)), 6)
+    assert wider - counted <= inputs  # a wider span costs one more backward to inputs, and no forward
 
 
 def peak(net: ll.LocalNet, images, labels) -> int:
@@ -207,9 +212,7 @@ def test_a_classifier_that_two_objectives_share_runs_once():
 def test_gradients_through_a_shared_classifier_are_shared_by_weight():
     found = {}
     for weight in (0.25, 0.0):
-        net = ll.localize(
-            resnet20().double(), ll.HiLo(ll.Pooling(), independent=weight, cascade=1.0), input_shape=SMALL
-        )
+        net = double_net(ll.HiLo(ll.Pooling(), independent=weight, cascade=1.0))
         net.backward(*double_batch())
         found[weight] = gradients(net)
     alone = found[0.0]["model.fc.weight"]

@@ -1,228 +1,269 @@
-"""How a step runs: completion, stepping, frozen parts, in-place layers, NaN, memory, precision, compilation."""
+"""What a step computes: isolated gradients, those of a plain reference, and those of backpropagation."""
 
 import copy
-import gc
-import re
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 import locallearn as ll
+from locallearn.cost import LiveBytes
 from networks import (
+    ALL_RULES,
     LOCAL_RULES,
     RESNET20_MODULES,
     RULES,
     SMALL,
-    Preactivated,
     assert_same,
     batch,
     conv_net,
     gradients,
     gradients_of,
+    local_net,
     resnet20,
     small_net,
+    summed_backward,
+    summed_losses,
 )
 
-
-@pytest.mark.parametrize("rule", LOCAL_RULES)
-def test_modules_complete_in_order_with_all_their_gradients(rule):
-    net = small_net(rule)
-    seen: dict[int, list[Tensor]] = {}
-
-    def complete(module: int) -> None:
-        seen[module] = [p.grad.clone() for p in net.parameters_of(module)]
-
-    net.backward(*batch(), on_complete=complete)
-    assert list(seen) == list(range(len(RESNET20_MODULES[rule])))
-    for module, early in seen.items():
-        assert all(torch.equal(a, p.grad) for a, p in zip(early, net.parameters_of(module), strict=True))
-
-
-@pytest.mark.parametrize("rule", ["BP", "Checkpoint"])
-def test_under_one_objective_every_module_completes_once_with_all_gradients(rule):
-    net = small_net(rule, modules=4)
-    seen: dict[int, dict[str, Tensor | None]] = {}
-    net.backward(*batch(), on_complete=lambda module: seen.setdefault(module, gradients(net)))
-    assert sorted(seen) == [0, 1, 2, 3]
-    for early in seen.values():
-        assert_same(early, gradients(net))
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_parameters_of_all_modules_are_all_parameters_once(rule):
-    net = small_net(rule, modules=4)
-    found = [id(p) for module in range(len(net.partition)) for p in net.parameters_of(module)]
-    assert sorted(found) == sorted(id(p) for p in net.parameters())
-
-
-def sgd(parameters) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_stepping_each_module_as_it_completes_gives_the_same_weights(rule):
-    together, early = small_net(rule), small_net(rule)
-    optimizer = sgd(together.parameters())
-    optimizers = [sgd(early.parameters_of(module)) for module in range(len(early.partition))]
-
-    def step(module: int) -> None:
-        optimizers[module].step()
-        optimizers[module].zero_grad()
-
-    for seed in range(3):
-        together.backward(*batch(seed=seed))
-        optimizer.step()
-        optimizer.zero_grad()
-        early.backward(*batch(seed=seed), on_complete=step)
-        assert all(p.grad is None for p in early.parameters())
-    assert_same(early.state_dict(), together.state_dict())
-
-
-class Counting(ll.Head):
-    calls = 0
-
-    def after_backward(self) -> None:
-        self.calls += 1
-
-
-class CountingRule(ll.Rule):
-    def auxiliary(self, site: ll.Site) -> ll.Auxiliary:
-        network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(site.shape[0], site.classes))
-        return Counting(network, site.loss)
-
-
-def test_after_backward_is_called_once_and_only_in_the_final_micro_batch():
-    net = ll.localize(resnet20(), CountingRule(), input_shape=SMALL)
-    heads = [objective.auxiliary for objective in net.objectives[:-1]]
-    net.backward(*batch(), final=False)
-    assert [head.calls for head in heads] == [0] * 9
-    net.backward(*batch(), final=True)
-    assert [head.calls for head in heads] == [1] * 9
-
-
-def test_after_backward_is_called_before_any_later_module_can_be_stepped():
-    net = ll.localize(resnet20(), CountingRule(), input_shape=SMALL)
-    heads = [objective.auxiliary for objective in net.objectives[:-1]]
-    seen = []
-    net.backward(*batch(), on_complete=lambda module: seen.append([head.calls for head in heads]))
-    assert seen == [[1] * min(module + 1, 9) + [0] * (8 - module) for module in range(10)]
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_frozen_parameters_get_no_gradient_and_the_others_theirs(rule):
-    expected = gradients_of(small_net(rule), *batch())
-    net = small_net(rule)
-    frozen = {name for name, p in net.named_parameters() if "layer2.1" in name or name.endswith("fc.bias")}
-    for name, parameter in net.named_parameters():
-        parameter.requires_grad_(name not in frozen)
-    found = gradients_of(net, *batch())
-    assert_same(found, {name: None if name in frozen else gradient for name, gradient in expected.items()})
+GROUPED = {"DGL": [3, 3, 2, 2], "AugLocal d=3": [3, 3, 4], "BP": [10]}  # layers in each module when four are asked for
 
 
 @pytest.mark.parametrize("rule", LOCAL_RULES)
-def test_wholly_frozen_modules_are_passed_through(rule):
-    expected = gradients_of(small_net(rule), *batch())
-    net = small_net(rule)
-    frozen = {id(p) for module in (0, 2, 3) for p in net.parameters_of(module)}
-    for parameter in net.parameters():
-        parameter.requires_grad_(id(parameter) not in frozen)
-    completed: list[int] = []
-    net.backward(*batch(), on_complete=completed.append)
-    assert completed == list(range(len(net.partition)))
-    kept = {name: None if id(p) in frozen else expected[name] for name, p in net.named_parameters()}
-    assert_same(gradients(net), kept)
+def test_an_objective_reaches_only_the_modules_it_spans(rule):
+    calls = chosen = 0
 
-
-@pytest.mark.parametrize("rule", RULES)
-def test_a_wholly_frozen_network_trains_nothing(rule):
-    net = small_net(rule).requires_grad_(False)
-    assert net.backward(*batch()).isfinite().all()
-    assert all(p.grad is None for p in net.parameters())
-
-
-@pytest.mark.parametrize("modules", ["all", 2, 1])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("build", [conv_net, Preactivated], ids=["first layer", "every layer"])
-def test_layers_that_begin_in_place_train_like_those_that_do_not(build, rule, modules):
-    images, labels = batch(classes=5)
-    kept = images.clone()
-    nets = [ll.localize(build(inplace=x), RULES[rule], modules=modules, input_shape=SMALL) for x in (True, False)]
-    losses = [net.backward(images, labels) for net in nets]
-    assert torch.equal(images, kept)
-    assert torch.equal(losses[0], losses[1])
-    assert_same(gradients(nets[0]), gradients(nets[1]))
-    assert {part.inplace for part in nets[0].model.modules() if isinstance(part, nn.LeakyReLU)} == {True}
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_in_place_dropout_in_front_leaves_the_images_as_they_are(rule):
-    model = nn.Sequential(nn.Dropout(0.5, inplace=True), *conv_net())
-    net = ll.localize(model, RULES[rule], input_shape=SMALL)
-    images, labels = batch(classes=5)
-    kept = images.clone()
-    net.backward(images, labels)
-    assert torch.equal(images, kept)
-
-
-def spoil(chosen: int, value: float):
-    """A loss whose `chosen`-th call is not finite."""
-    calls = -1
-
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+    def loss_of_the_chosen_objective(logits, labels):
         nonlocal calls
         calls += 1
-        return F.cross_entropy(logits, labels) + (value if calls == chosen else 0.0)
+        return F.cross_entropy(logits, labels) * (calls - 1 == chosen)
 
-    return loss
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize(("rule", "module"), [("BP", 9), ("Checkpoint", 9), ("DGL", 4), ("AugLocal d=3", 7)])
-def test_a_loss_that_is_not_finite_stops_with_module_objective_and_step(rule, module, value):
-    objectives = len(RESNET20_MODULES[rule])
-    objective = min(module, objectives - 1)
-    net = small_net(rule, loss=spoil(2 * objectives + objective, value))
-    net.backward(*batch())
-    net.backward(*batch())
-    before = copy.deepcopy([*net.parameters()])
-    with pytest.raises(
-        ll.NonFiniteLossError, match=rf"objective {objective}\b.*module {module}\b.*step 3\b.*nothing"
-    ) as error:
+    sizes = RESNET20_MODULES[rule]
+    net = small_net(rule, loss=loss_of_the_chosen_objective)
+    for chosen in (0, len(sizes) // 2, len(sizes) - 1):
+        calls = 0
+        net.zero_grad()
         net.backward(*batch())
-    assert re.search(rf"objective {objective}\b.*module {module}\b.*step 3\b", str(error.value))
-    assert (error.value.objective, error.value.module, error.value.step) == (objective, module, 3)
-    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
-    net.zero_grad()
-    assert net.backward(*batch()).isfinite().all()
+        layers = list(net.model.chain().layers.values())
+        own = layers[sum(sizes[:chosen]) : sum(sizes[: chosen + 1])]
+        inside = {id(p) for part in (*own, net.objectives[chosen].auxiliary) for p in part.parameters()}
+        for name, parameter in net.named_parameters():
+            moved = parameter.grad is not None and parameter.grad.abs().max() > 0
+            assert moved == (id(parameter) in inside), name
 
 
-def test_modules_already_stepped_are_named_with_a_nan():
-    net = small_net("DGL", modules=4, loss=spoil(2, float("nan")))
-    stepped: list[int] = []
-    with pytest.raises(ll.NonFiniteLossError) as error:
-        net.backward(*batch(), on_complete=stepped.append)
-    named = re.search(r"modules ([\d, ]*\d)", str(error.value))
-    assert named is not None
-    assert [int(i) for i in named[1].split(",")] == stepped
-    assert {0, 1} <= set(stepped)
+@pytest.mark.parametrize("rule", RULES)
+def test_per_module_gradients_equal_those_of_the_summed_losses(rule):
+    net = small_net(rule)
+    reference = copy.deepcopy(net)
+    losses = net.backward(*batch())
+    expected = summed_backward(reference, RESNET20_MODULES[rule], *batch())
+    assert torch.equal(losses, expected)
+    assert not losses.requires_grad
+    assert_same(gradients(net), gradients(reference))
+    assert_same(dict(net.named_buffers()), dict(reference.named_buffers()))
 
 
-def live_tensors() -> int:
-    gc.collect()
-    return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+@pytest.mark.parametrize("rule", GROUPED)
+def test_modules_of_several_layers_equal_the_summed_losses_too(rule):
+    net = small_net(rule, modules=4)
+    reference = copy.deepcopy(net)
+    net.backward(*batch())
+    summed_backward(reference, GROUPED[rule], *batch())
+    assert_same(gradients(net), gradients(reference))
+
+
+def plain_steps(model: nn.Module, steps: int) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    for step in range(steps):
+        images, labels = batch(seed=step)
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def local_steps(net: ll.LocalNet, steps: int) -> None:
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    for step in range(steps):
+        net.backward(*batch(seed=step))
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("modules", ["all", 1, 4])
+def test_bp_is_a_plain_pytorch_step_bit_for_bit(modules):
+    plain = resnet20()
+    plain_steps(plain, 3)
+    net = small_net("BP", modules=modules)
+    local_steps(net, 3)
+    assert_same(net.model.state_dict(), plain.state_dict())
+
+
+@pytest.mark.parametrize("rule", ALL_RULES)
+def test_one_module_is_plain_backpropagation_bit_for_bit(rule):
+    plain = resnet20()
+    plain_steps(plain, 3)
+    net = small_net(rule, modules=1)
+    local_steps(net, 3)
+    assert len(net.objectives) == 1
+    assert list(net.auxiliary.parameters()) == []
+    assert_same(net.model.state_dict(), plain.state_dict())
+
+
+def test_a_loss_is_that_of_the_classifier():
+    plain = resnet20()
+    images, labels = batch()
+    assert torch.equal(small_net("DGL").backward(images, labels)[-1], F.cross_entropy(plain(images), labels).detach())
+
+
+@pytest.mark.parametrize("modules", ["all", 3])
+def test_checkpointing_gives_the_gradients_and_buffers_of_backpropagation(modules):
+    bp, recomputed = small_net("BP"), small_net("Checkpoint", modules=modules)
+    for seed in (1, 2):
+        assert torch.equal(bp.backward(*batch(seed=seed)), recomputed.backward(*batch(seed=seed)))
+    assert_same(gradients(recomputed), gradients(bp))
+    buffers = dict(recomputed.named_buffers())
+    assert_same(buffers, dict(bp.named_buffers()))
+    assert {int(b) for name, b in buffers.items() if name.endswith("num_batches_tracked")} == {2}
+
+
+def test_checkpointing_replays_dropout():
+    found = []
+    for rule in (ll.BP(), ll.Checkpoint()):
+        net = ll.localize(conv_net(dropout=0.5), rule, input_shape=SMALL)
+        torch.manual_seed(3)
+        net.backward(*batch(classes=5))
+        found.append((gradients(net), torch.rand(4)))
+    assert_same(found[1][0], found[0][0])
+    assert torch.equal(found[1][1], found[0][1])
+
+
+def forward_runs(net: ll.LocalNet) -> list[int]:
+    counts = dict.fromkeys(net.model.chain().layers, 0)
+    for name, layer in net.model.chain().layers.items():
+        first = next(part for part in layer.modules() if isinstance(part, nn.Conv2d))
+        first.register_forward_hook(lambda *_, name=name: counts.update({name: counts[name] + 1}))
+    net.backward(*batch())
+    return list(counts.values())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_module_runs_forward_once_per_step_unless_recomputed_on_purpose(rule):
+    assert forward_runs(small_net(rule)) == [2 if rule == "Checkpoint" else 1] * 10
+
+
+def peak_of(net: ll.LocalNet, step, images, labels) -> int:
+    step(images, labels)  # makes the gradients
+    known = [*net.parameters(), *net.buffers(), images, labels]
+    with LiveBytes(known=known, parameters=net.parameters()) as live:
+        step(images, labels)
+    return live.peak_activations
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("DGL", 0.4), ("AugLocal d=2", 0.3), ("AugLocal d=3", 0.3)])
+def test_the_peak_of_live_bytes_is_far_below_that_of_the_summed_backward(rule, factor):
+    net = small_net(rule)
+    images, labels = batch(16)
+    engine = peak_of(net, net.backward, images, labels)
+    summed = peak_of(net, lambda *xs: summed_backward(net, RESNET20_MODULES[rule], *xs), images, labels)
+    assert engine < factor * summed
+
+
+def test_checkpointing_has_a_lower_peak_than_backpropagation():
+    nets = [small_net(rule) for rule in ("BP", "Checkpoint")]
+    bp, recomputed = (peak_of(net, net.backward, *batch(16)) for net in nets)
+    assert recomputed < 0.5 * bp
+
+
+def sum_over(*parts):
+    return {name: sum(part[name] for part in parts) for name in parts[0]}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_accumulated_gradients_are_the_sum_over_micro_batches(rule):
+    first, second = batch(6, seed=1), batch(4, seed=2)
+    expected = sum_over(gradients_of(small_net(rule), *first), gradients_of(small_net(rule), *second))
+    net = small_net(rule)
+    net.backward(*first, final=False)
+    net.backward(*second, final=True)
+    assert_same(gradients(net), expected)
+
+
+@pytest.mark.parametrize("scale", [0.25, torch.tensor(0.25), 1024.0], ids=["float", "tensor", "large"])
+@pytest.mark.parametrize("rule", ["BP", "Checkpoint", "DGL", "AugLocal d=2"])
+def test_scale_multiplies_gradients_but_not_the_losses(rule, scale):
+    plain, scaled = small_net(rule), small_net(rule)
+    losses = plain.backward(*batch())
+    assert torch.equal(scaled.backward(*batch(), scale=scale), losses)
+    expected = {name: gradient * scale for name, gradient in gradients(plain).items()}
+    assert_same(gradients(scaled), expected)  # powers of two are exact
+
+
+class Weighted(ll.DGL):
+    def spans(self, modules):
+        return [ll.Span(first=i, last=i, weight=2.0 ** (i - 4)) for i in range(modules)]
+
+
+def test_weights_multiply_gradients_but_not_the_losses():
+    plain = small_net("DGL")
+    weighted = local_net(Weighted())
+    assert [o.weight for o in weighted.objectives] == [2.0 ** (i - 4) for i in range(10)]
+    assert torch.equal(plain.backward(*batch()), weighted.backward(*batch()))
+    for module in range(10):
+        pairs = zip(plain.parameters_of(module), weighted.parameters_of(module), strict=True)
+        assert all(torch.equal(a.grad * 2.0 ** (module - 4), b.grad) for a, b in pairs)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_bf16_autocast_gives_the_gradients_of_the_summed_losses_under_autocast(rule):
+    net = small_net(rule)
+    reference = copy.deepcopy(net)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = net.backward(*batch())
+        summed = summed_losses(reference, RESNET20_MODULES[rule], *batch())
+    summed.sum().backward()
+    assert torch.equal(losses, summed)
+    assert {p.grad.dtype for p in net.parameters()} == {torch.float32}
+    assert_same(gradients(net), gradients(reference))
 
 
 @pytest.mark.parametrize("rule", ["BP", "Checkpoint", "DGL", "AugLocal d=2"])
-def test_no_memory_growth_over_50_steps(rule):
-    net = ll.localize(conv_net(), RULES[rule], input_shape=(3, 6, 6))
-    optimizer = sgd(net.parameters())
-    counts = []
-    for step in range(53):
-        net.backward(*batch(2, (3, 6, 6), 5, seed=step))
-        optimizer.step()
-        optimizer.zero_grad()
-        if step in (2, 52):
-            counts.append(live_tensors())
-    assert counts[1] <= counts[0]
+def test_bf16_autocast_computes_in_bf16_and_loses_little(rule):
+    full, mixed = small_net(rule), small_net(rule)
+    expected = full.backward(*batch(16))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = mixed.backward(*batch(16))
+    assert not torch.equal(losses, expected)
+    torch.testing.assert_close(losses.float(), expected, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("rule", ["BP", "Checkpoint"])
+def test_bf16_autocast_of_backpropagation_is_that_of_plain_pytorch(rule):
+    images, labels = batch()
+    plain = resnet20()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = F.cross_entropy(plain(images), labels)
+    loss.backward()
+    net = small_net(rule)
+    with torch.autocast("cpu", torch.bfloat16):
+        net.backward(images, labels)
+    assert_same(gradients(net.model), gradients(plain))
+
+
+@pytest.mark.parametrize("rule", ["BP", "Checkpoint", "DGL", "AugLocal d=2"])
+def test_double_precision_backbones_get_auxiliary_networks_alike(rule):
+    net = local_net(RULES[rule], dtype=torch.float64)
+    images, labels = batch()
+    assert {p.dtype for p in net.parameters()} == {torch.float64}
+    assert net.backward(images.double(), labels).dtype == torch.float64
+
+
+@pytest.mark.parametrize("rule", LOCAL_RULES)
+def test_channels_last_changes_nothing(rule):
+    plain, last = small_net(rule), small_net(rule).to(memory_format=torch.channels_last)
+    images, labels = batch()
+    expected = plain.backward(images, labels)
+    found = last.backward(images.to(memory_format=torch.channels_last), labels)
+    assert len(found) == len(RESNET20_MODULES[rule])
+    torch.testing.assert_close(found, expected)

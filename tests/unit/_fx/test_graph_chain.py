@@ -1,4 +1,4 @@
-"""Any network as a chain: found layers, named layers, refusals."""
+"""Any network as a chain: discovered layers, named layers, refusals."""
 
 import copy
 import functools
@@ -12,7 +12,7 @@ from torch import nn
 
 import locallearn as ll
 from locallearn import models
-from locallearn._fx.graph_chain import traced
+from locallearn._fx.graph_chain import layers_from_code
 
 
 def chain(model: nn.Module, layers=None, shape=(3, 32, 32)) -> ll.TracedChain:
@@ -38,7 +38,7 @@ def make(name: str) -> nn.Module:
     return models.from_library(library, own, num_classes=7, image_size=32)
 
 
-FOUND = {  # network: layers; the first names; the last name
+DISCOVERED = {  # network: layers; the first names; the last name
     "torchvision:resnet18": (9, ["stem", "layer1.0", "layer1.1", "layer2.0"], "layer4.1"),
     "torchvision:mobilenet_v3_small": (13, ["features.0", "features.1"], "features.12"),
     "torchvision:convnext_tiny": (22, ["features.0", "features.1.0", "features.1.1"], "features.7.2"),
@@ -51,12 +51,12 @@ FOUND = {  # network: layers; the first names; the last name
 }
 
 
-@pytest.mark.parametrize("name", FOUND)
-def test_layers_are_found_and_compute_what_the_network_computes(name):
+@pytest.mark.parametrize("name", DISCOVERED)
+def test_discovered_layers_compute_what_the_network_computes(name):
     model = make(name)
     keys = list(model.state_dict())
     found = chain(model)
-    count, first, last = FOUND[name]
+    count, first, last = DISCOVERED[name]
     assert len(found) == count
     assert list(found.names[: len(first)]) == first
     assert last is None or found.names[-1] == last
@@ -65,7 +65,7 @@ def test_layers_are_found_and_compute_what_the_network_computes(name):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_layers_of_every_family_are_found(name):
+def test_layers_of_every_family_are_discovered(name):
     model = tiny(name)
     found = chain(model, shape=(3, 16, 16))
     assert len(found) == TINY[name][1]
@@ -140,17 +140,17 @@ class Skipping(nn.Module):
         return self.fc(self.three(x + self.two(self.one(x))).mean((2, 3)))
 
 
-def test_a_place_that_two_tensors_pass_is_refused_with_a_remedy():
+def test_a_boundary_that_two_tensors_cross_is_refused_with_a_remedy():
     with pytest.raises(ll.LocalLearnError) as error:
         chain(Skipping(), ["stem", "one"])
     assert str(error.value) == (
         "Skipping is no chain after 'one': besides its output, 'stem' is used later, for add(); a single tensor passes"
-        " behind 'three': name that in layers=[...], or give the network a method chain() that returns"
+        " after 'three': name that in layers=[...], or give the network a method chain() that returns"
         " locallearn.Chain(layers={name: module, ...}, classifier=module)."
     )
 
 
-def test_what_stands_beside_a_skip_is_one_layer():
+def test_modules_within_a_skip_are_one_layer():
     model = Skipping()
     found = chain(model)
     assert list(found.names) == ["stem", "two", "three"]
@@ -164,7 +164,7 @@ class NoChain(Skipping):
         return self.fc(x.mean((2, 3))) + pooled.sum(1, keepdim=True)
 
 
-def test_a_network_without_any_place_for_a_cut_is_refused():
+def test_a_network_without_any_cut_is_refused():
     with pytest.raises(
         ll.LocalLearnError, match=r"NoChain is no chain after 'stem'.*mean\(\) is used later.*chain\(\)"
     ):
@@ -217,7 +217,7 @@ def test_functions_sizes_and_modes():
     assert_same_as(model, found)
 
 
-def test_a_networks_own_parameters_and_buffers_are_shared_and_follow_it():
+def test_a_networks_own_parameters_and_buffers_are_shared():
     model = Functional()
     net = ll.localize(model, ll.DGL(), input_shape=(3, 32, 32))
     assert any(p is model.scale for p in net.local_modules[0].parameters())
@@ -269,17 +269,17 @@ class Pair(nn.Module):
         (functools.partial(torchvision.models.googlenet, init_weights=False), "it returns a GoogLeNetOutputs"),
     ],
 )
-def test_code_that_cannot_be_followed_is_told_with_the_reason(model, reason):
-    with pytest.raises(ll.LocalLearnError, match=rf"(?s)cannot be followed: .*{reason}.*chain\(\)"):
+def test_code_that_cannot_be_traced_is_refused_with_the_reason(model, reason):
+    with pytest.raises(ll.LocalLearnError, match=rf"(?s)cannot be traced: .*{reason}.*chain\(\)"):
         chain(model(), shape=(3, 64, 64))
 
 
-def test_following_leaves_the_network_alone():
+def test_tracing_leaves_the_network_alone():
     model = make("torchvision:resnet18")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     mode = [part.training for part in model.modules()]
     state = torch.get_rng_state()
-    traced(model, (3, 32, 32), None)
+    layers_from_code(model, (3, 32, 32), None)
     assert torch.equal(state, torch.get_rng_state())
     assert [part.training for part in model.modules()] == mode
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

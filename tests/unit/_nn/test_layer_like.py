@@ -102,7 +102,7 @@ def test_a_block_whose_first_convolution_has_groups_cannot_be_rewired():
         ll.new_layer_like(layer, in_channels=16, stride=1)
 
 
-def test_an_unknown_type_is_told_by_name_and_can_be_registered():
+def test_an_unknown_type_is_named_and_can_be_registered():
     class Odd(nn.Module):
         pass
 

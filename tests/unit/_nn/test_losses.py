@@ -237,7 +237,7 @@ def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("small", "size"), [((3, 4), (7, 9)), ((2, 3), (16, 19)), ((3, 4), (3, 4))], ids=str)
-def test_a_convolution_behind_upsampling_is_that_of_the_upsampled_features(small, size):
+def test_upsampled_conv_equals_a_convolution_of_upsampled_features(small, size):
     features, layer = randn(2, 5, *small).requires_grad_(), UpsampledConv(5, 12).double()
     upsampled = torch.tensor(np.stack([[bilinear(c, *size) for c in image] for image in features.detach().numpy()]))
     expected = torch.nn.functional.conv2d(upsampled, layer.weight, layer.bias, padding=1)
@@ -254,3 +254,20 @@ def test_far_upsampled_features_are_convolved_at_their_own_size():
     with FlopCounterMode(display=False) as counter:
         layer(features, (32, 32))
     assert counter.get_total_flops() // 2 < 2 * 9 * 64 * 12 * 32 * 32 / 7
+
+
+@pytest.mark.parametrize("name", ["similarity matching", "contrastive"])
+def test_ignored_images_leave_the_loss_as_if_they_were_not_there(name):
+    def loss(rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return supervised_contrastive(rows, labels) if name == "contrastive" else similarity_matching(rows, labels, 4)
+
+    rows, labels = torch.randn(6, 5, dtype=torch.float64), torch.tensor([0, -100, 1, 0, -100, 1])
+    kept = rows[labels >= 0].requires_grad_()
+    rows = rows.requires_grad_()
+    whole, without = loss(rows, labels), loss(kept, labels[labels >= 0])
+    torch.testing.assert_close(whole, without)
+    (gradient,), (expected,) = torch.autograd.grad(whole, rows), torch.autograd.grad(without, kept)
+    torch.testing.assert_close(gradient[labels >= 0], expected)
+    assert not gradient[labels < 0].any()
+    alone = loss(rows[:2], labels[:2])
+    assert torch.autograd.grad(alone, rows)[0].isfinite().all()

@@ -58,7 +58,7 @@ def whole(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
-def test_a_stopped_run_goes_on_bit_for_bit(kill, code, whole, tmp_path):
+def test_a_stopped_run_resumes_bit_for_bit(kill, code, whole, tmp_path):
     folder = tmp_path / "run"
     process = start("train", *SMALL, "--out", str(folder))
     wait_for_epochs(folder, 2)
@@ -67,7 +67,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(kill, code, whole, tmp_path):
     assert process.returncode == code, told
     assert "Traceback" not in told
     if code == 130:
-        assert f"go on with: locallearn train --resume {folder}" in told
+        assert f"continue with: locallearn train --resume {folder}" in told
     assert len(timeless(folder)) < 40
     resumed = subprocess.run(
         [sys.executable, "-m", "locallearn", "train", "--resume", str(folder), "--json"],

@@ -56,7 +56,7 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("cost --batch 0", "--batch must be at least 1"),
         ("data get cifar", "did you mean 'cifar10'?"),
         ("data get svhnn", "did you mean 'svhn'?"),
-        ("data get svhn --unverified", "only a local archive or folder (--from) can be taken unverified"),
+        ("data get svhn --from nothing", "nothing cannot be read (No such file or directory); --from takes"),
         ("train --data svhn", "run locallearn data get svhn"),
         ("train --data ./nothing", "there is no folder nothing for a data set"),
         ("train --data imagenet", "locallearn data get imagenet tells how to get it"),
@@ -74,14 +74,14 @@ def test_a_mistake_gets_one_sentence_and_no_traceback(arguments, sentence, capsy
     assert sentence in told
     assert told.startswith("error: ")
     assert told.count("\n") == 1
-    assert list(tmp_path.iterdir()) == [], "nothing is written before the mistake is found"
+    assert list(tmp_path.iterdir()) == [], "nothing is written before the error"
 
 
-def test_a_settings_file_that_is_no_yaml_is_told(capsys, tmp_path):
+def test_an_invalid_settings_file_is_named(capsys, tmp_path):
     (tmp_path / "damaged.yaml").write_text("epochs: [")
     assert run("train", "--config", str(tmp_path / "damaged.yaml")) == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: the file that --config names is no YAML of settings: while parsing")
+    assert told.startswith("error: the file given by --config is not valid YAML: while parsing")
     assert told.count("\n") == 1
 
 
@@ -223,7 +223,7 @@ def test_list_names_everything(capsys):
     assert "resnet110" in capsys.readouterr().out
 
 
-def test_a_rule_in_a_file_of_the_users_own_is_found(tmp_path):
+def test_a_rule_in_the_users_own_file_works_by_its_path(tmp_path):
     import subprocess
     import sys
 

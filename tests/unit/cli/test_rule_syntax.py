@@ -1,15 +1,16 @@
-"""Wrappers on the command line."""
+"""Rules and wrappers as the command line reads them."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from command_line import run
 
 import locallearn as ll
 from locallearn.cli.main import main
 from locallearn.cli.parser import Parser, parse_rule
-from locallearn.cli.rule_syntax import spelled_out
+from locallearn.cli.rule_syntax import normalised
 from locallearn.rules import Rule
 from locallearn.training import RunFolder, TrainSettings, as_yaml
 
@@ -19,27 +20,25 @@ COMBINED = ll.HPFF(ll.MAN(ll.AugLocal(depth=3)), fidelity="paper")
 def parsed(*arguments: str) -> Rule:
     parser = Parser(prog="locallearn")
     parser.add_argument("--rule", type=Rule)
-    return parser.instantiate(parser.parse_args(spelled_out(arguments))).rule
+    return parser.instantiate(parser.parse_args(normalised(arguments))).rule
 
 
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        (["--rule", "dgl", "--with", "hpff", "man"], ll.HPFF(ll.MAN(ll.DGL()))),
-        (["--with", "hpff", "man", "--rule", "dgl"], ll.HPFF(ll.MAN(ll.DGL()))),
-        (["--rule=dgl", "--with=man"], ll.MAN(ll.DGL())),
-        (["--rule", "auglocal", "--rule.depth", "3", "--with", "hpff(fidelity='paper')", "man"], COMBINED),
-        (["--rule", "auglocal", "--with", "hpff(fidelity=paper)", "man", "--rule.depth=3"], COMBINED),
-        (["--rule", "man(auglocal)", "--rule.rule.depth", "3", "--with", "hpff(fidelity=paper)"], COMBINED),
+        (["--rule", "hpff(man(dgl))"], ll.HPFF(ll.MAN(ll.DGL()))),
+        (["--rule=man(dgl)"], ll.MAN(ll.DGL())),
         (["--rule", "hpff(man(auglocal(depth=3)), fidelity='paper')"], COMBINED),
+        (["--rule", "hpff(man(auglocal), fidelity=paper)", "--rule.rule.rule.depth", "3"], COMBINED),
         (["--rule", "man(dgl)", "--rule", "mlaan"], ll.MLAAN()),
         (["--rule", "man(dgl-original, ema=false)"], ll.MAN(ll.DGL.original(), ema=False)),
         (["--rule", "man(dgl, learn-scale=true)"], ll.MAN(ll.DGL(), learn_scale=True)),
         (["--rule", "hpff(infopro-hpff)"], ll.HPFF(ll.InfoPro.published("hpff"))),
         (["--rule", "infopro", "--rule.lambda1", "[5, 1]"], ll.InfoPro(lambda1=(5.0, 1.0))),
-        (["--rule", "infopro(task_loss='contrastive')", "--with", "pff"], ll.PFF(ll.InfoPro(task_loss="contrastive"))),
+        (["--rule", "pff(infopro(task_loss='contrastive'))"], ll.PFF(ll.InfoPro(task_loss="contrastive"))),
         (["--rule", "by-stage(rules=(dgl, pooling()))"], ll.ByStage(rules=(ll.DGL(), ll.Pooling()))),
-        (["--rule", "locallearn.DGL", "--with", "locallearn.MAN"], ll.MAN(ll.DGL())),
+        (["--rule", "locallearn.MAN(locallearn.DGL)"], ll.MAN(ll.DGL())),
+        (["--rule", "man(rule=DGL)"], ll.MAN(ll.DGL())),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -47,44 +46,59 @@ def test_a_rule_is_read_as_it_is_written(arguments, rule):
     assert parsed(*arguments) == rule
 
 
+def error_of(arguments: list[str], capsys) -> str:
+    """The one sentence that a command ends in."""
+    assert run(*arguments) in (1, 2)
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    return told
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--rule man", "man wraps a rule: write man(dgl), or --rule dgl --with man."),
-        ("--with man", "--with puts wrappers around a rule"),
-        ("--rule dgl --with", "--with puts wrappers around a rule"),
-        ("--rule dgl --with mann", "unknown rule 'mann'; did you mean 'man'?"),
-        ("--rule dgl --with auglocal", "auglocal wraps no rule"),
-        ("--rule dgl --with man(rule=pooling)", "man is given two rules to wrap"),
-        ("--rule dgl --with man(dgl)", "cannot read"),
+        ("--rule man", "man wraps a rule: write man(dgl)."),
+        ("--rule mann(dgl)", "unknown rule 'mann'; did you mean 'man'?"),
+        ("--rule man(dgl,rule=pooling)", "man is given two rules to wrap"),
+        ("--rule man(dgl,pooling)", "cannot read 'man(dgl,pooling)': write settings as man(name=value, ...)."),
+        ("--rule man(dgl", "cannot read"),
         ("--rule dgl(pooling)", "cannot read"),
         ("--rule dgl-original(hidden=2)", "dgl-original has no settings"),
-        ("--rule bp --with man", "MAN changes auxiliary networks, and BP has none"),
-        ("--rule dgl --with man man", "each puts a copy of the next layer before auxiliary networks"),
-        ("--rule dgl --with hpff mlaan", "each puts cascades over the modules"),
-        ("--rule auglocal --with mlaan", "AugLocal finds no later layer to imitate"),
-        ("--rule dgl --with man(momentum=2)", "momentum=2.0 is outside [0, 1]"),
-        ("--rule dgl --with man(momentum=None)", "momentum"),
-        ("--rule dgl --with man --rule.x.y 3", "cannot set 'x.y' there"),
+        ("--rule man(bp)", "MAN changes auxiliary networks, and BP has none"),
+        ("--rule man(man(dgl))", "each puts a copy of the next layer before auxiliary networks"),
+        ("--rule hpff(mlaan(dgl))", "each puts cascades over the modules"),
+        ("--rule mlaan(auglocal)", "AugLocal finds no later layer to imitate"),
+        ("--rule man(dgl,momentum=2)", "momentum=2.0 is outside [0, 1]"),
+        ("--rule man(dgl,momentum=None)", "momentum"),
         ("--rule infopro(head='9x')", "head='9x': write how many convolutions"),
         ("--rule mlaan --modules 2", "puts cascades over 3 neighbouring modules, and there are 2"),
     ],
 )
 def test_a_mistake_gets_one_sentence(arguments, sentence, capsys):
-    try:
-        code = main(["cost", "--model", "resnet20", "--image", "3x16x16", *arguments.split()])
-    except SystemExit as stopped:
-        code = stopped.code
-    assert code in (1, 2)
-    told = capsys.readouterr().err
-    assert sentence in told
-    assert told.startswith("error: ")
-    assert told.count("\n") == 1
+    assert sentence in error_of(["cost", "--model", "resnet20", "--image", "3x16x16", *arguments.split()], capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "corrected"),
+    [
+        ("cost --rule dgl --with hpff man", 'cost --rule "hpff(man(dgl))"'),
+        ("train --with=man --rule=dgl --epochs 3", 'train --rule "man(dgl)" --epochs 3'),
+        ("train --with man", 'train --rule "man(auglocal)"'),
+        (
+            "cost --rule auglocal --with hpff(fidelity=paper) man --rule.depth 3 --batch 4",
+            'cost --rule "hpff(man(auglocal), fidelity=paper)" --rule.rule.rule.depth 3 --batch 4',
+        ),
+    ],
+)
+def test_the_removed_option_with_is_answered_by_the_corrected_command(arguments, corrected, capsys):
+    told = error_of(arguments.split(), capsys)
+    assert told == f"error: --with has been removed: write wrappers around the rule, locallearn {corrected}\n"
 
 
 def test_cost_shows_a_combination_beside_bp(capsys):
     arguments = ["--model", "resnet20", "--image", "3x16x16", "--batch", "4", "--json"]
-    assert main(["cost", *arguments, "--rule", "pooling", "--with", "mlm", "man"]) == 0
+    assert main(["cost", *arguments, "--rule", "mlm(man(pooling))"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == ["BP", "Checkpoint", "MLM(MAN(Pooling))"]
 
@@ -92,7 +106,7 @@ def test_cost_shows_a_combination_beside_bp(capsys):
 @pytest.mark.filterwarnings("default::locallearn.LocalLearnWarning")
 def test_official_pff_without_decoders_is_told_once(capsys):
     arguments = ["--model", "resnet20", "--image", "3x16x16", "--batch", "4", "--json"]
-    assert main(["cost", *arguments, "--rule", "dgl", "--with", "hpff"]) == 0
+    assert main(["cost", *arguments, "--rule", "hpff(dgl)"]) == 0
     told = capsys.readouterr().err
     assert told.startswith("note: PFF as in the official code patches decoders alone")
     assert told.count("note:") == 1

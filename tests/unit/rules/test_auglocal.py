@@ -28,7 +28,7 @@ def test_a_sequential_gets_new_layers_like_its_own(norm):
         assert sum(isinstance(part, nn.BatchNorm2d) for part in objective.auxiliary.modules()) == 2 * norm
         assert sum(isinstance(part, nn.ReLU) for part in objective.auxiliary.modules()) == 2
         assert not any(isinstance(part, nn.MaxPool2d) for part in objective.auxiliary.modules())
-    # L = 5, k = 2, M = 3; behind layer 0: layers 2 and 4; behind layer 1: 1 + 1.5 rounds to 2, and 4
+    # L = 5, k = 2, M = 3; after layer 0: layers 2 and 4; after layer 1: 1 + 1.5 rounds to 2, and 4
     assert built == [[(8, 16, 2), (16, 32, 2)], [(8, 16, 2), (16, 32, 2)]]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from recorded_work import recorded
-from small_runs import little, settings, stripes, timeless
+from small_runs import assert_equal_runs, little, loop_of, settings, stripes, timeless
 from torch.utils.data import DataLoader, TensorDataset
 
 import locallearn as ll
@@ -23,8 +23,8 @@ from locallearn.training import (
     RunFolder,
     Watcher,
     evaluate,
+    fit as fit_module,
     load_checkpoint,
-    loop,
     train,
 )
 
@@ -73,11 +73,9 @@ def test_a_users_loader_resumes_bit_for_bit(tmp_path):
 
 @pytest.mark.parametrize("changes", [{}, {"clip_module_norm": 0.5}, {"accumulate": 2}], ids=str)
 def test_stepping_each_module_at_once_gives_the_same_bits(changes, tmp_path):
-    train(settings(**changes), tmp_path / "together")
-    train(settings(**changes, step="module"), tmp_path / "module")
-    assert timeless(tmp_path / "together") == timeless(tmp_path / "module")
-    one, other = (load_checkpoint(tmp_path / name / "last.pt")["net"] for name in ("together", "module"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    loop_of(settings(**changes), tmp_path / "together").run()
+    loop_of(settings(**changes, step="module"), tmp_path / "module").run()
+    assert_equal_runs(tmp_path / "together", tmp_path / "module")
 
 
 @pytest.mark.parametrize("kind", [Stepper, ModuleStepper])
@@ -153,7 +151,7 @@ def test_a_line_that_a_kill_left_unfinished_is_dropped(tmp_path):
     with open(folder.metrics, "a") as file:
         file.write('{"epoch": 2, "tr')
     assert folder.rows() == [{"epoch": 1}]
-    folder.keep_epochs(1)
+    folder.drop_epochs_from(2)
     folder.add_epoch({"epoch": 2})
     assert folder.rows() == [{"epoch": 1}, {"epoch": 2}]
 
@@ -177,14 +175,14 @@ def test_batches_of_a_single_image_are_refused_before_training(changes, tmp_path
 
 
 def test_a_captured_run_is_that_of_plain_steps(monkeypatch):
-    monkeypatch.setattr(loop, "CapturedSteps", partial(CapturedSteps, record=recorded))
+    monkeypatch.setattr(fit_module, "CapturedSteps", partial(CapturedSteps, record=recorded))
     rows = []
     for captured in (False, True):
         torch.manual_seed(0)
         net = ll.localize(little(3, 3), ll.DGL(hidden=1), input_shape=(3, 12, 12))
         chosen = FitSettings(epochs=3, optimizer=SGD(lr=0.05), cuda_graphs=captured)
-        found = Fit(net, LoaderBatches(loader(True)), LoaderBatches(loader(False)), chosen).run()
-        rows.append([{name: value for name, value in row.items() if name != "seconds"} for row in found])
+        epochs = Fit(net, LoaderBatches(loader(True)), LoaderBatches(loader(False)), chosen).run()
+        rows.append([{name: value for name, value in row.items() if name != "seconds"} for row in epochs])
     assert rows[0] == rows[1]
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from small_runs import StopAfter, assert_equal_runs, settings, timeless
+from small_runs import StopAfter, assert_equal_runs, loop_of, settings, timeless
 
 import locallearn as ll
 from locallearn import LocalLearnError
-from locallearn.training import AdamW, Interrupted, RunFolder, load_checkpoint, train
+from locallearn.training import AdamW, Interrupted, RunFolder, load_checkpoint, save_checkpoint, train
 
 VARIANTS = {
-    "dgl": {},
     "bp": {"rule": ll.BP()},
     "checkpointing": {"rule": ll.Checkpoint()},
     "auglocal": {"rule": ll.AugLocal(depth=2)},
@@ -23,111 +24,131 @@ VARIANTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that was never stopped."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(settings(), folder)
+    return folder
+
+
+@pytest.fixture
+def copied(whole, tmp_path) -> Path:
+    """A copy of it, to damage."""
+    return shutil.copytree(whole, tmp_path / "run")
+
+
+def test_a_run_stopped_twice_and_resumed_changes_no_bit(whole, tmp_path):
+    with pytest.raises(Interrupted):
+        train(settings(), tmp_path / "parts", watcher=StopAfter(6))  # 4 steps an epoch: in the second one
+    with pytest.raises(Interrupted):
+        train(settings(), tmp_path / "parts", resume=True, watcher=StopAfter(1))
+    torch.rand(7)  # a new process has other random numbers
+    train(settings(), tmp_path / "parts", resume=True)
+    assert_equal_runs(whole, tmp_path / "parts")
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_stopping_in_mid_epoch_and_resuming_changes_no_bit(variant, tmp_path):
-    asked = settings(**VARIANTS[variant])
+    asked = settings(**VARIANTS[variant], epochs=2)
     train(asked, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(asked, tmp_path / "parts", watcher=StopAfter(6))  # 4 steps an epoch: in the second one
-    with pytest.raises(Interrupted):
-        train(asked, tmp_path / "parts", resume=True, watcher=StopAfter(1))
-    torch.rand(7)  # a new process has other random numbers
+        train(asked, tmp_path / "parts", watcher=StopAfter(6))
+    torch.rand(7)
     train(asked, tmp_path / "parts", resume=True)
     assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.parametrize("stop", range(1, 9))
-def test_a_run_may_be_stopped_at_any_step(stop, tmp_path):
-    asked = settings(epochs=2)
-    train(asked, tmp_path / "whole")
-    try:
-        train(asked, tmp_path / "parts", watcher=StopAfter(stop))
-    except Interrupted:
-        train(asked, tmp_path / "parts", resume=True)
-    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+@pytest.mark.parametrize("stop", range(1, 12))
+def test_a_run_may_be_stopped_at_any_step(stop, whole, tmp_path):
+    with pytest.raises(Interrupted):
+        loop_of(settings(), tmp_path / "parts", StopAfter(stop)).run()
+    rest = loop_of(settings(), tmp_path / "parts")
+    rest.resume()
+    rest.run()
+    assert_equal_runs(whole, tmp_path / "parts")
 
 
-def test_a_kill_before_the_first_checkpoint_leaves_no_second_line(tmp_path, monkeypatch):
-    train(settings(), tmp_path / "whole")
+def test_a_kill_before_the_first_checkpoint_leaves_no_second_line(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("locallearn.training.loop.save_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(settings(), tmp_path / "parts")
     assert len(timeless(tmp_path / "parts")) == 1
     train(settings(), tmp_path / "parts", resume=True)
-    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+    assert_equal_runs(whole, tmp_path / "parts")
 
 
-def test_resuming_another_run_than_asked_is_refused(tmp_path):
+def test_resuming_another_run_than_asked_is_refused(copied, tmp_path):
     with pytest.raises(LocalLearnError, match="holds no run"):
         train(settings(), tmp_path / "nothing", resume=True)
     assert not (tmp_path / "nothing").exists()
-    train(settings(epochs=1), tmp_path / "run")
     with pytest.raises(LocalLearnError, match="holds a run with other settings"):
-        train(settings(epochs=2), tmp_path / "run", resume=True)
+        train(settings(epochs=2), copied, resume=True)
 
 
-def test_a_kill_after_an_epochs_metrics_and_before_its_checkpoint_repeats_the_epoch(tmp_path, monkeypatch):
-    train(settings(), tmp_path / "whole")
-    from locallearn.training import loop
-
+def test_a_kill_after_an_epochs_metrics_and_before_its_checkpoint_repeats_the_epoch(whole, tmp_path, monkeypatch):
     saved = []
 
-    def save_once(state, path):
+    def save_first_epoch(state, path):  # best.pt and last.pt
         if len(saved) == 2:
             raise KeyboardInterrupt
         saved.append(path)
-        save(state, path)
+        save_checkpoint(state, path)
 
-    save = loop.save_checkpoint
-    monkeypatch.setattr(loop, "save_checkpoint", save_once)
-    with pytest.raises(KeyboardInterrupt):
-        train(settings(), tmp_path / "parts")
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr("locallearn.training.loop.save_checkpoint", save_first_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            loop_of(settings(), tmp_path / "parts").run()
     assert len(timeless(tmp_path / "parts")) == 2, "the second epoch's line is there without its checkpoint"
+    rest = loop_of(settings(), tmp_path / "parts")
+    rest.resume()
+    rest.run()
+    assert_equal_runs(whole, tmp_path / "parts")
+
+
+def test_checkpoints_within_an_epoch_change_no_bit(whole, tmp_path):
+    loop_of(settings(checkpoint_every=3), tmp_path / "run").run()
+    assert_equal_runs(whole, tmp_path / "run")
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew_on_resume(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("locallearn.training.run.Fit.run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(), tmp_path / "parts")
     train(settings(), tmp_path / "parts", resume=True)
-    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+    assert_equal_runs(whole, tmp_path / "parts")
 
 
-def test_checkpoints_within_an_epoch_change_no_bit(tmp_path):
-    train(settings(), tmp_path / "one")
-    train(settings(checkpoint_every=3), tmp_path / "two")
-    assert_equal_runs(tmp_path / "one", tmp_path / "two")
-
-
-def test_a_run_killed_before_its_first_checkpoint_starts_anew_on_resume(tmp_path, monkeypatch):
-    train(settings(), tmp_path / "whole")
-    monkeypatch.setattr("locallearn.training.run.Fit.run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        train(settings(), tmp_path / "parts")
-    monkeypatch.undo()
-    train(settings(), tmp_path / "parts", resume=True)
-    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
-
-
-def test_a_damaged_checkpoint_stops_the_resume(tmp_path):
-    train(settings(epochs=1), tmp_path / "run")
-    last = tmp_path / "run" / "last.pt"
+def test_a_damaged_checkpoint_stops_the_resume(copied):
+    last = copied / "last.pt"
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
     with pytest.raises(LocalLearnError, match="is damaged"):
-        train(settings(epochs=1), tmp_path / "run", resume=True)
+        train(settings(), copied, resume=True)
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
-    train(settings(epochs=1), tmp_path / "run")
-    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+def test_a_checkpoint_of_another_version_is_told(copied):
+    state = load_checkpoint(copied / "last.pt")
+    del state["seen"]
+    save_checkpoint(state, copied / "last.pt")
+    with pytest.raises(LocalLearnError, match=r"last.pt has no seen: another version wrote it, so train anew"):
+        train(settings(), copied, resume=True)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(copied):
+    before = (copied / "metrics.jsonl").read_text()
     with pytest.raises(LocalLearnError, match="holds a run already: go on with it by --resume"):
-        train(settings(epochs=1), tmp_path / "run")
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+        train(settings(), copied)
+    assert (copied / "metrics.jsonl").read_text() == before
 
 
-def test_best_holds_the_checkpoint_of_the_highest_accuracy(tmp_path):
-    result = train(settings(epochs=4), tmp_path / "run")
-    rows = RunFolder(tmp_path / "run").rows()
-    best = load_checkpoint(tmp_path / "run" / "best.pt")
-    assert best["best"] == result["best_accuracy"] == max(row["test_accuracy"] for row in rows)
+def test_best_holds_the_checkpoint_of_the_highest_accuracy(whole):
+    rows = RunFolder(whole).rows()
+    best = load_checkpoint(whole / "best.pt")
+    assert best["best"] == max(row["test_accuracy"] for row in rows)
     assert rows[best["epoch"] - 2]["test_accuracy"] == best["best"]
 
 
@@ -139,5 +160,6 @@ def test_the_run_folder_says_all(tmp_path):
     assert environment["versions"]["torch"] == torch.__version__
     assert environment["repeat"].startswith("locallearn train --config")
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    assert result["best_accuracy"] == max(row["test_accuracy"] for row in RunFolder(tmp_path / "run").rows())
     assert result["peak_activation_bytes"] < result["peak_total_bytes"]
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")

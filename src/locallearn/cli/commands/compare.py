@@ -21,8 +21,8 @@ examples:
   locallearn compare --rules bp dgl "auglocal(depth=3)" --modules infopro-16 --out runs/mine
   locallearn compare --rules bp dgl "hpff(dgl)" "man(dgl)" "hpff(man(auglocal(depth=3)))" mlaan
 
-Each rule has its run folder under --out; curves.png and compare.json there put them side by side. The same command
-again, with the same --out, goes on where it was stopped.
+Each rule gets a run folder under --out, beside curves.png and compare.json. To continue a stopped comparison, give the
+same command again with the same --out.
 """
 
 DEFAULT_RULES = ["bp", "checkpoint", "dgl", "auglocal"]
@@ -45,8 +45,8 @@ def run(config: Any) -> None:
     out = run_path(config.out, "compare")
     images = data_of(next(iter(settings.values())))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LocalLearnWarning)  # told when it is built to be trained
-        for rule_settings in settings.values():  # what cannot be built is told before any training
+        warnings.simplefilter("ignore", LocalLearnWarning)  # shown when the rule is trained
+        for rule_settings in settings.values():  # fails before any training
             build(rule_settings, images)
     results = {}
     for text, rule_settings in settings.items():
@@ -92,11 +92,11 @@ def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, An
     if resume:
         folder.refuse_other_settings(as_yaml(settings))
     if resume and folder.result.exists():
-        say(f"{text}: finished already in {folder.path}")
+        say(f"{text}: already finished in {folder.path}")
         result = read_json(folder.result)
     else:
-        again = f"the same command with --out {folder.path.parent}"
-        result = train_shown(text, settings, folder, resume=resume, again=again)
+        resume_command = f"the same command with --out {folder.path.parent}"
+        result = train_shown(text, settings, folder, resume=resume, resume_command=resume_command)
     return result | {"parameters": result["backbone_parameters"] + result["auxiliary_parameters"]}
 
 

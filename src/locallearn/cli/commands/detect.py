@@ -19,18 +19,16 @@ examples:
   locallearn detect runs/ONE --coco path/to/coco                    # the paper's 12 epochs at batch 16
   locallearn detect myexport --coco path/to/coco --optimizer sgd --optimizer.lr 0.02
   locallearn detect runs/ONE --coco tiny --epochs 1 --batch 2 --max-size 256 --regions 128 --proposals 200
-  locallearn detect --resume runs/DETECTION                         # goes on behind the last whole epoch
+  locallearn detect --resume runs/DETECTION                         # as if it had not stopped
 
 The backbone comes from a run folder, a checkpoint in it, or an export folder (safetensors). Its features must have
-strides 4, 8, 16 and 32, as those of ResNets and the like for images of ImageNet's size; networks for 32 x 32 images are
-refused. Prints AP, AP50 and AP75 of boxes and masks. Needs pip install 'locallearn[cli,coco]'.
+strides 4, 8, 16 and 32, as in a ResNet for ImageNet; networks for 32 x 32 images are refused. Prints AP, AP50 and AP75
+of boxes and masks. Needs pip install 'locallearn[cli,coco]'.
 """
 
 
 class _Watcher(ConsoleWatcher):
-    """Says average precision after each epoch."""
-
-    stopping_words = "stopping after this step; this epoch will be run again"
+    """Prints average precision after each epoch."""
 
     def epoch(self, row: dict[str, Any]) -> None:
         err.print(
@@ -42,7 +40,7 @@ class _Watcher(ConsoleWatcher):
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn detect RUN --coco FOLDER [options]")
-    parser.add_argument("run", nargs="?", type=Path | None, help="where the backbone comes from, as --source")
+    parser.add_argument("run", nargs="?", type=Path | None, help="source of the backbone, as --source")
     add_run(parser, DetectSettings)
     return parser
 
@@ -62,7 +60,7 @@ def run(config: Any) -> None:
         try:
             result = detect(settings, folder.path, resume=config.resume is not None, watcher=watcher)
         except Interrupted:
-            say(f"stopped; go on behind the last whole epoch with: locallearn detect --resume {folder.path}")
+            say(f"stopped; continue with: locallearn detect --resume {folder.path}")
             raise
     if config.json:
         show_json(result)

@@ -18,9 +18,9 @@ examples:
   locallearn evaluate runs/BP runs/DGL --data stl10   # trained on cifar10: MLAAN's generalisation study (Table VI)
   locallearn evaluate runs/ONE --checkpoint best --json
 
-Images of another data set are resized to the size that the network was trained on, with antialiasing, and normalised as
-its training images were. Classes are the same if they have the same name; car is another name of automobile. Images of
-other classes are left out, and answers that are none of the data set's classes count as wrong; both are told.
+Images of another data set are resized, with antialiasing, to the network's training size and normalised by the training
+set's constants. Classes are matched by name; car equals automobile. Images of classes unknown to the network are left
+out. Answers that are no class of the data set count as wrong. The output reports both.
 """
 
 
@@ -35,7 +35,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--bad_images",
         type=Literal["refuse", "skip"] | None,
-        help="at image files that cannot be read: stop, or leave them out; by default as the run",
+        help="for image files that cannot be read: stop (refuse) or leave them out (skip); by default as in the run",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
@@ -62,26 +62,32 @@ def run(config: Any) -> None:
         return
     whole = not any(result.never_right for result in results.values())
     rows = [
-        (path, rules[path], f"{found.images:,}", f"{found.accuracy:.2%}", *(() if whole else (_among(found),)))
-        for path, found in results.items()
+        (
+            path,
+            rules[path],
+            f"{result.images:,}",
+            f"{result.accuracy:.2%}",
+            *(() if whole else (_shared(result),)),
+        )
+        for path, result in results.items()
     ]
     columns = ("run", "trained", "test images", "accuracy", *(() if whole else ("among shared classes",)))
-    show(f"tested on {config.data or 'the own test images'}", columns, rows, texts=2)
-    for path, found in results.items():
-        _explain(path, found)
+    show(f"tested on {config.data or 'their own test images'}", columns, rows, texts=2)
+    for path, result in results.items():
+        _explain(path, result)
 
 
-def _among(found: Transfer) -> str:
-    return f"{found.shared_accuracy:.2%}"
+def _shared(result: Transfer) -> str:
+    return f"{result.shared_accuracy:.2%}"
 
 
-def _explain(path: str, found: Transfer) -> None:
-    if found.left_out or found.never_right:
-        names = ", ".join(a if a == b else f"{a} = {b}" for a, b in found.classes.items())
-        say(f"{path}: {len(found.classes)} classes are shared by name: {names}.")
-    for name, images in found.left_out.items():
-        say(f"  {name}: the network does not know it; its {images:,} images are left out.")
-    for name, times in found.never_right.items():
-        say(f"  {name}: no class of the test images; the network answers it {times:,} times, which counts as wrong.")
-    if found.skipped:
-        say(f"  {len(found.skipped)} image files cannot be read and are left out: {', '.join(found.skipped[:3])}.")
+def _explain(path: str, result: Transfer) -> None:
+    if result.left_out or result.never_right:
+        names = ", ".join(a if a == b else f"{a} = {b}" for a, b in result.classes.items())
+        say(f"{path}: {len(result.classes)} classes are shared by name: {names}.")
+    for name, images in result.left_out.items():
+        say(f"  {name}: the network does not know this class; its {images:,} images are left out.")
+    for name, times in result.never_right.items():
+        say(f"  {name}: not a class of the test images; the network answered it {times:,} times, counted as wrong.")
+    if result.skipped:
+        say(f"  {len(result.skipped)} image files cannot be read and are left out: {', '.join(result.skipped[:3])}.")

@@ -10,9 +10,9 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import find, names
 from locallearn.cli.console import show, show_json
 from locallearn.cli.parser import Parser
-from locallearn.cli.rule_syntax import names_of
+from locallearn.cli.rule_syntax import short_names
 
-HELP = "Models, data sets, rules, splits, optimizers and schedules that can be named."
+HELP = "List the models, data sets, rules, splits, optimizers and schedules that have a name."
 
 
 def parser() -> Parser:
@@ -23,21 +23,21 @@ def parser() -> Parser:
 
 
 def run(config: Any) -> None:
-    """Print the names, each with what it is."""
-    found = {kind: {name: _first_line(kind, name) for name in names(kind)} for kind in ("rules", "models", "data")}
-    found["modules"] = {
+    """Print each name with one line about it."""
+    entries_of = {kind: {name: _first_line(kind, name) for name in names(kind)} for kind in ("rules", "models", "data")}
+    entries_of["modules"] = {
         "all": "each layer a local module",
         "K": "a number: K groups of layers, larger ones first",
         **{name: f"published split of {' and '.join(networks)}" for name, networks in SPLITS.items()},
     }
     for option in ("--optimizer", "--schedule"):
-        kinds = names_of(option)
-        found[option.strip("-") + "s"] = {name: _first_line("rules", path) for name, path in kinds.items()}
+        kinds = short_names(option)
+        entries_of[option.strip("-") + "s"] = {name: _first_line("rules", path) for name, path in kinds.items()}
     if config.json:
-        show_json(found)
+        show_json(entries_of)
         return
-    for kind, entries in found.items():
-        show(kind, ("name", "what it is"), list(entries.items()), texts=2)
+    for kind, entries in entries_of.items():
+        show(kind, ("name", "description"), list(entries.items()), texts=2)
 
 
 def _first_line(kind: str, name: str) -> str:

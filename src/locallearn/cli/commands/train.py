@@ -15,14 +15,14 @@ HELP = """Train one network by one rule.
 examples:
   locallearn train --data digits --model resnet20 --rule dgl
   locallearn train --model resnet32 --data cifar10 --rule auglocal --rule.depth 4 --epochs 1
-  locallearn train --rule dgl --with hpff man               # HPFF(MAN(DGL()))
+  locallearn train --rule "hpff(man(dgl))"                   # wrappers around a rule
   locallearn train --rule auglocal --modules infopro-16 --batch 1024 --optimizer.lr 0.8 --epochs 400 \\
                    --schedule paper-cosine
   locallearn train --data path/to/images --image-size 160 --workers 8 --bad-images skip    # class folders or tar shards
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
-  locallearn train --resume runs/ONE
+  locallearn train --resume runs/ONE                        # continue, with the same bits
 
---rule.help NAME shows the settings of a rule, --optimizer.help and --schedule.help likewise.
+--rule.help NAME shows a rule's settings; --optimizer.help NAME and --schedule.help NAME do the same.
 """
 
 
@@ -59,9 +59,9 @@ def run(config: Any) -> None:
 
 
 def train_shown(
-    name: str, settings: TrainSettings, folder: RunFolder, *, resume: bool, again: str | None = None
+    name: str, settings: TrainSettings, folder: RunFolder, *, resume: bool, resume_command: str | None = None
 ) -> dict[str, Any]:
-    """Train with progress on the terminal; `again` is what a stopped user is told to do.
+    """Train with progress on the terminal; a user who stops it is told the `resume_command`.
 
     Raises:
         Interrupted: by Ctrl-C, after a checkpoint.
@@ -70,5 +70,5 @@ def train_shown(
         try:
             return train(settings, folder.path, resume=resume, watcher=watcher, say=say)
         except Interrupted:
-            say(f"stopped; go on with: {again or f'locallearn train --resume {folder.path}'}")
+            say(f"stopped; continue with: {resume_command or f'locallearn train --resume {folder.path}'}")
             raise

@@ -1,1 +1,4 @@
-"""The data sets of the papers, one file each."""
+"""The data sets of the papers, one file each.
+
+Imports `data`'s files on published sets, images and folders.
+"""

@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
-from locallearn.data.file_set import FileSet
-from locallearn.data.folder import image_folder
+from locallearn.data.files.class_folders import image_folder
+from locallearn.data.files.file_set import FileSet
 
 _CLASSES, _TRAIN, _TEST = 1000, 1_281_167, 50_000
 
@@ -38,17 +38,17 @@ def imagenet(root: Path) -> FileSet:
             f"ImageNet is not at {folder}: locallearn data get imagenet tells how to get it; or give the folder that"
             " holds your data sets with --data-dir."
         )
-    found = image_folder(folder)
-    if len(found.classes) != _CLASSES:
+    images = image_folder(folder)
+    if len(images.classes) != _CLASSES:
         raise LocalLearnError(
-            f"{folder} has {len(found.classes)} classes, but ImageNet has 1,000: name another data set by its path,"
+            f"{folder} has {len(images.classes)} classes, but ImageNet has 1,000: name another data set by its path,"
             f" as in --data {folder}."
         )
-    if (len(found.train), len(found.test)) != (_TRAIN, _TEST):
+    if (len(images.train), len(images.test)) != (_TRAIN, _TEST):
         warnings.warn(
-            f"{folder} holds {len(found.train):,} of ImageNet's {_TRAIN:,} training and {len(found.test):,} of its"
+            f"{folder} holds {len(images.train):,} of ImageNet's {_TRAIN:,} training and {len(images.test):,} of its"
             f" {_TEST:,} validation images.",
             LocalLearnWarning,
             stacklevel=2,
         )
-    return found
+    return images

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from locallearn import LocalLearnError
 from locallearn.data import Augmentation, Border, digits
-from locallearn.data.store import fingerprint
+from locallearn.data.published_set import fingerprint
 
 NOWHERE = Path("nowhere")
 

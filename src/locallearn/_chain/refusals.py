@@ -1,0 +1,36 @@
+"""Models that `localize` cannot take."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
+
+from locallearn._utils.errors import LocalLearnError
+
+
+def refuse_other_models(model: object) -> None:
+    """Refuse what is no plain `nn.Module` with parameters, and say what to do.
+
+    Raises:
+        LocalLearnError: it is not.
+    """
+    if not isinstance(model, nn.Module):
+        raise LocalLearnError(f"model={model!r} is no network: give an nn.Module, as from locallearn.models.")
+    if isinstance(model, DistributedDataParallel | DataParallel):
+        raise LocalLearnError(
+            f"the network is wrapped in {type(model).__name__}, whose forward local learning does not use: give the"
+            " network itself, and average gradients in on_complete (docs/several-processes.md)."
+        )
+    for name, part in model.named_modules():
+        place = f"{name!r} in the network" if name else "the network"
+        if isinstance(part, torch.jit.ScriptModule):
+            raise LocalLearnError(f"{place} is scripted by TorchScript: give the network as it was before torch.jit.")
+        if isinstance(part, torch._dynamo.OptimizedModule):
+            raise LocalLearnError(
+                f"{place} is compiled by torch.compile: give the network as it was before, then call net.compile()."
+            )
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise LocalLearnError(f"parameter {name!r} has no size yet: run the network on a batch first.")

@@ -1,0 +1,57 @@
+"""The modules of a backbone as `localize` saw them: what is replaced later would not be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+
+class ModelWatch:
+    """Notices modules that are replaced, numbers that are changed, and hooks that never fire.
+
+    Args:
+        model: the backbone.
+        run: the parts that a training step runs: local modules and the classifier.
+    """
+
+    def __init__(self, model: nn.Module, run: Sequence[nn.Module]) -> None:
+        self._children = [(name, module, tuple(module._modules.items())) for name, module in model.named_modules()]
+        inside = {id(module) for part in run for module in part.modules()}
+        self._not_run = [(name, module) for name, module, _ in self._children if id(module) not in inside]
+        self._numbers = [(name, module, _numbers_of(module)) for name, module in self._not_run]
+
+    def replaced(self) -> str | None:
+        """Name of a module that was replaced, added or removed, or None."""
+        for name, module, children in self._children:
+            now = tuple(module._modules.items())
+            if now != children:
+                changed = next(child for child, _ in sorted(set(now) ^ set(children), key=lambda pair: pair[0]))
+                return f"{name}.{changed}" if name else changed
+        return None
+
+    def changed_number(self) -> str | None:
+        """What changed among the numbers on modules whose code `localize` followed, as a clause, or None."""
+        for name, module, before in self._numbers:
+            for number, value in before.items():
+                if (now := vars(module).get(number)) != value:
+                    return f"{name}.{number}".removeprefix(".") + f" changed from {value!r} to {now!r}"
+        return None
+
+    def silent_hooks(self) -> list[str]:
+        """Names of modules with hooks that a step does not call, because it runs the layers inside."""
+        return [name or "the model itself" for name, module in self._not_run if _has_hooks(module)]
+
+
+def _numbers_of(module: nn.Module) -> dict[str, object]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, bool | int | float | str) and name != "training" and not name.startswith("_")
+    }
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

@@ -1,0 +1,119 @@
+"""What `LocalNet.backward` refuses before anything moves."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from locallearn._nn.losses import IGNORED
+from locallearn._utils.errors import LocalLearnError
+
+
+def refuse_without_gradients() -> None:
+    """Refuse a step under `torch.no_grad` or `torch.inference_mode`."""
+    if not torch.is_grad_enabled():
+        mode = "inference_mode" if torch.is_inference_mode_enabled() else "no_grad"
+        raise LocalLearnError(
+            f"backward is called under torch.{mode}, where no gradient is computed: call it outside; nothing changed."
+        )
+
+
+def refuse_other_images(images: Any, shape: tuple[int, ...]) -> None:
+    """Refuse what is no batch of images of one shape."""
+    if not isinstance(images, Tensor):
+        raise LocalLearnError(
+            f"images are a {type(images).__name__}: give a tensor (batch, channels, height, width), as by"
+            " torch.as_tensor(images)."
+        )
+    if images.shape[1:] != shape:
+        given, expected = (" x ".join(map(str, found)) for found in (images.shape[1:], shape))
+        raise LocalLearnError(
+            f"images are {given or 'numbers'}, but localize was told input_shape {expected}: resize them, or call"
+            " localize with their shape."
+        )
+    if not len(images):
+        raise LocalLearnError("a batch without images: leave it out.")
+    if images.is_inference():
+        raise LocalLearnError("images were made under torch.inference_mode: make them outside, or give images.clone().")
+
+
+def refuse_image_type(images: Tensor, reference: Tensor, error: Exception | None = None) -> None:
+    """Refuse images whose type or device the network cannot take.
+
+    Args:
+        images: the images.
+        reference: a parameter of the network.
+        error: what the network raised.
+    """
+    if images.device != reference.device:
+        raise LocalLearnError(
+            f"images are on {images.device} and the network on {reference.device}: give images.to(...) or move the net."
+        ) from error
+    if images.dtype == reference.dtype:
+        return
+    scale = "" if images.is_floating_point() else " / 255"
+    name = str(reference.dtype).removeprefix("torch.")
+    raise LocalLearnError(
+        f"images are {images.dtype} and the network's parameters {reference.dtype}: give"
+        f" images.to(torch.{name}){scale}."
+    ) from error
+
+
+def refuse_other_labels(labels: Any, images: Tensor) -> None:
+    """Refuse labels that are no tensor, or not one for each image."""
+    if not isinstance(labels, Tensor):
+        raise LocalLearnError(f"labels are a {type(labels).__name__}: give a tensor, as by torch.as_tensor(labels).")
+    if not labels.dim() or len(labels) != len(images):
+        count = len(labels) if labels.dim() else "one number of"
+        raise LocalLearnError(f"{count} labels for {len(images)} images: give one for each.")
+    if labels.device != images.device:
+        raise LocalLearnError(f"labels are on {labels.device} and images on {images.device}: move them together.")
+
+
+def refuse_other_classes(labels: Tensor, classes: int, *, look: bool) -> None:
+    """Refuse labels that cross entropy cannot take.
+
+    Args:
+        labels: class indices (batch,) as int64, or probabilities (batch, classes).
+        classes: number of classes.
+        look: whether to look at the values, for which an accelerator is waited for.
+    """
+    if labels.is_floating_point():
+        if labels.dim() == 1:
+            raise LocalLearnError(
+                f"labels are {labels.dtype}: class indices are whole numbers, labels.long(); probabilities have shape"
+                f" (batch, {classes})."
+            )
+        return
+    if labels.dtype not in (torch.int64, torch.uint8):
+        raise LocalLearnError(f"labels are {labels.dtype}: class indices are torch.int64, labels.long().")
+    if not look:
+        return
+    counted = labels[labels != IGNORED] if labels.dtype == torch.int64 else labels
+    if not len(counted):
+        raise LocalLearnError(f"all labels are {IGNORED}, which the loss ignores: leave this batch out.")
+    lowest, highest = int(counted.min()), int(counted.max())
+    if lowest < 0 or highest >= classes:
+        raise LocalLearnError(
+            f"labels run from {lowest} to {highest}, but the network has {classes} classes (0 to {classes - 1}):"
+            " give the network more outputs, or correct the labels."
+        )
+
+
+def refuse_distributed_wrapper(parameters: list[nn.Parameter]) -> None:
+    """Refuse parameters inside of a `DistributedDataParallel`, which would not average their gradients."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return
+    own = set(map(id, parameters))
+    wrappers = [thing for thing in gc.get_objects() if type(thing) is DistributedDataParallel]
+    if any(id(parameter) in own for wrapper in wrappers for parameter in wrapper.parameters()):
+        raise LocalLearnError(
+            "DistributedDataParallel is around this network, but averages gradients only when its own forward runs,"
+            " which local learning does not use: leave it out, and average each module's gradients in on_complete with"
+            " torch.distributed.all_reduce (docs/several-processes.md)."
+        )

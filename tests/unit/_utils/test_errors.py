@@ -1,0 +1,52 @@
+"""Errors that a user can act on."""
+
+import pickle
+
+import pytest
+
+from locallearn._utils.errors import (
+    LocalLearnError,
+    NonFiniteLossError,
+    OutOfMemoryError,
+    did_you_mean,
+    reason_of,
+    refuse_unknown,
+)
+
+
+def test_errors_survive_pickling_with_their_attributes():
+    error = pickle.loads(pickle.dumps(NonFiniteLossError("a loss is nan", objective=2, module=1, step=7)))
+    assert (str(error), error.objective, error.module, error.step) == ("a loss is nan", 2, 1, 7)
+    error = pickle.loads(pickle.dumps(OutOfMemoryError("no memory", module=3, batch=64, predicted=None)))
+    assert (str(error), error.module, error.batch, error.predicted) == ("no memory", 3, 64, None)
+
+
+def test_an_out_of_memory_error_names_the_network_and_the_rule_in_its_command():
+    error = OutOfMemoryError("run `plan --model MODEL --rule RULE`", module=0, batch=8, predicted=1024)
+    named = error.naming("resnet32", "auglocal(depth=4)")
+    assert str(named) == "run `plan --model resnet32 --rule 'auglocal(depth=4)'`"
+    assert (named.module, named.batch, named.predicted) == (0, 8, 1024)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("first line.\nsecond line"), "first line"),
+        (ValueError("  it failed!"), "it failed"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_the_reason_is_the_first_line_of_the_message(error, reason):
+    assert reason_of(error) == reason
+
+
+def test_the_nearest_name_is_proposed_or_all_are_listed():
+    known = ["resnet32", "resnet20", "vgg13"]
+    assert did_you_mean("ResNet33", known) == "did you mean 'resnet32'?"
+    assert did_you_mean("transformer", known) == "known: resnet20, resnet32, vgg13."
+
+
+def test_a_setting_that_is_not_among_its_choices_is_refused_by_name():
+    refuse_unknown("memory", "lean", ("fast", "lean"))
+    with pytest.raises(LocalLearnError, match=r"memory='leen' is not valid; did you mean 'lean'\?"):
+        refuse_unknown("memory", "leen", ("fast", "lean"))
