@@ -1,4 +1,4 @@
-"""Partitions by cost: against trying them all."""
+"""Partitions by cost, against trying all partitions."""
 
 from __future__ import annotations
 
@@ -38,40 +38,50 @@ def random_cost(seed):
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("ends", [tuple(range(9)), (0, 2, 3, 6, 8)], ids=["all", "some"])
-def test_both_programs_find_what_trying_all_finds(seed, ends):
+def test_both_dynamic_programs_are_as_good_as_trying_all(seed, ends):
     additive = summed([random.Random(seed).randint(0, 30) for _ in range(9)])
     for cost in (additive, random_cost(seed)):
         partitions = list(every_partition(ends))
         for modules in range(1, len(ends) + 1):
-            found = smallest_largest(cost, ends, modules)
-            assert len(found) == modules
-            assert set(found) <= set(ends)
+            balanced = smallest_largest(cost, ends, modules)
+            assert len(balanced) == modules
+            assert set(balanced) <= set(ends)
             least = min(max(costs_of(cost, p)) for p in partitions if len(p) == modules)
-            assert max(costs_of(cost, found)) == least
-        cheap = cheapest(cost, ends)
+            assert max(costs_of(cost, balanced)) == least
+        best = cheapest(cost, ends)
         least = min(sum(costs_of(cost, p)) for p in partitions)
-        assert (cheap is None and least == inf) or (cheap is not None and sum(costs_of(cost, cheap)) == least)
+        assert (best is None and least == inf) or (best is not None and sum(costs_of(cost, best)) == least)
+
+
+@pytest.fixture(scope="module")
+def chain():
+    return trace(chain_of(resnet20(), (3, 32, 32)), (3, 32, 32))
 
 
 @pytest.mark.parametrize("quantity", ["parameters", "macs"])
 @pytest.mark.parametrize("modules", [1, 3, 10])
-def test_partitions_by_parameters_and_macs_are_the_best_of_all(quantity, modules):
-    net = ll.localize(resnet20(), ll.DGL(), modules=f"{quantity}:{modules}", input_shape=SHAPE)
-    chain = trace(chain_of(resnet20(), SHAPE), SHAPE)
+def test_partitions_by_parameters_and_macs_are_the_best_of_all(chain, quantity, modules):
+    net = ll.localize(resnet20(), ll.DGL(), modules=f"{quantity}:{modules}", input_shape=(3, 32, 32))
     sizes = {"parameters": layer_parameters, "macs": layer_macs}[quantity](chain)
-    found = max(costs_of(summed(sizes), net.partition.ends))
+    every = [p for p in every_partition(tuple(range(10))) if len(p) == modules]
     assert len(net.partition) == modules
-    assert found == min(max(costs_of(summed(sizes), p)) for p in every_partition(tuple(range(10))) if len(p) == modules)
+    assert max(costs_of(summed(sizes), net.partition.ends)) == min(max(costs_of(summed(sizes), p)) for p in every)
 
 
-def test_layers_sizes_are_those_of_the_whole_network():
-    chain = trace(chain_of(resnet20(), (3, 32, 32)), (3, 32, 32))
+def test_the_layers_add_up_to_the_whole_network(chain):
     assert sum(layer_parameters(chain)) == 272_474
     assert sum(layer_macs(chain)) == 40_813_184
 
 
-@pytest.mark.parametrize("rule", [ll.DGL(), ll.AugLocal(depth=2)], ids=str)
-@pytest.mark.parametrize("memory", ["fast", "lean"])
+BY_PEAK = [
+    (ll.DGL(), "fast"),
+    (ll.AugLocal(depth=2), "lean"),
+    pytest.param(ll.DGL(), "lean", marks=pytest.mark.slow),
+    pytest.param(ll.AugLocal(depth=2), "fast", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("rule", "memory"), BY_PEAK, ids=str)
 def test_a_partition_by_peak_has_a_lower_one_than_equal_groups(rule, memory):
     of = {"rule": rule, "memory": memory, "input_shape": (3, 32, 32)}
     balanced, equal = (
@@ -80,14 +90,16 @@ def test_a_partition_by_peak_has_a_lower_one_than_equal_groups(rule, memory):
     assert balanced < equal
 
 
-@pytest.mark.parametrize("modules", [2, 3, 4])
+@pytest.mark.parametrize(
+    "modules", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_infopros_balanced_splits_are_near_the_best(modules):
     by_hand, best = (
         ll.localize(ll.models.resnet110(), ll.Pooling(), modules=split, input_shape=(3, 32, 32))
         for split in (f"infopro-balanced-{modules}", f"peak:{modules}")
     )
-    hand, found = (max(row.peak for row in bytes_by_module(net, 32)) for net in (by_hand, best))
-    assert found <= hand <= 1.2 * found
+    of_hand, of_best = (max(row.peak for row in bytes_by_module(net, 32)) for net in (by_hand, best))
+    assert of_best <= of_hand <= 1.2 * of_best
 
 
 def test_memory_is_the_fastest_partition_that_fits():

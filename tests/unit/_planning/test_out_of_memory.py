@@ -1,4 +1,4 @@
-"""Memory that runs out in a step is told with its place and with what to do."""
+"""The error for memory that runs out names the module, the predicted peak and a command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ERRORS = [
 
 
 def failing(net: ll.LocalNet, module: int, error: BaseException, *, backward: bool = False) -> ll.LocalNet:
-    """Raise where real tensors come by; predictions run on others."""
+    """The network, which raises the error on real tensors; predictions run on fake ones."""
 
     def fail(*_: object) -> None:
         raise error
@@ -44,17 +44,17 @@ def test_the_module_the_predicted_peak_and_the_command_are_named(error):
     predicted = peak_memory(net, 4).total
     with pytest.raises(ll.OutOfMemoryError) as raised:
         net.backward(IMAGES, LABELS)
-    found = raised.value
-    assert (found.module, found.batch, found.predicted) == (5, 4, predicted)
-    assert "local module 5 (layer2.1)" in str(found)
-    assert f"{predicted / 2**20:,.2f} MiB by prediction" in str(found)
-    assert "locallearn plan --model MODEL --rule RULE --batch 4 --memory " in str(found)
-    assert found.__context__ is None  # it would hold the step's tensors
-    copy = pickle.loads(pickle.dumps(found))
-    assert (str(copy), copy.module, copy.batch, copy.predicted) == (str(found), 5, 4, predicted)
+    raised_error = raised.value
+    assert (raised_error.module, raised_error.batch, raised_error.predicted) == (5, 4, predicted)
+    assert "local module 5 (layer2.1)" in str(raised_error)
+    assert f"{predicted / 2**20:,.2f} MiB by prediction" in str(raised_error)
+    assert "locallearn plan --model MODEL --rule RULE --batch 4 --memory " in str(raised_error)
+    assert raised_error.__context__ is None  # it would hold the step's tensors
+    copy = pickle.loads(pickle.dumps(raised_error))
+    assert (str(copy), copy.module, copy.batch, copy.predicted) == (str(raised_error), 5, 4, predicted)
 
 
-def test_in_the_backward_pass_too():
+def test_the_module_is_named_in_the_backward_pass_too():
     net = failing(small_net("DGL"), 3, ERRORS[0], backward=True)
     with pytest.raises(ll.OutOfMemoryError, match="local module 3 "):
         net.backward(IMAGES, LABELS)
@@ -66,7 +66,7 @@ def test_a_span_of_modules_is_named_as_a_whole():
         net.backward(IMAGES, LABELS)
 
 
-def test_other_errors_stay_what_they_are():
+def test_other_errors_pass_unchanged():
     net = failing(small_net("DGL"), 3, RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match=r"^shapes do not fit$"):
         net.backward(IMAGES, LABELS)

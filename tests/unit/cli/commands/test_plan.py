@@ -6,8 +6,10 @@ import json
 import shlex
 
 import pytest
+from torch import Tensor
 
 import locallearn as ll
+from locallearn._engine.step import Step
 from locallearn.cli.main import main
 from locallearn.cost import peak_memory
 from networks import resnet20
@@ -25,19 +27,19 @@ def run(*arguments: str) -> int:
 def test_the_plan_as_json_with_a_plot_and_a_command_that_fits(capsys, tmp_path):
     assert run("plan", *SMALL, "--memory", "15MiB", "--plot", str(tmp_path / "plan.svg"), "--json") == 0
     out, err = capsys.readouterr()
-    found = json.loads(out)
-    assert found["budget"] == 15 * 2**20 >= found["best"]["peak"]
-    assert found["best"] in found["candidates"]
-    assert [one["rule"] for one in found["baselines"]] == ["bp", "checkpoint"]
+    result = json.loads(out)
+    assert result["budget"] == 15 * 2**20 >= result["best"]["peak"]
+    assert result["best"] in result["candidates"]
+    assert [one["rule"] for one in result["baselines"]] == ["bp", "checkpoint"]
     assert (tmp_path / "plan.svg").exists()
     assert "profiling the auxiliary networks of DGL" in err
-    words = shlex.split(found["command"])
+    words = shlex.split(result["command"])
     given = dict(zip(words[2::2], words[3::2], strict=True))
     net = ll.localize(
         resnet20(), ll.DGL(), modules=given["--modules"], memory=given["--memory"], input_shape=(3, 16, 16)
     )
-    assert [net.chain.names[end] for end in net.partition.ends] == found["best"]["modules"]
-    assert peak_memory(net, 64).total == pytest.approx(found["best"]["peak"], rel=0.01)
+    assert [net.chain.names[end] for end in net.partition.ends] == result["best"]["modules"]
+    assert peak_memory(net, 64).total == pytest.approx(result["best"]["peak"], rel=0.01)
 
 
 def test_the_plan_as_a_table(capsys):
@@ -71,17 +73,24 @@ def test_bad_input_is_one_sentence(capsys, arguments, sentence):
 def test_cost_shows_bytes_by_module_and_draws_them(capsys, tmp_path):
     picture = ["--picture", str(tmp_path / "bytes.png")]
     assert run("cost", *SMALL, "--modules", "peak:3", "--by-module", *picture) == 0
-    assert "auxiliary adds" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "auxiliary adds" in out
+    assert [line for line in err.splitlines() if line.startswith("counting a step of")] == [
+        f"counting a step of {rule}" for rule in ("BP", "Checkpoint", "DGL")
+    ]
     assert (tmp_path / "bytes.png").read_bytes().startswith(b"\x89PNG")
     assert run("cost", *SMALL, "--modules", "peak:3", "--by-module", "--json") == 0
     assert len(json.loads(capsys.readouterr().out)["DGL"]["module_bytes"]) == 3
 
 
-def test_memory_that_runs_out_in_training_is_told_with_the_command_that_fits(capsys, monkeypatch, tmp_path):
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+def test_the_error_for_memory_that_runs_out_in_training_has_a_plan_command(capsys, monkeypatch, tmp_path):
+    def run_or_fail(step: Step) -> Tensor:
+        if type(step.images) is Tensor:  # predictions run on fake ones
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+        return run_step(step)
 
-    monkeypatch.setattr("locallearn._engine.step.Step.run", fail)
+    run_step = Step.run
+    monkeypatch.setattr(Step, "run", run_or_fail)
     model = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batch", "32", "--rule", "auglocal"]
     assert run("train", *model, "--rule.depth", "2", "--out", str(tmp_path / "run")) == 1
     err = capsys.readouterr().err
