@@ -81,11 +81,11 @@ class Forgetful(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.body, self.fc = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
-        self.calls = 0
+        self.calls: list[int] = []
 
     def forward(self, x):
-        self.calls += 1
-        return self.fc(self.body(self.stem(x)).mean((2, 3))) * self.calls
+        self.calls.append(1)
+        return self.fc(self.body(self.stem(x)).mean((2, 3))) * len(self.calls)
 
 
 def forgetful() -> nn.Module:

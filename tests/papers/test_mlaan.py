@@ -18,7 +18,7 @@ from networks import SMALL, batch, count, mlp, parts, resnet20
 
 def followed(follower: EmaCopy) -> dict[str, torch.Tensor]:
     """The tensors that move."""
-    source = [name for name, _ in follower._source[0].named_parameters()]
+    source = [name for name, _ in follower.sources[0].named_parameters()]
     everything = dict(follower.network.named_buffers()) | dict(follower.network.named_parameters())
     return {name: everything[name] for name in source}
 

@@ -52,7 +52,7 @@ class Step:
     plan: RecomputePlan | None = None
     streams: InOrder = IN_ORDER
     features: Tensor | None = None
-    span: range = range(0)
+    span: range = range(1)
     _segments: list[GraphSegment] = field(default_factory=list)
 
     def run(self) -> Tensor:

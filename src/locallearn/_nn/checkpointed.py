@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from locallearn._nn.module_state import ModuleState
+from locallearn._nn.module_state import EachTime, ModuleState
 from locallearn._torch.device import is_capturing
 
 
@@ -45,7 +45,7 @@ class Checkpointed(nn.Module):
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         state = ModuleState(self.once)
-        return state.first_run(), state.another_run()
+        return state.first_run(), EachTime(state.another_run)
 
 
 class Once(nn.Module):

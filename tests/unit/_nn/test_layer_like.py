@@ -151,22 +151,13 @@ def test_wrappers_copy_layers_of_every_family(network, rule):
     assert all(p.grad is not None for p in net.parameters())
 
 
-class MyBlock(nn.Module):
-    """A layer that nobody has heard of."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
-        super().__init__()
-        self.out_channels = out_channels
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
-
-    def forward(self, x):
-        return self.conv(x).relu() + self.conv(x).sigmoid()
-
-
 def test_an_unknown_layer_is_copied_and_adapted_unless_registered_as_the_documentation_says():
-    page = Path(__file__).parents[3] / "docs" / "architecture.md"
-    (snippet,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    model = nn.Sequential(*(MyBlock(*widths) for widths in ((3, 8), (8, 8), (8, 12), (12, 12))), nn.Flatten())
+    page = Path(__file__).parents[3] / "docs" / "extending.md"
+    (snippet,) = (code for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "MyBlock" in code)
+    block, registration = snippet.split("\n\n\n")
+    names: dict = {"ll": ll, "torch": torch, "nn": nn}
+    exec(block, names)
+    model = nn.Sequential(*(names["MyBlock"](*widths) for widths in ((3, 8), (8, 8), (8, 12), (12, 12))), nn.Flatten())
     model.append(nn.Linear(12 * 8 * 8, 5))
 
     def first_layer() -> nn.Module:
@@ -178,6 +169,6 @@ def test_an_unknown_layer_is_copied_and_adapted_unless_registered_as_the_documen
         return [part.in_channels for part in layer.modules() if isinstance(part, nn.Conv2d)]
 
     assert isinstance(first_layer(), Adapted)
-    assert widths(first_layer()) == [8, 12]  # the 1x1 convolution, the copy
-    exec(snippet, {"locallearn": ll, "MyBlock": MyBlock})
-    assert widths(first_layer()) == [8]
+    assert widths(first_layer()) == [8, 12, 12]  # the 1x1 convolution, the copy
+    exec(registration, names)
+    assert widths(first_layer()) == [8, 8]

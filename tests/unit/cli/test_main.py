@@ -131,7 +131,7 @@ def test_resume_takes_no_other_settings(capsys, tmp_path):
 def test_help_of_a_rule_shows_its_settings(capsys):
     assert run("train", "--rule.help", "auglocal") == 0
     told = capsys.readouterr().out
-    assert re.search(r"--rule.depth.*layers with weights of the deepest auxiliary network", told)
+    assert re.search(r"--rule.depth.*layers with weights of the deepest auxiliary", told)
 
 
 def test_train_from_one_command_and_again_from_its_settings(capsys, tmp_path):

@@ -187,8 +187,8 @@ def test_one_command_tests_several_runs(folder, capsys, tmp_path):
     for text in ("tested on two_sets.large", "among shared classes", "BP, small_runs.little"):
         assert text in out.out  # not the paths: long ones are wrapped in their column
     assert "2 classes are shared by name: Bird = bird, car = automobile." in out.err
-    assert f"monkey: the network does not know it; its {monkeys} images are left out." in out.err
-    assert "frog: no class of the test images; the network answers it " in out.err
+    assert f"monkey: the network does not know this class; its {monkeys} images are left out." in out.err
+    assert "frog: not a class of the test images; the network answered it " in out.err
     assert main(["evaluate", str(folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)[str(folder)]
     assert found["accuracy"] == RunFolder(folder).rows()[-1]["test_accuracy"]

@@ -64,14 +64,15 @@ def test_training_a_transformer(tmp_path, capsys):
 )
 def test_networks_that_cannot_be_made_are_told(model, sentence, capsys):
     assert main(["cost", "--model", model, "--image", "3x30x30"]) == 1
-    told = capsys.readouterr().err
-    assert sentence in told
-    assert told.count("\n") == 1
+    *progress, error = capsys.readouterr().err.splitlines()
+    assert sentence in error
+    assert len(progress) <= 1
 
 
 def test_an_image_that_is_too_small_is_told_without_a_log_of_pytorch():
     given = ["cost", "--model", "torchvision:vgg11", "--image", "3x16x16"]
     found = subprocess.run([sys.executable, "-m", "locallearn", *given], capture_output=True, text=True)
     assert found.returncode == 1
-    assert "Output size is too small. Is input_shape right" in found.stderr
-    assert found.stderr.count("\n") == 1
+    *progress, error = found.stderr.splitlines()
+    assert "Output size is too small" in error
+    assert len(progress) == 1
