@@ -1,13 +1,13 @@
-"""Images per second that the input pipeline brings, against those that a training step takes.
+"""Measure whether the input pipeline keeps up with training: images per second of both.
 
     python benchmarks/input.py --data FOLDER --workers 0 1 2 --out benchmarks/results/input.json
 
 The pipeline decodes JPEGs, takes a random part, resizes it to 224 x 224, mirrors half of them, and puts normalised
 batches on the device, as `locallearn train --data FOLDER` does. Without --data it reads JPEGs made here, of ImageNet's
 mean size (500 x 375 pixels, about 110 kB). The step is plain backpropagation of torchvision's models with SGD, the
-fastest of all rules, so that every rule needs less. Figures are of the best round, for slower ones measure what else a
-machine does. On a CPU workers and training share the processors: the pipeline
-keeps up if the processors left over bring what the step takes.
+fastest of all rules, so every other rule needs fewer images per second. Figures are of the best round, since slower
+rounds measure other work of the machine. On a CPU, workers and training share the processors: the pipeline keeps up if
+the processors left over decode as many images as the step takes.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main() -> None:
     rounds: dict[str, Any] = {"batch": asked.batch, "device": asked.device}
     with tempfile.TemporaryDirectory() as folder:
         data = image_folder(asked.data or make_images(Path(folder), asked.images))
-        found = {
+        rates = {
             workers: pipeline(data, workers=workers, images=asked.images, rounds=asked.rounds, **rounds)
             for workers in asked.workers
             if workers <= processors  # more are never started
@@ -129,7 +129,7 @@ def main() -> None:
     needs = [f"of {name}'s need ({values['images_per_second']:.1f}/s)" for name, values in steps.items()]
     for column in ("workers", "images / s", "first batch", *needs):
         table.add_column(column, justify="right")
-    for workers, values in found.items():
+    for workers, values in rates.items():
         rate = values["images_per_second"]
         shares = [f"{rate / needed['images_per_second']:.1f} x" for needed in steps.values()]
         table.add_row(str(workers), f"{rate:.1f}", f"{values['seconds_to_first_batch']:.2f} s", *shares)
@@ -143,7 +143,7 @@ def main() -> None:
             "precision": asked.precision,
             "images": str(asked.data.name) if asked.data else "made here, 500 x 375",
         }
-        asked.out.write_text(json.dumps({**machine, **rounds, "pipeline": found, "steps": steps}, indent=2) + "\n")
+        asked.out.write_text(json.dumps({**machine, **rounds, "pipeline": rates, "steps": steps}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -137,7 +137,10 @@ class PublishedSet:
         for name, split, count in (("training", train, self.train), ("test", test, self.test)):
             shape, fitting = split.images.shape, (len(split), *self.image)
             if shape != fitting or len(split) > count:
-                raise LocalLearnError(f"its {name} split has images of shape {shape}, not {(count, *self.image)}")
+                raise LocalLearnError(
+                    f"its {name} split has {len(split):,} labels and images of shape {shape}, not at most {count:,} of"
+                    f" shape {self.image}"
+                )
         images = ImageSet(
             train=train,
             test=test,

@@ -124,7 +124,7 @@ def test_other_images_are_never_taken_for_the_published_ones(name, tiny, folder,
 
 def test_more_images_than_published_are_refused(name, tiny, folder, tmp_path, monkeypatch):
     publish(monkeypatch, replace(tiny.known(folder), test=TEST - 1))
-    assert f"its test split has images of shape ({TEST}, " in refusal(name, tmp_path)
+    assert f"its test split has {TEST} labels and images of shape ({TEST}, " in refusal(name, tmp_path)
 
 
 def test_labels_of_other_classes_are_refused(name, tiny, folder, tmp_path):
