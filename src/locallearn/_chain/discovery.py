@@ -8,10 +8,13 @@ from itertools import chain as concatenate
 import torch
 from torch import nn
 
+from locallearn._chain.axes import layout_after
 from locallearn._chain.chain import Chain, HasChain, TracedChain
-from locallearn._chain.layout import Layout, Shape, layout_of
+from locallearn._chain.channel_tracker import ChannelTracker
+from locallearn._chain.layout import Layout, Shape
 from locallearn._chain.sequential import split_sequential
 from locallearn._fx.graph_chain import layers_from_code
+from locallearn._fx.tracer import BATCHES
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError, reason_of
 
@@ -71,22 +74,22 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
     """
     layouts: list[Layout] = []
     in_place = []
+    tracker = ChannelTracker()
     with private_api.fake_mode() as mode, torch.no_grad():
         parts = private_api.fake_copy(nn.ModuleList([*chain.layers.values(), chain.classifier]), mode).train()
         reference = next(parts.parameters())
-        # two images, for batch normalisation over vectors
-        feature = torch.empty((2, *image_shape), device=reference.device, dtype=reference.dtype)
+        like = {"device": reference.device, "dtype": reference.dtype}
+        feature, other = (torch.empty((batch, *image_shape), **like) for batch in BATCHES)
+        tracker.mark(feature, 1)
         for name, layer in zip(chain.layers, parts, strict=False):
             version = private_api.version_of(feature)
-            source, feature = feature, _run(layer, feature, f"layer {name!r}")
+            with tracker:
+                source, feature = feature, _run(layer, feature, f"layer {name!r}")
             in_place.append(private_api.version_of(source) != version)
-            layout = layout_of(feature, image_shape, layouts[-1] if layouts else None)
-            if layout is None:
-                raise LocalLearnError(
-                    f"layer {name!r} passes on a tensor of shape {_size(feature)}; a chain passes maps"
-                    " (channels, height, width), tokens (tokens, channels) or vectors (channels)."
-                )
-            layouts.append(layout)
+            other = _run(layer, other, f"layer {name!r}")
+            before = layouts[-1] if layouts else None
+            channels = tracker.dimension_of(feature)
+            layouts.append(layout_after(name, (feature, other), channels, image_shape, before))
         version = private_api.version_of(feature)
         logits = _run(parts[-1], feature, "the classifier")
         in_place.append(private_api.version_of(feature) != version)

@@ -80,13 +80,14 @@ class OnMaps(nn.Module):
         return self.after.to_map(output, [-(-side * new // old) for side, old, new in sides])
 
 
-def layout_of(feature: Tensor, image: Shape, before: Layout | None) -> Layout | None:
-    """The layout of a layer's output, from its shape alone; None for other numbers of dimensions.
+def layout_of(feature: Tensor, image: Shape, before: Layout | None, channels: int | None = None) -> Layout | None:
+    """The layout of a layer's output; None for other numbers of dimensions.
 
     Args:
         feature: (batch, ...).
         image: channels, height, width of the image.
         before: the layout of the layer's input.
+        channels: the dimension of its channels. Where it is None, a map with the image's proportions tells.
     """
     shape = tuple(feature.shape[1:])
     if len(shape) == 1:
@@ -96,11 +97,15 @@ def layout_of(feature: Tensor, image: Shape, before: Layout | None) -> Layout | 
         return Layout(Kind.TOKENS, (shape[1], height, width), shape[0] - height * width)
     if len(shape) != 3:
         return None
-    first, last = _distortion(shape[1], shape[2], image), _distortion(shape[0], shape[1], image)
-    was_last = before is not None and before.kind is Kind.CHANNELS_LAST
-    if last < first or (last == first and was_last):
+    if channels == 3 if channels is not None else _looks_channels_last(shape, image, before):
         return Layout(Kind.CHANNELS_LAST, (shape[2], shape[0], shape[1]))
     return Layout(Kind.MAP, (shape[0], shape[1], shape[2]))
+
+
+def _looks_channels_last(shape: tuple[int, ...], image: Shape, before: Layout | None) -> bool:
+    first, last = _distortion(shape[1], shape[2], image), _distortion(shape[0], shape[1], image)
+    was_last = before is not None and before.kind is Kind.CHANNELS_LAST
+    return last < first or (last == first and was_last)
 
 
 def _grid(tokens: int, image: Shape) -> tuple[int, int]:
