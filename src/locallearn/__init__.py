@@ -31,6 +31,7 @@ from locallearn.rules import (
     HPFF as HPFF,
     LAM as LAM,
     MAN as MAN,
+    MANPP as MANPP,
     MLAAN as MLAAN,
     MLM as MLM,
     PFF as PFF,

@@ -234,17 +234,6 @@ def test_table4_ema_or_bias_alone(left_out, alone):
     assert getattr(front, left_out) is None
 
 
-def test_a_learned_scale_starts_with_what_is_without():
-    net, plain = small(learn_scale=True), small()
-    assert count(net.auxiliary) == count(plain.auxiliary) + 3
-    assert torch.equal(net.backward(*images_and_labels()), plain.backward(*images_and_labels()))
-    front, _ = front_and_head(net.objectives[0])
-    assert front.scale.grad.abs() > 0
-    front.scale.data.fill_(0.25)
-    x = torch.randn(2, 16, 16, 16, dtype=torch.float64)
-    torch.testing.assert_close(front(x), 0.25 * front.bias(x) + 1.75 * front.ema(x))
-
-
 def test_eq6_and_eq7_in_the_paper_the_copy_is_trained_and_moved_and_the_bias_is_a_vector():
     net = small(momentum=0.75, fidelity="paper")
     plain = sum(map(count, sources(net))) + sum(11 * net.chain.width(end + 1) + 10 for end in net.partition.ends[:-1])
@@ -290,9 +279,3 @@ def test_a_momentum_outside_0_to_1_is_refused(momentum):
 def test_settings_that_leave_nothing_are_refused(options):
     with pytest.raises(ll.LocalLearnError):
         ll.MAN(ll.DGL(), **options)
-
-
-@pytest.mark.parametrize("other", [{"ema": False}, {"bias": False}, {"fidelity": "paper"}], ids=str)
-def test_a_learned_scale_without_its_two_layers_is_refused(other):
-    with pytest.raises(ll.LocalLearnError, match="learn_scale"):
-        ll.MAN(ll.DGL(), learn_scale=True, **other)

@@ -2,7 +2,8 @@
 
 Sources: InfoPro's official code (`networks/configs.py`), whose names here are `infopro-K` and, balanced by memory,
 `infopro-balanced-K` and `infopro-balanced-stl-K`; the official code of HPFF, MAN and MLAAN (`config.py`), `hpff-K`,
-where the stem belongs to the first module, so that `hpff-16` has 15 modules and `hpff-55` has 54.
+where the stem belongs to the first module, so that `hpff-16` has 15 modules and `hpff-55` has 54; that of MAN++,
+`man++-K`, which has the same modules after the stem as a module of its own, so that `man++-8` has 9.
 
 For ImageNet: InfoPro's (`infopro-2`; of ResNeXt-101, whose layers have the names of ResNet-101's, `infopro-resnext-2`),
 HPFF's, MAN's and that of its successor MAN++, in all of which the stem belongs to the first module too, and MLAAN's,
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from locallearn._utils.errors import LocalLearnError, did_you_mean
 
 _Blocks = dict[int, Sequence[int]]
+_STEM: _Blocks = {0: [0]}
 _THIRDS = (1, 2, 4, 5, 7, 9, 11, 13, 14, 16, 17)
 
 _RESNET32: dict[str, _Blocks] = {
@@ -30,6 +32,7 @@ _RESNET32: dict[str, _Blocks] = {
     "hpff-8": {1: [0, 2, 4], 2: [1, 3], 3: [0, 2]},
     "hpff-16": {1: range(5), 2: range(5), 3: range(4)},
 }
+_RESNET32 |= {f"man++-{K}": _STEM | _RESNET32[f"hpff-{K}"] for K in (8, 16)}
 _RESNET110: dict[str, _Blocks] = {
     "infopro-2": {2: [8]},
     "infopro-3": {1: [17], 2: [17]},
@@ -50,6 +53,7 @@ _RESNET110: dict[str, _Blocks] = {
     "hpff-32": {1: _THIRDS, 2: _THIRDS, 3: [1, 3, 4, 6, 7, 9, 11, 13, 15]},
     "hpff-55": {1: range(18), 2: range(18), 3: range(17)},
 }
+_RESNET110 |= {f"man++-{K}": _STEM | _RESNET110[f"hpff-{K}"] for K in (32, 55)}
 _HPFF4: _Blocks = {3: [0, 9, 17]}
 _HPFF8: _Blocks = {2: [0], 3: [1, 5, 9, 13, 17, 21]}
 _RESNET34: dict[str, _Blocks] = {"mlaan-17": {1: range(3), 2: range(4), 3: range(6), 4: range(2)}}
@@ -59,6 +63,7 @@ _RESNET101: dict[str, _Blocks] = {
     "hpff-4": _HPFF4,
     "hpff-8": _HPFF8,
     "man-2": {2: [0]},
+    "man++-2": {2: [0]},
     "man++-4": {2: [2], 3: [8, 16]},
     "mlaan-34": {1: range(3), 2: range(4), 3: range(23), 4: range(2)},
 }
@@ -67,6 +72,7 @@ _RESNET152: dict[str, _Blocks] = {
     "hpff-4": _HPFF4,
     "hpff-8": _HPFF8,
     "man-2": {2: [5]},
+    "man++-2": {2: [5]},
     "man++-4": {2: [6], 3: [13, 25]},
     "mlaan-51": {1: range(3), 2: range(8), 3: range(36), 4: range(2)},
 }

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from numbers import Integral
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,8 +42,9 @@ class DGL(Rule):
     r"""One cross-entropy loss per module, of a small convolutional and fully connected head.
 
     `DGL()` is the head of the AugLocal comparison, on which AugLocal's tables build. `DGL.original()` is the head of
-    DGL's own repository. Other papers' runs of DGL have other heads: MAN++'s code pools to 8 x 8 and has 128 channels
-    and 512 units, and MLAAN's code names the same file; HPFF and MAN publish no code for DGL.
+    DGL's own repository. `DGL.manpp()` is the head of MAN++'s runs of DGL (official code, `auxDGL.py`), a file that
+    MLAAN's code names too: maps are pooled to 8 x 8, the convolutions have 128 channels, average pooling follows, and
+    three hidden layers of 512 units have biases. HPFF and MAN publish no code for DGL.
 
     ====================== ======================================= =========================================
     \                      `DGL()`                                 `DGL.original()`
@@ -66,6 +68,9 @@ class DGL(Rule):
         bias: whether the hidden layers have one (batch normalisation follows them).
         pooled: height and width that the fully connected part sees at most.
         enlarge: whether a map smaller than `pooled` is repeated up to it, as adaptive pooling does.
+        grid: height and width that the convolutions see; by default a quarter of the map's.
+        channels: of the convolutions; by default the module's.
+        units: of each hidden layer; by default as many as the pooled features.
     """
 
     convolutions: int = 3
@@ -74,6 +79,9 @@ class DGL(Rule):
     bias: bool = False
     pooled: int = 2
     enlarge: bool = False
+    grid: int | None = None
+    channels: int | None = None
+    units: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,25 +89,38 @@ class DGL(Rule):
             raise LocalLearnError("DGL: convolutions and hidden must be at least 0, and pooled at least 1.")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise LocalLearnError(f"DGL: kernel={self.kernel} must be odd.")
+        for name in ("grid", "channels", "units"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
+                raise LocalLearnError(f"DGL: {name}={value!r} must be a whole number from 1, or None.")
 
     @classmethod
     def original(cls) -> DGL:
         """The head of DGL's own repository."""
         return cls(hidden=3, bias=True, enlarge=True)
 
+    @classmethod
+    def manpp(cls) -> DGL:
+        """The head of MAN++'s runs of DGL."""
+        return cls(hidden=3, bias=True, pooled=1, enlarge=True, grid=8, channels=128, units=512)
+
     def auxiliary(self, site: Site) -> Auxiliary:
-        channels, height, width = site.shape
-        quarter = ceil(height / 4), ceil(width / 4)
-        grid = [self.pooled if self.enlarge else min(size, self.pooled) for size in quarter]
-        features = channels * grid[0] * grid[1]
+        before, height, width = site.shape
+        seen = (self.grid, self.grid) if self.grid else (ceil(height / 4), ceil(width / 4))
+        pooled = [self.pooled if self.enlarge else min(size, self.pooled) for size in seen]
+        channels = (self.channels or before) if self.convolutions else before
+        features = channels * pooled[0] * pooled[1]
         parts: list[nn.Module] = [nn.Unflatten(1, site.shape)] if site.is_vector else []
-        parts.append(PoolToQuarter())
+        parts.append(nn.AdaptiveAvgPool2d(self.grid) if self.grid else PoolToQuarter())
         for _ in range(self.convolutions):
-            convolution = nn.Conv2d(channels, channels, self.kernel, padding=self.kernel // 2, bias=False)
+            convolution = nn.Conv2d(before, channels, self.kernel, padding=self.kernel // 2, bias=False)
             parts += [convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-        parts += [nn.AdaptiveAvgPool2d((grid[0], grid[1])), nn.Flatten()]
+            before = channels
+        parts += [nn.AdaptiveAvgPool2d((pooled[0], pooled[1])), nn.Flatten()]
         for _ in range(self.hidden):
-            parts += [nn.Linear(features, features, self.bias), nn.BatchNorm1d(features), nn.ReLU(inplace=True)]
+            units = self.units or features
+            parts += [nn.Linear(features, units, self.bias), nn.BatchNorm1d(units), nn.ReLU(inplace=True)]
+            features = units
         network = nn.Sequential(*parts, nn.Linear(features, site.classes))
         he_normal_(network)
         return Head(network, site.loss)

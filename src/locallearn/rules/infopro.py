@@ -28,7 +28,7 @@ symbol                 here
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from numbers import Real
 from typing import Literal, get_args
@@ -44,6 +44,7 @@ from locallearn._objectives.decoders import Decoder, PyramidDecoder, Reconstruct
 from locallearn._objectives.objective import Site
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn.rules.base import Rule
+from locallearn.rules.wrapper import Wrapper
 
 Weights = tuple[float, float]
 """Weight of the first local module and of the last one that has an auxiliary network; linear between them."""
@@ -70,7 +71,8 @@ class InfoPro(Rule):
                            name of their split: 16 for 15 modules, 55 for 54
     ====================== ========================================================================================
 
-    MLAAN's published runs have the weights of `hpff()`, head 1c2f, and K of the modules themselves, 8 or 15.
+    MLAAN's published runs have the weights of `hpff()`, head 1c2f, and K of the modules themselves, 8 or 15. Where its
+    code, or that of MAN++, names no head, the head is 1c2f with the contrastive loss (`MLM`, `MANPP`).
 
     Args:
         head: the task head, `0c1f`, `0c2f`, `1c1f`, `1c2f`, `1c3f`, `2c2f` or alike.
@@ -107,6 +109,10 @@ class InfoPro(Rule):
         """A paper's settings by name, such as `hpff` or `infopro-resnet110-16`."""
         refuse_unknown("published settings", name, tuple(_PUBLISHED))
         return _PUBLISHED[name]
+
+    def with_default_head(self) -> InfoPro:
+        """The same weights with the head of the official code's default arguments: 1c2f and the contrastive loss."""
+        return replace(self, head="1c2f", task_loss="contrastive")
 
     def auxiliary(self, site: Site) -> Auxiliary:
         return WeightedSum(
@@ -162,6 +168,10 @@ class ImageNetInfoPro(InfoPro):
     lambda1: Weights = (5.0, 5.0)
     lambda2: Weights = (0.75, 0.75)
 
+    def with_default_head(self) -> InfoPro:
+        """The rule itself: the code for ImageNet has one head."""
+        return self
+
     def decoder(self, site: Site) -> nn.Module:
         if min(site.image_shape[1:]) < 4:
             height, width = site.image_shape[1:]
@@ -186,6 +196,13 @@ class ContrastiveHead(Head):
 
     def logits(self, features: Tensor) -> None:
         return None
+
+
+def with_default_head(rule: Rule) -> Rule:
+    """A rule whose InfoPro inside, if any, has its default head (`InfoPro.with_default_head`)."""
+    if isinstance(rule, InfoPro):
+        return rule.with_default_head()
+    return replace(rule, rule=with_default_head(rule.rule)) if isinstance(rule, Wrapper) else rule
 
 
 def interpolate(weights: Weights, site: Site) -> float:

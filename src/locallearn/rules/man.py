@@ -71,7 +71,6 @@ class MAN(Wrapper):
             EMA (Table 5), those of the step before.
         ema: whether there is the EMA copy.
         bias: whether there is the learnable bias.
-        learn_scale: weigh bias and copy by s and 2 - s, with one learnable s per module that starts at 1 (MAN++).
         fidelity: see the table.
     """
 
@@ -80,7 +79,6 @@ class MAN(Wrapper):
     momentum: float = 0.995
     ema: bool = True
     bias: bool = True
-    learn_scale: bool = False
     fidelity: Fidelity = "official"
 
     def __post_init__(self) -> None:
@@ -89,34 +87,34 @@ class MAN(Wrapper):
         refuse_momentum("MAN", self.momentum)
         if not (self.ema or self.bias):
             raise LocalLearnError("MAN: ema=False and bias=False leave nothing of it: use the inner rule alone.")
-        if self.learn_scale and not (self.ema and self.bias and self.fidelity == "official"):
-            raise LocalLearnError(
-                "MAN: learn_scale weighs copy and bias of the official form: it needs both, and fidelity='official'."
-            )
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        following = site.layer + 1
-        if following == len(site.chain):
-            raise LocalLearnError(
-                f"MAN: no layer follows {site.chain.names[site.layer]!r} to copy: another wrapper already copies"
-                " layers up to the end of the network. Use one of the two."
-            )
+        following = next_layer(self, site)
         if self.fidelity == "paper":
             front = _VectorAsBias(self, site, following)
         else:
             site = counted_by_stage(site)
-            front = _LayerAsBias(self, site, following)
+            front = LayerAsBias(site, following, self.momentum, ema=self.ema, bias=self.bias)
         return WithFront(front, self.rule.auxiliary(site_after(site, following)))
 
 
-class _LayerAsBias(nn.Module):
+def next_layer(rule: Wrapper, site: Site) -> int:
+    """Index of the layer after a site's; refuses a site at the end of the network."""
+    if site.layer + 1 == len(site.chain):
+        raise LocalLearnError(
+            f"{type(rule).__name__}: no layer follows {site.chain.names[site.layer]!r} to copy: another wrapper already"
+            " copies layers up to the end of the network. Use one of the two."
+        )
+    return site.layer + 1
+
+
+class LayerAsBias(nn.Module):
     """The official code's form: an EMA copy of a layer, and a trainable layer of its structure, added."""
 
-    def __init__(self, rule: MAN, site: Site, layer: int) -> None:
+    def __init__(self, site: Site, layer: int, momentum: float, *, ema: bool = True, bias: bool = True) -> None:
         super().__init__()
-        self.bias = fresh_like(site, layer) if rule.bias else None
-        self.ema = ema_copy(site, layer, rule.momentum, fresh=True) if rule.ema else None
-        self.scale = nn.Parameter(torch.ones(())) if rule.learn_scale else None
+        self.bias = fresh_like(site, layer) if bias else None
+        self.ema = ema_copy(site, layer, momentum, fresh=True) if ema else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.ema is None or self.bias is None:
@@ -124,8 +122,11 @@ class _LayerAsBias(nn.Module):
             assert branch is not None
             return branch(x)
         # A view for each: gradients of x are summed branch by branch, with equal bits when a branch is recomputed.
-        bias, ema = self.bias(x.view_as(x)), self.ema(x.view_as(x))
-        return bias + ema if self.scale is None else self.scale * bias + (2 - self.scale) * ema
+        return self.sum_of(self.bias(x.view_as(x)), self.ema(x.view_as(x)))
+
+    def sum_of(self, bias: Tensor, ema: Tensor) -> Tensor:
+        """What goes on to the head, of the outputs of the two."""
+        return bias + ema
 
 
 class _VectorAsBias(nn.Module):

@@ -32,7 +32,7 @@ def parsed(*arguments: str) -> Rule:
         (["--rule", "hpff(man(auglocal), fidelity=paper)", "--rule.rule.rule.depth", "3"], COMBINED),
         (["--rule", "man(dgl)", "--rule", "mlaan"], ll.MLAAN()),
         (["--rule", "man(dgl-original, ema=false)"], ll.MAN(ll.DGL.original(), ema=False)),
-        (["--rule", "man(dgl, learn-scale=true)"], ll.MAN(ll.DGL(), learn_scale=True)),
+        (["--rule", "man(dgl, bias=false)"], ll.MAN(ll.DGL(), bias=False)),
         (["--rule", "hpff(infopro-hpff)"], ll.HPFF(ll.InfoPro.published("hpff"))),
         (["--rule", "infopro", "--rule.lambda1", "[5, 1]"], ll.InfoPro(lambda1=(5.0, 1.0))),
         (["--rule", "pff(infopro(task_loss='contrastive'))"], ll.PFF(ll.InfoPro(task_loss="contrastive"))),
