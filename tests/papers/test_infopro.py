@@ -121,6 +121,17 @@ PUBLISHED = {
     "infopro-balanced-resnet110-2": (110, "infopro-balanced-2", 2, (5, 0), (0.1, 0)),
     "infopro-balanced-resnet110-3": (110, "infopro-balanced-3", 3, (5, 5), (0, 0.1)),
     "infopro-balanced-resnet110-4": (110, "infopro-balanced-4", 4, (5, 5), (0, 0.1)),
+    "infopro-stl10-resnet110-2": (110, "infopro-2", 2, (10, 0), (1, 0)),
+    "infopro-stl10-resnet110-4": (110, "infopro-4", 4, (20, 5), (0.2, 2)),
+    "infopro-stl10-resnet110-8": (110, "infopro-8", 8, (20, 5), (0.2, 1)),
+    "infopro-stl10-resnet110-16": (110, "infopro-16", 16, (20, 10), (0.5, 0.1)),
+    "infopro-balanced-stl10-resnet110-2": (110, "infopro-balanced-stl-2", 2, (20, 0), (1, 0)),
+    "infopro-balanced-stl10-resnet110-3": (110, "infopro-balanced-stl-3", 3, (20, 5), (0.5, 2)),
+    "infopro-balanced-stl10-resnet110-4": (110, "infopro-balanced-stl-4", 4, (20, 10), (0.5, 1)),
+    "infopro-svhn-resnet110-2": (110, "infopro-2", 2, (1, 0), (0.1, 0)),
+    "infopro-svhn-resnet110-4": (110, "infopro-4", 4, (5, 0.5), (0, 1)),
+    "infopro-svhn-resnet110-8": (110, "infopro-8", 8, (5, 0.5), (0, 2)),
+    "infopro-svhn-resnet110-16": (110, "infopro-16", 16, (5, 0.5), (0.2, 1)),
 }
 HPFF = [(32, "hpff-8", 8), (32, "hpff-16", 16), (110, "hpff-32", 32), (110, "hpff-55", 55)]
 SCHEDULES = [(name, *found) for name, found in PUBLISHED.items()]

@@ -136,6 +136,8 @@ SPLITS = {  # network, split: number of modules, last layers of some
     ("resnet101", "man++-4"): MAN_PP_4,
     ("resnet152", "man++-4"): (4, ["layer2.6", "layer3.13", "layer3.25"]),
     ("resnext101_32x8d", "man++-4"): MAN_PP_4,
+    ("resnet50", "hpff-4"): (4, ["layer2.0", "layer3.0", "layer3.5"]),
+    ("resnet50", "man-2"): (2, ["layer2.0"]),
     ("resnet34", "mlaan-17"): (16, ["layer1.0", "layer1.1"]),
     ("resnet101", "mlaan-34"): (33, ["layer1.0"]),
     ("resnet152", "mlaan-51"): (50, ["layer1.0"]),

@@ -57,6 +57,7 @@ _RESNET110 |= {f"man++-{K}": _STEM | _RESNET110[f"hpff-{K}"] for K in (32, 55)}
 _HPFF4: _Blocks = {3: [0, 9, 17]}
 _HPFF8: _Blocks = {2: [0], 3: [1, 5, 9, 13, 17, 21]}
 _RESNET34: dict[str, _Blocks] = {"mlaan-17": {1: range(3), 2: range(4), 3: range(6), 4: range(2)}}
+_RESNET50: dict[str, _Blocks] = {"hpff-4": {2: [0], 3: [0, 5]}, "man-2": {2: [0]}}
 _RESNET101: dict[str, _Blocks] = {
     "infopro-2": {2: [0]},
     "infopro-resnext-2": {2: [2]},
@@ -79,7 +80,7 @@ _RESNET152: dict[str, _Blocks] = {
 _TABLES = {
     ("layer3.4", 16): _RESNET32,
     ("layer3.17", 55): _RESNET110,
-    ("layer4.2", 17): _RESNET34,
+    ("layer4.2", 17): _RESNET34 | _RESNET50,  # their layers have the same names
     ("layer4.2", 34): _RESNET101,
     ("layer4.2", 51): _RESNET152,
 }
@@ -87,6 +88,7 @@ _NETWORKS = {
     "resnet32": _RESNET32,
     "resnet110": _RESNET110,
     "resnet34": _RESNET34,
+    "resnet50": _RESNET50,
     "resnet101": _RESNET101,
     "resnet152": _RESNET152,
 }

@@ -24,6 +24,9 @@ _CLASSES = {
     "--schedule": {
         "cosine": _TRAINING + "Cosine",
         "paper-cosine": _TRAINING + "PaperCosine",
+        "imagenet-cosine": _TRAINING + "ImageNetCosine",
+        "epoch-decay": _TRAINING + "EpochDecay",
+        "step-decay": _TRAINING + "StepDecay",
         "constant": _TRAINING + "Constant",
     },
 }

@@ -252,11 +252,22 @@ _PUBLISHED = {
     "infopro-balanced-resnet110-2": _contrastive((5.0, 0.0), (0.1, 0.0)),
     "infopro-balanced-resnet110-3": _contrastive((5.0, 5.0), (0.0, 0.1)),
     "infopro-balanced-resnet110-4": _contrastive((5.0, 5.0), (0.0, 0.1)),
+    "infopro-stl10-resnet110-2": _contrastive((10.0, 0.0), (1.0, 0.0)),
+    "infopro-stl10-resnet110-4": _contrastive((20.0, 5.0), (0.2, 2.0)),
+    "infopro-stl10-resnet110-8": _contrastive((20.0, 5.0), (0.2, 1.0)),
+    "infopro-stl10-resnet110-16": _contrastive((20.0, 10.0), (0.5, 0.1)),
+    "infopro-balanced-stl10-resnet110-2": _contrastive((20.0, 0.0), (1.0, 0.0)),
+    "infopro-balanced-stl10-resnet110-3": _contrastive((20.0, 5.0), (0.5, 2.0)),
+    "infopro-balanced-stl10-resnet110-4": _contrastive((20.0, 10.0), (0.5, 1.0)),
+    "infopro-svhn-resnet110-2": _contrastive((1.0, 0.0), (0.1, 0.0)),
+    "infopro-svhn-resnet110-4": _contrastive((5.0, 0.5), (0.0, 1.0)),
+    "infopro-svhn-resnet110-8": _contrastive((5.0, 0.5), (0.0, 2.0)),
+    "infopro-svhn-resnet110-16": _contrastive((5.0, 0.5), (0.2, 1.0)),
     "imagenet-resnet101": ImageNetInfoPro(),
     "imagenet-resnext101": ImageNetInfoPro(),
     "imagenet-resnet152": ImageNetInfoPro(lambda2=(1.0, 1.0)),
 }
-"""Settings by name, for CIFAR-10 or ImageNet; lambda1 and lambda2 as (first, last).
+"""Settings by name, for CIFAR-10 where it names no data; lambda1 and lambda2 as (first, last).
 
 Sources, all official code: AugLocal, `run.sh`; HPFF and MAN, README and `train.py`; InfoPro's own, `comand.sh`, with
 the number of modules last in the name; ImageNet, `imagenet_DDP.py`.

@@ -23,8 +23,11 @@ from locallearn.training.run_folder import RunFolder as RunFolder
 from locallearn.training.schedules import (
     Constant as Constant,
     Cosine as Cosine,
+    EpochDecay as EpochDecay,
+    ImageNetCosine as ImageNetCosine,
     PaperCosine as PaperCosine,
     Schedule as Schedule,
+    StepDecay as StepDecay,
 )
 from locallearn.training.settings import FitSettings as FitSettings, TrainSettings as TrainSettings
 from locallearn.training.settings_text import as_yaml as as_yaml, plain as plain, rule_text as rule_text

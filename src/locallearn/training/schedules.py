@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
 
 from locallearn._utils.errors import LocalLearnError
 
@@ -70,6 +70,71 @@ class PaperCosine(Schedule):
         if epoch <= warmup:
             return lr * (epoch - 1) / warmup + self.warmup_lr * (warmup + 1 - epoch) / warmup
         return lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNetCosine(Schedule):
+    r"""The papers' schedule for ImageNet: a cosine over epochs, constant within an epoch, without warm-up.
+
+    .. math::
+        lr(e) = lr_0 \frac{1 + \cos(\pi (e - 1) / E)}{2}
+
+    The first epoch has the base learning rate and the last more than 0, unlike `PaperCosine`. Source: official code of
+    InfoPro, HPFF, MAN, MAN++, MLAAN and AugLocal (`imagenet_DDP.py`).
+    """
+
+    def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
+        return base * (1 + cos(pi * (epoch - 1) / epochs)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochDecay(Schedule):
+    """The base learning rate, multiplied by a factor at the start of some epochs.
+
+    The defaults are those of DGL's official code for CIFAR-10 (50 epochs, `cifar_dgl.py`).
+
+    Args:
+        epochs: from 1; the factor holds from each on.
+        factor: above 0.
+    """
+
+    epochs: tuple[int, ...] = (16, 31, 46)
+    factor: float = 0.2
+
+    def __post_init__(self) -> None:
+        _refuse_decay("EpochDecay", "epochs", self.epochs, first=1, factor=self.factor)
+
+    def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
+        return base * self.factor ** sum(epoch >= at for at in self.epochs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDecay(Schedule):
+    """The base learning rate, multiplied by a factor after some numbers of steps.
+
+    The defaults are those of MAN++'s official code for COCO (90,000 steps, `train_coco.py`).
+
+    Args:
+        after: numbers of steps since the start of training, over all epochs.
+        factor: above 0.
+    """
+
+    after: tuple[int, ...] = (60_000, 80_000)
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _refuse_decay("StepDecay", "after", self.after, first=0, factor=self.factor)
+
+    def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
+        done = (epoch - 1) * steps + step
+        return base * self.factor ** sum(done >= at for at in self.after)
+
+
+def _refuse_decay(schedule: str, name: str, marks: tuple[int, ...], *, first: int, factor: float) -> None:
+    if not isinstance(marks, tuple | list) or any(not isinstance(at, int) or at < first for at in marks):
+        raise LocalLearnError(f"{schedule}: {name}={marks!r}: give whole numbers from {first}.")
+    if not 0 < factor < inf:
+        raise LocalLearnError(f"{schedule}: factor={factor} must be above 0 and finite.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from locallearn import LocalLearnError
-from locallearn.training import Constant, Cosine, PaperCosine
+from locallearn.training import Constant, Cosine, EpochDecay, ImageNetCosine, PaperCosine, StepDecay
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,58 @@ def test_the_papers_cosine_has_the_published_values(epoch, expected):
 def test_the_papers_cosine_ends_at_exactly_zero():
     assert PaperCosine().lr(0.8, epoch=399, epochs=400, step=0, steps=49) == pytest.approx(1.2337e-05, rel=1e-4)
     assert PaperCosine().lr(0.8, epoch=400, epochs=400, step=0, steps=49) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("base", "epochs", "epoch", "expected"),
+    [
+        *[(0.8, 160, 1, 0.01), (0.8, 160, 2, 0.088969), (0.8, 160, 10, 0.714083), (0.8, 160, 11, 0.790706)],
+        *[(0.8, 160, 80, 0.4), (0.8, 160, 159, 7.7104e-5), (0.8, 160, 160, 0.0)],
+        *[(0.1, 400, 2, 0.0189994), (0.1, 400, 10, 0.0908613), (0.1, 400, 11, 0.0998135)],
+    ],
+)
+def test_the_papers_cosine_has_the_values_of_infopro_and_stl10(base, epochs, epoch, expected):
+    assert PaperCosine().lr(base, epoch=epoch, epochs=epochs, step=0, steps=40) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("base", "epochs", "epoch", "expected"),
+    [
+        *[(0.4, 90, 1, 0.4), (0.4, 90, 2, 0.399878), (0.4, 90, 46, 0.2), (0.4, 90, 90, 1.21835e-4)],
+        *[(0.05, 90, 90, 1.52293e-5), (0.05, 150, 150, 5.48291e-6), (0.4, 200, 200, 2.46735e-5)],
+    ],
+)
+@pytest.mark.parametrize("step", [0, 1251])
+def test_the_cosine_for_imagenet_has_the_published_values(base, epochs, epoch, expected, step):
+    lr = ImageNetCosine().lr(base, epoch=epoch, epochs=epochs, step=step, steps=1252)
+    assert lr == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_decay_by_epoch_has_dgls_values():
+    lrs = {epoch: EpochDecay().lr(0.1, epoch=epoch, epochs=50, step=9, steps=10) for epoch in range(1, 51)}
+    for first, last, expected in ((1, 15, 0.1), (16, 30, 0.02), (31, 45, 0.004), (46, 50, 0.0008)):
+        assert [lrs[epoch] for epoch in range(first, last + 1)] == pytest.approx([expected] * (last - first + 1))
+
+
+def test_the_decay_by_step_counts_the_steps_of_all_epochs():
+    steps = 7_330
+    for done, expected in ((0, 0.01), (59_999, 0.01), (60_000, 1e-3), (79_999, 1e-3), (80_000, 1e-4)):
+        lr = StepDecay().lr(0.01, epoch=1 + done // steps, epochs=13, step=done % steps, steps=steps)
+        assert lr == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: EpochDecay(epochs=(0,)), "epochs=.* from 1"),
+        (lambda: StepDecay(after=(1.5,)), "after=.* from 0"),
+        (lambda: EpochDecay(factor=0.0), "factor=0"),
+        (lambda: StepDecay(factor=float("inf")), "factor=inf"),
+    ],
+)
+def test_a_decay_that_makes_no_sense_is_refused(wrong, message):
+    with pytest.raises(LocalLearnError, match=message):
+        wrong()
 
 
 def test_the_plain_cosine_falls_at_each_step_from_the_base_towards_zero():
