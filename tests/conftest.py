@@ -50,7 +50,7 @@ FULL_PRODUCTS = (
     "test_recompute_plan.py::test_peak_memory_is_at_most_the_recorded_one[MAN(DGL)]",
     "test_table5_convolutions_cost_what_auglocals_layers_do[1]",
 )
-"""Tests of whole products that take seconds each; `make test` leaves them out, like those marked `slow` in their files."""
+"""Whole products that take seconds each: `make test` leaves them out, like tests marked `slow` in their files."""
 
 
 @pytest.hookimpl(tryfirst=True)
