@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
+from threading import RLock
 from typing import Any, TypeVar
 
 import torch
@@ -27,6 +28,10 @@ from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 Module = TypeVar("Module", bound=nn.Module)
 
 
+_ONE_THREAD = RLock()
+"""Logs and warnings are silenced for the whole process."""
+
+
 @contextmanager
 def fake_mode() -> Iterator[FakeTensorMode]:
     """While active, operators compute shapes only; real tensors may enter and are never written.
@@ -35,14 +40,19 @@ def fake_mode() -> Iterator[FakeTensorMode]:
     log of it is silent.
     """
     log = logging.getLogger("torch._subclasses.fake_tensor")
-    was_disabled, log.disabled = log.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are about data
-            with FakeTensorMode(allow_non_fake_inputs=True) as mode, _AssumedNumbers():
-                yield mode
-    finally:
-        log.disabled = was_disabled
+    with _ONE_THREAD:
+        was_disabled, log.disabled = log.disabled, True
+        try:
+            yield from _fake_mode()
+        finally:
+            log.disabled = was_disabled
+
+
+def _fake_mode() -> Iterator[FakeTensorMode]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are about data
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode, _AssumedNumbers():
+            yield mode
 
 
 class _AssumedNumbers(TorchDispatchMode):
