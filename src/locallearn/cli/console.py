@@ -13,18 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from locallearn.training import Watcher
+from locallearn.training import Interrupted, Watcher
 
 err = Console(stderr=True, highlight=False)
 """Standard error, for progress and sentences; results go to standard output."""
 
+_SCORES = {"test_accuracy": "test accuracy", "box_ap": "box AP", "mask_ap": "mask AP"}
 _SHOWN = 3  # names of bad images printed after an epoch; metrics.jsonl has all
 
 
 class ConsoleWatcher(Watcher):
     """Shows a progress bar during an epoch and prints a line after it; stops training at Ctrl-C or SIGTERM."""
-
-    stopping_words = "stopping after this step; a checkpoint will be written"
 
     def __init__(self, name: str, epochs: int) -> None:
         self.name, self.epochs, self.stopping = name, epochs, False
@@ -37,11 +36,11 @@ class ConsoleWatcher(Watcher):
         self.progress.update(self.bar, description=description, completed=step, total=steps)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        heads = [accuracy for accuracy in row.get("head_accuracies", ()) if accuracy is not None]
+        heads = [f"{accuracy:.1%}" for accuracy in row.get("head_accuracies", ()) if accuracy is not None]
+        scores = [f"{words} {row[name]:.2%}  " for name, words in _SCORES.items() if name in row]
         err.print(
-            f"{self.name}  epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
-            f"  loss {row['train_loss']:.4f}  test accuracy {row['test_accuracy']:.2%}  {row['seconds']:.1f} s"
-            + (f"  heads {' '.join(f'{accuracy:.1%}' for accuracy in heads)}" if heads else "")
+            f"{self.name}  epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}  loss {row['train_loss']:.4f}"
+            f"  {''.join(scores)}{row['seconds']:.1f} s" + (f"  heads {' '.join(heads)}" if heads else "")
         )
         if skipped := row.get("skipped_images", ()):
             more = ", ..." if len(skipped) > _SHOWN else ""
@@ -51,19 +50,26 @@ class ConsoleWatcher(Watcher):
         return self.stopping
 
     @contextmanager
-    def shown(self) -> Iterator[ConsoleWatcher]:
-        """Show progress; the first Ctrl-C asks training to stop, a second one ends it at once."""
+    def shown(self, resume_command: str) -> Iterator[ConsoleWatcher]:
+        """Show progress; the first Ctrl-C asks training to stop, a second one ends it at once.
+
+        Args:
+            resume_command: what to tell a user who stopped it.
+        """
 
         def stop(number: int, _: Any) -> None:
             if self.stopping:
                 raise KeyboardInterrupt
             self.stopping = True
-            err.print(self.stopping_words)
+            err.print("stopping after this step; a checkpoint will be written")
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             with self.progress:
                 yield self
+        except Interrupted:
+            say(f"stopped; continue with: {resume_command}")
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
-from locallearn.cli.removed_options import refuse_removed
 
 HELP = """Supervised local learning: train deep networks in gradient-isolated local modules.
 
@@ -70,7 +69,6 @@ def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())  # without the imports of any command
         return 0
-    refuse_removed(arguments)
     named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
         from locallearn.cli.parser import Parser

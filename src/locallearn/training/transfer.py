@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import device_of, mixed
@@ -98,10 +97,8 @@ def evaluate_run(
             f"{data} ({_some(other.classes)}) and {settings.data} ({_some(own.classes)}) share {len(shared)} classes by"
             " name: there is nothing to test."
         )
-    batches = other.testing(asked.feed(on))
-    sizes = (len(other.classes), len(own.classes))
-    free, among_shared = _confusions(net.to(on), batches, sizes, list(shared.values()), settings.autocast)
-    return _transfer(free, among_shared, other.classes, own.classes, shared, batches.skipped)
+    net.to(on).eval()
+    return _tested(net, other.testing(asked.feed(on)), other.classes, own.classes, shared, settings.autocast)
 
 
 def _fitted_to(own: DataCard, settings: TrainSettings) -> DataSet:
@@ -117,53 +114,40 @@ def _fitted_to(own: DataCard, settings: TrainSettings) -> DataSet:
 
 
 @torch.no_grad()
-def _confusions(
-    net: LocalNet, batches: Batches, sizes: tuple[int, int], allowed: Sequence[int], autocast: torch.dtype | None
-) -> Tensor:
-    """Counts of (true class, answered class), (2, *sizes): with any answer, and with the allowed answers only."""
-    net.eval()
-    columns = torch.tensor(allowed)
-    counts = torch.zeros(2, *sizes, dtype=torch.int64)
-    for images, labels in batches.epoch(1):
-        with mixed(images.device, autocast):
-            logits = net(images).float().cpu()
-        for count, answers in zip(counts, (logits.argmax(1), columns[logits[:, columns].argmax(1)]), strict=True):
-            count.index_put_((labels.cpu(), answers), torch.ones_like(answers), accumulate=True)
-    return counts
-
-
-def _transfer(
-    free: Tensor,
-    among_shared: Tensor,
+def _tested(
+    net: LocalNet,
+    batches: Batches,
     classes: Sequence[str],
     known: Sequence[str],
     shared: dict[int, int],
-    skipped: Sequence[str],
+    autocast: torch.dtype | None,
 ) -> Transfer:
-    """The results from the counts of answers, each (classes of the data set, classes that the network knows)."""
-    rows, columns = torch.tensor(list(shared)), torch.tensor(list(shared.values()))
-    images_of = free.sum(1)
-    images = images_of[rows].sum()
+    """Counts the network's answers to images of `classes`; `shared` maps these to the ones that it knows."""
+    columns = torch.tensor(list(shared.values()))
+    counts = torch.zeros(len(classes), len(known), dtype=torch.int64)  # of (true class, answer)
+    right = 0  # among the shared classes
+    for images, on_device in batches.epoch(1):
+        with mixed(images.device, autocast):
+            logits, labels = net(images).float().cpu(), on_device.cpu()
+        counts.index_put_((labels, logits.argmax(1)), torch.ones_like(labels), accumulate=True)
+        expected = torch.tensor([shared.get(label, -1) for label in labels.tolist()])
+        right += int((columns[logits[:, columns].argmax(1)] == expected).sum())
+    hits = {row: int(counts[row, column]) for row, column in shared.items()}
+    images_of = counts.sum(1).tolist()
+    images = sum(images_of[row] for row in shared)
     if not images:
         raise LocalLearnError("no test image is of a class that the network knows: there is nothing to test.")
+    answered = counts[list(shared)].sum(0).tolist()
     return Transfer(
-        accuracy=_share(free[rows, columns].sum(), images),
-        shared_accuracy=_share(among_shared[rows, columns].sum(), images),
-        images=int(images),
+        accuracy=sum(hits.values()) / images,
+        shared_accuracy=right / images,
+        images=images,
         classes={classes[row]: known[column] for row, column in shared.items()},
-        class_accuracies={
-            classes[row]: _share(free[row, column], images_of[row]) for row, column in shared.items() if images_of[row]
-        },
-        left_out={name: int(images_of[row]) for row, name in enumerate(classes) if row not in shared},
-        never_right={
-            name: int(free[rows, column].sum()) for column, name in enumerate(known) if column not in shared.values()
-        },
-        skipped=tuple(skipped),
+        class_accuracies={classes[row]: hits[row] / images_of[row] for row in shared if images_of[row]},
+        left_out={name: images_of[row] for row, name in enumerate(classes) if row not in shared},
+        never_right={name: answered[i] for i, name in enumerate(known) if i not in shared.values()},
+        skipped=tuple(batches.skipped),
     )
-
-
-def _share(hits: Tensor, total: Tensor) -> float:
-    return float(hits.double() / total.double())
 
 
 def _some(names: Sequence[str]) -> str:

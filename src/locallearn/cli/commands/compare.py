@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from locallearn._utils.atomic_files import file_name, read_json, write_json
 from locallearn._utils.errors import LocalLearnWarning
-from locallearn.cli.commands.train import train_shown
-from locallearn.cli.console import mebibytes, say, show, show_json
+from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli.parser import Parser, parse_rule
 from locallearn.cli.settings import add_settings, run_path, settings_from
-from locallearn.training import RunFolder, TrainSettings, as_yaml, build, data_of, draw_curves
+from locallearn.training import RunFolder, TrainSettings, as_yaml, build, data_of, draw_curves, train
 
 HELP = """Train by several rules, one after the other: same first weights, same batches.
 
@@ -26,6 +26,13 @@ same command again with the same --out.
 """
 
 DEFAULT_RULES = ["bp", "checkpoint", "dgl", "auglocal"]
+
+_COLUMNS = {
+    "test_accuracy": ("test accuracy", "{:.2%}".format),
+    "peak_activation_bytes": ("peak activations", mebibytes),
+    "seconds_per_epoch": ("s / epoch", "{:.2f}".format),
+    "parameters": ("parameters in training", "{:,}".format),
+}
 
 
 def parser() -> Parser:
@@ -48,41 +55,17 @@ def run(config: Any) -> None:
         warnings.simplefilter("ignore", LocalLearnWarning)  # shown when the rule is trained
         for rule_settings in settings.values():  # fails before any training
             build(rule_settings, images)
-    results = {}
-    for text, rule_settings in settings.items():
-        folder = RunFolder(out / file_name(text))
-        results[text] = _train_or_reuse(text, rule_settings, folder)
-    draw_curves(
-        {text: RunFolder(Path(result["folder"])).rows() for text, result in results.items()}, out / "curves.png"
-    )
+    folders = {text: RunFolder(out / file_name(text)) for text in settings}
+    results = {text: _train_or_reuse(text, settings[text], folder) for text, folder in folders.items()}
+    draw_curves({text: folder.rows() for text, folder in folders.items()}, out / "curves.png")
     write_json(out / "compare.json", results)
     if config.json:
         show_json(results)
         return
-    first = next(iter(results.values()))
-    reference = results.get("bp", first)
-    rows = [
-        (
-            text,
-            *_with_ratio(result, reference, "test_accuracy", "{:.2%}".format),
-            *_with_ratio(result, reference, "peak_activation_bytes", mebibytes),
-            *_with_ratio(result, reference, "seconds_per_epoch", "{:.2f}".format),
-            *_with_ratio(result, reference, "parameters", "{:,}".format),
-        )
-        for text, result in results.items()
-    ]
-    ratio = "x BP" if reference is not first or "bp" in results else f"x {next(iter(results))}"
-    columns = (
-        "rule",
-        "test accuracy",
-        ratio,
-        "peak activations",
-        ratio,
-        "s / epoch",
-        ratio,
-        "parameters in training",
-        ratio,
-    )
+    baseline = "bp" if "bp" in results else next(iter(results))
+    ratio = "x BP" if baseline == "bp" else f"x {baseline}"
+    columns = ["rule", *(column for title, _ in _COLUMNS.values() for column in (title, ratio))]
+    rows = [[text, *_cells(result, results[baseline])] for text, result in results.items()]
     show(f"{config.data}, {config.model}, {config.epochs} epochs", columns, rows)
     say(f"run folders and curves: {out}")
 
@@ -96,9 +79,13 @@ def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, An
         result = read_json(folder.result)
     else:
         resume_command = f"the same command with --out {folder.path.parent}"
-        result = train_shown(text, settings, folder, resume=resume, resume_command=resume_command)
+        with ConsoleWatcher(text, settings.epochs).shown(resume_command) as watcher:
+            result = train(settings, folder.path, resume=resume, watcher=watcher, say=say)
     return result | {"parameters": result["backbone_parameters"] + result["auxiliary_parameters"]}
 
 
-def _with_ratio(result: dict[str, Any], reference: dict[str, Any], name: str, form: Any) -> tuple[str, str]:
-    return form(result[name]), f"{result[name] / reference[name]:.2f}" if reference[name] else "-"
+def _cells(result: dict[str, Any], baseline: dict[str, Any]) -> Iterator[str]:
+    """The value of each column, and its ratio to the baseline's."""
+    for name, (_, form) in _COLUMNS.items():
+        yield form(result[name])
+        yield f"{result[name] / baseline[name]:.2f}" if baseline[name] else "-"

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._utils.atomic_files import file_name
-from locallearn.cli.console import ConsoleWatcher, err, say, show, show_json
+from locallearn.cli.console import ConsoleWatcher, say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.settings import add_run, read_settings, refuse_beside_resume, run_path, settings_from
 from locallearn.detection import DetectSettings, detect
-from locallearn.training import Interrupted, RunFolder
+from locallearn.training import RunFolder
 
 HELP = """Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).
 
@@ -25,16 +25,6 @@ The backbone comes from a run folder, a checkpoint in it, or an export folder (s
 strides 4, 8, 16 and 32, as in a ResNet for ImageNet; networks for 32 x 32 images are refused. Prints AP, AP50 and AP75
 of boxes and masks. Needs pip install 'locallearn[cli,coco]'.
 """
-
-
-class _Watcher(ConsoleWatcher):
-    """Prints average precision after each epoch."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        err.print(
-            f"{self.name}  epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}  loss {row['train_loss']:.4f}"
-            f"  box AP {100 * row['box_ap']:.1f}  mask AP {100 * row['mask_ap']:.1f}  {row['seconds']:.1f} s"
-        )
 
 
 def parser() -> Parser:
@@ -56,12 +46,8 @@ def run(config: Any) -> None:
         settings = dataclasses.replace(settings, source=config.run or settings.source)
         name = file_name(f"detect-{settings.source.name if settings.source else ''}")
         folder = RunFolder(run_path(config.out, name))
-    with _Watcher("detect", settings.epochs).shown() as watcher:
-        try:
-            result = detect(settings, folder.path, resume=config.resume is not None, watcher=watcher)
-        except Interrupted:
-            say(f"stopped; continue with: locallearn detect --resume {folder.path}")
-            raise
+    with ConsoleWatcher("detect", settings.epochs).shown(f"locallearn detect --resume {folder.path}") as watcher:
+        result = detect(settings, folder.path, resume=config.resume is not None, watcher=watcher)
     if config.json:
         show_json(result)
         return

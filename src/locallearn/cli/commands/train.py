@@ -1,4 +1,4 @@
-"""`locallearn train`, and training with live progress, which `compare` does too."""
+"""`locallearn train`: one network by one rule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from locallearn._utils.atomic_files import file_name
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.settings import add_run, read_settings, refuse_beside_resume, run_path, settings_from
-from locallearn.training import Interrupted, RunFolder, TrainSettings, train
+from locallearn.training import RunFolder, TrainSettings, train
 
 HELP = """Train one network by one rule.
 
@@ -38,13 +38,16 @@ def run(config: Any) -> None:
     given = settings_from(TrainSettings, parser(), config)
     if config.resume is not None:
         folder = RunFolder(config.resume)
-        settings, resume = read_settings(TrainSettings, folder), True
+        settings = read_settings(TrainSettings, folder)
         refuse_beside_resume(config.out is not None or given != TrainSettings())
     else:
-        settings, resume = given, False
+        settings = given
         name = file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
         folder = RunFolder(run_path(config.out, name))
-    result = train_shown(str(settings.rule), settings, folder, resume=resume)
+    with ConsoleWatcher(str(settings.rule), settings.epochs).shown(
+        f"locallearn train --resume {folder.path}"
+    ) as watcher:
+        result = train(settings, folder.path, resume=config.resume is not None, watcher=watcher, say=say)
     if config.json:
         show_json(result)
         return
@@ -56,19 +59,3 @@ def run(config: Any) -> None:
         ("run folder", result["folder"]),
     ]
     show("result", ("", ""), rows, texts=2)
-
-
-def train_shown(
-    name: str, settings: TrainSettings, folder: RunFolder, *, resume: bool, resume_command: str | None = None
-) -> dict[str, Any]:
-    """Train with progress on the terminal; a user who stops it is told the `resume_command`.
-
-    Raises:
-        Interrupted: by Ctrl-C, after a checkpoint.
-    """
-    with ConsoleWatcher(name, settings.epochs).shown() as watcher:
-        try:
-            return train(settings, folder.path, resume=resume, watcher=watcher, say=say)
-        except Interrupted:
-            say(f"stopped; continue with: {resume_command or f'locallearn train --resume {folder.path}'}")
-            raise
