@@ -100,7 +100,8 @@ class StopAfter(Watcher):
 
 def final(folder) -> dict:
     state = load_checkpoint(folder / "last.pt")
-    return {**{f"net.{k}": v for k, v in state["net"].items()}, "steps": state["steps"], "best": state["best"]}
+    progress = {name: state[name] for name in ("epoch", "step", "best")}
+    return {f"net.{k}": v for k, v in state["net"].items()} | progress
 
 
 def assert_equal_runs(one, other) -> None:

@@ -7,20 +7,11 @@ from torch import nn
 from locallearn._utils.errors import LocalLearnError
 from locallearn.detection.pyramid import Pyramid
 from locallearn.detection.region_operators import import_detection
+from locallearn.detection.settings import DetectSettings
 from locallearn.training import Trained
 
 
-def mask_rcnn(
-    trained: Trained,
-    *,
-    categories: int,
-    frozen_stages: int = 1,
-    min_size: int = 800,
-    max_size: int = 1333,
-    channels: int = 256,
-    regions: int = 512,
-    proposals: int = 1000,
-) -> nn.Module:
+def mask_rcnn(trained: Trained, settings: DetectSettings, *, categories: int) -> nn.Module:
     """Torchvision's Mask R-CNN (He et al. 2017), with a feature pyramid on a trained backbone.
 
     It normalises images as they were in the backbone's training. In training mode it maps a list of images
@@ -29,13 +20,8 @@ def mask_rcnn(
 
     Args:
         trained: the backbone; its network becomes part of the detector.
+        settings: frozen stages, sizes of images, channels, numbers of regions.
         categories: number of categories, background not counted.
-        frozen_stages: see `Pyramid`.
-        min_size: pixels of the shorter side of a resized image,
-        max_size: or of the longer side, whichever makes the image smaller.
-        channels: of each level of the feature pyramid.
-        regions: number of regions per image on which the heads are trained.
-        proposals: number of regions per image that the heads classify in evaluation.
 
     Raises:
         LocalLearnError: torchvision is missing, or the backbone does not fit.
@@ -48,12 +34,12 @@ def mask_rcnn(
             f"{trained.name} was trained on images of {trained.image_shape[0]} channels; a detector's have 3."
         )
     return MaskRCNN(
-        Pyramid(trained.model, frozen_stages=frozen_stages, channels=channels),
+        Pyramid(trained.model, frozen_stages=settings.frozen_stages, channels=settings.channels),
         num_classes=categories + 1,
-        min_size=min_size,
-        max_size=max_size,
-        box_batch_size_per_image=regions,
-        rpn_post_nms_top_n_test=proposals,
+        min_size=settings.min_size,
+        max_size=settings.max_size,
+        box_batch_size_per_image=settings.regions,
+        rpn_post_nms_top_n_test=settings.proposals,
         image_mean=list(trained.mean),
         image_std=list(trained.std),
     )

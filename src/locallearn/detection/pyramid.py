@@ -54,14 +54,9 @@ class Pyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(widths, channels, extra_blocks=LastLevelMaxPool())
         self.out_channels = channels
         first_trained = self._ends[frozen_stages - 1] + 1 if frozen_stages else 0
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        for layer in self._layers[first_trained:]:
-            for parameter in layer.parameters():
-                parameter.requires_grad_()
-        for norm in self._norms():
-            for parameter in norm.parameters():
-                parameter.requires_grad_(False)
+        model.requires_grad_(False)
+        for part in (*self._layers[first_trained:], *self._norms()):
+            part.requires_grad_(not isinstance(part, _BatchNorm))
         self.train(self.training)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

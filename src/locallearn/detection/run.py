@@ -13,11 +13,12 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn.detection.coco import Coco, refuse_other_categories
 from locallearn.detection.detector import mask_rcnn
 from locallearn.detection.fit import DetectorFit
+from locallearn.detection.loading import TrainingBatches
 from locallearn.detection.metrics import METRICS
 from locallearn.detection.region_operators import import_detection
 from locallearn.detection.settings import DetectSettings
 from locallearn.export import load_exported
-from locallearn.training import RunFolder, Trained, Watcher, as_yaml, load_run
+from locallearn.training import RunFolder, Watcher, as_yaml, load_run
 
 
 def detect(
@@ -47,24 +48,20 @@ def detect(
     train = Coco(settings.coco, "train2017", images=settings.images)
     test = Coco(settings.coco, "val2017", images=settings.images)
     refuse_other_categories(train, test)
-    trained = backbone_of(settings)
+    source = settings.source
+    if source is None:
+        raise LocalLearnError("the backbone is missing: give the folder of a run or of an export.")
+    exported = (source / "config.json").exists()
+    trained = load_exported(source) if exported else load_run(source, checkpoint=settings.checkpoint)
     torch.manual_seed(settings.seed)
-    detector = mask_rcnn(
-        trained,
-        categories=len(train.categories),
-        frozen_stages=settings.frozen_stages,
-        min_size=settings.min_size,
-        max_size=settings.max_size,
-        channels=settings.channels,
-        regions=settings.regions,
-        proposals=settings.proposals,
-    ).to(device)
+    detector = mask_rcnn(trained, settings, categories=len(train.categories)).to(device)
     run = RunFolder(folder)
     if resume:
         run.refuse_other_settings(as_yaml(settings))
     else:
         run.create(as_yaml(settings), device=device_name(device), command=("detect",))
-    fit = DetectorFit(detector, train, test, settings, folder=run, watcher=watcher)
+    batches = TrainingBatches(train, batch=settings.batch, seed=settings.seed, workers=settings.workers)
+    fit = DetectorFit(detector, batches, test, settings, folder=run, watcher=watcher)
     if resume and run.last.exists():
         fit.resume()
     fit.run()
@@ -75,7 +72,7 @@ def detect(
         "seconds_per_epoch": sum(row["seconds"] for row in rows) / len(rows),
         "parameters": sum(parameter.numel() for parameter in detector.parameters()),
         "backbone": {
-            "source": str(settings.source),
+            "source": str(source),
             "model": trained.name,
             "test_accuracy": trained.how.get("test_accuracy"),
         },
@@ -83,20 +80,6 @@ def detect(
     }
     write_json(run.result, result)
     return result
-
-
-def backbone_of(settings: DetectSettings) -> Trained:
-    """The trained backbone that the settings name.
-
-    Raises:
-        LocalLearnError: none is named, or it cannot be read.
-    """
-    source = settings.source
-    if source is None:
-        raise LocalLearnError("the backbone is missing: give the folder of a run or of an export.")
-    if (source / "config.json").exists():
-        return load_exported(source)
-    return load_run(source, checkpoint=settings.checkpoint)
 
 
 def _refuse_missing_operators(device: torch.device) -> None:

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
-from locallearn.training import AdamW, OptimizerSettings
+from locallearn.training import AdamW, LoopSettings, OptimizerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectSettings:
+class DetectSettings(LoopSettings):
     """All settings of a detection run: AugLocal's (A.7, Table 12) by default, where the paper gives them.
 
     The paper: Mask R-CNN with a feature pyramid, AdamW, 1x schedule (12 epochs), 16 images in a batch. It gives neither
@@ -35,7 +36,6 @@ class DetectSettings:
         channels: of each level of the feature pyramid.
         regions: number of regions per image on which the heads are trained.
         proposals: number of regions per image that the heads classify in evaluation.
-        precision: fp32, or bf16 for mixed precision with bfloat16 (backbone, pyramid, heads).
         seed: of first weights, order, flips and the sampling of regions.
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         threads: CPU threads.
@@ -55,41 +55,24 @@ class DetectSettings:
     channels: int = 256
     regions: int = 512
     proposals: int = 1000
-    precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
     workers: int = 4
 
     def __post_init__(self) -> None:
-        refuse_unknown("precision", self.precision, ("fp32", "bf16"))
+        super().__post_init__()
         refuse_unknown("checkpoint", self.checkpoint, ("last", "best"))
-        for name in ("images", "epochs", "batch", "threads", "channels", "regions", "proposals"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise LocalLearnError(f"{name}={value} must be at least 1.")
-        for name in ("min_size", "max_size"):
-            if getattr(self, name) < 32:
-                raise LocalLearnError(f"{name}={getattr(self, name)} must be at least 32 pixels.")
-        for name in ("seed", "workers"):
-            if getattr(self, name) < 0:
-                raise LocalLearnError(f"{name}={getattr(self, name)} must not be negative.")
+        self.refuse_below(0, "seed", "workers")
+        self.refuse_below(1, "images", "batch", "threads", "channels", "regions", "proposals")
+        self.refuse_below(32, "min_size", "max_size")
         if not 0 <= self.frozen_stages <= 4:
             raise LocalLearnError(f"frozen_stages={self.frozen_stages}: a backbone has four stages, so 0 to 4.")
 
-    @property
-    def autocast(self) -> torch.dtype | None:
-        """The type of mixed precision, or None."""
-        return torch.bfloat16 if self.precision == "bf16" else None
+    def make_stepper(self, net: nn.Module) -> Optimizer:
+        return self.optimizer.make([parameter for parameter in net.parameters() if parameter.requires_grad])
 
     def lr(self, *, epoch: int, step: int, steps: int) -> float:
-        """The learning rate of a step.
-
-        Args:
-            epoch: from 1.
-            step: within the epoch, from 0.
-            steps: number of steps in an epoch.
-        """
         fallen = sum(epoch > round(self.epochs * share / 12) for share in (8, 11))
         warm = min(500, steps)
         rise = min(1.0, (step + 1) / warm) if epoch == 1 else 1.0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from locallearn._chain.layout import Shape
-from locallearn._utils.atomic_files import read_json, write_whole
+from locallearn._utils.atomic_files import read_json
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import DataSet
 
@@ -34,7 +33,7 @@ class DataCard:
 
     @staticmethod
     def read(path: Path) -> DataCard:
-        """Read the file that `write` wrote.
+        """Read the `data.json` of a run folder.
 
         Raises:
             LocalLearnError: the file is damaged.
@@ -49,7 +48,3 @@ class DataCard:
                 f"{path} is damaged: it must hold classes, image_shape, mean and std of the run's images. Put a copy of"
                 " it back; without the file, the data set itself is read."
             ) from error
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        write_whole(path, (json.dumps(asdict(self), indent=2) + "\n").encode())

@@ -40,33 +40,23 @@ def evaluate(
     """
     training = [part for part in net.modules() if part.training]
     net.eval()
+    images_seen, outputs = 0, []
+    correct = loss = torch.zeros((), dtype=torch.float64, device=next(net.parameters()).device)
     try:
-        return _evaluate(net, batches, heads, autocast)
+        for images, labels in batches.epoch(1):
+            with mixed(images.device, autocast):
+                outputs = net.logits(images) if heads else [net(images)]  # the backbone's come last
+                assert outputs[-1] is not None
+                loss = loss + net.loss(outputs[-1], labels).double() * len(labels)
+            none = torch.full_like(labels, -1)
+            answers = [none if logits is None else logits.argmax(1) for logits in outputs]
+            correct = correct + (torch.stack(answers) == labels).sum(1)
+            images_seen += len(labels)
     finally:
         for part in training:
             part.training = True
-
-
-def _evaluate(net: LocalNet, batches: Batches, heads: bool, autocast: torch.dtype | None) -> Evaluation:
-    images_seen, correct, loss = 0, None, None
-    classifies: list[bool] = []
-    for images, labels in batches.epoch(1):
-        with mixed(images.device, autocast):
-            outputs = net.logits(images) if heads else [net(images)]  # the backbone's come last
-            assert outputs[-1] is not None
-            batch_loss = net.loss(outputs[-1], labels).double() * len(labels)
-        classifies = [logits is not None for logits in outputs]
-        hits = torch.stack([(logits.argmax(1) == labels).sum() for logits in outputs if logits is not None])
-        if correct is None or loss is None:
-            correct, loss = hits, batch_loss
-        else:
-            correct, loss = correct + hits, loss + batch_loss
-        images_seen += len(labels)
-    assert correct is not None  # ImageSet refuses empty splits
-    assert loss is not None
-    shares = iter((correct.double() / images_seen).tolist())
-    accuracies = [next(shares) if has_logits else None for has_logits in classifies]
-    assert accuracies[-1] is not None
+    shares = (correct / images_seen).tolist()
+    by_head = [None if logits is None else share for logits, share in zip(outputs, shares, strict=True)]
     return Evaluation(
-        accuracy=accuracies[-1], loss=float(loss) / images_seen, head_accuracies=tuple(accuracies) if heads else ()
+        accuracy=shares[-1], loss=float(loss) / images_seen, head_accuracies=tuple(by_head) if heads else ()
     )

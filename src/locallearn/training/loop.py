@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 from locallearn._torch.device import random_state, set_random_state
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches
-from locallearn.training.checkpoint import load_checkpoint, save_checkpoint
+from locallearn.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from locallearn.training.run_folder import RunFolder
+from locallearn.training.settings import LoopSettings
 
 _PROGRESS = ("epoch", "step", "seconds", "best", "sums", "seen", "skipped")
 """Attributes of a loop that its checkpoints hold."""
@@ -48,13 +48,14 @@ class Watcher:
 class Loop(ABC):
     """Trains a network for some epochs; a stopped loop resumes at any step with equal bits.
 
-    A subclass defines the step, the learning rate, the evaluation and the state. After each epoch the loop evaluates,
-    adds a row of metrics to the run folder, and writes a checkpoint.
+    A subclass defines the step and the evaluation. After each epoch the loop evaluates, adds a row of metrics to the
+    run folder, and writes a checkpoint; `best.pt` is that of the highest `test_accuracy`, where rows have one.
 
     Args:
         net: the network, on its device.
         batches: of the training split.
-        epochs: number of epochs in all.
+        test: the test split.
+        settings: how to train.
         folder: where metrics and checkpoints go; None writes nothing.
         watcher: learns how training proceeds.
 
@@ -64,50 +65,34 @@ class Loop(ABC):
         skipped: images of the epoch that could not be read and were left out.
     """
 
-    best_by: str | None = None
-    """The metric whose highest value `best.pt` holds; None writes no `best.pt`."""
-
-    checkpoint_every: int | None = None
-    """Steps between checkpoints within an epoch; None writes one after each epoch alone."""
-
     def __init__(
         self,
         net: nn.Module,
         batches: Batches,
+        test: Any,
+        settings: LoopSettings,
         *,
-        epochs: int,
         folder: RunFolder | None = None,
         watcher: Watcher | None = None,
     ) -> None:
-        self.net, self.batches, self.epochs = net, batches, epochs
+        self.net, self.batches, self.test, self.settings = net, batches, test, settings
         self.folder, self.watcher = folder, watcher or Watcher()
+        self.stepper: Any = settings.make_stepper(net)
         self.device = next(net.parameters()).device
         self.best = -1.0
         self._start_epoch(1)
-
-    @abstractmethod
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of a step (from 0) of the current epoch."""
 
     @abstractmethod
     def train_step(self, images: Any, targets: Any, *, learning_rate: float) -> Tensor:
         """One optimizer step; the batch's mean losses, (losses,), float64, detached."""
 
     @abstractmethod
-    def loss_metrics(self, losses: Tensor) -> dict[str, Any]:
+    def loss_metrics(self, losses: list[float]) -> dict[str, Any]:
         """Losses as metrics: `train_loss`, a number to watch, and `losses`, all of them."""
 
     @abstractmethod
     def evaluate(self) -> dict[str, Any]:
         """Metrics of the test split."""
-
-    @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
-        """Networks and optimizers, for a checkpoint."""
-
-    @abstractmethod
-    def load_state_dict(self, state: dict[str, Any], file: Path) -> None:
-        """Load what `state_dict` returned; errors name its file."""
 
     def run(self) -> list[dict[str, Any]]:
         """Train for the epochs that remain.
@@ -119,10 +104,8 @@ class Loop(ABC):
         Raises:
             Interrupted: the watcher asked to stop.
         """
-        if self.folder is not None:
-            self.folder.drop_epochs_from(self.epoch)
-        with nullcontext() if self.folder is None else self.folder.events(self.epoch) as events:
-            return [self._finish_epoch(events) for _ in range(self.epoch, self.epochs + 1)]
+        with nullcontext() if self.folder is None else self.folder.recording(self.epoch):
+            return [self._run_epoch() for _ in range(self.epoch, self.settings.epochs + 1)]
 
     def resume(self) -> None:
         """Go back to the folder's last checkpoint.
@@ -132,78 +115,73 @@ class Loop(ABC):
         """
         assert self.folder is not None
         state = load_checkpoint(self.folder.last)
-        if missing := {"random", *_PROGRESS} - state.keys():
+        if missing := {"net", "optimizers", "random", *_PROGRESS} - state.keys():
             raise LocalLearnError(
                 f"the checkpoint {self.folder.last} has no {min(missing)}: another version wrote it, so train anew."
             )
-        self.load_state_dict(state, self.folder.last)
+        load_weights(self.net, state["net"], file=self.folder.last, name="the network")
+        self.stepper.load_state_dict(state["optimizers"])
         for name in _PROGRESS:
             setattr(self, name, state[name])
-        if self.sums is not None:
-            self.sums = self.sums.to(self.device)
         set_random_state(state["random"], self.device)
 
     def _start_epoch(self, epoch: int) -> None:
         self.epoch, self.step, self.seconds = epoch, 0, 0.0
-        self.sums: Tensor | None = None
+        self.sums: list[float] = []
         self.seen = 0
         self.skipped: list[str] = []
 
-    def _finish_epoch(self, events: Any) -> dict[str, Any]:
+    def _run_epoch(self) -> dict[str, Any]:
         """Train for the rest of the epoch, evaluate, and write metrics and checkpoints."""
-        losses = self._train_to_end_of_epoch()
+        self._train_to_end_of_epoch()
         row = {
             "epoch": self.epoch,
-            "lr": float(self.learning_rate(len(self.batches) - 1)),
-            **losses,
+            "lr": self._learning_rate(len(self.batches) - 1),
+            **self.loss_metrics([total / self.seen for total in self.sums]),
             "seconds": self.seconds,
             **self.evaluate(),
         }
         if self.folder is not None:
             self.folder.add_epoch(row)
-            for name, value in row.items():
-                if isinstance(value, float):
-                    events.add_scalar(name, value, self.epoch)
-            events.flush()
-        is_best = self.best_by is not None and row[self.best_by] > self.best
-        if self.best_by is not None:
-            self.best = max(self.best, row[self.best_by])
+        accuracy = row.get("test_accuracy", -1.0)
+        is_best, self.best = accuracy > self.best, max(self.best, accuracy)
         self._start_epoch(self.epoch + 1)
         self._save(is_best=is_best)
         self.watcher.epoch(row)
-        if self.watcher.stop_requested() and self.epoch <= self.epochs:
+        if self.watcher.stop_requested() and self.epoch <= self.settings.epochs:
             raise Interrupted
         return row
 
-    def _train_to_end_of_epoch(self) -> dict[str, Any]:
-        """The epoch's losses as metrics."""
+    def _train_to_end_of_epoch(self) -> None:
         start, skipped = perf_counter() - self.seconds, self.skipped
         self.net.train()
         for images, targets in self.batches.epoch(self.epoch, start=self.step):
-            losses = self.train_step(images, targets, learning_rate=self.learning_rate(self.step))
-            weighted = losses * len(targets)
-            self.sums = weighted if self.sums is None else self.sums + weighted
+            losses = self.train_step(images, targets, learning_rate=self._learning_rate(self.step)).tolist()
+            sums = self.sums or [0.0] * len(losses)
+            self.sums = [total + loss * len(targets) for total, loss in zip(sums, losses, strict=True)]
             self.seen += len(targets)
             self.skipped = [*skipped, *self.batches.skipped]
             self.step += 1
             self.seconds = perf_counter() - start
             loss = self.loss_metrics(losses)["train_loss"]
             self.watcher.batch(epoch=self.epoch, step=self.step, steps=len(self.batches), loss=loss)
-            if self.watcher.stop_requested():
+            stop, every = self.watcher.stop_requested(), self.settings.checkpoint_every
+            if stop or (every and self.step % every == 0):
                 self._save()
+            if stop:
                 raise Interrupted
-            if self.checkpoint_every and self.step % self.checkpoint_every == 0:
-                self._save()
-        assert self.sums is not None
-        metrics = self.loss_metrics(self.sums / self.seen)
-        self.seconds = perf_counter() - start
-        return metrics
+
+    def _learning_rate(self, step: int) -> float:
+        return float(self.settings.lr(epoch=self.epoch, step=step, steps=len(self.batches)))
 
     def _save(self, *, is_best: bool = False) -> None:
         if self.folder is None:
             return
-        progress = {name: getattr(self, name) for name in _PROGRESS}
-        state = self.state_dict() | {"random": random_state(self.device)} | progress
+        state = {name: getattr(self, name) for name in _PROGRESS} | {
+            "net": self.net.state_dict(),
+            "optimizers": self.stepper.state_dict(),
+            "random": random_state(self.device),
+        }
         if is_best:
             save_checkpoint(state, self.folder.best)
         save_checkpoint(state, self.folder.last)

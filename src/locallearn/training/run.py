@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def train(
         run.refuse_other_settings(as_yaml(settings))
     else:
         run.create(as_yaml(settings), device=device_name(device))
-        DataCard.of(images).write(run.data)
+        write_json(run.data, asdict(DataCard.of(images)))
     micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
     if settings.memory == "lean":
         say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")

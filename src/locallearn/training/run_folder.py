@@ -6,7 +6,8 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,10 +118,14 @@ class RunFolder:
                 f"{self.metrics} is damaged: each line must be JSON ({reason_of(error)}). Put a copy of it back."
             ) from error
 
-    def drop_epochs_from(self, epoch: int) -> None:
-        """Drop the metrics of this and later epochs, which will be trained again."""
+    @contextmanager
+    def recording(self, epoch: int) -> Iterator[None]:
+        """Take the metrics of this epoch and the later ones; earlier rows of these are dropped."""
         earlier = [row for row in self.rows() if row["epoch"] < epoch]
         write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in earlier).encode())
+        tensorboard = optional("torch.utils.tensorboard")
+        with tensorboard.SummaryWriter(str(self.path), purge_step=epoch) as self._events:
+            yield
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:
         """Append one epoch's metrics."""
@@ -128,8 +133,7 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())  # the checkpoint that is written next relies on this line
-
-    def events(self, first_epoch: int) -> Any:
-        """A TensorBoard writer for the epochs from `first_epoch` on."""
-        tensorboard = optional("torch.utils.tensorboard")
-        return tensorboard.SummaryWriter(str(self.path), purge_step=first_epoch)
+        for name, value in row.items():
+            if isinstance(value, float):
+                self._events.add_scalar(name, value, row["epoch"])
+        self._events.flush()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -19,43 +20,87 @@ from locallearn.training.schedules import Cosine, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings:
-    """How a network is trained, whatever its rule.
+class LoopSettings(ABC):
+    """What `Loop` needs to know.
 
     Args:
         epochs: passes over the training split.
         optimizer: the optimizer and its base learning rate.
+        precision: "fp32", or "bf16" for mixed precision with bfloat16.
+        checkpoint_every: optimizer steps between checkpoints within an epoch; there is always one after each epoch.
+    """
+
+    epochs: int = 10
+    optimizer: OptimizerSettings = field(default_factory=SGD)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        refuse_unknown("precision", self.precision, ("fp32", "bf16"))
+        self.refuse_below(1, "epochs", "checkpoint_every")
+
+    def refuse_below(self, least: int, *names: str) -> None:
+        """Refuse settings with a smaller value; None is none.
+
+        Raises:
+            LocalLearnError: names the setting.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise LocalLearnError(f"{name}={value} must be at least {least}.")
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """The type of mixed precision, or None."""
+        return torch.bfloat16 if self.precision == "bf16" else None
+
+    @abstractmethod
+    def make_stepper(self, net: Any) -> Any:
+        """What steps the network's parameters, with the state of its optimizers."""
+
+    @abstractmethod
+    def lr(self, *, epoch: int, step: int, steps: int) -> float:
+        """The learning rate of a step.
+
+        Args:
+            epoch: from 1.
+            step: within the epoch, from 0.
+            steps: number of steps in an epoch.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings(LoopSettings):
+    """How a network is trained, whatever its rule.
+
+    Args:
         schedule: how the learning rate moves.
         accumulate: number of micro-batches in a batch; gradients are summed, batch statistics are each micro-batch's.
         step: "together" steps all modules after the last backward pass, as in the papers; "module" steps each module
             as soon as its gradient is complete and frees the gradient: same weights, less memory.
         clip_norm: largest norm of the whole gradient.
         clip_module_norm: largest norm of the gradient of one local module and its auxiliary networks.
-        precision: "fp32", or "bf16" for mixed precision with bfloat16.
         compile: compile each local module and auxiliary network with torch.compile.
         cuda_graphs: experimental, not yet measured on a GPU: capture the whole step as a CUDA graph and replay it; that
             saves small networks the time of kernel launches.
         eval_heads: evaluate every module's auxiliary head too.
-        checkpoint_every: optimizer steps between checkpoints within an epoch; there is always one after each epoch.
     """
 
-    epochs: int = 10
-    optimizer: OptimizerSettings = field(default_factory=SGD)
     schedule: Schedule = field(default_factory=Cosine)
     accumulate: int = 1
     step: Literal["together", "module"] = "together"
     clip_norm: float | None = None
     clip_module_norm: float | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     cuda_graphs: bool = False
     eval_heads: bool = False
-    checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         refuse_unknown("step", self.step, ("together", "module"))
-        refuse_unknown("precision", self.precision, ("fp32", "bf16"))
-        for name in ("epochs", "accumulate", "checkpoint_every", "clip_norm", "clip_module_norm"):
+        self.refuse_below(1, "accumulate")
+        for name in ("clip_norm", "clip_module_norm"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise LocalLearnError(f"{name}={value} must be larger than 0.")
@@ -73,10 +118,8 @@ class FitSettings:
             return ModuleStepper(net, make, clip_module_norm=clip)
         return Stepper(net, make, clip_norm=self.clip_norm, clip_module_norm=clip)
 
-    @property
-    def autocast(self) -> torch.dtype | None:
-        """The type of mixed precision, or None."""
-        return torch.bfloat16 if self.precision == "bf16" else None
+    def lr(self, *, epoch: int, step: int, steps: int) -> float:
+        return self.schedule.lr(self.optimizer.lr, epoch=epoch, epochs=self.epochs, step=step, steps=steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +172,8 @@ class TrainSettings(FitSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seed < 0:
-            raise LocalLearnError(f"seed={self.seed} must not be negative.")
-        for name in ("batch", "threads", "image_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise LocalLearnError(f"{name}={value} must be at least 1.")
+        self.refuse_below(0, "seed")
+        self.refuse_below(1, "batch", "threads", "image_size")
         if self.memory == "lean" and self.compile:
             raise LocalLearnError(
                 "memory=lean does not work with compile: the compiler decides what to recompute. Use one of them."

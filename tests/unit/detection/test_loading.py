@@ -10,7 +10,7 @@ from tiny_coco import tiny_coco
 
 from locallearn import LocalLearnError
 from locallearn.detection.coco import Coco
-from locallearn.detection.loading import TrainingBatches, TrainingImages, evaluation_images
+from locallearn.detection.loading import TrainingBatches, evaluation_images
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside pycocotools
 
@@ -21,11 +21,11 @@ def coco(tmp_path_factory) -> Path:
 
 
 def test_targets_are_single_objects_and_flips_mirror_them(coco):
-    images = TrainingImages(Coco(coco, "train2017"), seed=0)
+    images = TrainingBatches(Coco(coco, "train2017"), batch=1, seed=0, workers=0)
     assert images.ids == [1, 2, 3, 4, 5]  # the sixth has no objects
     seen: set[bool] = set()
     for epoch in range(1, 9):
-        image, target = images[0, epoch]
+        image, target = images.item((0, epoch))
         assert image.shape == (3, 64, 72)
         assert len(target["boxes"]) == 2  # and a crowd, which does not count
         assert set(target["labels"].tolist()) <= {1, 2}
@@ -35,7 +35,7 @@ def test_targets_are_single_objects_and_flips_mirror_them(coco):
             assert (around - box).abs().max() <= 1
             colour = image[:, mask.bool()].mean(1)
             assert colour.argmax() == (0 if label == 1 else 2)  # squares are red, triangles blue
-        again, _ = images[0, epoch]
+        again, _ = images.item((0, epoch))
         assert torch.equal(again, image)
         seen.add(torch.equal(image, images.coco.image(1)))
     assert seen == {True, False}

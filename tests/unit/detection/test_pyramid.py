@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from locallearn import LocalLearnError
-from locallearn.detection import Pyramid, mask_rcnn
+from locallearn.detection import DetectSettings, Pyramid, mask_rcnn
 from locallearn.training import Trained, make_model
 
 
@@ -80,4 +80,4 @@ def test_grey_backbones_are_refused():
         image_shape=(1, 32, 32), mean=(0.5,), std=(0.5,), how={},
     )  # fmt: skip
     with pytest.raises(LocalLearnError, match="trained on images of 1 channels; a detector's have 3"):
-        mask_rcnn(grey, categories=2)
+        mask_rcnn(grey, DetectSettings(), categories=2)

@@ -101,7 +101,7 @@ def test_the_number_of_workers_and_an_exported_backbone_change_no_bit(trained, c
 
 def test_the_backbone_in_the_detector_is_the_trained_one(trained):
     state = load_run(trained).model.state_dict()
-    detector = mask_rcnn(load_run(trained), categories=2, channels=8)
+    detector = mask_rcnn(load_run(trained), DetectSettings(channels=8), categories=2)
     inside = detector.get_submodule("backbone.body").state_dict()
     assert all(torch.equal(part, state[name]) for name, part in inside.items())
     assert detector.get_submodule("transform").image_mean == [120 / 255] * 3
