@@ -93,7 +93,7 @@ class MAN(Wrapper):
         if self.fidelity == "paper":
             front = _VectorAsBias(self, site, following)
         else:
-            site = counted_by_stage(site)
+            site = counted_by_stage(site, following)
             front = LayerAsBias(site, following, self.momentum, ema=self.ema, bias=self.bias)
         return WithFront(front, self.rule.auxiliary(site_after(site, following)))
 
@@ -134,7 +134,7 @@ class _VectorAsBias(nn.Module):
 
     def __init__(self, rule: MAN, site: Site, layer: int) -> None:
         super().__init__()
-        self.gamma = trainable_ema_copy(site, layer, rule.momentum) if rule.ema else fresh_like(site, layer)
+        self.gamma = trainable_ema_copy(site, layer, rule.momentum, fresh=True) if rule.ema else fresh_like(site, layer)
         positions = () if site.chain.vectors[layer] else (1, 1)
         self.bias = nn.Parameter(torch.zeros(site.chain.width(layer), *positions)) if rule.bias else None
 

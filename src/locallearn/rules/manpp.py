@@ -66,7 +66,7 @@ class MANPP(Wrapper):
         if site.layer == 0:
             first = replace(site_after(site, following), schedule_index=0)
             return WithFront(front, with_default_head(self.rule).auxiliary(first))
-        return WithFront(front, self.rule.auxiliary(site_after(counted_by_stage(site), following)))
+        return WithFront(front, self.rule.auxiliary(site_after(counted_by_stage(site, following), following)))
 
 
 class ScaledLayerAsBias(LayerAsBias):
