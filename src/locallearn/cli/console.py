@@ -18,7 +18,7 @@ from locallearn.training import Interrupted, Watcher
 err = Console(stderr=True, highlight=False)
 """Standard error, for progress and sentences; results go to standard output."""
 
-_SCORES = {"test_accuracy": "test accuracy", "box_ap": "box AP", "mask_ap": "mask AP"}
+_SCORES = {"test_accuracy": "test accuracy", "test_top5_accuracy": "top-5", "box_ap": "box AP", "mask_ap": "mask AP"}
 _SHOWN = 3  # names of bad images printed after an epoch; metrics.jsonl has all
 
 

@@ -88,6 +88,7 @@ def train(
     rows = run.rows()
     result = {
         "test_accuracy": rows[-1]["test_accuracy"],
+        **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},
         "best_accuracy": max(row["test_accuracy"] for row in rows),
         "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
         "peak_activation_bytes": peak.activations,

@@ -53,6 +53,7 @@ def run(config: Any) -> None:
         return
     rows = [
         ("test accuracy", f"{result['test_accuracy']:.2%} (best {result['best_accuracy']:.2%})"),
+        *(("top-5 accuracy", f"{result[name]:.2%}") for name in ("test_top5_accuracy",) if name in result),
         ("seconds per epoch", f"{result['seconds_per_epoch']:.1f}"),
         ("peak activation memory", mebibytes(result["peak_activation_bytes"])),
         ("parameters", f"{result['backbone_parameters']:,} + {result['auxiliary_parameters']:,} auxiliary"),
