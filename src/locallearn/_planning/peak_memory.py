@@ -49,9 +49,27 @@ def peak_memory(
         autocast: dtype of mixed precision, or None for the parameters' own.
     """
     with private_api.fake_mode() as mode:
-        net = without_data(net, mode)
-        images, labels = example_batch(net, batch)
-        return measure(net, make_stepper(net), images, labels, autocast=autocast)
+        return measured_step(*prepare(net, batch, make_stepper, autocast, mode), autocast)
+
+
+def prepare(
+    net: LocalNet, batch: int, make_stepper: MakeStepper, autocast: torch.dtype | None, mode: Any
+) -> tuple[LocalNet, Stepper, Tensor, Tensor]:
+    """All that a step on fake tensors needs: a copy of the network, a stepper, images and labels.
+
+    The recompute plan is made, and optimizers have the state of a step in which all gradients are zero.
+    """
+    net = without_data(net, mode)
+    images, labels = example_batch(net, batch)
+    with mixed(images.device, autocast):
+        net.recompute_plan(images, labels)
+    stepper = make_stepper(net)
+    for parameter in {p for module in range(len(net.local_modules)) for p in net.parameters_of(module)}:
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    for optimizer in stepper.optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    return net, stepper, images, labels
 
 
 def measure(
@@ -59,6 +77,13 @@ def measure(
 ) -> PeakMemory:
     """Run two training steps and count the live bytes of the second (the first one makes the optimizer's state)."""
     _step(net, stepper, images, labels, autocast)
+    return measured_step(net, stepper, images, labels, autocast)
+
+
+def measured_step(
+    net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, autocast: torch.dtype | None
+) -> PeakMemory:
+    """Run a training step and count the live bytes; optimizers have their state."""
     state = [
         value for optimizer in stepper.optimizers for values in optimizer.state.values() for value in values.values()
     ]

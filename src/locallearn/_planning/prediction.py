@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._planning.peak_memory import MakeStepper, PeakMemory, example_batch, measure, nesterov_sgd, without_data
+from locallearn._planning.peak_memory import MakeStepper, PeakMemory, measured_step, nesterov_sgd, prepare
 from locallearn._torch import private_api
-from locallearn._torch.device import mixed
 from locallearn._torch.op_counter import Work, seconds
 
 
@@ -47,11 +46,7 @@ def predict(
         autocast: dtype of mixed precision, or None.
     """
     with private_api.fake_mode() as mode:
-        net = without_data(net, mode)
-        images, labels = example_batch(net, batch)
-        with mixed(images.device, autocast):
-            net.recompute_plan(images, labels)  # made before anything is counted
+        prepared = prepare(net, batch, make_stepper, autocast, mode)
         with Work() as work:
-            peak = measure(net, make_stepper(net), images, labels, autocast=autocast)
-    counts = {kind: count / 2 for kind, count in work.counts.items()}  # of two steps
-    return Prediction(peak=peak, macs=work.macs // 2, seconds=seconds(counts), work=counts)
+            peak = measured_step(*prepared, autocast)
+    return Prediction(peak=peak, macs=work.macs, seconds=seconds(work.counts), work=work.counts)
