@@ -18,3 +18,4 @@ from locallearn.cost.macs import (
 from locallearn.cost.pictures import draw_bytes as draw_bytes, draw_plan as draw_plan
 from locallearn.cost.planner import Plan as Plan, plan as plan
 from locallearn.cost.summary import Cost as Cost, cost as cost
+from locallearn.cost.warning import warning_of as warning_of

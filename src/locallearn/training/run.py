@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import device_name, device_of
 from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
-from locallearn.cost import peak_memory
+from locallearn.cost import peak_memory, warning_of
+from locallearn.data import DataSet
+from locallearn.rules import BP
 from locallearn.training.curves import draw_curves
 from locallearn.training.data_card import DataCard
 from locallearn.training.fit import Fit
@@ -69,6 +72,7 @@ def train(
     if settings.memory == "lean":
         say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
     peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
+    _warn_of_heavy_auxiliaries(net, settings, images, peak.total, micro_batch, say)
     if settings.compile:
         net.compile()
     fit = Fit(
@@ -93,14 +97,31 @@ def train(
         "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
         "peak_activation_bytes": peak.activations,
         "peak_total_bytes": peak.total,
-        "backbone_parameters": sum(p.numel() for p in net.model.parameters()),
-        "auxiliary_parameters": sum(p.numel() for p in net.auxiliary.parameters()),
+        "backbone_parameters": _parameters(net.model),
+        "auxiliary_parameters": _parameters(net.auxiliary),
         "epochs": len(rows),
         "folder": str(folder),
     }
     write_json(run.result, result)
     draw_curves({str(settings.rule): rows}, run.curves)
     return result
+
+
+def _warn_of_heavy_auxiliaries(
+    net: LocalNet, settings: TrainSettings, images: DataSet, peak: int, micro_batch: int, say: Callable[[str], None]
+) -> None:
+    """Say so where the step takes more memory than backpropagation, which large auxiliary networks alone can cause."""
+    if _parameters(net.auxiliary) <= _parameters(net.model):
+        return
+    with torch.random.fork_rng(devices=[]):
+        bp = build(replace(settings, rule=BP(), modules="all", memory="fast"), images)
+    total = peak_memory(bp, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast).total
+    if sentence := warning_of(settings.rule, peak, total):
+        say(sentence)
+
+
+def _parameters(part: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
 
 
 def _drops_single_image(net: LocalNet, settings: TrainSettings, count: int, say: Callable[[str], None]) -> bool:
