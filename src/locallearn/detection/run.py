@@ -22,7 +22,12 @@ from locallearn.training import RunFolder, Watcher, as_yaml, load_run
 
 
 def detect(
-    settings: DetectSettings, folder: Path, *, resume: bool = False, watcher: Watcher | None = None
+    settings: DetectSettings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+    trust_code: bool = False,
 ) -> dict[str, Any]:
     """Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO, as in AugLocal (A.7, Table 12).
 
@@ -32,6 +37,7 @@ def detect(
             for each epoch), last.pt and result.json.
         resume: continue from the folder's last checkpoint, bit for bit.
         watcher: learns how training proceeds.
+        trust_code: of the backbone's source; see `load_run`.
 
     Returns:
         The summary that is also in `result.json`: box_ap, box_ap50, box_ap75, mask_ap, mask_ap50, mask_ap75 (0 to 1),
@@ -52,7 +58,11 @@ def detect(
     if source is None:
         raise LocalLearnError("the backbone is missing: give the folder of a run or of an export.")
     exported = (source / "config.json").exists()
-    trained = load_exported(source) if exported else load_run(source, checkpoint=settings.checkpoint)
+    trained = (
+        load_exported(source, trust_code=trust_code)
+        if exported
+        else load_run(source, checkpoint=settings.checkpoint, trust_code=trust_code)
+    )
     torch.manual_seed(settings.seed)
     detector = mask_rcnn(trained, settings, categories=len(train.categories)).to(device)
     run = RunFolder(folder)

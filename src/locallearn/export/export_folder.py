@@ -7,6 +7,7 @@ from pathlib import Path
 from locallearn._utils.atomic_files import read_json, write_json, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of, refuse_unknown
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.registry import names_of_file
 from locallearn.export.config import FILES, FORMATS, Format, config_of
 from locallearn.export.programs import onnx_bytes, program_bytes
 from locallearn.training import Trained, load_run, load_weights, make_model
@@ -14,7 +15,9 @@ from locallearn.training import Trained, load_run, load_weights, make_model
 _CONFIG = "config.json"
 
 
-def export_run(run: Path, out: Path, *, format: Format = "safetensors", checkpoint: str = "last") -> Path:
+def export_run(
+    run: Path, out: Path, *, format: Format = "safetensors", checkpoint: str = "last", trust_code: bool = False
+) -> Path:
     """Export the backbone of a training run, without auxiliary networks.
 
     Args:
@@ -22,6 +25,7 @@ def export_run(run: Path, out: Path, *, format: Format = "safetensors", checkpoi
         out: the new folder, or an empty one.
         format: see `export`.
         checkpoint: "last" or "best".
+        trust_code: see `load_run`.
 
     Returns:
         The file with the weights.
@@ -29,7 +33,7 @@ def export_run(run: Path, out: Path, *, format: Format = "safetensors", checkpoi
     Raises:
         LocalLearnError: there is no run, the folder is not empty, or a package is missing.
     """
-    return export(load_run(run, checkpoint=checkpoint), out, format=format)
+    return export(load_run(run, checkpoint=checkpoint, trust_code=trust_code), out, format=format)
 
 
 def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Path:
@@ -70,8 +74,12 @@ def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Pa
     return path
 
 
-def load_exported(folder: Path) -> Trained:
+def load_exported(folder: Path, *, trust_code: bool = False) -> Trained:
     """The backbone in an export folder of the format safetensors.
+
+    Args:
+        folder: the export folder.
+        trust_code: see `load_run`.
 
     Raises:
         LocalLearnError: the folder holds no such export, or its weights do not fit.
@@ -89,7 +97,8 @@ def load_exported(folder: Path) -> Trained:
     except (KeyError, TypeError, ValueError) as error:
         raise LocalLearnError(f"{config} was not written by locallearn export, or is damaged: export again.") from error
     shape = (channels, height, width)
-    model = make_model(name, classes=len(classes), image_shape=shape)
+    with names_of_file(trust_code=trust_code):
+        model = make_model(name, classes=len(classes), image_shape=shape)
     safetensors = optional("safetensors.torch", extra="export")
     try:
         state = safetensors.load(weights.read_bytes())

@@ -34,6 +34,11 @@ from locallearn.training.settings import (
     LoopSettings as LoopSettings,
     TrainSettings as TrainSettings,
 )
-from locallearn.training.settings_text import as_yaml as as_yaml, plain as plain, rule_text as rule_text
+from locallearn.training.settings_text import (
+    as_yaml as as_yaml,
+    plain as plain,
+    public_path as public_path,
+    rule_text as rule_text,
+)
 from locallearn.training.trained import Trained as Trained, load_run as load_run
 from locallearn.training.transfer import Transfer as Transfer, evaluate_run as evaluate_run

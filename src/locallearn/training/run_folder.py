@@ -18,6 +18,7 @@ import locallearn
 from locallearn._utils.atomic_files import read_yaml, write_json, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.registry import trust_option
 
 _SETTING_OF = {"train": "model", "detect": "coco"}
 """A setting that only the runs of a command have."""
@@ -64,13 +65,14 @@ class RunFolder:
         if self.path.is_dir() and any(self.path.iterdir()):
             raise LocalLearnError(f"{self.path.absolute()} holds other files: choose a new folder by --out.")
         self.path.mkdir(parents=True, exist_ok=True)
+        words = [*command, "--config", str(self.settings), *trust_option()]
         environment = {
             "versions": {module.__name__: module.__version__ for module in (locallearn, torch, np)},
             "python": platform.python_version(),
             "platform": platform.platform(),
             "device": device,
             "threads": torch.get_num_threads(),
-            "repeat": shlex.join(["locallearn", *command, "--config", str(self.settings), "--out", "ANOTHER_FOLDER"]),
+            "repeat": shlex.join(["locallearn", *words, "--out", "ANOTHER_FOLDER"]),
         }
         write_json(self.path / "environment.json", environment)
         write_whole(self.settings, settings.encode())

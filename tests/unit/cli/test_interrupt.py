@@ -70,7 +70,7 @@ def test_a_stopped_run_resumes_bit_for_bit(kill, code, whole, tmp_path):
         assert f"continue with: locallearn train --resume {folder}" in told
     assert len(timeless(folder)) < 40
     resumed = subprocess.run(
-        [sys.executable, "-m", "locallearn", "train", "--resume", str(folder), "--json"],
+        [sys.executable, "-m", "locallearn", "train", "--resume", str(folder), "--trust-code", "--json"],
         env=os.environ | {"PYTHONPATH": str(SUPPORT)},
         capture_output=True,
         text=True,
