@@ -11,6 +11,7 @@ from torch import Tensor
 from locallearn._engine.cuda_graphs import CapturedSteps
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import mixed
+from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.evaluation import evaluate
 from locallearn.training.loop import Loop
 from locallearn.training.settings import FitSettings
@@ -72,6 +73,6 @@ class Fit(Loop):
             metrics["head_accuracies"] = list(result.head_accuracies)
         return metrics
 
-    def resume(self) -> None:
-        super().resume()
+    def resume(self, checkpoint: Checkpoint = "last") -> None:
+        super().resume(checkpoint)
         self.net.steps = (self.epoch - 1) * len(self.batches) + self.step
