@@ -17,11 +17,9 @@ class Stream(Protocol):
 
     def record_event(self) -> Any:
         """A mark after all work queued so far."""
-        ...
 
     def wait_event(self, event: Any, /) -> None:
         """Work queued later begins once the mark is reached."""
-        ...
 
 
 class InOrder:
