@@ -50,7 +50,7 @@ def predict(
         net = without_data(net, mode)
         images, labels = example_batch(net, batch)
         with mixed(images.device, autocast):
-            net.recompute_plan(images, labels)  # made before anything is counted
+            net.step(images, labels)  # whose recompute plan is made before anything is counted
         with Work() as work:
             peak = measure(net, make_stepper(net), images, labels, autocast=autocast)
     counts = {kind: count / 2 for kind, count in work.counts.items()}  # of two steps
