@@ -26,7 +26,7 @@ from rich.table import Table
 
 import locallearn as ll
 from _bench import machine
-from locallearn._planning.peak_memory import example_batch
+from locallearn._planning.prediction import example_batch
 from locallearn._utils.registry import find
 
 COMMANDS = {

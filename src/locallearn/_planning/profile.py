@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition
-from locallearn._engine.recompute_plan import CHOICES, Memory, choose, countable_copy, recomputed_part
+from locallearn._engine.recompute_plan import CHOICES, Memory, choose, countable_copy, recomputed_part, sum_of_outputs
 from locallearn._engine.segment import GraphSegment
 from locallearn._engine.step import local_loss
+from locallearn._objectives.auxiliary import Head
 from locallearn._objectives.objective import Objective
 from locallearn._objectives.structure import structure
 from locallearn._planning.dynamic_program import summed
@@ -27,7 +28,9 @@ from locallearn._recompute.policy import RecomputePolicy
 from locallearn._torch import private_api
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
-from locallearn._torch.op_counter import Work, seconds
+from locallearn._torch.op_counter import Work
+from locallearn._utils.errors import LocalLearnError
+from locallearn.rules import Rule
 
 _BATCH = 32
 
@@ -205,6 +208,42 @@ def profile(layers: LayerProfile, objectives: Sequence[Objective | None]) -> Pro
     )
 
 
+def objectives_by_layer(
+    rule: Rule, layers: int, ends: Sequence[int], objective_at: Callable[[int], Objective]
+) -> list[Objective | None]:
+    """For each layer the objective that ends there if every module that may end there does; None where none may.
+
+    Where auxiliary networks depend on the partition, as AugLocal's do on the number of modules, the profile is close
+    rather than exact.
+
+    Args:
+        rule: the rule.
+        layers: number of layers.
+        ends: layers with which modules may end.
+        objective_at: makes the objective of a module, by its index in the partition with these ends.
+    """
+    objectives: list[Objective | None] = [None] * layers
+    has_auxiliaries = type(rule).auxiliary is not Rule.auxiliary
+    for module, end in enumerate(ends):
+        if module == len(ends) - 1:
+            objectives[end] = objective_at(module)
+        elif not has_auxiliaries:
+            objectives[end] = Objective(first=module, last=module, auxiliary=Head(_ChannelMean(), sum_of_outputs))
+        else:
+            try:
+                objectives[end] = objective_at(module)
+            except LocalLearnError:  # the rule allows no auxiliary network here
+                continue
+    return objectives
+
+
+class _ChannelMean(nn.Module):
+    """The network of a placeholder head with negligible cost."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features.flatten(1).mean(1, keepdim=True)
+
+
 def _count_layer(module: LocalModule, features: Tensor, policy: RecomputePolicy, autocast: torch.dtype | None) -> Part:
     module.zero_grad()
     with _counting(module, [features], autocast) as (live, work):
@@ -248,7 +287,7 @@ def _part(saved: int, forward: int, backward: int, work: Work) -> Part:
         saved=saved / _BATCH,
         forward=forward / _BATCH,
         backward=backward / _BATCH,
-        seconds=seconds(work.counts) / _BATCH,
+        seconds=work.seconds / _BATCH,
     )
 
 
