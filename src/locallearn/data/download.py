@@ -141,7 +141,7 @@ def _workspace(known: PublishedSet, root: Path) -> Iterator[Path]:
         reason = f"the disk is full, and {known.size:,} bytes are needed" if is_disk_full(error) else error
         raise LocalLearnError(
             f"{known.title} cannot be brought to {root} ({reason}): choose another folder with --data-dir."
-        ) from None
+        ) from error
 
 
 def _put(new: Path, folder: Path) -> None:

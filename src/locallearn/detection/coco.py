@@ -115,7 +115,7 @@ def refuse_other_categories(train: Coco, test: Coco) -> None:
 
 def _read(path: Path) -> Any:
     api = optional("pycocotools.coco", extra="coco").COCO()
-    content = read_json(path)
+    content = read_json(path, most=2**33)
     try:
         for name, needed in _LISTS.items():
             for index, entry in enumerate(content[name]):
