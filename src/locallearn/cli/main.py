@@ -74,7 +74,7 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
-        from locallearn.cli.parser import Parser
+        from locallearn.cli.parser import COMMAND, Parser
         from locallearn.cli.rule_syntax import normalised
 
         modules = {name: import_module(f"locallearn.cli.commands.{name}") for name in named}
@@ -86,7 +86,8 @@ def _run(arguments: Sequence[str]) -> int:
     parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]", version=__version__)
     commands = parser.add_subcommands(metavar="COMMAND")
     for name, module in modules.items():
-        commands.add_subcommand(name, module.parser(), help=COMMANDS[name])
+        commands.add_subcommand(name, command := module.parser(), help=COMMANDS[name])
+        COMMAND.set((arguments, command))
     config = parser.parse_args(normalised(arguments))
     try:
         modules[config.subcommand].run(config[config.subcommand])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from locallearn._utils.errors import LocalLearnError
-from locallearn.cli.parser import Parser
+from locallearn.cli.parser import Parser, SettingsFile
 from locallearn.training import Checkpoint, RunFolder
 
 Settings = TypeVar("Settings")

@@ -71,8 +71,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise LocalLearnError(f"there is no checkpoint {path}{others_beside(path)}.") from None
+    except FileNotFoundError as error:
+        raise LocalLearnError(f"there is no checkpoint {path}{others_beside(path)}.") from error
     archive, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(archive).hexdigest().encode() != digest:
         raise unusable(path, "is damaged: its bytes are not those that were written")
