@@ -16,7 +16,7 @@ Settings = TypeVar("Settings")
 
 def add_settings(parser: Parser, kind: type, *, skip: set[str | int] | None = None) -> None:
     """Add all settings of a class as options, and `--config`."""
-    parser.add_argument("--config", action="config", help="read settings from a YAML file; later options win")
+    parser.add_argument("--config", action=SettingsFile, help="read settings from a YAML file; later options win")
     parser.add_class_arguments(kind, as_group=False, skip=skip)
 
 
