@@ -112,7 +112,8 @@ class LocalNet(nn.Module):
         Args:
             images: (batch, channels, height, width).
             labels: (batch,) class indices, or whatever the loss takes.
-            scale: factor of every loss, for accumulation and gradient scalers.
+            scale: factor of every loss, for accumulation; for a gradient scaler `scaler.scale(torch.ones(()))`, on the
+                images' device (`scaler.get_scale()` would leave the scaler unprepared).
             final: whether an optimizer step follows; False for all but the last micro-batch.
             on_complete: called with a local module's index as soon as the gradients of its parameters and of the
                 auxiliary networks that end there (`parameters_of`) are complete, so that they can be clipped, stepped

@@ -66,8 +66,8 @@ def peak_memory(
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None for the parameters' own.
     """
-    with without_data(net, batch) as (net, images, labels):
-        return measure(net, make_stepper(net), images, labels, autocast=autocast)
+    with _ready(net, batch, make_stepper, autocast) as step:
+        return _measured(*step, autocast)
 
 
 def predict(
@@ -85,13 +85,9 @@ def predict(
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
     """
-    with without_data(net, batch) as (net, images, labels):
-        with mixed(images.device, autocast):
-            net.step(images, labels)  # whose recompute plan is made before anything is counted
-        with Work() as work:
-            peak = measure(net, make_stepper(net), images, labels, autocast=autocast)
-    counts = {kind: count / 2 for kind, count in work.counts.items()}  # of two steps
-    return Prediction(peak=peak, macs=work.macs // 2, seconds=work.seconds / 2, work=counts)
+    with _ready(net, batch, make_stepper, autocast) as step, Work() as work:
+        peak = _measured(*step, autocast)
+    return Prediction(peak=peak, macs=work.macs, seconds=work.seconds, work=work.counts)
 
 
 def measure(
@@ -99,6 +95,13 @@ def measure(
 ) -> PeakMemory:
     """Run two training steps and count the live bytes of the second (the first one makes the optimizer's state)."""
     _step(net, stepper, images, labels, autocast)
+    return _measured(net, stepper, images, labels, autocast)
+
+
+def _measured(
+    net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, autocast: torch.dtype | None
+) -> PeakMemory:
+    """The peak of one step; the optimizers have their state."""
     state = [
         value for optimizer in stepper.optimizers for values in optimizer.state.values() for value in values.values()
     ]
@@ -115,6 +118,26 @@ def without_data(net: LocalNet, batch: int) -> Iterator[tuple[LocalNet, Tensor, 
         copy = private_api.fake_copy(net, mode).train()
         copy.recompute_plans = net.recompute_plans
         yield copy, *example_batch(copy, batch)
+
+
+@contextmanager
+def _ready(
+    net: LocalNet, batch: int, make_stepper: MakeStepper, autocast: torch.dtype | None
+) -> Iterator[tuple[LocalNet, Stepper, Tensor, Tensor]]:
+    """All that a step on fake tensors needs: a copy of the network, a stepper, images and labels.
+
+    The recompute plan is made, and optimizers have the state of a step in which all gradients are zero.
+    """
+    with without_data(net, batch) as (net, images, labels):
+        with mixed(images.device, autocast):
+            net.step(images, labels)  # makes the recompute plan before anything is counted
+        stepper = make_stepper(net)
+        for parameter in {p for module in range(len(net.local_modules)) for p in net.parameters_of(module)}:
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        for optimizer in stepper.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        yield net, stepper, images, labels
 
 
 def example_batch(net: LocalNet, batch: int) -> tuple[Tensor, Tensor]:

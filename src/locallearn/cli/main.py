@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
+from locallearn._utils.registry import trusting
+from locallearn.cli.trust import trust_of
 
 HELP = """Supervised local learning: train deep networks in gradient-isolated local modules.
 
@@ -21,7 +23,8 @@ HELP = """Supervised local learning: train deep networks in gradient-isolated lo
   locallearn export RUN --out FOLDER                   the backbone for torchvision, timm, torch.export, ONNX
   locallearn detect RUN --coco FOLDER                  the backbone in Mask R-CNN, fine-tuned and evaluated on COCO
 
-COMMAND --help shows a command's options and examples; --version prints the version.
+COMMAND --help shows a command's options and examples; --version prints the version. Run folders, exports and --config
+files may name only registered models, data sets and rules; --trust-code imports any other code that they name.
 """
 
 COMMANDS = {
@@ -38,7 +41,7 @@ COMMANDS = {
 
 _USER_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.EFBIG, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
 )
 
 
@@ -46,13 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 for success, 1 for an error told in one sentence, 130 after Ctrl-C. Wrong options exit with 2.
+        0 for success, 1 for an error told in one sentence, 128 and the number of a signal that stopped it (130 after
+        Ctrl-C). Wrong options exit with 2.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # the user's own rules and models are imported from the current folder
+    trust, arguments = trust_of(arguments)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), trusting(trust):
             warnings.showwarning = _warnings_as_sentences(warnings.showwarning)
             return _run(arguments)
     except LocalLearnError as error:
@@ -76,7 +79,7 @@ def _run(arguments: Sequence[str]) -> int:
 
         modules = {name: import_module(f"locallearn.cli.commands.{name}") for name in named}
     except ModuleNotFoundError as error:
-        raise LocalLearnError(f"{error.name} is not installed: run pip install 'locallearn[cli]'.") from None
+        raise LocalLearnError(f"{error.name} is not installed: run pip install 'locallearn[cli]'.") from error
     from locallearn import __version__
     from locallearn.training import Interrupted
 
@@ -87,8 +90,8 @@ def _run(arguments: Sequence[str]) -> int:
     config = parser.parse_args(normalised(arguments))
     try:
         modules[config.subcommand].run(config[config.subcommand])
-    except Interrupted:
-        return 130
+    except Interrupted as error:
+        return 128 + error.signal
     return 0
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
+from jsonargparse import _util
 
 from locallearn._utils.errors import LocalLearnError, did_you_mean
-from locallearn.cli.rule_syntax import all_settings, class_json
+from locallearn.cli.rule_syntax import all_settings, class_json, load_class
 from locallearn.rules import Rule
 from locallearn.training import OptimizerSettings, Schedule
 
 jsonargparse.set_parsing_settings(subclasses_enabled=[OptimizerSettings, Schedule])
+_util.check_import_path = load_class  # jsonargparse asks this before it imports what any value names
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -34,9 +37,10 @@ class Parser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error as one sentence and exit with 2."""
-        sentence = self._sentence(str(ex or message))
+        own = next((cause for cause in _causes(ex) if isinstance(cause, LocalLearnError)), None)
+        sentence = self._sentence(str(own or ex or message))
         if self.of_file is not None:
-            raise LocalLearnError(f"{self.of_file}: {sentence.removeprefix('--')}")
+            raise LocalLearnError(f"{self.of_file}: {sentence.removeprefix('--')}") from ex
         super().exit(2, f"error: {sentence}\n")
 
     def _sentence(self, message: str) -> str:
@@ -71,6 +75,13 @@ class Parser(jsonargparse.ArgumentParser):
     def _key(message: str) -> str:
         match = re.findall(r'[Kk]ey "([\w.]+)"', message)
         return f"--{'.'.join(match)}: " if match else ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def parse_rule(text: str) -> Rule:

@@ -11,12 +11,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from pkgutil import resolve_name
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError, did_you_mean
-from locallearn._utils.registry import names
-from locallearn.training import plain
+from locallearn._utils.registry import load, names
+from locallearn.rules import Rule
+from locallearn.training import OptimizerSettings, Schedule, plain, public_path
 
 _TRAINING = "locallearn.training."
 _CLASSES = {
@@ -46,7 +46,20 @@ def short_names(option: str) -> dict[str, str]:
 def all_settings() -> set[str]:
     """Names of the settings of all classes that have a short name."""
     paths = [path for option in _CLASS_OPTIONS for path in short_names(option).values()]
-    return {field.name for kind in map(resolve_name, paths) for field in _fields(kind)}
+    return {field.name for path in paths for field in _fields(load(path, known=paths))}
+
+
+def load_class(path: str) -> Any:
+    """A class of rules, optimizers or schedules, or a function that makes one; see `registry.load`.
+
+    A file may name those with a short name and all classes that are imported already.
+    """
+    known = {path for option in _CLASS_OPTIONS for path in short_names(option).values()}
+    kinds = [Rule, OptimizerSettings, Schedule]
+    for kind in kinds:  # the list grows
+        known |= {public_path(kind), f"{kind.__module__}.{kind.__qualname__}"}
+        kinds += kind.__subclasses__()
+    return load(path, known=known)
 
 
 def normalised(arguments: Sequence[str]) -> list[str]:
@@ -97,9 +110,9 @@ def class_json(option: str, text: str) -> str:
         return json.dumps(_read_class(option, call))
     except LocalLearnError:
         raise
-    except (SyntaxError, ValueError, TypeError):
+    except (SyntaxError, ValueError, TypeError) as error:
         name = text.partition("(")[0].strip()
-        raise LocalLearnError(f"cannot read {text!r}: write settings as {name}(name=value, ...).") from None
+        raise LocalLearnError(f"cannot read {text!r}: write settings as {name}(name=value, ...).") from error
 
 
 def _read_class(option: str, node: ast.expr) -> dict[str, Any]:
@@ -110,9 +123,11 @@ def _read_class(option: str, node: ast.expr) -> dict[str, Any]:
     name = ast.unparse(call.func).replace(_HYPHEN, "-")
     path = class_path(option, name)
     try:
-        settings = _fields(resolve_name(path))
+        settings = _fields(load_class(path))
+    except LocalLearnError:
+        raise
     except (ImportError, AttributeError, ValueError) as error:
-        raise LocalLearnError(f"{option.lstrip('-')} {name!r} cannot be imported: {error}.") from None
+        raise LocalLearnError(f"{option.lstrip('-')} {name!r} cannot be imported: {error}.") from error
     if not settings and call.keywords:
         raise LocalLearnError(f"{name} has no settings: leave out the brackets.")
     given = {(word.arg or "**").replace(_HYPHEN, "_"): _read_value(option, word.value) for word in call.keywords}

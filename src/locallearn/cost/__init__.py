@@ -24,3 +24,4 @@ from locallearn.cost.summary import (
     forward_macs as forward_macs,
     step_macs as step_macs,
 )
+from locallearn.cost.warning import warning_of as warning_of

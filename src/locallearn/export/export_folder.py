@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
-from locallearn._utils.atomic_files import read_json, write_json, write_whole
-from locallearn._utils.errors import LocalLearnError, reason_of, refuse_unknown
+from locallearn._utils.atomic_files import write_whole
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.registry import names_of_file
 from locallearn.export.config import FILES, FORMATS, Format, config_of
 from locallearn.export.programs import onnx_bytes, program_bytes
 from locallearn.training import Trained, load_run, load_weights, make_model
@@ -14,7 +17,9 @@ from locallearn.training import Trained, load_run, load_weights, make_model
 _CONFIG = "config.json"
 
 
-def export_run(run: Path, out: Path, *, format: Format = "safetensors", checkpoint: str = "last") -> Path:
+def export_run(
+    run: Path, out: Path, *, format: Format = "safetensors", checkpoint: str = "last", trust_code: bool = False
+) -> Path:
     """Export the backbone of a training run, without auxiliary networks.
 
     Args:
@@ -22,6 +27,7 @@ def export_run(run: Path, out: Path, *, format: Format = "safetensors", checkpoi
         out: the new folder, or an empty one.
         format: see `export`.
         checkpoint: "last" or "best".
+        trust_code: see `load_run`.
 
     Returns:
         The file with the weights.
@@ -29,7 +35,7 @@ def export_run(run: Path, out: Path, *, format: Format = "safetensors", checkpoi
     Raises:
         LocalLearnError: there is no run, the folder is not empty, or a package is missing.
     """
-    return export(load_run(run, checkpoint=checkpoint), out, format=format)
+    return export(load_run(run, checkpoint=checkpoint, trust_code=trust_code), out, format=format)
 
 
 def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Path:
@@ -66,12 +72,16 @@ def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Pa
     out.mkdir(parents=True, exist_ok=True)
     path = out / FILES[format]
     write_whole(path, content)
-    write_json(out / _CONFIG, config)
+    write_hashed_json(out / _CONFIG, config | {"sha256": {path.name: _sha256(content)}})
     return path
 
 
-def load_exported(folder: Path) -> Trained:
+def load_exported(folder: Path, *, trust_code: bool = False) -> Trained:
     """The backbone in an export folder of the format safetensors.
+
+    Args:
+        folder: the export folder.
+        trust_code: see `load_run`.
 
     Raises:
         LocalLearnError: the folder holds no such export, or its weights do not fit.
@@ -80,8 +90,9 @@ def load_exported(folder: Path) -> Trained:
     for file in (config, weights):
         if not file.exists():
             raise LocalLearnError(f"{folder} holds no export of the format safetensors: there is no {file.name}.")
-    values = read_json(config)
+    values, content = read_hashed_json(config, remedy="export again"), weights.read_bytes()
     try:
+        digest = values["sha256"][weights.name]
         images, own = values["input"], values["locallearn"]
         channels, height, width = images["shape"]
         name, how, classes = own["model"], own["trained"], tuple(values["label_names"])
@@ -89,14 +100,17 @@ def load_exported(folder: Path) -> Trained:
     except (KeyError, TypeError, ValueError) as error:
         raise LocalLearnError(f"{config} was not written by locallearn export, or is damaged: export again.") from error
     shape = (channels, height, width)
-    model = make_model(name, classes=len(classes), image_shape=shape)
-    safetensors = optional("safetensors.torch", extra="export")
-    try:
-        state = safetensors.load(weights.read_bytes())
-    except Exception as error:  # of safetensors' own type
-        raise LocalLearnError(f"{weights} cannot be read: {reason_of(error)}.") from error
+    with names_of_file(trust_code=trust_code):
+        model = make_model(name, classes=len(classes), image_shape=shape)
+    if digest != _sha256(content):
+        raise LocalLearnError(f"{weights} is damaged: its bytes are not those that were exported. Export again.")
+    state = optional("safetensors.torch", extra="export").load(content)
     load_weights(model, state, file=weights, name=name)
     return Trained(model=model.eval(), name=name, classes=classes, image_shape=shape, mean=mean, std=std, how=how)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _content(trained: Trained, format: Format) -> bytes:

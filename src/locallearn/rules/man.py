@@ -107,7 +107,7 @@ class MAN(Wrapper):
         if self.fidelity == "paper":
             front = _VectorAsBias(self, site, following)
         else:
-            site = counted_by_stage(site)
+            site = counted_by_stage(site, following)
             front = LayerAsBias(site, following, self.momentum, ema=self.ema, bias=self.bias)
         return WithFront(front, self.rule.auxiliary(site_after(site, following)))
 
@@ -148,7 +148,7 @@ class _VectorAsBias(nn.Module):
 
     def __init__(self, rule: MAN, site: Site, layer: int) -> None:
         super().__init__()
-        self.gamma = trainable_ema_copy(site, layer, rule.momentum) if rule.ema else fresh_like(site, layer)
+        self.gamma = trainable_ema_copy(site, layer, rule.momentum, fresh=True) if rule.ema else fresh_like(site, layer)
         positions = () if site.chain.vectors[layer] else (1, 1)
         self.bias = nn.Parameter(torch.zeros(site.chain.width(layer), *positions)) if rule.bias else None
 
@@ -193,7 +193,7 @@ class MANPP(Wrapper):
         if site.layer == 0:
             first = replace(site_after(site, following), schedule_index=0)
             return WithFront(front, with_default_head(self.rule).auxiliary(first))
-        return WithFront(front, self.rule.auxiliary(site_after(counted_by_stage(site), following)))
+        return WithFront(front, self.rule.auxiliary(site_after(counted_by_stage(site, following), following)))
 
 
 class ScaledLayerAsBias(LayerAsBias):

@@ -3,6 +3,7 @@
 from locallearn._engine.cuda_graphs import CapturedSteps as CapturedSteps
 from locallearn._engine.stepper import ModuleStepper as ModuleStepper, Stepper as Stepper
 from locallearn.training.checkpoint import (
+    Checkpoint as Checkpoint,
     load_checkpoint as load_checkpoint,
     load_weights as load_weights,
     save_checkpoint as save_checkpoint,
@@ -34,6 +35,11 @@ from locallearn.training.settings import (
     LoopSettings as LoopSettings,
     TrainSettings as TrainSettings,
 )
-from locallearn.training.settings_text import as_yaml as as_yaml, plain as plain, rule_text as rule_text
+from locallearn.training.settings_text import (
+    as_yaml as as_yaml,
+    plain as plain,
+    public_path as public_path,
+    rule_text as rule_text,
+)
 from locallearn.training.trained import Trained as Trained, load_run as load_run
 from locallearn.training.transfer import Transfer as Transfer, evaluate_run as evaluate_run

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 from locallearn._utils.optional_imports import optional
-from locallearn._utils.registry import names
+from locallearn._utils.registry import find, names
 from locallearn.rules import Rule
 
 
@@ -32,7 +30,7 @@ def plain(value: Any) -> Any:
 
 def rule_text(rule: Rule) -> str:
     """A rule with its settings other than defaults, such as `hpff(man(auglocal(depth=3)))`."""
-    short_names = {resolve_name(path): name for name, path in names("rules").items()}
+    short_names = {find("rules", name): name for name in names("rules")}
     settings = fields(rule) if is_dataclass(rule) else ()
     given = []
     for setting in settings:
@@ -54,7 +52,7 @@ def _text(value: Any) -> str:
 
 def public_path(kind: type) -> str:
     """The shortest dotted path under which a class can be imported."""
-    parts = inspect.getmodule(kind).__name__.split(".")  # pyright: ignore[reportOptionalMemberAccess]
+    parts = kind.__module__.split(".")
     prefixes = [".".join(parts[: i + 1]) for i in range(len(parts))]
-    public = (p for p in prefixes if getattr(sys.modules[p], kind.__name__, None) is kind)
+    public = (p for p in prefixes if getattr(sys.modules.get(p), kind.__name__, None) is kind)
     return f"{next(public, kind.__module__)}.{kind.__qualname__}"

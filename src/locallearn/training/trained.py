@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from locallearn._chain.layout import Shape
+from locallearn._utils.registry import names_of_file
 from locallearn.training.checkpoint import load_checkpoint, load_weights
 from locallearn.training.data_card import DataCard
 from locallearn.training.from_settings import data_of, make_model
@@ -41,12 +42,13 @@ class Trained:
     how: Mapping[str, Any]
 
 
-def load_run(path: Path, *, checkpoint: str = "last") -> Trained:
+def load_run(path: Path, *, checkpoint: str = "last", trust_code: bool = False) -> Trained:
     """The backbone of a training run. Its data set is not needed.
 
     Args:
         path: the run folder, or a checkpoint in it.
         checkpoint: "last" or "best"; not used if `path` is itself a checkpoint.
+        trust_code: import the model's function by its dotted path; otherwise a run of a registered model is needed.
 
     Raises:
         LocalLearnError: there is no run, a file of it is missing or damaged, or the weights do not fit the network.
@@ -56,8 +58,9 @@ def load_run(path: Path, *, checkpoint: str = "last") -> Trained:
     file = path if path.suffix == ".pt" else folder.path / f"{checkpoint}.pt"
     state = load_checkpoint(file)
     data_settings = {name: settings[name] for name in _DATA_SETTINGS if name in settings}
-    images = data_card_of(folder, TrainSettings(**data_settings, data_dir=Path(settings.get("data_dir", "data"))))
-    model = make_model(settings["model"], classes=len(images.classes), image_shape=images.image_shape)
+    with names_of_file(trust_code=trust_code):
+        images = data_card_of(folder, TrainSettings(**data_settings, data_dir=Path(settings.get("data_dir", "data"))))
+        model = make_model(settings["model"], classes=len(images.classes), image_shape=images.image_shape)
     weights = {name.removeprefix("model."): part for name, part in state["net"].items() if name.startswith("model.")}
     load_weights(model, weights, file=file, name=settings["model"])
     return Trained(

@@ -141,7 +141,7 @@ def test_train_from_one_command_and_again_from_its_settings(capsys, tmp_path):
     )
     assert result["epochs"] == 2
     assert result["auxiliary_parameters"] > 0
-    again = result_of(capsys, "train", "--config", f"{first}/settings.yaml", "--out", second)
+    again = result_of(capsys, "train", "--config", f"{first}/settings.yaml", "--trust-code", "--out", second)
     assert timeless(tmp_path / "first") == timeless(tmp_path / "second")
     assert again["test_accuracy"] == result["test_accuracy"]
 
@@ -149,7 +149,9 @@ def test_train_from_one_command_and_again_from_its_settings(capsys, tmp_path):
 def test_settings_can_be_changed_on_top_of_a_file(capsys, tmp_path):
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     result_of(capsys, "train", *SMALL, "--rule", "dgl", "--optimizer", "adamw", "--epochs", "1", "--out", first)
-    result = result_of(capsys, "train", "--config", f"{first}/settings.yaml", "--epochs", "2", "--out", second)
+    result = result_of(
+        capsys, "train", "--config", f"{first}/settings.yaml", "--trust-code", "--epochs", "2", "--out", second
+    )
     assert result["epochs"] == 2
 
 

@@ -45,7 +45,7 @@ def asked(trained: Path, coco: Path, **changes: Any) -> DetectSettings:
 def whole(trained, coco, tmp_path_factory) -> Path:
     """A detection run that was never stopped."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    detect(asked(trained, coco), folder)
+    detect(asked(trained, coco), folder, trust_code=True)
     return folder
 
 
@@ -67,7 +67,16 @@ def test_a_run_is_fine_tuned_and_evaluated(trained, whole):
 
 def test_a_run_is_one_command_and_its_folder_tells_the_command_that_repeats_it(trained, coco, whole, tmp_path, capsys):
     small = [f"--{name.replace('_', '-')}={value}" for name, value in (SMALL | {"epochs": 1}).items()]
-    given = ["detect", str(trained), "--coco", str(coco), *small, "--optimizer", "sgd", "--optimizer.lr", "0.01"]
+    given = [
+        "detect",
+        str(trained),
+        "--coco",
+        str(coco),
+        "--trust-code",
+        *small,
+        "--optimizer=sgd",
+        "--optimizer.lr=0.01",
+    ]
     assert main([*given, "--out", str(tmp_path / "run"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "run" / "result.json").read_text())
     assert timeless(tmp_path / "run") == timeless(whole)[:1]  # the learning rate of the first epoch is the same
@@ -80,9 +89,9 @@ def test_a_run_is_one_command_and_its_folder_tells_the_command_that_repeats_it(t
 @pytest.mark.parametrize("stop", [STEPS - 1, STEPS, STEPS + 1])
 def test_a_run_stopped_at_any_step_goes_on_as_if_it_had_not(trained, coco, whole, tmp_path, capsys, stop):
     with pytest.raises(Interrupted):
-        detect(asked(trained, coco), tmp_path / "run", watcher=StopAfter(stop))
+        detect(asked(trained, coco), tmp_path / "run", watcher=StopAfter(stop), trust_code=True)
     assert len(timeless(tmp_path / "run")) == (stop > STEPS)
-    assert main(["detect", "--resume", str(tmp_path / "run"), "--json"]) == 0
+    assert main(["detect", "--resume", str(tmp_path / "run"), "--trust-code", "--json"]) == 0
     mask_ap = json.loads((whole / "result.json").read_text())["mask_ap"]
     assert json.loads(capsys.readouterr().out)["mask_ap"] == mask_ap
     assert timeless(tmp_path / "run") == timeless(whole)
@@ -90,18 +99,18 @@ def test_a_run_stopped_at_any_step_goes_on_as_if_it_had_not(trained, coco, whole
 
 def test_resuming_with_other_settings_is_refused(trained, coco, whole):
     with pytest.raises(LocalLearnError, match="a run with other settings"):
-        detect(asked(trained, coco, epochs=3), whole, resume=True)
+        detect(asked(trained, coco, epochs=3), whole, resume="last", trust_code=True)
 
 
 def test_the_number_of_workers_and_an_exported_backbone_change_no_bit(trained, coco, whole, tmp_path):
-    backbone = export_run(trained, tmp_path / "export").parent
-    detect(asked(backbone, coco, workers=1), tmp_path / "run")
+    backbone = export_run(trained, tmp_path / "export", trust_code=True).parent
+    detect(asked(backbone, coco, workers=1), tmp_path / "run", trust_code=True)
     assert timeless(tmp_path / "run") == timeless(whole)
 
 
 def test_the_backbone_in_the_detector_is_the_trained_one(trained):
-    state = load_run(trained).model.state_dict()
-    detector = mask_rcnn(load_run(trained), DetectSettings(channels=8), categories=2)
+    state = load_run(trained, trust_code=True).model.state_dict()
+    detector = mask_rcnn(load_run(trained, trust_code=True), DetectSettings(channels=8), categories=2)
     inside = detector.get_submodule("backbone.body").state_dict()
     assert all(torch.equal(part, state[name]) for name, part in inside.items())
     assert detector.get_submodule("transform").image_mean == [120 / 255] * 3
@@ -119,7 +128,7 @@ def test_the_learning_rate_is_that_of_the_1x_schedule():
 
 def test_a_loss_that_is_not_finite_stops(trained, coco, tmp_path):
     with pytest.raises(LocalLearnError, match=r"the loss became (nan|inf) in epoch 1, step \d: take a lower --opt"):
-        detect(asked(trained, coco, optimizer=SGD(lr=1e30)), tmp_path / "run")
+        detect(asked(trained, coco, optimizer=SGD(lr=1e30)), tmp_path / "run", trust_code=True)
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
