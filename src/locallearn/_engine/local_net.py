@@ -88,6 +88,7 @@ class LocalNet(nn.Module):
         self.overlap = 0
         self._explain_out_of_memory = explain_out_of_memory
         self._compiled = False
+        self._independent = independent(self.local_modules, self.objectives)
         self._watch = ModelWatch(model, (*local_modules, chain.classifier))
         self._known_types: set[Hashable] = set()
         self._warned_of: set[str] = set()
@@ -170,10 +171,6 @@ class LocalNet(nn.Module):
         """
         refuse_non_finite(losses, self.objectives, step=self.steps + 1, completed=completed)
         self.steps += final
-
-    @cached_property
-    def _independent(self) -> bool:
-        return independent(self.local_modules, self.objectives)
 
     def _recompute_plan(self, step: Step) -> RecomputePlan | None:
         """What each part recomputes in its backward pass, as `memory` and the precision of this moment ask for.

@@ -177,16 +177,11 @@ def local_loss(
     features = segment.output.detach().requires_grad_(segment.trains)
     with policy.forward_of(blocks_of(objective.auxiliary) if policy.blocks else []) as tape:
         loss = objective.loss(features, images, labels)
+    what = f"the loss of the objective over local modules {objective.first} to {objective.last}"
     if not isinstance(loss, Tensor):
-        raise LocalLearnError(
-            f"the loss of the objective over local modules {objective.first} to {objective.last} is a"
-            f" {type(loss).__name__}: return one number, a tensor of no dimensions."
-        )
+        raise LocalLearnError(f"{what} is a {type(loss).__name__}: return one number, a tensor of no dimensions.")
     if loss.dim():
-        raise LocalLearnError(
-            f"the loss of the objective over local modules {objective.first} to {objective.last} has shape"
-            f" {tuple(loss.shape)}: it must be one number, as by reduction='mean'."
-        )
+        raise LocalLearnError(f"{what} has shape {tuple(loss.shape)}: it must be one number, as by reduction='mean'.")
     # Operators must run in the precision that the forward pass chose for them, optimizers in that of the weights.
     with torch.autocast(images.device.type, enabled=False):
         if loss.requires_grad:

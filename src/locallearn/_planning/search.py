@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from statistics import mean
 
@@ -79,6 +79,7 @@ class _Estimate:
         return self.rule, self.memory
 
 
+@dataclass
 class Search:
     """Candidates of one or more rules and settings of `memory`: estimated from profiles, some checked exactly.
 
@@ -92,18 +93,14 @@ class Search:
         say: called with a sentence before each check.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        batch: int,
-        predict: Callable[[Rule, Memory, Partition, int], Prediction],
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._names, self._batch, self._predict, self._say = names, batch, predict, say
-        self._estimates: list[_Estimate] = []
-        self._checked: dict[tuple[_Estimate, int], Candidate] = {}
-        self._peak_ratios: dict[tuple[Rule, Memory], float] = {}
-        self._time_ratios: dict[tuple[Rule, Memory], float] = {}
+    names: Sequence[str]
+    batch: int
+    predict: Callable[[Rule, Memory, Partition, int], Prediction]
+    say: Callable[[str], None] = lambda _: None
+    _estimates: list[_Estimate] = field(default_factory=list, init=False)
+    _checked: dict[tuple[_Estimate, int], Candidate] = field(default_factory=dict, init=False)
+    _peak_ratios: dict[tuple[Rule, Memory], float] = field(default_factory=dict, init=False)
+    _time_ratios: dict[tuple[Rule, Memory], float] = field(default_factory=dict, init=False)
 
     def add(self, rule: Rule, profile: Profile, memories: Iterable[Memory]) -> None:
         """Add the fastest partitions below each of several limits, for each setting of `memory`."""
@@ -174,11 +171,11 @@ class Search:
     def candidate(self, rule: Rule, memory: Memory, partition: Partition, accumulate: int) -> Candidate:
         """A candidate with its exact prediction."""
         images = self._images(accumulate)
-        prediction = self._predict(rule, memory, partition, images)
+        prediction = self.predict(rule, memory, partition, images)
         return Candidate(
             rule=rule,
             memory=memory,
-            modules=tuple(self._names[end] for end in partition.ends),
+            modules=tuple(self.names[end] for end in partition.ends),
             accumulate=accumulate,
             micro_batch=images,
             peak=prediction.peak.total,
@@ -190,14 +187,14 @@ class Search:
         if (estimate, accumulate) in self._checked:
             return
         rule, memory, partition = estimate.rule, estimate.memory, estimate.partition
-        self._say(f"checking {rule}{depth_text(rule)}, {len(partition)} modules, {memory}")
+        self.say(f"checking {rule}{depth_text(rule)}, {len(partition)} modules, {memory}")
         images = self._images(accumulate)
         candidate = self._checked[estimate, accumulate] = self.candidate(rule, memory, partition, accumulate)
         self._peak_ratios[estimate.settings] = candidate.peak / (estimate.fixed + estimate.per_image * images)
         self._time_ratios[estimate.settings] = candidate.seconds / (estimate.seconds * images * accumulate)
 
     def _images(self, accumulate: int) -> int:
-        return -(-self._batch // accumulate)
+        return -(-self.batch // accumulate)
 
     def _peak(self, estimate: _Estimate, accumulate: int) -> float:
         if (candidate := self._checked.get((estimate, accumulate))) is not None:

@@ -12,13 +12,12 @@ from tempfile import TemporaryDirectory
 from locallearn._utils.atomic_files import is_disk_full
 from locallearn._utils.errors import LocalLearnError, did_you_mean, reason_of
 from locallearn._utils.optional_imports import optional
-from locallearn.data.archives import unpack
 from locallearn.data.official.cifar10 import CIFAR10
 from locallearn.data.official.cifar100 import CIFAR100
 from locallearn.data.official.imagenet import HOW_TO_GET, imagenet
 from locallearn.data.official.stl10 import STL10
 from locallearn.data.official.svhn import SVHN
-from locallearn.data.published_set import PublishedSet
+from locallearn.data.published_set import PublishedSet, unpack
 
 _SETS = {known.name: known for known in (CIFAR10, CIFAR100, SVHN, STL10)}
 _OTHERS = ("digits", "imagenet")
