@@ -19,6 +19,15 @@ from locallearn.cli.rule_syntax import class_json, load_class, owners
 from locallearn.rules import Rule
 from locallearn.training import OptimizerSettings, Schedule
 
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "list": "a list",
+    "tuple": "a list",
+}
+
 jsonargparse.set_parsing_settings(subclasses_enabled=[OptimizerSettings, Schedule])
 _util.check_import_path = load_class  # jsonargparse asks this before it imports what any value names
 
@@ -62,9 +71,9 @@ class Parser(jsonargparse.ArgumentParser):
         if match := re.search(r"Literal\[(.*?)\]. Got value: (.*)", message):
             choices = [choice.strip("' ") for choice in match[1].split(",")]
             return f"{self._key(message)}{match[2]!r} is not valid; {did_you_mean(match[2], choices)}"
-        if match := re.search(r"Expected an? <class '(int|float|bool)'>. Got value: (.*)", message):
-            kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-            return f"{self._key(message)}{match[2]!r} is not {kinds[match[1]]}."
+        kinds = [_WORDS[kind] for kind in re.findall(r"Expected (?:an? )?<class '(\w+)'>", message) if kind in _WORDS]
+        if kinds and (match := re.search(r"(?:Got|Given) value: (?:NestedArg\(.*val=')?(.*?)(?:'\))?$", message)):
+            return f"{self._key(message)}{match[1]!r} is not {' or '.join(dict.fromkeys(kinds))}."
         if match := re.search(r"required: (.*)", message):
             missing = ", ".join(name.rpartition(".")[2].upper() for name in match[1].split(", "))
             return f"{missing} is missing: see --help."
@@ -78,6 +87,9 @@ class Parser(jsonargparse.ArgumentParser):
             return f"unknown setting {setting!r}; {self._meant(setting) or did_you_mean(setting, owners())}"
         if match := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             return f"unknown command {match[1]!r}; {did_you_mean(match[1], re.findall(r'[a-z_]+', match[2]))}"
+        if key := self._key(message):
+            reason = " ".join(message.partition(":")[2].split()).rstrip(".")
+            return f"{key}its value cannot be read ({reason})."
         return None
 
     def _meant(self, option: str) -> str | None:

@@ -63,7 +63,8 @@ class DetectSettings(LoopSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_unknown("checkpoint", self.checkpoint, ("last", "best"))
-        self.refuse_below(0, "seed", "workers")
+        self.refuse_seed()
+        self.refuse_below(0, "workers")
         self.refuse_below(1, "images", "batch", "threads", "channels", "regions", "proposals")
         self.refuse_below(32, "min_size", "max_size")
         if not 0 <= self.frozen_stages <= 4:
