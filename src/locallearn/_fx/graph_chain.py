@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from locallearn._fx.subgraph import ByMode, code_text, extract
 from locallearn._fx.tracer import BATCHES, CannotTraceError, trace_forward
 from locallearn._torch import private_api
 from locallearn._torch.vision_libraries import import_timm
-from locallearn._utils.errors import LocalLearnError, did_you_mean
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, did_you_mean
 
 Layers = tuple[dict[str, nn.Module], nn.Module]
 """Layers by name, and the classifier."""
@@ -58,6 +59,9 @@ def layers_from_code(model: nn.Module, image_shape: Sequence[int], layers: str |
             evaluation = DataPath(model, trace_forward(fake.eval(), arguments, is_open))
         except CannotTraceError:  # a network need not be a chain in evaluation, where only its own forward is run
             evaluation = path
+    if heads := path.unused_heads():
+        sentence = f"heads of {type(model).__name__} that its logits do not use are not trained: {', '.join(heads)}."
+        warnings.warn(sentence, LocalLearnWarning, stacklevel=4)
     return _extract_layers(path, evaluation, boundaries)
 
 
