@@ -61,6 +61,14 @@ class BlockFinder:
             if len(self.branching) == known:
                 return list(dict.fromkeys(blocks))
 
+    def finds_parts(self) -> bool:
+        """Whether a branch was around a single module, `x + part(x)`, so that several of these make a block."""
+        inside: dict[type[nn.Module], int] = {}
+        for part in self.model.modules():
+            if type(part) in self.branching:
+                inside[type(part)] = max(inside.get(type(part), 0), sum(map(has_weights, part.children())))
+        return 1 in inside.values()
+
     def _blocks_in(self, name: str, module: nn.Module, call: _Call) -> list[str]:
         is_block = type(module) in self.branching and type(module) not in CONTAINERS
         if name and (is_single_layer(module) or is_block):
