@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.parser import Parser
-from locallearn.training import RunFolder
+from locallearn.training import CheckpointName, RunFolder
 
 Settings = TypeVar("Settings")
 
@@ -24,6 +24,13 @@ def add_run(parser: Parser, kind: type) -> None:
     """Add the options of a run folder, and all settings of a class."""
     parser.add_argument("--out", type=Path | None, help="the run folder; by default a new one under runs/")
     parser.add_argument("--resume", type=Path | None, help="continue the run in this folder, with its own settings")
+    parser.add_argument(
+        "--from",
+        dest="checkpoint_from",
+        type=CheckpointName,
+        default="last",
+        help="with --resume: go on from the last checkpoint, the one before it, or the best; later metrics are dropped",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     add_settings(parser, kind)
 
@@ -45,6 +52,12 @@ def read_settings(kind: type[Settings], folder: RunFolder, command: Literal["tra
     parser = Parser(of_file=folder.settings)
     add_settings(parser, kind)
     return settings_from(kind, parser, parser.parse_args(["--config", str(folder.settings)]))
+
+
+def refuse_without_resume(config: Any) -> None:
+    """Refuse `--from` without `--resume`."""
+    if config.resume is None and config.checkpoint_from != "last":
+        raise LocalLearnError("--from says from which checkpoint --resume goes on: give --resume RUN too.")
 
 
 def refuse_beside_resume(others: bool) -> None:

@@ -18,7 +18,7 @@ from locallearn.detection.metrics import METRICS
 from locallearn.detection.region_operators import import_detection
 from locallearn.detection.settings import DetectSettings
 from locallearn.export import load_exported
-from locallearn.training import RunFolder, Watcher, as_yaml, load_run
+from locallearn.training import CheckpointName, RunFolder, Watcher, as_yaml, load_run
 
 
 def detect(
@@ -26,6 +26,7 @@ def detect(
     folder: Path,
     *,
     resume: bool = False,
+    checkpoint: CheckpointName = "last",
     watcher: Watcher | None = None,
     trust_code: bool = False,
 ) -> dict[str, Any]:
@@ -34,8 +35,9 @@ def detect(
     Args:
         settings: what to train and how.
         folder: the run folder; new, unless `resume`. It holds settings.yaml, environment.json, metrics.jsonl (a line
-            for each epoch), last.pt and result.json.
-        resume: continue from the folder's last checkpoint, bit for bit.
+            for each epoch), last.pt, last.prev.pt and result.json.
+        resume: continue from a checkpoint of the folder, bit for bit.
+        checkpoint: with `resume`, which one: "last", or "prev", the one before it.
         watcher: learns how training proceeds.
         trust_code: of the backbone's source; see `load_run`.
 
@@ -72,8 +74,8 @@ def detect(
         run.create(as_yaml(settings), device=device_name(device), command=("detect",))
     batches = TrainingBatches(train, batch=settings.batch, seed=settings.seed, workers=settings.workers)
     fit = DetectorFit(detector, batches, test, settings, folder=run, watcher=watcher)
-    if resume and run.last.exists():
-        fit.resume()
+    if resume and (run.has_begun or checkpoint != "last"):
+        fit.resume(checkpoint)
     fit.run()
     rows = run.rows()
     result = {

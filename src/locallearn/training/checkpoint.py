@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,17 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     write_whole(path, bytes(archive) + hashlib.sha256(archive).hexdigest().encode())
 
 
+def keep_previous(path: Path, previous: Path) -> None:
+    """Keep a checkpoint under a second name before another replaces it; at any moment `path` is there."""
+    if not path.exists():
+        return
+    previous.unlink(missing_ok=True)
+    try:
+        os.link(path, previous)
+    except OSError:  # not every file system has hard links
+        shutil.copyfile(path, previous)
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read and verify a checkpoint; its tensors are on the CPU.
 
@@ -46,10 +59,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise LocalLearnError(f"there is no checkpoint {path}.") from None
     archive, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(archive).hexdigest().encode() != digest:
-        raise LocalLearnError(
-            f"the checkpoint {path} is damaged: its bytes are not those that were written."
-            " Use another one (best.pt beside it, or a copy)."
-        )
+        raise LocalLearnError(f"the checkpoint {path} is damaged: its bytes are not those that were written.")
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 

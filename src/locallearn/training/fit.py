@@ -13,6 +13,7 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import mixed
 from locallearn.training.evaluation import evaluate
 from locallearn.training.loop import Loop
+from locallearn.training.run_folder import CheckpointName
 from locallearn.training.settings import FitSettings
 
 
@@ -72,6 +73,6 @@ class Fit(Loop):
             metrics["head_accuracies"] = list(result.head_accuracies)
         return metrics
 
-    def resume(self) -> None:
-        super().resume()
+    def resume(self, checkpoint: CheckpointName = "last") -> None:
+        super().resume(checkpoint)
         self.net.steps = (self.epoch - 1) * len(self.batches) + self.step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from locallearn._torch.device import random_state, set_random_state
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches
-from locallearn.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from locallearn.training.run_folder import RunFolder
+from locallearn.training.checkpoint import keep_previous, load_checkpoint, load_weights, save_checkpoint
+from locallearn.training.other_checkpoint import offering_another
+from locallearn.training.run_folder import CheckpointName, RunFolder
 from locallearn.training.settings import LoopSettings
 
 _PROGRESS = ("epoch", "step", "seconds", "best", "sums", "seen", "skipped")
@@ -80,6 +82,7 @@ class Loop(ABC):
         self.stepper: Any = settings.make_stepper(net)
         self.device = next(net.parameters()).device
         self.best = -1.0
+        self._resumed_from: CheckpointName | None = None
         self._start_epoch(1)
 
     @abstractmethod
@@ -104,22 +107,28 @@ class Loop(ABC):
         Raises:
             Interrupted: the watcher asked to stop.
         """
+        if self.folder is not None and self._resumed_from != "last":
+            save_checkpoint(self._state(), self.folder.last)  # there are never metrics without their checkpoint
         with nullcontext() if self.folder is None else self.folder.recording(self.epoch):
             return [self._run_epoch() for _ in range(self.epoch, self.settings.epochs + 1)]
 
-    def resume(self) -> None:
-        """Go back to the folder's last checkpoint.
+    def resume(self, checkpoint: CheckpointName = "last") -> None:
+        """Go back to a checkpoint of the folder. No file changes until `run`, which drops the metrics of later epochs.
 
         Raises:
-            LocalLearnError: there is none, it is damaged, or it does not fit.
+            LocalLearnError: there is none, it is damaged, or it does not fit; another one that is whole is named.
         """
         assert self.folder is not None
-        state = load_checkpoint(self.folder.last)
+        file = self.folder.checkpoint(checkpoint)
+        with offering_another(file):
+            self._load(file)
+        self._resumed_from = checkpoint
+
+    def _load(self, file: Path) -> None:
+        state = load_checkpoint(file)
         if missing := {"net", "optimizers", "random", *_PROGRESS} - state.keys():
-            raise LocalLearnError(
-                f"the checkpoint {self.folder.last} has no {min(missing)}: another version wrote it, so train anew."
-            )
-        load_weights(self.net, state["net"], file=self.folder.last, name="the network")
+            raise LocalLearnError(f"the checkpoint {file} has no {min(missing)}: another version wrote it.")
+        load_weights(self.net, state["net"], file=file, name="the network")
         self.stepper.load_state_dict(state["optimizers"])
         for name in _PROGRESS:
             setattr(self, name, state[name])
@@ -177,11 +186,15 @@ class Loop(ABC):
     def _save(self, *, is_best: bool = False) -> None:
         if self.folder is None:
             return
-        state = {name: getattr(self, name) for name in _PROGRESS} | {
+        state = self._state()
+        if is_best:
+            save_checkpoint(state, self.folder.best)
+        keep_previous(self.folder.last, self.folder.previous)
+        save_checkpoint(state, self.folder.last)
+
+    def _state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _PROGRESS} | {
             "net": self.net.state_dict(),
             "optimizers": self.stepper.state_dict(),
             "random": random_state(self.device),
         }
-        if is_best:
-            save_checkpoint(state, self.folder.best)
-        save_checkpoint(state, self.folder.last)

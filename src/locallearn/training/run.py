@@ -23,7 +23,7 @@ from locallearn.training.data_card import DataCard
 from locallearn.training.fit import Fit
 from locallearn.training.from_settings import build, data_of
 from locallearn.training.loop import Watcher
-from locallearn.training.run_folder import RunFolder
+from locallearn.training.run_folder import CheckpointName, RunFolder
 from locallearn.training.settings import TrainSettings
 from locallearn.training.settings_text import as_yaml, rule_text
 
@@ -33,6 +33,7 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
+    checkpoint: CheckpointName = "last",
     watcher: Watcher | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -41,7 +42,9 @@ def train(
     Args:
         settings: what to train and how.
         folder: the run folder; new, unless `resume`.
-        resume: continue from the folder's last checkpoint, bit for bit.
+        resume: continue from a checkpoint of the folder, bit for bit.
+        checkpoint: with `resume`, which one: "last", "prev" (the one before it) or "best". Metrics of later epochs are
+            dropped.
         watcher: learns how training proceeds.
         say: prints a sentence for a person.
 
@@ -50,7 +53,8 @@ def train(
         peak_activation_bytes, peak_total_bytes, backbone_parameters, auxiliary_parameters, epochs, folder.
 
     Raises:
-        LocalLearnError: a setting does not fit the network, the data or the folder; nothing is written then.
+        LocalLearnError: a setting does not fit the network, the data or the folder, or the checkpoint is missing or
+            damaged; nothing is written then.
         Interrupted: the watcher asked to stop; the checkpoint is written.
         NonFiniteLossError: a loss became NaN or infinite; the checkpoints are from before.
     """
@@ -83,8 +87,8 @@ def train(
         folder=run,
         watcher=watcher,
     )
-    if resume and run.last.exists():
-        fit.resume()
+    if resume and (run.has_begun or checkpoint != "last"):
+        fit.resume(checkpoint)
     try:
         fit.run()
     except OutOfMemoryError as error:

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from locallearn._utils.atomic_files import read_yaml, write_json, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import trust_option
+
+CheckpointName = Literal["last", "prev", "best"]
+"""A checkpoint of a run: the latest, the one before it, or that of the highest test accuracy."""
 
 _SETTING_OF = {"train": "model", "detect": "coco"}
 """A setting that only the runs of a command have."""
@@ -33,7 +36,8 @@ class RunFolder:
     `data.json`               classes, shape, mean and std of the images: the network can be used without them
     `metrics.jsonl`           one line of JSON for each epoch
     `events.out.tfevents.*`   the same for TensorBoard
-    `last.pt`, `best.pt`      checkpoints: the latest, and that of the highest test accuracy (of `train` only)
+    `last.pt`, `last.prev.pt` the latest checkpoint, and the one before it
+    `best.pt`                 the checkpoint of the highest test accuracy (of `train` only)
     `result.json`             the summary, once the run is finished
     `curves.png`              loss and accuracy as a picture
     ========================= =============================================================
@@ -42,9 +46,18 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.settings, self.metrics = path / "settings.yaml", path / "metrics.jsonl"
-        self.last, self.best = path / "last.pt", path / "best.pt"
+        self.last, self.previous, self.best = path / "last.pt", path / "last.prev.pt", path / "best.pt"
         self.result, self.curves = path / "result.json", path / "curves.png"
         self.data = path / "data.json"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is anything that training from the first epoch would overwrite."""
+        return self.metrics.exists() or any(self.checkpoint(name).exists() for name in get_args(CheckpointName))
+
+    def checkpoint(self, name: CheckpointName) -> Path:
+        """The file of a checkpoint."""
+        return {"last": self.last, "prev": self.previous, "best": self.best}[name]
 
     def create(self, settings: str, *, device: str, command: Sequence[str] = ("train",)) -> None:
         """Make the folder for a new run.

@@ -12,6 +12,7 @@ from small_runs import StopAfter, assert_equal_runs, loop_of, settings, timeless
 
 import locallearn as ll
 from locallearn import LocalLearnError
+from locallearn.cli.main import main
 from locallearn.training import AdamW, Interrupted, RunFolder, load_checkpoint, save_checkpoint, train
 
 VARIANTS = {
@@ -69,12 +70,22 @@ def test_a_run_may_be_stopped_at_any_step(stop, whole, tmp_path):
     assert_equal_runs(whole, tmp_path / "parts")
 
 
-def test_a_kill_before_the_first_checkpoint_leaves_no_second_line(whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("kill", "lines"), [(1, None), (2, 1), (3, 1)])
+def test_a_kill_at_the_first_checkpoints_leaves_no_second_line(kill, lines, whole, tmp_path, monkeypatch):
+    saved = []
+
+    def killed(state, path):  # last.pt before the first step, then best.pt and last.pt
+        saved.append(path)
+        if len(saved) == kill:
+            raise KeyboardInterrupt
+        save_checkpoint(state, path)
+
     with monkeypatch.context() as patched:
-        patched.setattr("locallearn.training.loop.save_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr("locallearn.training.loop.save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
             train(settings(), tmp_path / "parts")
-    assert len(timeless(tmp_path / "parts")) == 1
+    metrics = tmp_path / "parts" / "metrics.jsonl"
+    assert (len(timeless(tmp_path / "parts")) if metrics.exists() else None) == lines
     train(settings(), tmp_path / "parts", resume=True)
     assert_equal_runs(whole, tmp_path / "parts")
 
@@ -90,8 +101,8 @@ def test_resuming_another_run_than_asked_is_refused(copied, tmp_path):
 def test_a_kill_after_an_epochs_metrics_and_before_its_checkpoint_repeats_the_epoch(whole, tmp_path, monkeypatch):
     saved = []
 
-    def save_first_epoch(state, path):  # best.pt and last.pt
-        if len(saved) == 2:
+    def save_first_epoch(state, path):  # last.pt before the first step, then best.pt and last.pt
+        if len(saved) == 3:
             raise KeyboardInterrupt
         saved.append(path)
         save_checkpoint(state, path)
@@ -121,20 +132,76 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew_on_resume(whole, t
     assert_equal_runs(whole, tmp_path / "parts")
 
 
-def test_a_damaged_checkpoint_stops_the_resume(copied):
-    last = copied / "last.pt"
-    content = bytearray(last.read_bytes())
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    last.write_bytes(content)
-    with pytest.raises(LocalLearnError, match="is damaged"):
+    path.write_bytes(content)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, flip_a_byte])
+@pytest.mark.parametrize("offered", ["prev", "best", None])
+def test_a_missing_or_damaged_checkpoint_stops_the_resume_and_a_whole_one_is_offered(spoil, offered, copied):
+    spoil(copied / "last.pt")
+    if offered != "prev":
+        spoil(copied / "last.prev.pt")
+    if offered is None:
+        spoil(copied / "best.pt")
+    before = bytes_of(copied)
+    with pytest.raises(LocalLearnError) as told:
         train(settings(), copied, resume=True)
+    assert ("there is no checkpoint" if spoil is Path.unlink else "is damaged") in str(told.value)
+    offer = f"--resume {copied} --from {offered} goes on" if offered else "train anew in another folder"
+    assert offer in str(told.value)
+    assert bytes_of(copied) == before
+
+
+@pytest.mark.parametrize("checkpoint", ["prev", "best"])
+def test_a_run_goes_on_from_an_earlier_checkpoint_bit_for_bit(checkpoint, whole, copied):
+    flip_a_byte(copied / "last.pt")
+    train(settings(), copied, resume=True, checkpoint=checkpoint)
+    assert_equal_runs(whole, copied)
+
+
+def test_metrics_later_than_an_earlier_checkpoint_are_dropped_with_last_put_back_first(whole, copied):
+    epoch = load_checkpoint(copied / "last.prev.pt")["epoch"]
+    assert epoch == 3
+    with pytest.raises(Interrupted):
+        train(settings(), copied, resume=True, checkpoint="prev", watcher=StopAfter(1))
+    assert timeless(copied) == timeless(whole)[: epoch - 1]
+    last = load_checkpoint(copied / "last.pt")
+    assert (last["epoch"], last["step"]) == (epoch, 1)
+    train(settings(), copied, resume=True)
+    assert_equal_runs(whole, copied)
+
+
+def test_an_earlier_checkpoint_is_asked_for_on_the_command_line(whole, copied, capsys):
+    assert main(["train", "--from", "best"]) == 1
+    assert "give --resume RUN too" in capsys.readouterr().err
+    (copied / "last.pt").unlink()
+    assert main(["train", "--resume", str(copied), "--trust-code"]) == 1
+    assert f"--resume {copied} --from prev goes on from it" in capsys.readouterr().err
+    assert main(["train", "--resume", str(copied), "--from", "best", "--trust-code"]) == 0
+    assert_equal_runs(whole, copied)
+
+
+def test_a_run_without_any_checkpoint_does_not_start_anew_over_its_metrics(copied):
+    for name in ("last", "last.prev", "best"):
+        (copied / f"{name}.pt").unlink()
+    before = bytes_of(copied)
+    with pytest.raises(LocalLearnError, match=r"there is no checkpoint .*last.pt. No other checkpoint of the run is w"):
+        train(settings(), copied, resume=True)
+    assert bytes_of(copied) == before
 
 
 def test_a_checkpoint_of_another_version_is_told(copied):
     state = load_checkpoint(copied / "last.pt")
     del state["seen"]
     save_checkpoint(state, copied / "last.pt")
-    with pytest.raises(LocalLearnError, match=r"last.pt has no seen: another version wrote it, so train anew"):
+    with pytest.raises(LocalLearnError, match=r"last.pt has no seen: another version wrote it"):
         train(settings(), copied, resume=True)
 
 
