@@ -51,7 +51,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read and verify a checkpoint; its tensors are on the CPU.
 
     Raises:
-        LocalLearnError: there is none, or any byte of it differs from what was written.
+        LocalLearnError: there is none, any byte of it differs from what was written, or it holds code.
     """
     try:
         content = path.read_bytes()
@@ -60,7 +60,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     archive, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(archive).hexdigest().encode() != digest:
         raise LocalLearnError(f"the checkpoint {path} is damaged: its bytes are not those that were written.")
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception:  # of several types; PyTorch's own message advises to run whatever code the file holds
+        raise LocalLearnError(
+            f"the checkpoint {path} is refused: it holds more than tensors, numbers and texts, or is no checkpoint."
+        ) from None
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, name: str) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from locallearn._torch.device import random_state, set_random_state
-from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches
-from locallearn.training.checkpoint import keep_previous, load_checkpoint, load_weights, save_checkpoint
+from locallearn.training.checkpoint import keep_previous, load_weights, save_checkpoint
 from locallearn.training.other_checkpoint import offering_another
 from locallearn.training.run_folder import CheckpointName, RunFolder
+from locallearn.training.run_state import FORMAT, load_optimizers, load_state, refuse_other_progress
 from locallearn.training.settings import LoopSettings
 
 _PROGRESS = ("epoch", "step", "seconds", "best", "sums", "seen", "skipped")
@@ -125,11 +125,10 @@ class Loop(ABC):
         self._resumed_from = checkpoint
 
     def _load(self, file: Path) -> None:
-        state = load_checkpoint(file)
-        if missing := {"net", "optimizers", "random", *_PROGRESS} - state.keys():
-            raise LocalLearnError(f"the checkpoint {file} has no {min(missing)}: another version wrote it.")
+        state = load_state(file)
+        refuse_other_progress(state, file, epochs=self.settings.epochs, steps=len(self.batches))
         load_weights(self.net, state["net"], file=file, name="the network")
-        self.stepper.load_state_dict(state["optimizers"])
+        load_optimizers(self.stepper, state["optimizers"], file)
         for name in _PROGRESS:
             setattr(self, name, state[name])
         set_random_state(state["random"], self.device)
@@ -194,6 +193,7 @@ class Loop(ABC):
 
     def _state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _PROGRESS} | {
+            "format": FORMAT,
             "net": self.net.state_dict(),
             "optimizers": self.stepper.state_dict(),
             "random": random_state(self.device),

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 from locallearn._utils.errors import LocalLearnError
-from locallearn.training.checkpoint import load_checkpoint
 from locallearn.training.run_folder import CheckpointName, RunFolder
+from locallearn.training.run_state import load_state
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def _offer(file: Path) -> str:
 
 def _is_whole(file: Path) -> bool:
     try:
-        load_checkpoint(file)
+        load_state(file)
     except LocalLearnError:
         return False
     return True

@@ -197,14 +197,6 @@ def test_a_run_without_any_checkpoint_does_not_start_anew_over_its_metrics(copie
     assert bytes_of(copied) == before
 
 
-def test_a_checkpoint_of_another_version_is_told(copied):
-    state = load_checkpoint(copied / "last.pt")
-    del state["seen"]
-    save_checkpoint(state, copied / "last.pt")
-    with pytest.raises(LocalLearnError, match=r"last.pt has no seen: another version wrote it"):
-        train(settings(), copied, resume=True)
-
-
 def test_a_folder_that_holds_a_run_is_not_overwritten(copied):
     before = (copied / "metrics.jsonl").read_text()
     with pytest.raises(LocalLearnError, match="holds a run already: go on with it by --resume"):
