@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 for success, 1 for an error told in one sentence, 130 after Ctrl-C. Wrong options exit with 2.
+        0 for success, 1 for an error told in one sentence, 130 after Ctrl-C. Wrong options exit with 2, training that a
+        signal stopped with 128 + its number.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     trust, arguments = trust_of(arguments)
@@ -80,17 +81,13 @@ def _run(arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         raise LocalLearnError(f"{error.name} is not installed: run pip install 'locallearn[cli]'.") from error
     from locallearn import __version__
-    from locallearn.training import Interrupted
 
     parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]", version=__version__)
     commands = parser.add_subcommands(metavar="COMMAND")
     for name, module in modules.items():
         commands.add_subcommand(name, module.parser(), help=COMMANDS[name])
     config = parser.parse_args(normalised(arguments))
-    try:
-        modules[config.subcommand].run(config[config.subcommand])
-    except Interrupted:
-        return 130
+    modules[config.subcommand].run(config[config.subcommand])
     return 0
 
 

@@ -68,30 +68,27 @@ def detect(
     torch.manual_seed(settings.seed)
     detector = mask_rcnn(trained, settings, categories=len(train.categories)).to(device)
     run = RunFolder(folder)
-    if resume:
-        run.refuse_other_settings(as_yaml(settings))
-    else:
-        run.create(as_yaml(settings), device=device_name(device), command=("detect",))
-    batches = TrainingBatches(train, batch=settings.batch, seed=settings.seed, workers=settings.workers)
-    fit = DetectorFit(detector, batches, test, settings, folder=run, watcher=watcher)
-    if resume and (run.has_begun or checkpoint != "last"):
-        fit.resume(checkpoint)
-    fit.run()
-    rows = run.rows()
-    result = {
-        **{name: rows[-1][name] for name in METRICS},
-        "epochs": len(rows),
-        "seconds_per_epoch": sum(row["seconds"] for row in rows) / len(rows),
-        "parameters": sum(parameter.numel() for parameter in detector.parameters()),
-        "backbone": {
-            "source": str(source),
-            "model": trained.name,
-            "test_accuracy": trained.how.get("test_accuracy"),
-        },
-        "folder": str(folder),
-    }
-    write_json(run.result, result)
-    return result
+    with run.opened(as_yaml(settings), resume=resume, device=device_name(device), command=("detect",)):
+        batches = TrainingBatches(train, batch=settings.batch, seed=settings.seed, workers=settings.workers)
+        fit = DetectorFit(detector, batches, test, settings, folder=run, watcher=watcher)
+        if resume and (run.has_begun or checkpoint != "last"):
+            fit.resume(checkpoint)
+        fit.run()
+        rows = run.rows()
+        result = {
+            **{name: rows[-1][name] for name in METRICS},
+            "epochs": len(rows),
+            "seconds_per_epoch": sum(row["seconds"] for row in rows) / len(rows),
+            "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+            "backbone": {
+                "source": str(source),
+                "model": trained.name,
+                "test_accuracy": trained.how.get("test_accuracy"),
+            },
+            "folder": str(folder),
+        }
+        write_json(run.result, result)
+        return result
 
 
 def _refuse_missing_operators(device: torch.device) -> None:

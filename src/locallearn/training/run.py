@@ -67,48 +67,46 @@ def train(
     net = build(settings, images).to(device)
     drop_single = _drops_single_image(net, settings, len(images.train), say)
     run = RunFolder(folder)
-    if resume:
-        run.refuse_other_settings(as_yaml(settings))
-    else:
-        run.create(as_yaml(settings), device=device_name(device))
-        write_json(run.data, asdict(DataCard.of(images)))
-    micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
-    if settings.memory == "lean":
-        say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
-    peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
-    _warn_of_heavy_auxiliaries(net, settings, images, peak.total, micro_batch, say)
-    if settings.compile:
-        net.compile()
-    fit = Fit(
-        net,
-        images.training(settings.feed(device), seed=settings.seed, drop_single=drop_single),
-        images.testing(settings.feed(device)),
-        settings,
-        folder=run,
-        watcher=watcher,
-    )
-    if resume and (run.has_begun or checkpoint != "last"):
-        fit.resume(checkpoint)
-    try:
-        fit.run()
-    except OutOfMemoryError as error:
-        raise error.naming(settings.model, rule_text(settings.rule)) from None
-    rows = run.rows()
-    result = {
-        "test_accuracy": rows[-1]["test_accuracy"],
-        **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},
-        "best_accuracy": max(row["test_accuracy"] for row in rows),
-        "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
-        "peak_activation_bytes": peak.activations,
-        "peak_total_bytes": peak.total,
-        "backbone_parameters": _parameters(net.model),
-        "auxiliary_parameters": _parameters(net.auxiliary),
-        "epochs": len(rows),
-        "folder": str(folder),
-    }
-    write_json(run.result, result)
-    draw_curves({str(settings.rule): rows}, run.curves)
-    return result
+    with run.opened(as_yaml(settings), resume=resume, device=device_name(device)):
+        if not resume:
+            write_json(run.data, asdict(DataCard.of(images)))
+        micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
+        if settings.memory == "lean":
+            say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
+        peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
+        _warn_of_heavy_auxiliaries(net, settings, images, peak.total, micro_batch, say)
+        if settings.compile:
+            net.compile()
+        fit = Fit(
+            net,
+            images.training(settings.feed(device), seed=settings.seed, drop_single=drop_single),
+            images.testing(settings.feed(device)),
+            settings,
+            folder=run,
+            watcher=watcher,
+        )
+        if resume and (run.has_begun or checkpoint != "last"):
+            fit.resume(checkpoint)
+        try:
+            fit.run()
+        except OutOfMemoryError as error:
+            raise error.naming(settings.model, rule_text(settings.rule)) from None
+        rows = run.rows()
+        result = {
+            "test_accuracy": rows[-1]["test_accuracy"],
+            **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},
+            "best_accuracy": max(row["test_accuracy"] for row in rows),
+            "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
+            "peak_activation_bytes": peak.activations,
+            "peak_total_bytes": peak.total,
+            "backbone_parameters": _parameters(net.model),
+            "auxiliary_parameters": _parameters(net.auxiliary),
+            "epochs": len(rows),
+            "folder": str(folder),
+        }
+        write_json(run.result, result)
+        draw_curves({str(settings.rule): rows}, run.curves)
+        return result
 
 
 def _warn_of_heavy_auxiliaries(

@@ -19,6 +19,7 @@ from locallearn._utils.atomic_files import read_yaml, write_json, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import trust_option
+from locallearn.training.run_lock import LOCK, locked
 
 CheckpointName = Literal["last", "prev", "best"]
 """A checkpoint of a run: the latest, the one before it, or that of the highest test accuracy."""
@@ -40,6 +41,7 @@ class RunFolder:
     `best.pt`                 the checkpoint of the highest test accuracy (of `train` only)
     `result.json`             the summary, once the run is finished
     `curves.png`              loss and accuracy as a picture
+    `run.lock`                which process trains here, as long as it does
     ========================= =============================================================
     """
 
@@ -59,25 +61,43 @@ class RunFolder:
         """The file of a checkpoint."""
         return {"last": self.last, "prev": self.previous, "best": self.best}[name]
 
-    def create(self, settings: str, *, device: str, command: Sequence[str] = ("train",)) -> None:
-        """Make the folder for a new run.
+    @contextmanager
+    def opened(
+        self, settings: str, *, resume: bool, device: str, command: Sequence[str] = ("train",)
+    ) -> Iterator[None]:
+        """Make the folder for a new run, or open that of a run to go on with; no other process can do so meanwhile.
 
         Args:
             settings: as YAML.
+            resume: go on with a run of these settings.
             device: name of the training device.
             command: words that, with the settings, repeat the run.
 
         Raises:
-            LocalLearnError: it holds a run or other files.
+            LocalLearnError: another process trains in the folder; or it holds a run or other files; or, to `resume`, no
+                run or one of other settings.
         """
+        if resume:
+            self.refuse_other_settings(settings)
+        else:
+            self._refuse_used()
+            self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path):
+            if not resume:
+                self._create(settings, device=device, command=command)
+            yield
+
+    def _refuse_used(self) -> None:
         if self.settings.exists():
             raise LocalLearnError(
                 f"{self.path} holds a run already: go on with it by --resume {self.path}, or choose another folder"
                 " by --out."
             )
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(file.name != LOCK for file in self.path.iterdir()):
             raise LocalLearnError(f"{self.path.absolute()} holds other files: choose a new folder by --out.")
-        self.path.mkdir(parents=True, exist_ok=True)
+
+    def _create(self, settings: str, *, device: str, command: Sequence[str]) -> None:
+        self._refuse_used()  # by a process that held the lock before
         words = [*command, "--config", str(self.settings), *trust_option()]
         environment = {
             "versions": {module.__name__: module.__version__ for module in (locallearn, torch, np)},
