@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,40 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except ValueError as error:  # of the text's encoding too
         raise _damaged(path, "JSON", error) from error
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_hashed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON, with the SHA-256 of its content under `sha256`."""
+    write_json(path, {**value, "sha256": _content_hash(value)})
+
+
+def read_hashed_json(path: Path, *, remedy: str) -> dict[str, Any]:
+    """The mapping that `write_hashed_json` wrote. Layout and order may have changed since, values may not.
+
+    A file without a hash is refused too: a flipped bit in the name `sha256` would pass for an earlier version's file.
+
+    Args:
+        path: the file.
+        remedy: what to do about a refused file, for the error.
+
+    Raises:
+        LocalLearnError: it is no JSON, has no hash, or another content.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or "sha256" not in value:
+        raise LocalLearnError(f"{path} names no SHA-256 of its content: an earlier version wrote it. {remedy}")
+    if value.pop("sha256") != _content_hash(value):
+        raise LocalLearnError(f"{path} is damaged: its content has another SHA-256 than it names. {remedy}")
+    return value
+
+
+def _content_hash(value: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(value, sort_keys=True).encode())
 
 
 def read_yaml(path: Path) -> Any:

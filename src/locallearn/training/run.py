@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def train(
     run = RunFolder(folder)
     with run.opened(as_yaml(settings), resume=resume, device=device_name(device)):
         if not resume:
-            write_json(run.data, asdict(DataCard.of(images)))
+            DataCard.of(images).write(run.data)
         micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
         if settings.memory == "lean":
             say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
