@@ -129,7 +129,7 @@ class CapturedSteps:
 
     def _recomputes(self, images: Tensor, labels: Tensor) -> bool:
         with self._precision():
-            plan = self.net.recompute_plan(images, labels)
+            plan = self.net.step(images, labels).plan
         parts = (*self.net.local_modules, *(objective.auxiliary for objective in self.net.objectives))
         return any(isinstance(layer, Checkpointed) for part in parts for layer in part.modules()) or (
             plan is not None and any(policy.blocks for policy in (*plan.segments, *plan.objectives))

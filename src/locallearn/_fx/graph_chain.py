@@ -52,7 +52,7 @@ def layers_from_code(model: nn.Module, image_shape: Sequence[int], layers: str |
             is_open = ancestors(names).__contains__
             path = DataPath(model, trace_forward(fake, arguments, is_open))
         except CannotTraceError as error:
-            raise _refusal(model, str(error)) from error
+            raise _refusal(model, error) from error
         boundaries = boundaries_of_names(path, names, model) if layers else boundaries_of_blocks(path, groups, model)
         try:
             evaluation = DataPath(model, trace_forward(fake.eval(), arguments, is_open))
@@ -72,7 +72,7 @@ def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
         try:
             matching = {pattern} & set(known) or {name for name in known if re.fullmatch(pattern, name)}
         except re.error as error:
-            raise LocalLearnError(f"layers: {pattern!r} is no module and no regular expression ({error}).") from None
+            raise LocalLearnError(f"layers: {pattern!r} is no module and no regular expression ({error}).") from error
         if not matching:
             raise LocalLearnError(f"layers: no module matches {pattern!r}; {did_you_mean(pattern, _shallow(known))}")
         named |= matching
@@ -131,9 +131,10 @@ def _operations(path: DataPath) -> list[tuple[str, str]]:
     return [(node.op, str(node.target)) for node in path.nodes]
 
 
-def _refusal(model: nn.Module, reason: str) -> LocalLearnError:
+def _refusal(model: nn.Module, error: CannotTraceError) -> LocalLearnError:
+    size = "Is input_shape right, and the image large enough? Else give" if error.__cause__ else "Give"
     return LocalLearnError(
-        f"the forward code of {type(model).__name__} cannot be traced: {reason.rstrip('.')}. Is input_shape right,"
-        " and the image large enough? Else give the network a method chain() that returns"
+        f"the forward code of {type(model).__name__} cannot be traced: {str(error).rstrip('.')}."
+        f" {size} the network a method chain() that returns"
         " locallearn.Chain(layers={name: module, ...}, classifier=module)."
     )

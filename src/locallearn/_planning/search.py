@@ -171,16 +171,28 @@ class Search:
                 return more
         return most
 
+    def candidate(self, rule: Rule, memory: Memory, partition: Partition, accumulate: int) -> Candidate:
+        """A candidate with its exact prediction."""
+        images = self._images(accumulate)
+        prediction = self._predict(rule, memory, partition, images)
+        return Candidate(
+            rule=rule,
+            memory=memory,
+            modules=tuple(self._names[end] for end in partition.ends),
+            accumulate=accumulate,
+            micro_batch=images,
+            peak=prediction.peak.total,
+            macs=prediction.macs * accumulate,
+            seconds=prediction.seconds * accumulate,
+        )
+
     def _check(self, estimate: _Estimate, accumulate: int) -> None:
         if (estimate, accumulate) in self._checked:
             return
         rule, memory, partition = estimate.rule, estimate.memory, estimate.partition
         self._say(f"checking {rule}{depth_text(rule)}, {len(partition)} modules, {memory}")
         images = self._images(accumulate)
-        prediction = self._predict(rule, memory, partition, images)
-        modules = tuple(self._names[end] for end in partition.ends)
-        candidate = candidate_of(rule, memory, modules, prediction, accumulate, images)
-        self._checked[estimate, accumulate] = candidate
+        candidate = self._checked[estimate, accumulate] = self.candidate(rule, memory, partition, accumulate)
         self._peak_ratios[estimate.settings] = candidate.peak / (estimate.fixed + estimate.per_image * images)
         self._time_ratios[estimate.settings] = candidate.seconds / (estimate.seconds * images * accumulate)
 
@@ -227,22 +239,6 @@ def fastest(profile: Profile, memory: Memory, limit: float, fewest: int) -> Part
     if ends is not None and len(ends) < fewest:
         ends = smallest_largest(lambda i, j: profile.peak(i, j, memory), profile.ends, fewest)
     return None if ends is None else Partition(ends)
-
-
-def candidate_of(
-    rule: Rule, memory: Memory, modules: tuple[str, ...], prediction: Prediction, accumulate: int, images: int
-) -> Candidate:
-    """A candidate from the prediction of one micro-batch of `images`."""
-    return Candidate(
-        rule=rule,
-        memory=memory,
-        modules=modules,
-        accumulate=accumulate,
-        micro_batch=images,
-        peak=prediction.peak.total,
-        macs=prediction.macs * accumulate,
-        seconds=prediction.seconds * accumulate,
-    )
 
 
 def _fewest_modules(rule: Rule, most: int) -> int:

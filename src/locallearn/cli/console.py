@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -15,41 +15,22 @@ from rich.table import Table
 
 from locallearn.training import Interrupted, Watcher
 
-
-class _Stderr:
-    """Standard error. When its terminal is closed, writing fails; that must not end training before it is saved."""
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._file.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._file.flush()
-
-    @property
-    def _file(self) -> Any:
-        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # under a progress bar, Rich puts its own there
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-err = Console(file=_Stderr(), highlight=False)  # pyright: ignore[reportArgumentType]
+err = Console(stderr=True, highlight=False)
 """Standard error, for progress and sentences; results go to standard output."""
 
-_HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 _SCORES = {"test_accuracy": "test accuracy", "test_top5_accuracy": "top-5", "box_ap": "box AP", "mask_ap": "mask AP"}
 _SHOWN = 3  # names of bad images printed after an epoch; metrics.jsonl has all
+
+
+_HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+_SIGNALLED = 128  # the exit status after a signal, less its number
 
 
 class ConsoleWatcher(Watcher):
     """Shows a progress bar during an epoch and prints a line after it; stops training at Ctrl-C, SIGTERM or SIGHUP."""
 
     def __init__(self, name: str, epochs: int) -> None:
-        self.name, self.epochs = name, epochs
-        self.signal: int | None = None
+        self.name, self.epochs, self.signal = name, epochs, 0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
         self.bar = self.progress.add_task(name)
@@ -70,7 +51,7 @@ class ConsoleWatcher(Watcher):
             say(f"skipped {len(skipped)} bad images: {', '.join(skipped[:_SHOWN])}{more}")
 
     def stop_requested(self) -> bool:
-        return self.signal is not None
+        return self.signal != 0
 
     @contextmanager
     def shown(self, resume_command: str) -> Iterator[ConsoleWatcher]:
@@ -78,27 +59,26 @@ class ConsoleWatcher(Watcher):
 
         Args:
             resume_command: what to tell a user who stopped it.
-
-        Raises:
-            SystemExit: a signal stopped training; the code is 128 + its number.
         """
 
         def stop(number: int, _: Any) -> None:
-            if self.signal is not None:
-                raise SystemExit(128 + number)
+            if self.signal:
+                raise SystemExit(_SIGNALLED + number)
             self.signal = number
+            err.quiet = err.quiet or number == _HANGUP  # the terminal is gone
             err.print("stopping after this step; a checkpoint will be written")
 
-        stopping = [signal.SIGINT, signal.SIGTERM]
-        if _HANGUP is not None and signal.getsignal(_HANGUP) != signal.SIG_IGN:  # which nohup ignores
-            stopping.append(_HANGUP)
-        before = {number: signal.signal(number, stop) for number in stopping}
+        numbers = {signal.SIGINT, signal.SIGTERM, _HANGUP}
+        if signal.getsignal(_HANGUP) is signal.SIG_IGN:  # by nohup
+            numbers.discard(_HANGUP)
+        before = {number: signal.signal(number, stop) for number in numbers}
         try:
             with self.progress:
                 yield self
-        except Interrupted:
+        except Interrupted as error:
             say(f"stopped; continue with: {resume_command}")
-            raise SystemExit(128 + (self.signal or signal.SIGINT)) from None
+            error.signal = self.signal
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

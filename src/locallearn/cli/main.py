@@ -41,7 +41,7 @@ COMMANDS = {
 
 _USER_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.EFBIG, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
 )
 
 
@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 for success, 1 for an error told in one sentence, 130 after Ctrl-C. Wrong options exit with 2, training that a
-        signal stopped with 128 + its number.
+        0 for success, 1 for an error told in one sentence, 128 and the number of a signal that stopped it (130 after
+        Ctrl-C). Wrong options exit with 2.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     trust, arguments = trust_of(arguments)
@@ -74,20 +74,25 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
-        from locallearn.cli.parser import Parser
+        from locallearn.cli.parser import COMMAND, Parser
         from locallearn.cli.rule_syntax import normalised
 
         modules = {name: import_module(f"locallearn.cli.commands.{name}") for name in named}
     except ModuleNotFoundError as error:
         raise LocalLearnError(f"{error.name} is not installed: run pip install 'locallearn[cli]'.") from error
     from locallearn import __version__
+    from locallearn.training import Interrupted
 
     parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]", version=__version__)
     commands = parser.add_subcommands(metavar="COMMAND")
     for name, module in modules.items():
-        commands.add_subcommand(name, module.parser(), help=COMMANDS[name])
+        commands.add_subcommand(name, command := module.parser(), help=COMMANDS[name])
+        COMMAND.set((arguments, command))
     config = parser.parse_args(normalised(arguments))
-    modules[config.subcommand].run(config[config.subcommand])
+    try:
+        modules[config.subcommand].run(config[config.subcommand])
+    except Interrupted as error:
+        return 128 + error.signal
     return 0
 
 

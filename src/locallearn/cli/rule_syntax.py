@@ -30,7 +30,7 @@ _CLASSES = {
         "constant": _TRAINING + "Constant",
     },
 }
-_CLASS_OPTIONS = ("--rule", *_CLASSES)
+CLASS_OPTIONS = ("--rule", *_CLASSES)
 
 _HYPHEN = "\u00b7"
 """Replaces hyphens in names such as dgl-original: Python allows this character in a name."""
@@ -43,10 +43,14 @@ def short_names(option: str) -> dict[str, str]:
     return names("rules") if option == "--rule" else _CLASSES[option]
 
 
-def all_settings() -> set[str]:
-    """Names of the settings of all classes that have a short name."""
-    paths = [path for option in _CLASS_OPTIONS for path in short_names(option).values()]
-    return {field.name for path in paths for field in _fields(load(path, known=paths))}
+def owners() -> dict[str, list[str]]:
+    """Each setting of a class that has a short name, to these short names."""
+    classes = {name: path for option in CLASS_OPTIONS for name, path in short_names(option).items()}
+    result: dict[str, list[str]] = {}
+    for name, path in classes.items():
+        for field in _fields(load(path, known=classes.values())):
+            result.setdefault(field.name, []).append(name)
+    return result
 
 
 def load_class(path: str) -> Any:
@@ -54,7 +58,7 @@ def load_class(path: str) -> Any:
 
     A file may name those with a short name and all classes that are imported already.
     """
-    known = {path for option in _CLASS_OPTIONS for path in short_names(option).values()}
+    known = {path for option in CLASS_OPTIONS for path in short_names(option).values()}
     kinds = [Rule, OptimizerSettings, Schedule]
     for kind in kinds:  # the list grows
         known |= {public_path(kind), f"{kind.__module__}.{kind.__qualname__}"}
@@ -76,9 +80,9 @@ def normalised(arguments: Sequence[str]) -> list[str]:
 
 
 def _normalised_value(option: str, value: str) -> str:
-    if option in _CLASS_OPTIONS and not value.lstrip().startswith("{"):
+    if option in CLASS_OPTIONS and not value.lstrip().startswith("{"):
         return class_json(option, value)
-    if option.endswith(".help") and option.removesuffix(".help") in _CLASS_OPTIONS:
+    if option.endswith(".help") and option.removesuffix(".help") in CLASS_OPTIONS:
         return class_path(option.removesuffix(".help"), value)
     return value
 

@@ -39,8 +39,8 @@ def image_shape(text: str) -> Shape:
     """Channels, height and width from a text such as 3x32x32."""
     try:
         channels, height, width = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise LocalLearnError(f"--image {text!r}: write channels, height and width, as in 3x32x32.") from None
+    except ValueError as error:
+        raise LocalLearnError(f"--image {text!r}: write channels, height and width, as in 3x32x32.") from error
     if min(channels, height, width) < 1:
         raise LocalLearnError("--image must be at least 1.")
     return channels, height, width

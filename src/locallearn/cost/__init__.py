@@ -3,8 +3,13 @@
 Imports `_localize`, `_planning` and what is below them.
 """
 
-from locallearn._planning.peak_memory import PeakMemory as PeakMemory, measure as measure, peak_memory as peak_memory
-from locallearn._planning.prediction import Prediction as Prediction, predict as predict
+from locallearn._planning.prediction import (
+    PeakMemory as PeakMemory,
+    Prediction as Prediction,
+    measure as measure,
+    peak_memory as peak_memory,
+    predict as predict,
+)
 from locallearn._planning.search import Candidate as Candidate
 from locallearn._torch.live_bytes import LiveBytes as LiveBytes
 from locallearn.cost.by_module import ModuleBytes as ModuleBytes, bytes_by_module as bytes_by_module

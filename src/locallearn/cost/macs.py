@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._planning.peak_memory import example_batch, without_data
-from locallearn._torch import private_api
+from locallearn._planning.prediction import without_data
 from locallearn._torch.op_counter import Convention, Work, counted_macs
 
 _aten = torch.ops.aten
@@ -55,11 +54,9 @@ class ModuleMacs:
 def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR) -> list[ModuleMacs]:
     """Multiply-accumulates of one image forward, for each local module."""
     counts = []
-    with private_api.fake_mode() as mode, torch.no_grad():
-        net = private_api.fake_copy(net, mode).eval()
-        images, labels = example_batch(net, 1)
+    with without_data(net, 1) as (net, images, labels), torch.no_grad():
         features = images
-        for index, module in enumerate(net.local_modules):
+        for index, module in enumerate(net.eval().local_modules):
             backbone, features = counted_macs(module, features, convention=convention)
             task_heads = others = 0
             networks = {id(objective.auxiliary): objective for objective in net.objectives_of(index)}
@@ -76,10 +73,8 @@ def forward_macs(net: LocalNet, convention: Convention = CONVOLUTION_AND_LINEAR)
 
 def step_macs(net: LocalNet, batch: int) -> int:
     """Multiply-accumulates of one training step, forward and backward, of everything that runs."""
-    with private_api.fake_mode() as mode:
-        net = without_data(net, mode)
-        images, labels = example_batch(net, batch)
+    with without_data(net, batch) as (net, images, labels):
         step = net.step(images, labels)
         with Work() as work:
             step.run()
-        return work.macs
+    return work.macs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._planning.peak_memory import MakeStepper, PeakMemory, nesterov_sgd, peak_memory
+from locallearn._planning.prediction import MakeStepper, PeakMemory, nesterov_sgd, peak_memory
 from locallearn.cost.macs import ModuleMacs, forward_macs, step_macs
 
 

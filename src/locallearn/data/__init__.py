@@ -16,7 +16,7 @@ from locallearn.data.data_set import DataSet as DataSet
 from locallearn.data.download import get as get
 from locallearn.data.files.class_folders import image_folder as image_folder
 from locallearn.data.files.file_set import FileSet as FileSet, ImageFiles as ImageFiles
-from locallearn.data.files.shard_files import ShardFiles as ShardFiles
+from locallearn.data.files.shards import ShardFiles as ShardFiles
 from locallearn.data.files.streamed_batches import StreamedBatches as StreamedBatches
 from locallearn.data.image_set import ImageSet as ImageSet
 from locallearn.data.official.cifar10 import cifar10 as cifar10

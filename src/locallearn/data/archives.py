@@ -60,4 +60,4 @@ def _extract(known: PublishedSet, source: Path, folder: Path, wanted: set[str]) 
     except Exception as error:  # garbled archives fail in many ways
         if is_disk_full(error):
             raise
-        raise LocalLearnError(f"it is cut off or no such tar archive ({describe(error)})") from None
+        raise LocalLearnError(f"it is cut off or no such tar archive ({describe(error)})") from error

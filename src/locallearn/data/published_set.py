@@ -103,7 +103,7 @@ class PublishedSet:
             raise LocalLearnError(
                 f"{folder} does not hold {self.title}: {reason_of(error)}; run locallearn data get {self.name} --force"
                 f" --data-dir {quote(str(root))}"
-            ) from None
+            ) from error
         if doubt:
             warnings.warn(f"{folder} holds {doubt}: figures are not comparable.", LocalLearnWarning, stacklevel=3)
         return images
@@ -180,7 +180,7 @@ def parse_file(path: Path, parse: Callable[[Path], Parsed]) -> Parsed:
     except LocalLearnError:
         raise
     except Exception as error:  # garbled bytes fail in pickle, SciPy, NumPy, JSON and Pillow in many ways
-        raise LocalLearnError(f"{path.name} is garbled ({describe(error)})") from None
+        raise LocalLearnError(f"{path.name} is garbled ({describe(error)})") from error
 
 
 def is_no_folder(path: Path) -> bool:

@@ -18,15 +18,14 @@ from locallearn.detection.metrics import METRICS
 from locallearn.detection.region_operators import import_detection
 from locallearn.detection.settings import DetectSettings
 from locallearn.export import load_exported
-from locallearn.training import CheckpointName, RunFolder, Watcher, as_yaml, load_run
+from locallearn.training import Checkpoint, RunFolder, Watcher, as_yaml, load_run
 
 
 def detect(
     settings: DetectSettings,
     folder: Path,
     *,
-    resume: bool = False,
-    checkpoint: CheckpointName = "last",
+    resume: Checkpoint | None = None,
     watcher: Watcher | None = None,
     trust_code: bool = False,
 ) -> dict[str, Any]:
@@ -35,9 +34,8 @@ def detect(
     Args:
         settings: what to train and how.
         folder: the run folder; new, unless `resume`. It holds settings.yaml, environment.json, metrics.jsonl (a line
-            for each epoch), last.pt, last.prev.pt and result.json.
-        resume: continue from a checkpoint of the folder, bit for bit.
-        checkpoint: with `resume`, which one: "last", or "prev", the one before it.
+            for each epoch), last.pt and result.json.
+        resume: the checkpoint to go on from, bit for bit: "last" or "previous" of the folder.
         watcher: learns how training proceeds.
         trust_code: of the backbone's source; see `load_run`.
 
@@ -68,11 +66,11 @@ def detect(
     torch.manual_seed(settings.seed)
     detector = mask_rcnn(trained, settings, categories=len(train.categories)).to(device)
     run = RunFolder(folder)
-    with run.opened(as_yaml(settings), resume=resume, device=device_name(device), command=("detect",)):
+    with run.opened(as_yaml(settings), resume=resume is not None, device=device_name(device), command=("detect",)):
         batches = TrainingBatches(train, batch=settings.batch, seed=settings.seed, workers=settings.workers)
         fit = DetectorFit(detector, batches, test, settings, folder=run, watcher=watcher)
-        if resume and (run.has_begun or checkpoint != "last"):
-            fit.resume(checkpoint)
+        if resume is not None:
+            fit.resume(resume)
         fit.run()
         rows = run.rows()
         result = {
@@ -88,7 +86,7 @@ def detect(
             "folder": str(folder),
         }
         write_json(run.result, result)
-        return result
+    return result
 
 
 def _refuse_missing_operators(device: torch.device) -> None:

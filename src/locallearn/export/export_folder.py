@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
-from locallearn._utils.atomic_files import read_hashed_json, sha256, write_hashed_json, write_whole
-from locallearn._utils.errors import LocalLearnError, reason_of, refuse_unknown
+from locallearn._utils.atomic_files import write_whole
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import names_of_file
 from locallearn.export.config import FILES, FORMATS, Format, config_of
@@ -66,58 +68,49 @@ def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Pa
     refuse_unknown("format", format, FORMATS)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LocalLearnError(f"{out} holds other files: choose a new folder by --out.")
-    content = _content(trained, format)
-    config = config_of(trained, format) | {"file_sha256": sha256(content)}
+    content, config = _content(trained, format), config_of(trained, format)
     out.mkdir(parents=True, exist_ok=True)
     path = out / FILES[format]
     write_whole(path, content)
-    try:
-        write_hashed_json(out / _CONFIG, config)
-    except BaseException:
-        path.unlink()  # no export without its description
-        raise
+    write_hashed_json(out / _CONFIG, config | {"sha256": {path.name: _sha256(content)}})
     return path
 
 
 def load_exported(folder: Path, *, trust_code: bool = False) -> Trained:
     """The backbone in an export folder of the format safetensors.
 
-    `config.json` holds the SHA-256 of the weights and of its own content. An export of an earlier version, without
-    them, is refused: nobody could tell it from a damaged one, and exporting again is one command.
-
     Args:
         folder: the export folder.
         trust_code: see `load_run`.
 
     Raises:
-        LocalLearnError: the folder holds no such export, a byte of it has changed, or its weights do not fit.
+        LocalLearnError: the folder holds no such export, or its weights do not fit.
     """
     config, weights = folder / _CONFIG, folder / FILES["safetensors"]
     for file in (config, weights):
         if not file.exists():
             raise LocalLearnError(f"{folder} holds no export of the format safetensors: there is no {file.name}.")
-    values = read_hashed_json(config, remedy="Export again.")
+    values, content = read_hashed_json(config, remedy="export again"), weights.read_bytes()
     try:
+        digest = values["sha256"][weights.name]
         images, own = values["input"], values["locallearn"]
         channels, height, width = images["shape"]
         name, how, classes = own["model"], own["trained"], tuple(values["label_names"])
         mean, std = tuple(images["mean"]), tuple(images["std"])
-        expected = values["file_sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise LocalLearnError(f"{config} was not written by locallearn export, or is damaged: export again.") from error
-    content = weights.read_bytes()
-    if sha256(content) != expected:
-        raise LocalLearnError(f"{weights} is damaged: it has another SHA-256 than {config} names. Export again.")
     shape = (channels, height, width)
     with names_of_file(trust_code=trust_code):
         model = make_model(name, classes=len(classes), image_shape=shape)
-    safetensors = optional("safetensors.torch", extra="export")
-    try:
-        state = safetensors.load(content)
-    except Exception as error:  # of safetensors' own type
-        raise LocalLearnError(f"{weights} cannot be read: {reason_of(error)}.") from error
+    if digest != _sha256(content):
+        raise LocalLearnError(f"{weights} is damaged: its bytes are not those that were exported. Export again.")
+    state = optional("safetensors.torch", extra="export").load(content)
     load_weights(model, state, file=weights, name=name)
     return Trained(model=model.eval(), name=name, classes=classes, image_shape=shape, mean=mean, std=std, how=how)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _content(trained: Trained, format: Format) -> bytes:

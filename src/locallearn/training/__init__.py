@@ -3,6 +3,7 @@
 from locallearn._engine.cuda_graphs import CapturedSteps as CapturedSteps
 from locallearn._engine.stepper import ModuleStepper as ModuleStepper, Stepper as Stepper
 from locallearn.training.checkpoint import (
+    Checkpoint as Checkpoint,
     load_checkpoint as load_checkpoint,
     load_weights as load_weights,
     save_checkpoint as save_checkpoint,
@@ -19,7 +20,7 @@ from locallearn.training.from_settings import (
 from locallearn.training.loop import Interrupted as Interrupted, Loop as Loop, Watcher as Watcher
 from locallearn.training.optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
 from locallearn.training.run import train as train
-from locallearn.training.run_folder import CheckpointName as CheckpointName, RunFolder as RunFolder
+from locallearn.training.run_folder import RunFolder as RunFolder
 from locallearn.training.schedules import (
     Constant as Constant,
     Cosine as Cosine,

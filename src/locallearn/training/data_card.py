@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from locallearn._chain.layout import Shape
-from locallearn._utils.atomic_files import read_hashed_json, write_hashed_json
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.hashed_json import read_hashed_json
 from locallearn.data import DataSet
-
-_REMEDY = "Put a copy of it back, or delete it: without the file, the data set itself is read."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +31,20 @@ class DataCard:
         """The card of a data set."""
         return DataCard(classes=images.classes, image_shape=images.image_shape, mean=images.mean, std=images.std)
 
-    def write(self, path: Path) -> None:
-        """Write the `data.json` of a run folder, with a hash of its content."""
-        write_hashed_json(path, asdict(self))
-
     @staticmethod
     def read(path: Path) -> DataCard:
         """Read the `data.json` of a run folder.
 
         Raises:
-            LocalLearnError: the file is damaged, or an earlier version wrote it, without a hash.
+            LocalLearnError: the file is damaged.
         """
-        card = read_hashed_json(path, remedy=_REMEDY)
+        card = read_hashed_json(path, remedy="put a copy of it back, or delete it, and the data set itself is read")
         try:
             channels, height, width = map(int, card["image_shape"])
             mean, std = (tuple(map(float, card[name])) for name in ("mean", "std"))
             return DataCard(classes=tuple(card["classes"]), image_shape=(channels, height, width), mean=mean, std=std)
         except (KeyError, TypeError, ValueError) as error:
             raise LocalLearnError(
-                f"{path} is damaged: it must hold classes, image_shape, mean and std of the run's images. {_REMEDY}"
+                f"{path} is damaged: it must hold classes, image_shape, mean and std of the run's images. Put a copy of"
+                " it back; without the file, the data set itself is read."
             ) from error

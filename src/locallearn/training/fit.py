@@ -11,9 +11,9 @@ from torch import Tensor
 from locallearn._engine.cuda_graphs import CapturedSteps
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import mixed
+from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.evaluation import evaluate
 from locallearn.training.loop import Loop
-from locallearn.training.run_folder import CheckpointName
 from locallearn.training.settings import FitSettings
 
 
@@ -73,6 +73,6 @@ class Fit(Loop):
             metrics["head_accuracies"] = list(result.head_accuracies)
         return metrics
 
-    def resume(self, checkpoint: CheckpointName = "last") -> None:
+    def resume(self, checkpoint: Checkpoint = "last") -> None:
         super().resume(checkpoint)
         self.net.steps = (self.epoch - 1) * len(self.batches) + self.step

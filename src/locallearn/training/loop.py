@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -12,10 +11,8 @@ from torch import Tensor, nn
 
 from locallearn._torch.device import random_state, set_random_state
 from locallearn.data import Batches
-from locallearn.training.checkpoint import keep_previous, load_weights, save_checkpoint
-from locallearn.training.other_checkpoint import offering_another
-from locallearn.training.run_folder import CheckpointName, RunFolder
-from locallearn.training.run_state import FORMAT, load_optimizers, load_state, refuse_other_progress
+from locallearn.training.checkpoint import FILES, Checkpoint, load_checkpoint, load_weights, save_checkpoint, unusable
+from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import LoopSettings
 
 _PROGRESS = ("epoch", "step", "seconds", "best", "sums", "seen", "skipped")
@@ -23,7 +20,13 @@ _PROGRESS = ("epoch", "step", "seconds", "best", "sums", "seen", "skipped")
 
 
 class Interrupted(Exception):  # noqa: N818
-    """Training stopped because the watcher asked it to; its checkpoint is written."""
+    """Training stopped because the watcher asked it to; its checkpoint is written.
+
+    Attributes:
+        signal: that the process was sent, if any.
+    """
+
+    signal: int = 0
 
 
 class Watcher:
@@ -82,7 +85,6 @@ class Loop(ABC):
         self.stepper: Any = settings.make_stepper(net)
         self.device = next(net.parameters()).device
         self.best = -1.0
-        self._resumed_from: CheckpointName | None = None
         self._start_epoch(1)
 
     @abstractmethod
@@ -107,31 +109,41 @@ class Loop(ABC):
         Raises:
             Interrupted: the watcher asked to stop.
         """
-        if self.folder is not None and self._resumed_from != "last":
-            save_checkpoint(self._state(), self.folder.last)  # there are never metrics without their checkpoint
         with nullcontext() if self.folder is None else self.folder.recording(self.epoch):
             return [self._run_epoch() for _ in range(self.epoch, self.settings.epochs + 1)]
 
-    def resume(self, checkpoint: CheckpointName = "last") -> None:
-        """Go back to a checkpoint of the folder. No file changes until `run`, which drops the metrics of later epochs.
+    def resume(self, checkpoint: Checkpoint = "last") -> None:
+        """Go back to a checkpoint of the folder; a run that was stopped before its first one starts from the beginning.
 
         Raises:
-            LocalLearnError: there is none, it is damaged, or it does not fit; another one that is whole is named.
+            LocalLearnError: it is missing, damaged, or does not fit.
         """
         assert self.folder is not None
-        file = self.folder.checkpoint(checkpoint)
-        with offering_another(file):
-            self._load(file)
-        self._resumed_from = checkpoint
-
-    def _load(self, file: Path) -> None:
-        state = load_state(file)
-        refuse_other_progress(state, file, epochs=self.settings.epochs, steps=len(self.batches))
+        if self.folder.never_saved():
+            return
+        file = self.folder.path / FILES[checkpoint]
+        state = load_checkpoint(file)
+        epoch, step = state["epoch"], state["step"]
+        if not (1 <= epoch <= self.settings.epochs + 1 and 0 <= step <= len(self.batches)):
+            raise unusable(
+                file,
+                f"is of epoch {epoch}, step {step}, and the run has {self.settings.epochs} epochs of"
+                f" {len(self.batches)} steps",
+            )
+        self.folder.refuse_missing_epochs(before=epoch)
         load_weights(self.net, state["net"], file=file, name="the network")
-        load_optimizers(self.stepper, state["optimizers"], file)
+        try:
+            before = _settings_of(self.stepper.state_dict())
+            self.stepper.load_state_dict(state["optimizers"])
+            set_random_state(state["random"], self.device)
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise unusable(file, "has optimizers or random numbers that do not fit the settings") from error
+        if _settings_of(self.stepper.state_dict()) != before:
+            raise unusable(file, "has the state of another optimizer")
         for name in _PROGRESS:
             setattr(self, name, state[name])
-        set_random_state(state["random"], self.device)
+        if file != self.folder.last:
+            save_checkpoint(state, self.folder.last)
 
     def _start_epoch(self, epoch: int) -> None:
         self.epoch, self.step, self.seconds = epoch, 0, 0.0
@@ -185,16 +197,17 @@ class Loop(ABC):
     def _save(self, *, is_best: bool = False) -> None:
         if self.folder is None:
             return
-        state = self._state()
-        if is_best:
-            save_checkpoint(state, self.folder.best)
-        keep_previous(self.folder.last, self.folder.previous)
-        save_checkpoint(state, self.folder.last)
-
-    def _state(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _PROGRESS} | {
-            "format": FORMAT,
+        state = {name: getattr(self, name) for name in _PROGRESS} | {
             "net": self.net.state_dict(),
             "optimizers": self.stepper.state_dict(),
             "random": random_state(self.device),
         }
+        if is_best:
+            save_checkpoint(state, self.folder.best)
+        save_checkpoint(state, self.folder.last, previous=self.folder.previous)
+
+
+def _settings_of(optimizers: Any) -> list[set[str]]:
+    """Names of the settings of each group of parameters, by which kinds of optimizer differ."""
+    states = optimizers if isinstance(optimizers, list) else [optimizers]
+    return [set(group) for state in states for group in state["param_groups"]]

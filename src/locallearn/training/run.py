@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import device_name, device_of
 from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
-from locallearn.cost import peak_memory, warning_of
+from locallearn._utils.hashed_json import write_hashed_json
+from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import DataSet
 from locallearn.rules import BP
+from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.curves import draw_curves
 from locallearn.training.data_card import DataCard
 from locallearn.training.fit import Fit
 from locallearn.training.from_settings import build, data_of
 from locallearn.training.loop import Watcher
-from locallearn.training.run_folder import CheckpointName, RunFolder
+from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import TrainSettings
 from locallearn.training.settings_text import as_yaml, rule_text
 
@@ -32,8 +34,7 @@ def train(
     settings: TrainSettings,
     folder: Path,
     *,
-    resume: bool = False,
-    checkpoint: CheckpointName = "last",
+    resume: Checkpoint | None = None,
     watcher: Watcher | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -42,9 +43,8 @@ def train(
     Args:
         settings: what to train and how.
         folder: the run folder; new, unless `resume`.
-        resume: continue from a checkpoint of the folder, bit for bit.
-        checkpoint: with `resume`, which one: "last", "prev" (the one before it) or "best". Metrics of later epochs are
-            dropped.
+        resume: the checkpoint to go on from, bit for bit: "last", "previous" or "best" of the folder. A run that was
+            stopped before its first one starts from the beginning.
         watcher: learns how training proceeds.
         say: prints a sentence for a person.
 
@@ -53,8 +53,7 @@ def train(
         peak_activation_bytes, peak_total_bytes, backbone_parameters, auxiliary_parameters, epochs, folder.
 
     Raises:
-        LocalLearnError: a setting does not fit the network, the data or the folder, or the checkpoint is missing or
-            damaged; nothing is written then.
+        LocalLearnError: a setting does not fit the network, the data or the folder; nothing is written then.
         Interrupted: the watcher asked to stop; the checkpoint is written.
         NonFiniteLossError: a loss became NaN or infinite; the checkpoints are from before.
     """
@@ -67,9 +66,9 @@ def train(
     net = build(settings, images).to(device)
     drop_single = _drops_single_image(net, settings, len(images.train), say)
     run = RunFolder(folder)
-    with run.opened(as_yaml(settings), resume=resume, device=device_name(device)):
-        if not resume:
-            DataCard.of(images).write(run.data)
+    with run.opened(as_yaml(settings), resume=resume is not None, device=device_name(device)):
+        if resume is None:
+            write_hashed_json(run.data, asdict(DataCard.of(images)))
         micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
         if settings.memory == "lean":
             say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
@@ -77,36 +76,36 @@ def train(
         _warn_of_heavy_auxiliaries(net, settings, images, peak.total, micro_batch, say)
         if settings.compile:
             net.compile()
-        fit = Fit(
-            net,
-            images.training(settings.feed(device), seed=settings.seed, drop_single=drop_single),
-            images.testing(settings.feed(device)),
-            settings,
-            folder=run,
-            watcher=watcher,
-        )
-        if resume and (run.has_begun or checkpoint != "last"):
-            fit.resume(checkpoint)
+        batches = images.training(settings.feed(device), seed=settings.seed, drop_single=drop_single)
+        test = images.testing(settings.feed(device))
+        fit = Fit(net, batches, test, settings, folder=run, watcher=watcher)
+        if resume is not None:
+            fit.resume(resume)
         try:
             fit.run()
         except OutOfMemoryError as error:
-            raise error.naming(settings.model, rule_text(settings.rule)) from None
-        rows = run.rows()
-        result = {
-            "test_accuracy": rows[-1]["test_accuracy"],
-            **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},
-            "best_accuracy": max(row["test_accuracy"] for row in rows),
-            "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
-            "peak_activation_bytes": peak.activations,
-            "peak_total_bytes": peak.total,
-            "backbone_parameters": _parameters(net.model),
-            "auxiliary_parameters": _parameters(net.auxiliary),
-            "epochs": len(rows),
-            "folder": str(folder),
-        }
-        write_json(run.result, result)
-        draw_curves({str(settings.rule): rows}, run.curves)
-        return result
+            raise error.naming(settings.model, rule_text(settings.rule)) from error
+        return _finish(run, net, peak, settings)
+
+
+def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings) -> dict[str, Any]:
+    """Write the summary and the picture of a run whose epochs are over."""
+    rows = run.rows()
+    result = {
+        "test_accuracy": rows[-1]["test_accuracy"],
+        **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},
+        "best_accuracy": max(row["test_accuracy"] for row in rows),
+        "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
+        "peak_activation_bytes": peak.activations,
+        "peak_total_bytes": peak.total,
+        "backbone_parameters": _parameters(net.model),
+        "auxiliary_parameters": _parameters(net.auxiliary),
+        "epochs": len(rows),
+        "folder": str(run.path),
+    }
+    write_json(run.result, result)
+    draw_curves({str(settings.rule): rows}, run.curves)
+    return result
 
 
 def _warn_of_heavy_auxiliaries(

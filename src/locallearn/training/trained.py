@@ -11,12 +11,10 @@ from torch import nn
 
 from locallearn._chain.layout import Shape
 from locallearn._utils.registry import names_of_file
-from locallearn.training.checkpoint import load_weights
+from locallearn.training.checkpoint import load_checkpoint, load_weights
 from locallearn.training.data_card import DataCard
 from locallearn.training.from_settings import data_of, make_model
-from locallearn.training.other_checkpoint import offering_another
 from locallearn.training.run_folder import RunFolder
-from locallearn.training.run_state import load_state
 from locallearn.training.settings import TrainSettings
 
 _DATA_SETTINGS = ("data", "train_images", "image_size")
@@ -58,8 +56,7 @@ def load_run(path: Path, *, checkpoint: str = "last", trust_code: bool = False) 
     folder = RunFolder(path.parent if path.suffix == ".pt" else path)
     settings = folder.read_settings("train")
     file = path if path.suffix == ".pt" else folder.path / f"{checkpoint}.pt"
-    with offering_another(file):
-        state = load_state(file)
+    state = load_checkpoint(file)
     data_settings = {name: settings[name] for name in _DATA_SETTINGS if name in settings}
     with names_of_file(trust_code=trust_code):
         images = data_card_of(folder, TrainSettings(**data_settings, data_dir=Path(settings.get("data_dir", "data"))))

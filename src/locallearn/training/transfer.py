@@ -13,13 +13,11 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import device_of, mixed
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches, DataSet, shared_classes
-from locallearn.training.checkpoint import load_weights
+from locallearn.training.checkpoint import load_checkpoint, load_weights
 from locallearn.training.data_card import DataCard
 from locallearn.training.evaluation import reports_top5, top5_hits
 from locallearn.training.from_settings import build, data_of
-from locallearn.training.other_checkpoint import offering_another
 from locallearn.training.run_folder import RunFolder
-from locallearn.training.run_state import load_state
 from locallearn.training.settings import TrainSettings
 from locallearn.training.trained import data_card_of
 
@@ -95,9 +93,7 @@ def evaluate_run(
         other = _fitted_to(own, replace(asked, data=data, train_images=None))
     on, file = device_of(asked.device), folder / f"{checkpoint}.pt"
     net = build(settings, own)
-    with offering_another(file):
-        state = load_state(file)
-    load_weights(net, state["net"], file=file, name=settings.model)
+    load_weights(net, load_checkpoint(file)["net"], file=file, name=settings.model)
     shared = shared_classes(other.classes, own.classes)
     if len(shared) < 2:
         raise LocalLearnError(

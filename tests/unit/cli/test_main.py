@@ -22,7 +22,14 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("train --model nowhere.net --data digits", "model 'nowhere.net' cannot be imported"),
         ("train --data cifar11", "unknown data set 'cifar11'; did you mean 'cifar10'?"),
         ("train --data cifar10 --data-dir nothing", "run locallearn data get cifar10"),
-        ("train --data digits --rule.dept 3", "unknown setting 'dept'; did you mean 'depth'?"),
+        ("train --rule.dept 3", "unknown setting 'dept'; did you mean locallearn train --rule.depth 3?"),
+        ("train --lr 0.01 --rule dgl", "--lr; did you mean locallearn train --rule dgl --optimizer.lr 0.01?"),
+        ("detect --lr=0.01", "did you mean locallearn detect --optimizer.lr=0.01?"),
+        ("train --epochs 1 --depth 4", "did you mean locallearn train --epochs 1 --rule.depth 4?"),
+        ("train --rule man(auglocal) --depth 4", "train --rule 'man(auglocal)' --rule.rule.depth 4?"),
+        ("train --optimizer.depth 4", "did you mean locallearn train --rule.depth 4?"),
+        ("train --schedule paper-cosine --warmup-epochs 4", "--schedule.warmup_epochs 4?"),
+        ("train --rule dgl --depth 4", "unknown option --depth; only these have it: auglocal, "),
         ("train --data digits --rule.depth 1", "AugLocal: depth=1"),
         ("train --data digits --rule.depth deep", "depth: 'deep' is not a whole number"),
         ("train --optimizer.lr fast", "lr: 'fast' is not a number"),
@@ -79,9 +86,9 @@ def test_a_mistake_gets_one_sentence_and_no_traceback(arguments, sentence, capsy
 
 def test_an_invalid_settings_file_is_named(capsys, tmp_path):
     (tmp_path / "damaged.yaml").write_text("epochs: [")
-    assert run("train", "--config", str(tmp_path / "damaged.yaml")) == 2
+    assert run("train", "--config", str(tmp_path / "damaged.yaml")) == 1
     told = capsys.readouterr().err
-    assert told.startswith("error: the file given by --config is not valid YAML: while parsing")
+    assert "damaged.yaml is damaged: it is no YAML (while parsing" in told
     assert told.count("\n") == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ from command_line import result_of, run
 from small_runs import settings
 
 import locallearn as ll
-from locallearn._utils.atomic_files import read_hashed_json, write_hashed_json
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import load
 from locallearn.export import export_run, load_exported
@@ -130,9 +130,9 @@ def test_a_settings_file_of_a_detector_runs_nothing(stranger, capsys):
 
 def test_an_export_runs_nothing(trained, stranger):
     folder = export_run(trained, stranger / "out", trust_code=True).parent
-    config = read_hashed_json(folder / "config.json", remedy="")
+    config = json.loads((folder / "config.json").read_text())
     config["locallearn"]["model"] = "stranger.make"
-    write_hashed_json(folder / "config.json", config)
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(LocalLearnError, match=r"names the code 'stranger\.make'.*trust_code=True"):
         load_exported(folder)
     assert not (stranger / "touched").exists()

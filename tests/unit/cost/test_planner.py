@@ -14,7 +14,7 @@ import torch
 import locallearn as ll
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn._planning.depths import variants
-from locallearn._planning.peak_memory import example_batch
+from locallearn._planning.prediction import example_batch
 from locallearn._torch.op_counter import SECONDS, Work, seconds
 from locallearn._utils.registry import find
 from locallearn.cli.parser import parse_rule

@@ -82,7 +82,7 @@ def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, An
     else:
         resume_command = f"the same command with --out {folder.path.parent}"
         with ConsoleWatcher(text, settings.epochs).shown(resume_command) as watcher:
-            result = train(settings, folder.path, resume=resume, watcher=watcher, say=say)
+            result = train(settings, folder.path, resume="last" if resume else None, watcher=watcher, say=say)
     return result | {"parameters": result["backbone_parameters"] + result["auxiliary_parameters"]}
 
 

@@ -7,14 +7,7 @@ from typing import Any
 from locallearn._utils.atomic_files import file_name
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli.parser import Parser
-from locallearn.cli.settings import (
-    add_run,
-    read_settings,
-    refuse_beside_resume,
-    refuse_without_resume,
-    run_path,
-    settings_from,
-)
+from locallearn.cli.settings import add_run, read_settings, resumed_checkpoint, run_path, settings_from
 from locallearn.training import RunFolder, TrainSettings, train
 
 HELP = """Train one network by one rule.
@@ -28,7 +21,6 @@ examples:
   locallearn train --data path/to/images --image-size 160 --workers 8 --bad-images skip    # class folders or tar shards
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
   locallearn train --resume runs/ONE                        # continue, with the same bits
-  locallearn train --resume runs/ONE --from best            # from an earlier checkpoint: prev or best
 
 --rule.help NAME shows a rule's settings; --optimizer.help NAME and --schedule.help NAME do the same.
 """
@@ -43,12 +35,11 @@ def parser() -> Parser:
 
 def run(config: Any) -> None:
     """Train, and print the result."""
-    refuse_without_resume(config)
     given = settings_from(TrainSettings, parser(), config)
-    if config.resume is not None:
+    others = config.out is not None or given != TrainSettings()
+    if (resume := resumed_checkpoint(config, others=others)) is not None:
         folder = RunFolder(config.resume)
         settings = read_settings(TrainSettings, folder)
-        refuse_beside_resume(config.out is not None or given != TrainSettings())
     else:
         settings = given
         name = file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
@@ -56,14 +47,7 @@ def run(config: Any) -> None:
     with ConsoleWatcher(str(settings.rule), settings.epochs).shown(
         f"locallearn train --resume {folder.path}"
     ) as watcher:
-        result = train(
-            settings,
-            folder.path,
-            resume=config.resume is not None,
-            checkpoint=config.checkpoint_from,
-            watcher=watcher,
-            say=say,
-        )
+        result = train(settings, folder.path, resume=resume, watcher=watcher, say=say)
     if config.json:
         show_json(result)
         return

@@ -23,18 +23,16 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFiles:
+class ImageFiles(Files):
     """A file for each image.
 
     Attributes:
         folder: where they are.
         paths: inside of the folder, encoded as the system does: one array, which worker processes share.
-        labels: of each.
     """
 
     folder: Path
     paths: NDArray[np.bytes_]
-    labels: NDArray[np.int64]
 
     @staticmethod
     def of(folder: Path, paths: Sequence[str], labels: Sequence[int]) -> ImageFiles:
@@ -42,17 +40,11 @@ class ImageFiles:
         encoded = np.array([os.fsencode(path) for path in paths])
         return ImageFiles(folder=folder, paths=encoded, labels=np.array(labels, np.int64))
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def name(self, index: int) -> str:
         return str(self.folder / os.fsdecode(self.paths[index]))
 
     def read(self, index: int) -> bytes:
         return regular_file(Path(self.name(index)), most=LARGEST_IMAGE).read_bytes()
-
-    def chosen(self, rows: NDArray[np.int64]) -> ImageFiles:
-        return replace(self, paths=self.paths[rows], labels=self.labels[rows])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,29 +27,31 @@ _RESIZED = 256 / 224  # shorter side of a test image to its crop
 LARGEST_IMAGE = 2**28  # bytes of a file
 
 
-class Files(Protocol):
-    """Encoded images that can be read in any order."""
+@dataclass(frozen=True, kw_only=True)
+class Files(ABC):
+    """Encoded images that can be read in any order; arrays hold one entry for each image.
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Of each image, (n,)."""
-        ...
+    Attributes:
+        labels: of each image, (n,).
+    """
+
+    labels: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """Number of images."""
-        ...
+        return len(self.labels)
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """Where an image is, for a person."""
-        ...
 
+    @abstractmethod
     def read(self, index: int) -> bytes:
         """An image's bytes, as JPEG, PNG, ..."""
-        ...
 
-    def chosen(self, rows: NDArray[np.int64]) -> Files:
+    def chosen(self, rows: NDArray[np.int64]) -> Self:
         """Some of the images."""
-        ...
+        arrays = {name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **arrays)
 
 
 @dataclass(kw_only=True)
@@ -128,8 +131,8 @@ def _decode(content: bytes) -> Tensor:
             if image.mode.startswith(("I", "F")):  # which Pillow would clip
                 raise ValueError(f"pixels of mode {image.mode} instead of 8 bits a channel")
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except pillow.UnidentifiedImageError:  # whose own text names an address in memory
-        raise ValueError(f"none of {', '.join(_FORMATS)}") from None
+    except pillow.UnidentifiedImageError as error:  # whose own text names an address in memory
+        raise ValueError(f"none of {', '.join(_FORMATS)}") from error
 
 
 @lru_cache

@@ -43,7 +43,7 @@ def in_order(images: Dataset[Any], keys: Sequence[Any], *, workers: int, pin_mem
         raise LocalLearnError(
             f"a process that decodes images died ({describe(error)}): there may be too little memory (or shared"
             " memory); try fewer --workers."
-        ) from None
+        ) from error
 
 
 def _processors() -> int:
@@ -52,9 +52,9 @@ def _processors() -> int:
 
 
 def leave_signals_to_the_trainer(_: int) -> None:
-    """A terminal signals all its processes, but the trainer alone finishes its step and then ends the workers."""
+    """A terminal's signals reach all its processes; the trainer alone finishes its step, and then ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGHUP"):  # Windows has none
+    if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
