@@ -92,6 +92,10 @@ class Loop(ABC):
         """One optimizer step; the batch's mean losses, (losses,), float64, detached."""
 
     @abstractmethod
+    def loss_count(self) -> int:
+        """Number of losses of a step."""
+
+    @abstractmethod
     def loss_metrics(self, losses: list[float]) -> dict[str, Any]:
         """Losses as metrics: `train_loss`, a number to watch, and `losses`, all of them."""
 
@@ -131,8 +135,9 @@ class Loop(ABC):
                 f"is of epoch {epoch}, step {step}, and the run has {self.settings.epochs} epochs of"
                 f" {len(self.batches)} steps",
             )
-        if not (step > 0) == (state["seen"] > 0) == bool(state["sums"]):
-            raise unusable(file, f"is of step {step}, and its sums are not of so many steps")
+        sums = self.loss_count() if step else 0
+        if len(state["sums"]) != sums or (step > 0) != (state["seen"] > 0):
+            raise unusable(file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}")
         self.folder.refuse_missing_epochs(before=epoch)
         load_weights(self.net, state["net"], file=file, name="the network")
         try:
@@ -182,8 +187,6 @@ class Loop(ABC):
         for images, targets in self.batches.epoch(self.epoch, start=self.step):
             losses = self.train_step(images, targets, learning_rate=self._learning_rate(self.step)).tolist()
             sums = self.sums or [0.0] * len(losses)
-            if self.folder is not None and len(sums) != len(losses):
-                raise unusable(self.folder.last, f"sums {len(sums)} losses, and the run has {len(losses)}")
             self.sums = [total + loss * len(targets) for total, loss in zip(sums, losses, strict=True)]
             self.seen += len(targets)
             self.skipped = [*skipped, *self.batches.skipped]

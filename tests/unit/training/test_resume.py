@@ -180,13 +180,13 @@ OTHER_CONTENT = {
     "no weights": (lambda state: {**state, "net": {"model.0.weight": [1]}}, "do not fit the network"),
     "weights without a name": (lambda state: {**state, "net": {3: torch.ones(2)}}, "other things than those of type"),
     "texts as sums": (lambda state: {**state, "sums": ["1"]}, "other things than those of type float in sums"),
-    "a step without sums": (lambda state: {**state, "epoch": 3, "step": 1}, "its sums are not of so many steps"),
-    "sums without a step": (lambda state: {**state, "sums": [1.0], "seen": 3}, "its sums are not of so many steps"),
+    "a step without sums": (lambda state: {**state, "epoch": 3, "step": 1}, "has 0 sums of 0 images at step 1, not 3"),
+    "sums without a step": (lambda state: {**state, "sums": [1.0], "seen": 3}, "has 1 sums of 3 images at step 0"),
     "a step after the last epoch": (
         lambda state: {**state, "step": 1, "sums": [1.0], "seen": 32}, "is of epoch 4, step 1, and the run has"
     ),
     "fewer losses": (
-        lambda state: {**state, "epoch": 3, "step": 1, "sums": [1.0], "seen": 32}, "sums 1 losses, and the run has 3"
+        lambda state: {**state, "epoch": 3, "step": 1, "sums": [1.0], "seen": 32}, "has 1 sums of 32 images at step 1"
     ),
     "momentum of another shape": (with_momentum(torch.zeros(2)), "has optimizers or random numbers that do not fit"),
     "momentum that is a text": (with_momentum("x"), "has optimizers or random numbers that do not fit"),
