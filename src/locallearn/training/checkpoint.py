@@ -125,6 +125,9 @@ def _fault(state: Any) -> str | None:
     for name, kind in _ENTRIES.items():
         if not isinstance(state[name], kind):
             return f"has a {type(state[name]).__name__} as {name}"
+    for name, kind in (("net", str), ("sums", float), ("skipped", str)):
+        if not all(isinstance(part, kind) for part in state[name]):
+            return f"has other things than those of type {kind.__name__} in {name}"
     return None
 
 
