@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from math import isfinite
 from numbers import Integral, Real
-from typing import Literal
+from typing import Literal, get_args
 
 from locallearn._chain.partition import Partition
 from locallearn._objectives.auxiliary import Auxiliary
 from locallearn._objectives.objective import Site, Span
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
 
 Fidelity = Literal["official", "paper"]
 """`"official"`: what the released code does, which made the published numbers; `"paper"`: what the text says."""
@@ -24,7 +24,7 @@ class Rule:
     """
 
     def __post_init__(self) -> None:
-        """Refuse settings whose type is not that of their annotation, int, float or bool."""
+        """Refuse settings whose type is not that of their annotation, int, float or bool, and an unknown fidelity."""
         for setting in fields(self) if is_dataclass(self) else ():
             value, kind = getattr(self, setting.name), str(getattr(setting.type, "__name__", setting.type))
             is_number = isinstance(value, Real) and not isinstance(value, bool)
@@ -36,6 +36,8 @@ class Rule:
             if not fits.get(kind, True):
                 kinds = {"int": "a whole number", "float": "a finite number", "bool": "true or false"}
                 raise LocalLearnError(f"{type(self).__name__}: {setting.name}={value!r} is not {kinds[kind]}.")
+            if setting.type in ("Fidelity", Fidelity):
+                refuse_unknown(setting.name, value, get_args(Fidelity))
 
     def __str__(self) -> str:
         """The name, without settings."""
