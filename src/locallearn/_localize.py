@@ -122,16 +122,8 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memor
     local_modules = [_local_module(chain, groups, index, spans) for index in range(len(groups))]
     with _own_random_state(seed):
         objectives = [_objective(rule, span, sites) for span in spans]
-    return LocalNet(
-        model,
-        chain,
-        groups,
-        local_modules,
-        copy_written_features(objectives, sites),
-        sites.loss,
-        memory,
-        explain_out_of_memory=explain_out_of_memory,
-    )
+    objectives = copy_written_features(objectives, sites)
+    return LocalNet(model, sites, local_modules, objectives, memory, explain_out_of_memory=explain_out_of_memory)
 
 
 def profile_of(layers: LayerProfile, rule: Rule) -> Profile:
@@ -148,7 +140,7 @@ def _profile(layers: LayerProfile, rule: Rule, sites: Sites, seed: int) -> Profi
 
     with _own_random_state(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore", LocalLearnWarning)  # issued when the network is built
-        objectives = objectives_by_layer(rule, len(sites.chain), sites.partition.ends, objective_at)
+        objectives = objectives_by_layer(rule, sites, objective_at)
     return profile(layers, objectives)
 
 
@@ -184,24 +176,13 @@ def _local_module(chain: TracedChain, groups: Partition, index: int, spans: list
 
 
 def _objective(rule: Rule, span: Span, sites: Sites) -> Objective:
+    of_span = partial(Objective, first=span.first, last=span.last, weight=span.weight)
     if span.last == len(sites.partition) - 1:
-        return Objective(
-            first=span.first,
-            last=span.last,
-            weight=span.weight,
-            auxiliary=sites.classifier,
-            copy_features=sites.chain.begins_in_place[-1],
-        )
+        return of_span(auxiliary=sites.classifier, copy_features=sites.chain.begins_in_place[-1])
     site = sites.site(span.first, span.last)
     reference = sites.reference(site.layer)
     auxiliary = rule.auxiliary(site).to(device=reference.device, dtype=reference.dtype)
-    return Objective(
-        first=span.first,
-        last=span.last,
-        weight=span.weight,
-        auxiliary=auxiliary,
-        layout=sites.chain.layouts[site.layer],
-    )
+    return of_span(auxiliary=auxiliary, layout=sites.chain.layouts[site.layer])
 
 
 def _normalisation(

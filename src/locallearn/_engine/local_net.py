@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
-from locallearn._chain.partition import Partition
 from locallearn._engine.model_watch import ModelWatch
 from locallearn._engine.recompute_plan import Memory, plan_recompute
 from locallearn._engine.refusals import (
@@ -29,9 +27,9 @@ from locallearn._engine.step import Step, independent, refuse_non_finite
 from locallearn._engine.streams import streams_of
 from locallearn._nn.checkpointed import Checkpointed
 from locallearn._nn.outputs import main_output
-from locallearn._objectives.auxiliary import Loss
 from locallearn._objectives.checks import first_part_that_needs_several
 from locallearn._objectives.objective import Objective
+from locallearn._objectives.sites import Sites
 from locallearn._recompute.policy import RecomputePlan
 from locallearn._torch import private_api
 from locallearn._torch.device import is_out_of_memory, mixed_now
@@ -65,32 +63,28 @@ class LocalNet(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        chain: TracedChain,
-        partition: Partition,
+        sites: Sites,
         local_modules: Sequence[LocalModule],
         objectives: Sequence[Objective],
-        loss: Loss,
-        memory: Memory = "fast",
+        memory: Memory,
         *,
         explain_out_of_memory: ExplainOutOfMemory,
     ) -> None:
         super().__init__()
         self.model = model
-        self.chain = chain
-        self.partition = partition
+        self.chain, self.partition, self.loss = sites.chain, sites.partition, sites.loss
         # Tuples are not registered, so that each tensor is in the state dict once, under the backbone's own name.
         self.local_modules = tuple(local_modules)
         self.objectives = tuple(objectives)
-        networks = {id(o.auxiliary): o.auxiliary for o in objectives if o.last < len(partition) - 1}
+        networks = {id(o.auxiliary): o.auxiliary for o in objectives if o.last < len(self.partition) - 1}
         self.auxiliary = nn.ModuleList(networks.values())
-        self.loss = loss
         self.steps = 0
         self.memory: Memory = memory
         self.overlap = 0
         self._explain_out_of_memory = explain_out_of_memory
         self._compiled = False
         self._independent = independent(self.local_modules, self.objectives)
-        self._watch = ModelWatch(model, (*local_modules, chain.classifier))
+        self._watch = ModelWatch(model, (*local_modules, self.chain.classifier))
         self._known_types: set[Hashable] = set()
         self._warned_of: set[str] = set()
         self.recompute_plans: dict[Hashable, RecomputePlan] = {}

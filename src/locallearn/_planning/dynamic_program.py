@@ -24,39 +24,24 @@ def smallest_largest(cost: ModuleCost, ends: Sequence[int], modules: int) -> tup
     count = len(ends)
     starts = [0, *(end + 1 for end in ends[:-1])]
     costs = [[cost(starts[i], ends[j]) if i <= j else inf for j in range(count)] for i in range(count)]
-    largest = costs[0]  # largest cost in the best partition of the layers up to end j, with the modules so far
-    choices: list[list[int]] = []
+    # by the end they reach: largest cost of the best partition so far, minus where its last module starts, its ends
+    best = {j: (costs[0][j], 0, (end,)) for j, end in enumerate(ends)}
     for before in range(1, modules):
-        next_largest, chosen = [inf] * count, [0] * count
-        for j in range(before, count):
-            options = [(max(largest[i - 1], costs[i][j]), -i) for i in range(before, j + 1)]
-            next_largest[j], start = min(options)
-            chosen[j] = -start
-        largest = next_largest
-        choices.append(chosen)
-    last, path = count - 1, [count - 1]
-    for chosen in reversed(choices):
-        last = chosen[last] - 1
-        path.append(last)
-    return tuple(ends[j] for j in reversed(path))
+        best = {
+            j: min((max(best[i - 1][0], costs[i][j]), -i, (*best[i - 1][2], ends[j])) for i in range(before, j + 1))
+            for j in range(before, count)
+        }
+    return best[count - 1][2]
 
 
 def cheapest(cost: ModuleCost, ends: Sequence[int]) -> tuple[int, ...] | None:
     """The partition into any number of modules with the smallest sum of costs; None where that is infinite."""
     starts = [0, *(end + 1 for end in ends[:-1])]
-    sums: list[float] = [0.0]
-    first_end: list[int] = []  # of the module that ends last
+    # of the layers so far: smallest sum, where its last module starts, its ends
+    best: list[tuple[float, int, tuple[int, ...]]] = [(0.0, 0, ())]
     for j, end in enumerate(ends):
-        total, i = min((sums[i] + cost(starts[i], end), i) for i in range(j + 1))
-        sums.append(total)
-        first_end.append(i)
-    if sums[-1] == inf:
-        return None
-    path, remaining = [], len(ends)
-    while remaining:
-        path.append(ends[remaining - 1])
-        remaining = first_end[remaining - 1]
-    return tuple(reversed(path))
+        best.append(min((best[i][0] + cost(starts[i], end), i, (*best[i][2], end)) for i in range(j + 1)))
+    return None if best[-1][0] == inf else best[-1][2]
 
 
 def summed(sizes: Sequence[float]) -> ModuleCost:

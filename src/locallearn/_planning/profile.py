@@ -6,7 +6,7 @@ Equal parts are counted once, without computing, so a hundred layers take second
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
@@ -22,6 +22,7 @@ from locallearn._engine.segment import GraphSegment
 from locallearn._engine.step import local_loss
 from locallearn._objectives.auxiliary import Head
 from locallearn._objectives.objective import Objective
+from locallearn._objectives.sites import Sites
 from locallearn._objectives.structure import structure
 from locallearn._planning.dynamic_program import summed
 from locallearn._recompute.policy import RecomputePolicy
@@ -208,9 +209,7 @@ def profile(layers: LayerProfile, objectives: Sequence[Objective | None]) -> Pro
     )
 
 
-def objectives_by_layer(
-    rule: Rule, layers: int, ends: Sequence[int], objective_at: Callable[[int], Objective]
-) -> list[Objective | None]:
+def objectives_by_layer(rule: Rule, sites: Sites, objective_at: Callable[[int], Objective]) -> list[Objective | None]:
     """For each layer the objective that ends there if every module that may end there does; None where none may.
 
     Where auxiliary networks depend on the partition, as AugLocal's do on the number of modules, the profile is close
@@ -218,22 +217,20 @@ def objectives_by_layer(
 
     Args:
         rule: the rule.
-        layers: number of layers.
-        ends: layers with which modules may end.
-        objective_at: makes the objective of a module, by its index in the partition with these ends.
+        sites: of the partition into as many modules as there may be.
+        objective_at: makes the objective of a module, by its index in this partition.
     """
-    objectives: list[Objective | None] = [None] * layers
+    objectives: list[Objective | None] = [None] * len(sites.chain)
     has_auxiliaries = type(rule).auxiliary is not Rule.auxiliary
-    for module, end in enumerate(ends):
-        if module == len(ends) - 1:
-            objectives[end] = objective_at(module)
-        elif not has_auxiliaries:
-            objectives[end] = Objective(first=module, last=module, auxiliary=Head(_ChannelMean(), sum_of_outputs))
-        else:
-            try:
+    *earlier, last = sites.partition.ends
+    for module, end in enumerate(earlier):
+        if has_auxiliaries:
+            with suppress(LocalLearnError):  # the rule allows no auxiliary network here
                 objectives[end] = objective_at(module)
-            except LocalLearnError:  # the rule allows no auxiliary network here
-                continue
+        else:
+            head = Head(_ChannelMean(), sum_of_outputs)
+            objectives[end] = Objective(first=module, last=module, auxiliary=head)
+    objectives[last] = objective_at(len(earlier))
     return objectives
 
 
@@ -292,4 +289,4 @@ def _part(saved: int, forward: int, backward: int, work: Work) -> Part:
 
 
 def _trained(part: nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in part.parameters() if p.requires_grad)
+    return sum(p.nbytes for p in part.parameters() if p.requires_grad)

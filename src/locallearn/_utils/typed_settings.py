@@ -8,9 +8,9 @@ from functools import cache
 from math import isfinite
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
 
 _WORDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text", NoneType: "None"}
 
@@ -19,9 +19,11 @@ class TypedSettings:
     """A base of settings; subclasses are frozen dataclasses whose own `__post_init__` calls this one first."""
 
     def __post_init__(self) -> None:
-        """Refuse values of other types than the annotated ones."""
+        """Refuse values of other types than the annotated ones, and words that are none of the choices."""
         for setting in fields(self) if is_dataclass(self) else ():
             value, kind = getattr(self, setting.name), _hints(type(self)).get(setting.name, Any)
+            if get_origin(kind) is Literal:
+                refuse_unknown(setting.name, value, get_args(kind))
             if not _fits(value, kind):
                 raise LocalLearnError(f"{type(self).__name__}: {setting.name}={_short(value)} is not {_words(kind)}.")
 

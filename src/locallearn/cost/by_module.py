@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.segment import segment_spans
@@ -111,18 +111,12 @@ def _record(auxiliary: Auxiliary, recorder: _Recorder) -> None:
 
 
 def _row(net: LocalNet, span: range, sizes: dict[str, int]) -> ModuleBytes:
-    parts = [net.local_modules[module] for module in span]
-    parts += [objective.auxiliary for module in span for objective in net.objectives_of(module)]
-    parameters = {id(p): p for part in parts for p in part.parameters()}.values()
-    buffers = {id(b): b for part in parts for b in part.buffers()}.values()
+    auxiliaries = [objective.auxiliary for module in span for objective in net.objectives_of(module)]
+    parts = nn.ModuleList([*(net.local_modules[module] for module in span), *auxiliaries])
     return ModuleBytes(
         first=span[0],
         last=span[-1],
-        weights=_size([*parameters, *buffers]),
-        gradients=_size([p for p in parameters if p.requires_grad]),
+        weights=sum(tensor.nbytes for tensor in (*parts.parameters(), *parts.buffers())),
+        gradients=sum(p.nbytes for p in parts.parameters() if p.requires_grad),
         **sizes,
     )
-
-
-def _size(tensors: list[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

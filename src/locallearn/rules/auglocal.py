@@ -35,7 +35,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor, log2
-from typing import get_args
 
 from torch import nn
 
@@ -46,7 +45,7 @@ from locallearn._nn.init import he_normal_
 from locallearn._nn.layer_types import POOLS
 from locallearn._objectives.auxiliary import Auxiliary, Head
 from locallearn._objectives.objective import Site
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.errors import LocalLearnError
 from locallearn.rules.base import Fidelity, Rule
 
 D_MIN = 2
@@ -118,7 +117,6 @@ class AugLocal(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
         if self.depth < 2:
             raise LocalLearnError(f"AugLocal: depth={self.depth}, but it counts the classifier, so it is at least 2.")
         if not 0 <= self.tau <= 1:

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +44,7 @@ from locallearn._objectives.decoders import Reconstruction
 from locallearn._objectives.objective import Level, Site, Span
 from locallearn._objectives.patchwise import Patchwise, cut
 from locallearn._torch import private_api
-from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 from locallearn.rules.base import Fidelity, Rule
 from locallearn.rules.infopro import HPFFImageNetInfoPro
 from locallearn.rules.wrapper import Wrapper
@@ -90,7 +89,6 @@ class HiLo(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
         if self.span < 2:
             raise LocalLearnError(f"{type(self).__name__}: span={self.span}, but a cascade has at least 2 modules.")
         if min(self.independent, self.cascade) < 0:
@@ -163,7 +161,6 @@ class PFF(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
         if self.patches < 1:
             raise LocalLearnError(f"{type(self).__name__}: patches={self.patches} must be at least 1.")
 

@@ -42,7 +42,6 @@ symbol                 here
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +50,7 @@ from locallearn._nn.ema import refuse_momentum
 from locallearn._objectives.auxiliary import Auxiliary, WithFront
 from locallearn._objectives.lookahead import counted_by_stage, ema_copy, fresh_like, site_after, trainable_ema_copy
 from locallearn._objectives.objective import Site
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.errors import LocalLearnError
 from locallearn.rules.base import Fidelity
 from locallearn.rules.infopro import with_default_head
 from locallearn.rules.wrapper import Wrapper
@@ -97,7 +96,6 @@ class MAN(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
         refuse_momentum("MAN", self.momentum)
         if not (self.ema or self.bias):
             raise LocalLearnError("MAN: ema=False and bias=False leave nothing of it: use the inner rule alone.")

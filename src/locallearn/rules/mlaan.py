@@ -37,7 +37,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import get_args
 
 from torch import Tensor, nn
 
@@ -52,7 +51,7 @@ from locallearn._objectives.lookahead import (
     trainable_like,
 )
 from locallearn._objectives.objective import Level, Site
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.errors import LocalLearnError
 from locallearn.rules.auglocal import AugLocal
 from locallearn.rules.auglocal_ablations import ByStage
 from locallearn.rules.base import Fidelity, Rule
@@ -110,7 +109,6 @@ class LAM(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unknown("fidelity", self.fidelity, get_args(Fidelity))
         refuse_momentum(type(self).__name__, self.momentum)
         if self.length < 1:
             raise LocalLearnError(f"{type(self).__name__}: length={self.length} must be at least 1.")

@@ -12,7 +12,7 @@ import torch
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
 from locallearn._engine.stepper import ModuleStepper, Stepper
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.typed_settings import TypedSettings
 from locallearn.data import Feed
 from locallearn.rules import AugLocal, Rule
@@ -38,7 +38,6 @@ class LoopSettings(TypedSettings, ABC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unknown("precision", self.precision, ("fp32", "bf16"))
         self.refuse_below(1, "epochs", "checkpoint_every")
 
     def refuse_seed(self) -> None:
@@ -110,7 +109,6 @@ class FitSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unknown("step", self.step, ("together", "module"))
         self.refuse_below(1, "accumulate")
         for name in ("clip_norm", "clip_module_norm"):
             value = getattr(self, name)
