@@ -89,12 +89,14 @@ class TracedChain:
                 new = new_layer_like(source, in_channels=in_channels, stride=stride)
                 return _named_copy(new, self.names[layer])
             except NoLayerLikeError:
-                if after.kind is Kind.VECTOR:
+                if after.kind is Kind.VECTOR and before.kind is not Kind.VECTOR:
                     raise
+        is_vector = before.kind is Kind.VECTOR
         halves = before.shape[1] > after.shape[1] or before.shape[2] > after.shape[2]
-        parts: list[nn.Module] = [nn.AvgPool2d(2, ceil_mode=True)] if stride > 1 and not halves else []
-        if in_channels != before.shape[0]:
-            parts.append(nn.Conv2d(in_channels, before.shape[0], 1))
+        pools = stride > 1 and not halves and not is_vector
+        parts: list[nn.Module] = [nn.AvgPool2d(2, ceil_mode=True)] if pools else []
+        if in_channels != (width := before.shape[0]):
+            parts.append(nn.Linear(in_channels, width) if is_vector else nn.Conv2d(in_channels, width, 1))
         return Adapted(*parts, self.on_maps(layer, fresh_copy(source)))
 
     def _before(self, layer: int) -> Layout:
