@@ -101,3 +101,27 @@ def test_a_copy_that_takes_other_sizes_is_named_with_the_rules_that_work():
 def test_rules_that_copy_no_layers_take_layers_that_are_bound_to_a_size(rule):
     net = ll.localize(Narrowing(), rule, input_shape=IMAGES)
     assert net.backward(torch.randn(4, *IMAGES), torch.arange(4)).isfinite().all()
+
+
+class OfVectors(nn.Module):
+    """A residual block of vectors, (batch, channels)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.two(self.one(x).relu())
+
+
+@pytest.mark.parametrize("rule", [*COPYING, ll.ImageNetAugLocal(depth=3)], ids=str)
+def test_residual_blocks_of_vectors_are_copied(rule):
+    torch.manual_seed(0)
+    blocks = [OfVectors(8), OfVectors(8), nn.Linear(8, 12), OfVectors(12), OfVectors(12)]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), *blocks, nn.Linear(12, 5))
+    net = ll.localize(model, rule, input_shape=(3, 8, 8))
+    assert len(net.chain) == 6
+    net.backward(torch.randn(4, 3, 8, 8), torch.arange(4))
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    copied = sum(isinstance(part, OfVectors) for part in net.auxiliary.modules())
+    assert copied >= len(net.auxiliary)
