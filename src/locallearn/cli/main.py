@@ -41,7 +41,7 @@ COMMANDS = {
 
 _USER_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENAMETOOLONG, errno.EFBIG, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG),
 )
 
 
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _USER_ERRORS:
             raise
         return _fail(f"{error.filename or 'a file'}: {error.strerror}.", arguments)
+    except MemoryError:
+        return _fail("memory ran out: take smaller or fewer images, or a smaller batch.", arguments)
     except KeyboardInterrupt:
         return 130
 

@@ -19,6 +19,8 @@ from locallearn.rules import AugLocal, Rule
 from locallearn.training.optimizers import SGD, OptimizerSettings
 from locallearn.training.schedules import Cosine, Schedule
 
+_LARGEST_IMAGE = 2**14
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings(TypedSettings, ABC):
@@ -184,6 +186,8 @@ class TrainSettings(FitSettings):
         super().__post_init__()
         self.refuse_seed()
         self.refuse_below(1, "batch", "threads", "image_size")
+        if self.image_size is not None and self.image_size > _LARGEST_IMAGE:
+            raise LocalLearnError(f"image_size={self.image_size} must be at most {_LARGEST_IMAGE}.")
         if self.memory == "lean" and self.compile:
             raise LocalLearnError(
                 "memory=lean does not work with compile: the compiler decides what to recompute. Use one of them."
