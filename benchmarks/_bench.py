@@ -22,7 +22,7 @@ from locallearn._engine.cuda_graphs import WARM_UP, CapturedSteps
 from locallearn._engine.recompute_plan import Memory
 from locallearn._engine.stepper import Stepper
 from locallearn._nn.upsampled_conv import UpsampledConv
-from locallearn._planning.peak_memory import example_batch
+from locallearn._planning.prediction import example_batch
 from locallearn._torch import private_api
 from locallearn._torch.device import mixed
 from locallearn._utils.registry import find

@@ -26,7 +26,7 @@ from rich.table import Table
 
 import locallearn as ll
 from _bench import machine
-from locallearn._planning.peak_memory import example_batch
+from locallearn._planning.prediction import example_batch
 from locallearn._utils.registry import find
 
 COMMANDS = {
@@ -86,7 +86,7 @@ def planning(model: str, rule: ll.Rule) -> float:
     net = ll.localize(find("models", model)(), rule, input_shape=(3, 32, 32), memory="lean")
     batch = example_batch(net, 128)
     start = perf_counter()
-    net.recompute_plan(*batch)
+    net.step(*batch)
     return perf_counter() - start
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from math import inf, isfinite
 from typing import get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.discovery import chain_of, refuse_shared_parameters, trace
@@ -26,11 +26,9 @@ from locallearn._objectives.auxiliary import Loss
 from locallearn._objectives.objective import Objective, Span
 from locallearn._objectives.sites import Sites
 from locallearn._objectives.trial import copy_written_features
-from locallearn._planning.budget import fit_budget
-from locallearn._planning.by_cost import BalancedSpec, balanced, parse_cost_spec
-from locallearn._planning.objectives_by_layer import objectives_by_layer
+from locallearn._planning.by_cost import BalancedSpec, balanced, fit_budget, parse_cost_spec
 from locallearn._planning.out_of_memory import explain_out_of_memory
-from locallearn._planning.profile import LayerProfile, Profile, profile, profile_layers
+from locallearn._planning.profile import LayerProfile, Profile, objectives_by_layer, profile, profile_layers
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn.rules import Rule
 
@@ -90,7 +88,7 @@ def localize(
     refuse_unknown("memory", memory, get_args(Memory))
     if overlap < 0:
         raise LocalLearnError(f"overlap={overlap} must not be negative: 0 runs modules in order.")
-    task_loss = _Unregistered(loss) if isinstance(loss, nn.Module) else loss
+    task_loss = partial(loss) if isinstance(loss, nn.Module) else loss  # else each head would register it
     image_shape = _shape(input_shape)
     chain = trace(chain_of(model, image_shape, layers), image_shape)
     normalisation = _normalisation(image_mean, image_std, chain.image_shape[0])
@@ -173,16 +171,6 @@ def _shape(shape: Sequence[int]) -> Shape:
         raise LocalLearnError(f"input_shape={tuple(shape)}: give channels, height and width of one image.")
     channels, height, width = shape
     return channels, height, width
-
-
-@dataclass(frozen=True)
-class _Unregistered:
-    """A function in place of a loss that is a module, which each head would register and add to the state dict."""
-
-    loss: Loss
-
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return self.loss(logits, targets)
 
 
 def _local_module(chain: TracedChain, groups: Partition, index: int, spans: list[Span]) -> LocalModule:

@@ -77,7 +77,7 @@ def test_the_own_layer_has_another_width_and_stride(tmp_path, monkeypatch):
 
 def test_the_training_loops_change_every_trainable_parameter(tmp_path, monkeypatch):
     first, *loops = code_of("training.md")
-    assert len(loops) == 2
+    assert len(loops) == 3
     for number, loop in enumerate(loops):
         source = f"{first}\nbefore = [p.clone() for p in net.parameters()]\nfrom networks import batch\n"
         source += f"loader = [batch(4, (3, 32, 32))]\n{loop}"

@@ -154,3 +154,20 @@ def test_eq5_objectives_of_the_last_module_share_the_classifier():
     net.zero_grad()
     F.cross_entropy(net.model(images.double()), labels).backward()
     torch.testing.assert_close(found, (LOW + HIGH) * net.model.fc.weight.grad)
+
+
+def test_on_imagenet_cascades_alone_train_with_the_whole_decoders_loss_times_four():
+    net = ll.localize(resnet20(), ll.HPFF.imagenet(), modules=4, input_shape=SMALL)
+    assert [(o.first, o.last, o.weight) for o in net.objectives] == [(0, 1, 1.0), (1, 2, 1.0), (2, 3, 1.0)]
+    assert [o.auxiliary.weights for o in net.objectives[:-1]] == [(20.0, 0.75)] * 2
+
+
+def test_four_parts_of_the_image_have_four_times_its_loss():
+    """The official code adds the mean cross entropies of four quarters: four times the mean of the whole."""
+    auxiliary = ll.localize(resnet20(), ll.HPFF.imagenet(), modules=4, input_shape=SMALL).objectives[0].auxiliary
+    rec = auxiliary.terms[0]
+    images = torch.randn(2, *SMALL)
+    logits, half = torch.randn_like(images), SMALL[1] // 2
+    quarters = [(slice(i, i + half), slice(j, j + half)) for i in (0, half) for j in (0, half)]
+    total = sum(rec.distance(logits[:, :, y, x], images[:, :, y, x]) for y, x in quarters)
+    torch.testing.assert_close(total, 4 * rec.distance(logits, images))

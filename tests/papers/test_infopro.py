@@ -254,22 +254,31 @@ def downsampling(channels: int) -> nn.Sequential:
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
 
 
-@pytest.mark.parametrize(("channels", "reduced"), [(512, 128), (256, 128), (1024, 256)])
-def test_parameters_for_imagenet(channels, reduced):
-    net = ll.localize(downsampling(channels), ll.ImageNetInfoPro(), input_shape=(3, 32, 32))
-    decoder, task = decoder_and_task(net.objectives[0].auxiliary)
-    pyramid = (channels * 128 + 3 * 128, 9 * 128 * 32 + 3 * 32, 9 * 32 * 12 + 3 * 12)  # bias and BN too
-    assert count(decoder) == sum(pyramid) + 9 * 12 * 3 + 3
-    head = (channels * reduced, 9 * reduced * 256, 9 * 256 * 512, 512 * 2048)
-    assert count(task) == sum(head) + 2 * (reduced + 256 + 512 + 2048) + 2048 * 10 + 10
+@pytest.mark.parametrize(
+    ("rule", "channels", "decoder", "head", "sizes"),
+    [
+        # addendum 3 and 4: parameters of decoders for three image channels, and of heads for 1,000 classes
+        (ll.ImageNetInfoPro(), 256, 73_931, 4_610_792, [4, 8, 16, 32]),
+        (ll.ImageNetInfoPro(), 512, 106_699, 4_643_560, [4, 8, 16, 32]),
+        (ll.ImageNetInfoPro(), 1024, 232_011, 5_135_336, [4, 4, 8, 16, 32]),
+        (ll.HPFFImageNetInfoPro(), 256, 52_067, 4_610_792, [4, 16, 32]),
+        (ll.HPFFImageNetInfoPro(), 512, 107_971, 4_643_560, [4, 8, 16, 32]),
+        (ll.HPFFImageNetInfoPro(), 1024, 228_995, 5_135_336, [4, 16, 8, 16, 32]),
+    ],
+)
+def test_decoders_and_heads_for_imagenet(rule, channels, decoder, head, sizes):
+    net = ll.localize(downsampling(channels), rule, input_shape=(3, 32, 32))
+    decodes, task = decoder_and_task(net.objectives[0].auxiliary)
+    assert count(decodes) == decoder
+    assert count(task) + 990 * 2049 == head  # of 10 classes here
     assert [c.stride[0] for c in task.modules() if isinstance(c, nn.Conv2d)] == [1, 2, 2, 1]
     images = torch.randn(2, 3, 32, 32)
-    sizes = []
-    for part in decoder.modules():
+    found = []
+    for part in decodes.modules():
         if isinstance(part, nn.Conv2d):
-            part.register_forward_hook(lambda _, args, out: sizes.append(out.shape[2]))
-    assert decoder.outputs(net.local_modules[0](images), images).shape == images.shape
-    assert sizes == [4, 8, 16, 32]
+            part.register_forward_hook(lambda _, args, out: found.append(out.shape[2]))
+    assert decodes.outputs(net.local_modules[0](images), images).shape == images.shape
+    assert found == sizes
     assert net.backward(images, torch.tensor([1, 2])).isfinite().all()
 
 

@@ -212,17 +212,6 @@ def test_section_3d_leap_chains_at_cascades_alone_and_pooling_heads():
             assert not parts(objective.auxiliary, nn.Conv2d)
 
 
-def test_both_levels_reconstruct_and_their_weights_count_stages():
-    net = ll.localize(
-        ll.models.resnet32(), ll.MLAAN(ll.InfoPro.published("hpff")), modules="hpff-8", input_shape=(3, 32, 32)
-    )
-    stages = [2] * 6 + [3] * 4  # of the blocks after modules 2 ... 6, two objectives each: 2.0, 2.2, 2.4, 3.1, 3.3
-    for objective, stage in zip(net.objectives[:-2], stages, strict=True):
-        assert len(parts(objective.auxiliary, Decoder)) == 1
-        inner = getattr(objective.auxiliary, "auxiliary", objective.auxiliary)
-        assert inner.weights == pytest.approx((5 * (1 - stage / 6), 0.5 * (1 - stage / 6)))
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -257,3 +246,80 @@ def test_wrappers_that_undo_each_other_and_wrong_settings_are_refused(wrong):
 def test_two_wrappers_that_both_look_ahead_are_refused_at_the_end_of_the_network(rule):
     with pytest.raises(ll.LocalLearnError, match="no layer follows"):
         ll.localize(resnet20(), rule, input_shape=SMALL)
+
+
+WEIGHTS_ON_INFOPRO = {  # addendum 1: lambda1 and lambda2 by stage, modules with losses by stage, first is 2
+    "hpff-8": ({1: (4.1667, 0.41667), 2: (3.3333, 0.33333), 3: (2.5, 0.25)}, [1, 2, 2, 3, 3]),
+    "hpff-16": (
+        {1: (4.6154, 0.46154), 2: (4.2308, 0.42308), 3: (3.8462, 0.38462)},
+        [1] * 3 + [2] * 5 + [3] * 4,
+    ),
+}
+PARAMETERS_ON_INFOPRO = {
+    "hpff-8": (260_119, 269_385, 1_149_504, 277_952),
+    "hpff-16": (594_948, 646_524, 2_724_928, 628_160),
+}
+
+
+@functools.cache
+def on_infopro(split: str) -> ll.LocalNet:
+    torch.manual_seed(0)
+    rule = ll.MLAAN(ll.InfoPro.published("mlaan"))
+    return ll.localize(ll.models.resnet32(), rule, modules=split, input_shape=SMALL)
+
+
+def test_around_infopro_both_levels_reconstruct_and_weights_follow_the_stage_of_the_own_last_layer():
+    for split, (by_stage, stages) in WEIGHTS_ON_INFOPRO.items():
+        for cascade in (False, True):
+            objectives = [o for o in on_infopro(split).objectives[:-2] if (o.first < o.last) is cascade]
+            assert [o.last for o in objectives] == list(range(2, 2 + len(stages)))
+            for objective, stage in zip(objectives, stages, strict=True):
+                assert len(parts(objective.auxiliary, Decoder)) == 1
+                inner = objective.auxiliary.auxiliary if cascade else objective.auxiliary
+                assert inner.weights == pytest.approx(by_stage[stage], abs=6e-5)
+
+
+@pytest.mark.parametrize("split", PARAMETERS_ON_INFOPRO)
+def test_around_infopro_parameters_are_those_of_the_official_code(split):
+    inside = on_infopro(split).objectives[:-2]
+    own = [o.auxiliary for o in inside if o.first == o.last]
+    fronts = [o.auxiliary.front for o in inside if o.first < o.last]
+    heads = [o.auxiliary for o in inside if o.first < o.last]
+    copies, emas = sum(count(f.copies) for f in fronts), sum(count(f.emas) for f in fronts)
+    found = sum(map(count, own)), sum(map(count, heads)) - copies - emas, copies, emas
+    assert found == PARAMETERS_ON_INFOPRO[split]
+
+
+def test_around_infopro_ema_copies_start_as_the_layer_and_are_trained_and_moved():
+    net = ll.localize(resnet20(), ll.MLAAN(ll.InfoPro.published("mlaan")), modules=5, input_shape=SMALL)
+    cascade = next(o for o in net.objectives if o.first < o.last)
+    (ema,) = (part for part in cascade.auxiliary.front.emas.modules() if isinstance(part, EmaCopy))
+    source = dict(ema.sources[0].named_parameters())
+    assert all(torch.equal(w, source[name]) for name, w in ema.network.named_parameters())
+    stepper = Stepper(net, make_optimizer=functools.partial(torch.optim.SGD, lr=0.1))
+    net.backward(*batch(), on_complete=stepper.on_complete)
+    before = [w.clone() for w in ema.network.parameters()]
+    assert all(w.grad is not None for w in ema.network.parameters())
+    stepper.finish()
+    assert all(not torch.equal(w, old) for w, old in zip(ema.network.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("width", "parameters"), [(64, 81_768), (128, 195_304), (256, 257_000), (512, 513_000), (1024, 1_025_000)]
+)
+def test_heads_for_imagenet(width, parameters):
+    layers = [nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 8, 1), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1000))
+    net = ll.localize(model, ll.ImageNetPooling(), input_shape=(3, 8, 8))
+    assert count(net.objectives[0].auxiliary) == parameters
+    assert net.backward(torch.randn(2, 3, 8, 8), torch.tensor([1, 2])).isfinite().all()
+
+
+def test_on_imagenet_copies_start_with_first_weights_of_their_own():
+    rule = ll.LAM(ll.ImageNetPooling(), fresh=True)
+    front = ll.localize(resnet20(), rule, modules=5, input_shape=SMALL).objectives[0].auxiliary.front
+    (ema,) = (part for part in front.emas.modules() if isinstance(part, EmaCopy))
+    source, own = dict(ema.sources[0].named_parameters()), followed(ema)
+    weights = [name for name, w in source.items() if w.dim() == 4]
+    assert weights
+    assert all(not torch.equal(source[name], own[name]) for name in weights)

@@ -45,6 +45,7 @@ class TracedChain:
         image_shape: channels, height, width of one image.
         layouts: the layout of each layer's output.
         begins_in_place: for each layer, then for the classifier, whether it writes on its input.
+        needs_prefix: for each layer whether it takes no tokens without the prefix tokens before them.
         classes: number of logits.
     """
 
@@ -54,6 +55,7 @@ class TracedChain:
     image_shape: Shape
     layouts: tuple[Layout, ...]
     begins_in_place: tuple[bool, ...]
+    needs_prefix: tuple[bool, ...]
     classes: int
 
     def __len__(self) -> int:
@@ -72,7 +74,9 @@ class TracedChain:
     def on_maps(self, layer: int, module: nn.Module) -> nn.Module:
         """A module like one of the layers, converted to take and return maps."""
         before, after = self._before(layer), self.layouts[layer]
-        return module if before.is_plain and after.is_plain else OnMaps(module, before, after)
+        if not (before.is_plain and after.is_plain):
+            module = OnMaps(module, before, after, needs_prefix=self.needs_prefix[layer])
+        return _named_copy(module, self.names[layer])
 
     def new_like(self, layer: int, *, in_channels: int, stride: int) -> nn.Module:
         """A newly initialised layer like one of these, with another input width; it takes and returns maps.
@@ -82,7 +86,8 @@ class TracedChain:
         before, after, source = self._before(layer), self.layouts[layer], self.layers[layer]
         if before.is_plain and after.is_plain:
             try:
-                return new_layer_like(source, in_channels=in_channels, stride=stride)
+                new = new_layer_like(source, in_channels=in_channels, stride=stride)
+                return _named_copy(new, self.names[layer])
             except NoLayerLikeError:
                 if after.kind is Kind.VECTOR:
                     raise
@@ -99,3 +104,12 @@ class TracedChain:
     def width(self, layer: int) -> int:
         """Output channels of a layer."""
         return self.shapes[layer][0]
+
+
+COPIED_LAYER = "copied_layer"
+"""Attribute of a copy: the name of the layer that it was made of, for errors."""
+
+
+def _named_copy(module: nn.Module, layer: str) -> nn.Module:
+    vars(module)[COPIED_LAYER] = layer
+    return module

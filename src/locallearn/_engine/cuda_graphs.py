@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ class CudaGraphs:
         return graph.replay
 
 
+@dataclass
 class CapturedSteps:
     """Training steps on a CUDA GPU, captured once and replayed. Experimental: not yet measured on a GPU.
 
@@ -56,19 +58,17 @@ class CapturedSteps:
             numbers are recomputed in the backward pass.
     """
 
-    def __init__(
-        self,
-        net: LocalNet,
-        stepper: Stepper,
-        *,
-        autocast: torch.dtype | None = None,
-        record: Record | None = None,
-    ) -> None:
-        self.net, self.stepper, self.autocast = net, stepper, autocast
-        device = next(net.parameters()).device
-        if record is None and device.type != "cuda":
+    net: LocalNet
+    stepper: Stepper
+    _: KW_ONLY
+    autocast: torch.dtype | None = None
+    record: Record | None = None
+
+    def __post_init__(self) -> None:
+        device = next(self.net.parameters()).device
+        if self.record is None and device.type != "cuda":
             raise LocalLearnError(f"steps are captured as CUDA graphs, but the network is on {device}: use a CUDA GPU.")
-        self._record = record or CudaGraphs()
+        self._record = self.record or CudaGraphs()
         self._device = device
         self._shapes: tuple[torch.Size, torch.Size] | None = None
         self._warm_up = WARM_UP
@@ -129,7 +129,7 @@ class CapturedSteps:
 
     def _recomputes(self, images: Tensor, labels: Tensor) -> bool:
         with self._precision():
-            plan = self.net.recompute_plan(images, labels)
+            plan = self.net.step(images, labels).plan
         parts = (*self.net.local_modules, *(objective.auxiliary for objective in self.net.objectives))
         return any(isinstance(layer, Checkpointed) for part in parts for layer in part.modules()) or (
             plan is not None and any(policy.blocks for policy in (*plan.segments, *plan.objectives))

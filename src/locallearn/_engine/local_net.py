@@ -26,8 +26,9 @@ from locallearn._engine.refusals import (
     refuse_without_gradients,
 )
 from locallearn._engine.step import Step, independent, refuse_non_finite
-from locallearn._engine.streams import IN_ORDER, streams_of
+from locallearn._engine.streams import streams_of
 from locallearn._nn.checkpointed import Checkpointed
+from locallearn._nn.outputs import main_output
 from locallearn._objectives.auxiliary import Loss
 from locallearn._objectives.checks import first_part_that_needs_several
 from locallearn._objectives.objective import Objective
@@ -58,7 +59,7 @@ class LocalNet(nn.Module):
         memory: "fast" or "lean".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
-        recompute_plans: the plans that `recompute_plan` made, by memory setting, precision, mode and frozen parameters.
+        recompute_plans: plans of earlier steps, by memory setting, precision, mode and frozen parameters.
     """
 
     def __init__(
@@ -88,14 +89,15 @@ class LocalNet(nn.Module):
         self.overlap = 0
         self._explain_out_of_memory = explain_out_of_memory
         self._compiled = False
+        self._independent = independent(self.local_modules, self.objectives)
         self._watch = ModelWatch(model, (*local_modules, chain.classifier))
         self._known_types: set[Hashable] = set()
         self._warned_of: set[str] = set()
         self.recompute_plans: dict[Hashable, RecomputePlan] = {}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Inference: the backbone alone."""
-        return self.model(images)
+        """Inference: the backbone alone; of several outputs, `logits` or the first tensor."""
+        return main_output(self.model(images))
 
     def backward(
         self,
@@ -111,7 +113,8 @@ class LocalNet(nn.Module):
         Args:
             images: (batch, channels, height, width).
             labels: (batch,) class indices, or whatever the loss takes.
-            scale: factor of every loss, for accumulation and gradient scalers.
+            scale: factor of every loss, for accumulation; for a gradient scaler `scaler.scale(torch.ones(()))`, on the
+                images' device (`scaler.get_scale()` would leave the scaler unprepared).
             final: whether an optimizer step follows; False for all but the last micro-batch.
             on_complete: called with a local module's index as soon as the gradients of its parameters and of the
                 auxiliary networks that end there (`parameters_of`) are complete, so that they can be clipped, stepped
@@ -129,28 +132,15 @@ class LocalNet(nn.Module):
         """
         self.check(images, labels)
         completed: list[int] = []
-
-        def complete(module: int) -> None:
-            assert on_complete is not None
-            completed.append(module)
-            on_complete(module)
-
-        callback = None if on_complete is None else complete
-        losses = self.unchecked_backward(images, labels, scale=scale, final=final, on_complete=callback)
+        losses = self.unchecked_backward(
+            images, labels, scale=scale, final=final, on_complete=on_complete, completed=completed
+        )
         self.finish_step(losses, completed, final=final)
         return losses
 
-    def unchecked_backward(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        scale: float | Tensor = 1.0,
-        final: bool = True,
-        on_complete: Callable[[int], None] | None = None,
-    ) -> Tensor:
+    def unchecked_backward(self, images: Tensor, labels: Tensor, **settings: Any) -> Tensor:
         """As `backward`, but never waits for the device: it checks neither images nor losses."""
-        step = self.step(images, labels, scale=scale, final=final, on_complete=on_complete)
+        step = self.step(images, labels, **settings)
         try:
             return step.run()
         except (RuntimeError, MemoryError) as error:
@@ -163,15 +153,11 @@ class LocalNet(nn.Module):
 
     def step(self, images: Tensor, labels: Tensor, **settings: Any) -> Step:
         """A training step, not yet run; `settings` are the attributes of `Step`."""
-        return Step(
-            modules=self.local_modules,
-            objectives=self.objectives,
-            images=images,
-            labels=labels,
-            plan=self.recompute_plan(images, labels),
-            streams=streams_of(images.device, self.overlap) if self._independent else IN_ORDER,
-            **settings,
-        )
+        step = Step(modules=self.local_modules, objectives=self.objectives, images=images, labels=labels, **settings)
+        step.plan = self._recompute_plan(step)
+        if self._independent:
+            step.streams = streams_of(images.device, self.overlap)
+        return step
 
     def finish_step(self, losses: Tensor, completed: Sequence[int], *, final: bool = True) -> None:
         """Check the losses of an `unchecked_backward`, and count the step.
@@ -187,23 +173,20 @@ class LocalNet(nn.Module):
         refuse_non_finite(losses, self.objectives, step=self.steps + 1, completed=completed)
         self.steps += final
 
-    @cached_property
-    def _independent(self) -> bool:
-        return independent(self.local_modules, self.objectives)
-
-    def recompute_plan(self, images: Tensor, labels: Tensor) -> RecomputePlan | None:
+    def _recompute_plan(self, step: Step) -> RecomputePlan | None:
         """What each part recomputes in its backward pass, as `memory` and the precision of this moment ask for.
 
         The first step finds it, in seconds. It is None for compiled parts, which decide for themselves, and for steps
         in `fast` that are too small to be worth it.
         """
+        images = step.images
         outputs = len(images) * images.element_size() * sum(map(prod, self.chain.shapes))
         if self._compiled or (self.memory == "fast" and outputs < _WORTH_A_PLAN):
             return None
         frozen = tuple(parameter.requires_grad for parameter in self.parameters())
         key = self.memory, mixed_now(images.device), self.training, frozen
         if key not in self.recompute_plans:
-            self.recompute_plans[key] = plan_recompute(self.local_modules, self.objectives, images, labels, self.memory)
+            self.recompute_plans[key] = plan_recompute(step, self.memory)
         return self.recompute_plans[key]
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:

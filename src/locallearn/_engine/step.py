@@ -34,6 +34,7 @@ class Step:
         scale: factor of every loss.
         final: whether an optimizer step follows.
         on_complete: called with a module's index when its gradients are complete, if this is the final micro-batch.
+        completed: the modules for which `on_complete` was called.
         on_segment: called when all objectives that end with a graph segment have gone backward.
         plan: what each part recomputes in its backward pass; by default nothing.
         streams: where the work of each segment is queued; other than in order only for `independent` objectives.
@@ -48,12 +49,18 @@ class Step:
     scale: float | Tensor = 1.0
     final: bool = True
     on_complete: Callable[[int], None] | None = None
+    completed: list[int] = field(default_factory=list)
     on_segment: Callable[[], None] | None = None
     plan: RecomputePlan | None = None
     streams: InOrder = IN_ORDER
     features: Tensor | None = None
     span: range = range(1)
-    _segments: list[GraphSegment] = field(default_factory=list)
+    _segments: list[GraphSegment] = field(default_factory=list, init=False)
+
+    @property
+    def inputs(self) -> Tensor:
+        """What the next segment gets."""
+        return self.images if self.features is None else self.features
 
     def run(self) -> Tensor:
         """Run the step; gradients are added to `.grad`.
@@ -86,8 +93,7 @@ class Step:
         span = self.span
         policy = STORE_ALL if self.plan is None else self.plan.segments[number]
         stop_modules = {o.first for o in self.objectives if o.first <= span.start <= o.last}
-        features = self.images if self.features is None else self.features
-        segment = GraphSegment([self.modules[module] for module in span], span, stop_modules, features, policy)
+        segment = GraphSegment([self.modules[module] for module in span], span, stop_modules, self.inputs, policy)
         self._segments.append(segment)
         self.features = segment.output.detach()
         self.streams.passed_on(self.features)
@@ -155,6 +161,7 @@ class Step:
             return
         for module in span:
             self.streams.wait_for_earlier()  # EMA copies of this module move before it is stepped
+            self.completed.append(module)
             self.on_complete(module)
 
 
@@ -170,16 +177,11 @@ def local_loss(
     features = segment.output.detach().requires_grad_(segment.trains)
     with policy.forward_of(blocks_of(objective.auxiliary) if policy.blocks else []) as tape:
         loss = objective.loss(features, images, labels)
+    what = f"the loss of the objective over local modules {objective.first} to {objective.last}"
     if not isinstance(loss, Tensor):
-        raise LocalLearnError(
-            f"the loss of the objective over local modules {objective.first} to {objective.last} is a"
-            f" {type(loss).__name__}: return one number, a tensor of no dimensions."
-        )
+        raise LocalLearnError(f"{what} is a {type(loss).__name__}: return one number, a tensor of no dimensions.")
     if loss.dim():
-        raise LocalLearnError(
-            f"the loss of the objective over local modules {objective.first} to {objective.last} has shape"
-            f" {tuple(loss.shape)}: it must be one number, as by reduction='mean'."
-        )
+        raise LocalLearnError(f"{what} has shape {tuple(loss.shape)}: it must be one number, as by reduction='mean'.")
     # Operators must run in the precision that the forward pass chose for them, optimizers in that of the weights.
     with torch.autocast(images.device.type, enabled=False):
         if loss.requires_grad:

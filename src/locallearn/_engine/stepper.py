@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-if TYPE_CHECKING:
-    from locallearn._engine.local_net import LocalNet
+from locallearn._engine.local_net import LocalNet
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
 """From parameters to an optimizer over them."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
@@ -17,25 +18,21 @@ class Stream(Protocol):
 
     def record_event(self) -> Any:
         """A mark after all work queued so far."""
-        ...
 
     def wait_event(self, event: Any, /) -> None:
         """Work queued later begins once the mark is reached."""
-        ...
 
 
 class InOrder:
     """All work in one order: any device, and the least memory."""
 
-    @contextmanager
-    def step(self) -> Iterator[None]:
+    def step(self) -> AbstractContextManager[None]:
         """Around a step."""
-        yield
+        return nullcontext()
 
-    @contextmanager
-    def module(self) -> Iterator[None]:
+    def module(self) -> AbstractContextManager[None]:
         """Around all work of a graph segment: forward, auxiliary networks, backward."""
-        yield
+        return nullcontext()
 
     def passed_on(self, features: Tensor) -> None:
         """Called with the input of the next segment once its computation is queued."""
@@ -47,6 +44,7 @@ class InOrder:
 IN_ORDER = InOrder()
 
 
+@dataclass
 class OverlappedStreams(InOrder):
     """Modules take turns on several streams, so that one runs backward while the next ones run forward.
 
@@ -60,45 +58,40 @@ class OverlappedStreams(InOrder):
         on: the context in which work is queued on a stream.
     """
 
-    def __init__(
-        self,
-        streams: Sequence[Stream],
-        ambient: Callable[[], Stream],
-        on: Callable[[Any], AbstractContextManager[Any]],
-    ) -> None:
-        self._streams, self._ambient, self._on = streams, ambient, on
-        self._number = 0
-        self._held: deque[Tensor] = deque(maxlen=len(streams) + 1)
-        self._features_there: Any = None
-        self._done: Any = None
+    streams: Sequence[Stream]
+    ambient: Callable[[], Stream]
+    on: Callable[[Any], AbstractContextManager[Any]]
+
+    def __post_init__(self) -> None:
+        self._held: deque[Tensor] = deque(maxlen=len(self.streams) + 1)
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        ambient = self._ambient()
+        ambient = self.ambient()
         self._number, self._features_there, self._done = 0, ambient.record_event(), None
         try:
             yield
         finally:
-            for stream in self._streams[: self._number]:
+            for stream in self.streams[: self._number]:
                 ambient.wait_event(stream.record_event())
             self._held.clear()
 
     @contextmanager
     def module(self) -> Iterator[None]:
-        stream = self._streams[self._number % len(self._streams)]
+        self._stream = self.streams[self._number % len(self.streams)]
         self._number += 1
-        stream.wait_event(self._features_there)
-        with self._on(stream):
+        self._stream.wait_event(self._features_there)
+        with self.on(self._stream):
             yield
-        self._done = stream.record_event()
+        self._done = self._stream.record_event()
 
     def passed_on(self, features: Tensor) -> None:
         self._held.append(features)
-        self._features_there = self._streams[(self._number - 1) % len(self._streams)].record_event()
+        self._features_there = self._stream.record_event()
 
     def wait_for_earlier(self) -> None:
         if self._done is not None:
-            self._streams[(self._number - 1) % len(self._streams)].wait_event(self._done)
+            self._stream.wait_event(self._done)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Checks before a step: labels, and batch statistics of a single image."""
+"""Which part of a network cannot train on a single image."""
 
 from __future__ import annotations
 
@@ -10,17 +10,6 @@ from torch import Tensor, nn
 from locallearn._chain.layout import Shape
 from locallearn._objectives.objective import Objective
 from locallearn._torch import private_api
-from locallearn._utils.errors import LocalLearnError
-
-
-def refuse_labels(labels: Tensor, classes: int) -> None:
-    """Refuse class indices outside 0 ... classes - 1."""
-    lowest, highest = int(labels.min()), int(labels.max())
-    if lowest < 0 or highest >= classes:
-        raise LocalLearnError(
-            f"labels run from {lowest} to {highest}, but the network has {classes} classes (0 to {classes - 1}):"
-            " give the network more outputs, or mend the labels."
-        )
 
 
 def first_part_that_needs_several(

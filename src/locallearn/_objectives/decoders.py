@@ -60,26 +60,31 @@ class Decoder(nn.Module):
 
 
 class PyramidDecoder(nn.Module):
-    """conv1x1(C, 128), conv3x3(128, 32), conv3x3(32, 12), upsampling after each, and conv3x3(12, image channels).
+    """Convolutions with BN and ReLU, bilinear upsampling after each, and conv3x3 to the image's channels; with bias.
 
-    Each but the last has BN and ReLU. The sizes are a quarter, a half and the whole of the image's, so an image has at
-    least 4 x 4 pixels. Source: InfoPro, official code (ImageNet), where features are an eighth of the image.
+    Args:
+        channels: of the features.
+        image_channels: of the image.
+        steps: channels and kernel of each convolution, and which part of the image's size follows: a quarter for 4.
     """
 
-    def __init__(self, shape: Shape, image_channels: int) -> None:
+    def __init__(self, channels: int, image_channels: int, steps: Sequence[tuple[int, int, int]]) -> None:
         super().__init__()
-        widths = (shape[0], 128, 32, 12)
-        kernels = (1, 3, 3)
-        self.steps = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(before, after, kernel, padding=kernel // 2), nn.BatchNorm2d(after), nn.ReLU(True))
-            for before, after, kernel in zip(widths, widths[1:], kernels, strict=False)
-        )
-        self.last = nn.Conv2d(12, image_channels, 3, padding=1)
+        self.parts = tuple(part for *_, part in steps)
+        self.steps = nn.ModuleList()
+        for width, kernel, _ in steps:
+            convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2)
+            self.steps.append(nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(True)))
+            channels = width
+        self.last = nn.Conv2d(channels, image_channels, 3, padding=1)
 
     def forward(self, features: Tensor, size: Sequence[int]) -> Tensor:
         height, width = size
-        if min(height, width) < 4:
-            raise LocalLearnError(f"this decoder needs images of at least 4 x 4 pixels, not {height} x {width}.")
-        for step, part in zip(self.steps, (4, 2, 1), strict=True):
+        if min(height, width) < max(self.parts):
+            least = max(self.parts)
+            raise LocalLearnError(
+                f"this decoder needs images of at least {least} x {least} pixels, not {height} x {width}."
+            )
+        for step, part in zip(self.steps, self.parts, strict=True):
             features = upsample(step(features), (height // part, width // part))
         return self.last(features)

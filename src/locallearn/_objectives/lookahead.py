@@ -20,12 +20,12 @@ def stage(chain: TracedChain, layer: int) -> int:
     return 1 + sum(after < before for before, after in pairwise(sizes))
 
 
-def counted_by_stage(site: Site) -> Site:
-    """The site with the stage of the next layer as its index in schedules (MAN and MLAAN, official code).
+def counted_by_stage(site: Site, layer: int) -> Site:
+    """The site with the stage of a layer as its index in schedules (MAN and MLAAN, official code).
 
     Where a weight would turn negative, the index of the module stays.
     """
-    by_stage = replace(site, schedule_index=stage(site.chain, site.layer + 1))
+    by_stage = replace(site, schedule_index=stage(site.chain, layer))
     return by_stage if by_stage.progress <= 1 else site
 
 
@@ -51,10 +51,10 @@ def ema_copy(site: Site, layer: int, momentum: float, *, fresh: bool) -> nn.Modu
     return _safe(site, layer, EmaCopy(start, source, momentum))
 
 
-def trainable_ema_copy(site: Site, layer: int, momentum: float) -> nn.Module:
-    """An EMA copy of a later layer that is trained too; it starts newly initialised."""
+def trainable_ema_copy(site: Site, layer: int, momentum: float, *, fresh: bool) -> nn.Module:
+    """An EMA copy of a later layer that is trained too; it starts as `ema_copy` does."""
     source = site.chain.layers[layer]
-    return _safe(site, layer, EmaCopy(fresh_copy(source), source, momentum))
+    return _safe(site, layer, EmaCopy(fresh_copy(source) if fresh else trainable_copy(source), source, momentum))
 
 
 def _safe(site: Site, layer: int, copied: nn.Module) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._planning.peak_memory import peak_memory
+from locallearn._planning.prediction import peak_memory
 from locallearn._torch.device import mixed_now
 from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import OutOfMemoryError

@@ -1,17 +1,41 @@
-"""Peak memory, multiply-accumulates and predicted time of a step, all counted in one run on fake tensors."""
+"""Peak memory, multiply-accumulates and predicted time of one training step, counted on fake tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._planning.peak_memory import MakeStepper, PeakMemory, example_batch, measure, nesterov_sgd, without_data
+from locallearn._engine.stepper import Stepper
 from locallearn._torch import private_api
 from locallearn._torch.device import mixed
-from locallearn._torch.op_counter import Work, seconds
+from locallearn._torch.live_bytes import LiveBytes
+from locallearn._torch.op_counter import Work
+
+MakeStepper = Callable[[LocalNet], Stepper]
+
+nesterov_sgd: MakeStepper = partial(
+    Stepper, make_optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, fused=True)
+)
+"""The optimizer of all papers: one state tensor per parameter, all modules stepped together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakMemory:
+    """Largest number of bytes alive at any moment of a training step.
+
+    Attributes:
+        activations: of all tensors that forward and backward create, without gradients of parameters.
+        total: of everything: also parameters, their gradients, buffers, optimizer state and the batch.
+    """
+
+    activations: int
+    total: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +55,21 @@ class Prediction:
     work: Mapping[str, float]
 
 
+def peak_memory(
+    net: LocalNet, batch: int, *, make_stepper: MakeStepper = nesterov_sgd, autocast: torch.dtype | None = None
+) -> PeakMemory:
+    """Predict the peak of one step by running it on fake tensors; the network is not changed.
+
+    Args:
+        net: the network.
+        batch: images in the batch.
+        make_stepper: makes the optimizer.
+        autocast: dtype of mixed precision, or None for the parameters' own.
+    """
+    with _ready(net, batch, make_stepper, autocast) as step:
+        return _measured(*step, autocast)
+
+
 def predict(
     net: LocalNet, batch: int, *, make_stepper: MakeStepper = nesterov_sgd, autocast: torch.dtype | None = None
 ) -> Prediction:
@@ -46,12 +85,84 @@ def predict(
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
     """
+    with _ready(net, batch, make_stepper, autocast) as step, Work() as work:
+        peak = _measured(*step, autocast)
+    return Prediction(peak=peak, macs=work.macs, seconds=work.seconds, work=work.counts)
+
+
+def measure(
+    net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, *, autocast: torch.dtype | None = None
+) -> PeakMemory:
+    """Run two training steps and count the live bytes of the second (the first one makes the optimizer's state)."""
+    _step(net, stepper, images, labels, autocast)
+    return _measured(net, stepper, images, labels, autocast)
+
+
+def _measured(
+    net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, autocast: torch.dtype | None
+) -> PeakMemory:
+    """The peak of one step; the optimizers have their state."""
+    state = [
+        value for optimizer in stepper.optimizers for values in optimizer.state.values() for value in values.values()
+    ]
+    known = [t for t in (*net.parameters(), *net.buffers(), *state, images, labels) if isinstance(t, Tensor)]
+    with LiveBytes(known=known, parameters=net.parameters()) as live:
+        _step(net, stepper, images, labels, autocast)
+    return PeakMemory(activations=live.peak_activations, total=_bytes(known) + live.peak)
+
+
+@contextmanager
+def without_data(net: LocalNet, batch: int) -> Iterator[tuple[LocalNet, Tensor, Tensor]]:
+    """A copy on fake tensors, in training mode, with images and labels. It shares the network's recompute plans."""
     with private_api.fake_mode() as mode:
-        net = without_data(net, mode)
-        images, labels = example_batch(net, batch)
+        copy = private_api.fake_copy(net, mode).train()
+        copy.recompute_plans = net.recompute_plans
+        yield copy, *example_batch(copy, batch)
+
+
+@contextmanager
+def _ready(
+    net: LocalNet, batch: int, make_stepper: MakeStepper, autocast: torch.dtype | None
+) -> Iterator[tuple[LocalNet, Stepper, Tensor, Tensor]]:
+    """All that a step on fake tensors needs: a copy of the network, a stepper, images and labels.
+
+    The recompute plan is made, and optimizers have the state of a step in which all gradients are zero.
+    """
+    with without_data(net, batch) as (net, images, labels):
         with mixed(images.device, autocast):
-            net.recompute_plan(images, labels)  # made before anything is counted
-        with Work() as work:
-            peak = measure(net, make_stepper(net), images, labels, autocast=autocast)
-    counts = {kind: count / 2 for kind, count in work.counts.items()}  # of two steps
-    return Prediction(peak=peak, macs=work.macs // 2, seconds=seconds(counts), work=counts)
+            net.step(images, labels)  # makes the recompute plan before anything is counted
+        stepper = make_stepper(net)
+        for parameter in {p for module in range(len(net.local_modules)) for p in net.parameters_of(module)}:
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        for optimizer in stepper.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        yield net, stepper, images, labels
+
+
+def example_batch(net: LocalNet, batch: int) -> tuple[Tensor, Tensor]:
+    """A batch of zeros with the size, type and memory format that suit the network."""
+    reference = next(net.parameters())
+    images = torch.zeros((batch, *net.chain.image_shape), device=reference.device, dtype=reference.dtype)
+    if any(_is_channels_last(parameter) for parameter in net.parameters()):
+        images = images.to(memory_format=torch.channels_last)
+    return images, torch.zeros(batch, device=reference.device, dtype=torch.long)
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return (
+        tensor.dim() == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and not tensor.is_contiguous()  # a 1x1 convolution is both
+    )
+
+
+def _step(net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, dtype: torch.dtype | None) -> None:
+    with mixed(images.device, dtype):
+        net.step(images, labels, on_complete=stepper.on_complete).run()
+    stepper.finish()
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    storages = {id(storage): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
+    return sum(storages.values())

@@ -17,17 +17,20 @@ from torch import Tensor, nn
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition
-from locallearn._engine.recompute_plan import CHOICES, Memory, choose, recomputed_part, sum_of_outputs
+from locallearn._engine.recompute_plan import CHOICES, Memory, choose, countable_copy, recomputed_part, sum_of_outputs
 from locallearn._engine.segment import GraphSegment
 from locallearn._engine.step import local_loss
-from locallearn._objectives.auxiliary import Auxiliary, Head
+from locallearn._objectives.auxiliary import Head
 from locallearn._objectives.objective import Objective
+from locallearn._objectives.structure import structure
 from locallearn._planning.dynamic_program import summed
 from locallearn._recompute.policy import RecomputePolicy
 from locallearn._torch import private_api
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
-from locallearn._torch.op_counter import Work, seconds
+from locallearn._torch.op_counter import Work
+from locallearn._utils.errors import LocalLearnError
+from locallearn.rules import Rule
 
 _BATCH = 32
 
@@ -57,14 +60,14 @@ class LayerProfile:
         chain: the chain.
         memory: the profile has all policies of this setting.
         autocast: dtype of mixed precision, or None.
-        parts: for each policy the layers, in order.
+        parts: for each layer its bytes and seconds, by policy.
         features: the input of each layer and the output of the last, as fake tensors.
     """
 
     chain: TracedChain
     memory: Memory
     autocast: torch.dtype | None
-    parts: dict[RecomputePolicy, list[Part]]
+    parts: list[dict[RecomputePolicy, Part]]
     features: list[Tensor]
 
     @cached_property
@@ -79,14 +82,14 @@ class Profile:
 
     Attributes:
         layers: the layers.
-        auxiliaries: for each policy the auxiliary network after each layer, None where the rule allows none.
+        auxiliaries: for each layer the auxiliary network after it, by policy; None where the rule allows none.
         weights: bytes of trained parameters of each layer.
         auxiliary_weights: the same of the auxiliary networks; the classifier counts as the last one.
         ends: layers with which modules may end.
     """
 
     layers: LayerProfile
-    auxiliaries: dict[RecomputePolicy, list[Part | None]]
+    auxiliaries: list[dict[RecomputePolicy, Part] | None]
     weights: list[int]
     auxiliary_weights: list[int]
     ends: tuple[int, ...]
@@ -120,11 +123,12 @@ class Profile:
         return self._choices[key]
 
     def _count(self, first: int, last: int, memory: Memory) -> Iterator[tuple[float, float]]:
+        auxiliaries = self.auxiliaries[last]
         for of_layers, of_auxiliary in CHOICES[memory]:
-            auxiliary = self.auxiliaries[of_auxiliary][last]
-            if auxiliary is None:
+            if auxiliaries is None:
                 yield inf, inf
                 continue
+            auxiliary = auxiliaries[of_auxiliary]
             saved, highest, time = self._sums[of_layers]
             in_layers = max(highest[first : last + 1]) - saved(0, first - 1)
             in_auxiliary = saved(first, last) + auxiliary.forward
@@ -137,7 +141,8 @@ class Profile:
     ) -> dict[RecomputePolicy, tuple[Callable[[int, int], float], list[float], Callable[[int, int], float]]]:
         """For each policy: saved bytes as sums; each layer's peak on top of all earlier ones; seconds as sums."""
         sums = {}
-        for policy, parts in self.layers.parts.items():
+        for policy in self.layers.parts[0]:
+            parts = [by_policy[policy] for by_policy in self.layers.parts]
             saved = summed([part.saved for part in parts])
             highest = [saved(0, i - 1) + max(part.forward, part.backward) for i, part in enumerate(parts)]
             sums[policy] = saved, highest, summed([part.seconds for part in parts])
@@ -160,17 +165,15 @@ def profile_layers(chain: TracedChain, memory: Memory, *, autocast: torch.dtype 
         with torch.no_grad(), mixed(images.device, autocast):
             for layer, in_place in zip(layers, chain.begins_in_place, strict=False):
                 features.append(layer(features[-1].clone() if in_place else features[-1]))
-        counted: dict[Hashable, Part] = {}
-        parts: dict[RecomputePolicy, list[Part]] = {}
-        for policy in dict.fromkeys(policy for policy, _ in CHOICES[memory]):
-            parts[policy] = []
-            for layer, in_place, inputs in zip(layers, chain.begins_in_place, features, strict=False):
-                key = policy, in_place, _signature(layer, inputs)
-                if key not in counted:
-                    counted[key] = _count_layer(
-                        LocalModule([layer], begins_in_place=in_place), inputs, policy, autocast
-                    )
-                parts[policy].append(counted[key])
+        policies = dict.fromkeys(policy for policy, _ in CHOICES[memory])
+        parts = []
+        counted: dict[Hashable, dict[RecomputePolicy, Part]] = {}
+        for layer, in_place, inputs in zip(layers, chain.begins_in_place, features, strict=False):
+            key = structure(layer), in_place, inputs.shape, inputs.dtype
+            if key not in counted:
+                module = LocalModule([layer], begins_in_place=in_place)
+                counted[key] = {policy: _count_layer(module, inputs, policy, autocast) for policy in policies}
+            parts.append(counted[key])
     return LayerProfile(chain, memory, autocast, parts, features)
 
 
@@ -181,28 +184,21 @@ def profile(layers: LayerProfile, objectives: Sequence[Objective | None]) -> Pro
         layers: the layers that they follow.
         objectives: the objective that ends with each layer, None where no module may end.
     """
-    policies = list(dict.fromkeys(policy for _, policy in CHOICES[layers.memory]))
-    auxiliaries: dict[RecomputePolicy, list[Part | None]] = {policy: [] for policy in policies}
-    counted: dict[Hashable, dict[Hashable, Part]] = {}
+    auxiliaries: list[dict[RecomputePolicy, Part] | None] = []
+    counted: dict[Hashable, dict[RecomputePolicy, Part]] = {}
     with private_api.fake_mode() as mode:
         images, *outputs = (
             torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in layers.features
         )
         for objective, features in zip(objectives, outputs, strict=True):
             if objective is None:
-                for policy in policies:
-                    auxiliaries[policy].append(None)
+                auxiliaries.append(None)
                 continue
-            key = _signature(objective.auxiliary, features)
+            key = structure(objective.auxiliary), features.shape, features.dtype
             if key not in counted:
-                copy = replace(objective, auxiliary=_without_loss(private_api.fake_copy(objective.auxiliary, mode)))
-                distinct = {recomputed_part(policy, copy.auxiliary): policy for policy in reversed(policies)}
-                counted[key] = {
-                    part: _count_auxiliary(copy, features, images, policy, layers.autocast)
-                    for part, policy in distinct.items()
-                }
-            for policy in policies:
-                auxiliaries[policy].append(counted[key][recomputed_part(policy, objective.auxiliary)])
+                copy = replace(objective, auxiliary=countable_copy(objective.auxiliary, mode).train())
+                counted[key] = _count_auxiliary(copy, features, images, layers)
+            auxiliaries.append(counted[key])
     return Profile(
         layers=layers,
         auxiliaries=auxiliaries,
@@ -210,6 +206,42 @@ def profile(layers: LayerProfile, objectives: Sequence[Objective | None]) -> Pro
         auxiliary_weights=[0 if objective is None else _trained(objective.auxiliary) for objective in objectives],
         ends=tuple(layer for layer, objective in enumerate(objectives) if objective is not None),
     )
+
+
+def objectives_by_layer(
+    rule: Rule, layers: int, ends: Sequence[int], objective_at: Callable[[int], Objective]
+) -> list[Objective | None]:
+    """For each layer the objective that ends there if every module that may end there does; None where none may.
+
+    Where auxiliary networks depend on the partition, as AugLocal's do on the number of modules, the profile is close
+    rather than exact.
+
+    Args:
+        rule: the rule.
+        layers: number of layers.
+        ends: layers with which modules may end.
+        objective_at: makes the objective of a module, by its index in the partition with these ends.
+    """
+    objectives: list[Objective | None] = [None] * layers
+    has_auxiliaries = type(rule).auxiliary is not Rule.auxiliary
+    for module, end in enumerate(ends):
+        if module == len(ends) - 1:
+            objectives[end] = objective_at(module)
+        elif not has_auxiliaries:
+            objectives[end] = Objective(first=module, last=module, auxiliary=Head(_ChannelMean(), sum_of_outputs))
+        else:
+            try:
+                objectives[end] = objective_at(module)
+            except LocalLearnError:  # the rule allows no auxiliary network here
+                continue
+    return objectives
+
+
+class _ChannelMean(nn.Module):
+    """The network of a placeholder head with negligible cost."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features.flatten(1).mean(1, keepdim=True)
 
 
 def _count_layer(module: LocalModule, features: Tensor, policy: RecomputePolicy, autocast: torch.dtype | None) -> Part:
@@ -224,15 +256,22 @@ def _count_layer(module: LocalModule, features: Tensor, policy: RecomputePolicy,
 
 
 def _count_auxiliary(
-    objective: Objective, features: Tensor, images: Tensor, policy: RecomputePolicy, autocast: torch.dtype | None
-) -> Part:
+    objective: Objective, features: Tensor, images: Tensor, layers: LayerProfile
+) -> dict[RecomputePolicy, Part]:
     labels = torch.zeros(_BATCH, dtype=torch.long, device=images.device)
-    objective.auxiliary.zero_grad()
     identity = LocalModule([nn.Identity()], begins_in_place=False)
-    with _counting(objective.auxiliary, [features, images, labels], autocast) as (live, work):
-        segment = GraphSegment([identity], range(1, 2), {0}, features.detach())
-        local_loss(objective, segment, images, labels, 1.0, policy)
-        return _part(0, live.peak_activations, 0, work)
+    distinct: dict[Hashable, Part] = {}
+    parts = {}
+    for _, policy in CHOICES[layers.memory]:
+        recomputed = recomputed_part(policy, objective.auxiliary)
+        if recomputed not in distinct:
+            objective.auxiliary.zero_grad()
+            with _counting(objective.auxiliary, [features, images, labels], layers.autocast) as (live, work):
+                segment = GraphSegment([identity], range(1, 2), {0}, features.detach())
+                local_loss(objective, segment, images, labels, 1.0, policy)
+                distinct[recomputed] = _part(0, live.peak_activations, 0, work)
+        parts[policy] = distinct[recomputed]
+    return parts
 
 
 @contextmanager
@@ -248,22 +287,8 @@ def _part(saved: int, forward: int, backward: int, work: Work) -> Part:
         saved=saved / _BATCH,
         forward=forward / _BATCH,
         backward=backward / _BATCH,
-        seconds=seconds(work.counts) / _BATCH,
+        seconds=work.seconds / _BATCH,
     )
-
-
-def _without_loss(auxiliary: Auxiliary) -> Auxiliary:
-    """The network in training mode, with a loss that takes any labels."""
-    for part in private_api.without_hooks(auxiliary.train()).modules():
-        if isinstance(part, Head):
-            part.loss = sum_of_outputs
-    return auxiliary
-
-
-def _signature(part: nn.Module, features: Tensor) -> Hashable:
-    """Equal for parts that need equal bytes and work."""
-    weights = tuple((tuple(p.shape), p.dtype, p.requires_grad) for p in part.parameters())
-    return str(part), weights, tuple(features.shape), features.dtype
 
 
 def _trained(part: nn.Module) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from statistics import mean
 
@@ -79,6 +79,7 @@ class _Estimate:
         return self.rule, self.memory
 
 
+@dataclass
 class Search:
     """Candidates of one or more rules and settings of `memory`: estimated from profiles, some checked exactly.
 
@@ -92,18 +93,14 @@ class Search:
         say: called with a sentence before each check.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        batch: int,
-        predict: Callable[[Rule, Memory, Partition, int], Prediction],
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._names, self._batch, self._predict, self._say = names, batch, predict, say
-        self._estimates: list[_Estimate] = []
-        self._checked: dict[tuple[_Estimate, int], Candidate] = {}
-        self._peak_ratios: dict[tuple[Rule, Memory], float] = {}
-        self._time_ratios: dict[tuple[Rule, Memory], float] = {}
+    names: Sequence[str]
+    batch: int
+    predict: Callable[[Rule, Memory, Partition, int], Prediction]
+    say: Callable[[str], None] = lambda _: None
+    _estimates: list[_Estimate] = field(default_factory=list, init=False)
+    _checked: dict[tuple[_Estimate, int], Candidate] = field(default_factory=dict, init=False)
+    _peak_ratios: dict[tuple[Rule, Memory], float] = field(default_factory=dict, init=False)
+    _time_ratios: dict[tuple[Rule, Memory], float] = field(default_factory=dict, init=False)
 
     def add(self, rule: Rule, profile: Profile, memories: Iterable[Memory]) -> None:
         """Add the fastest partitions below each of several limits, for each setting of `memory`."""
@@ -171,21 +168,33 @@ class Search:
                 return more
         return most
 
+    def candidate(self, rule: Rule, memory: Memory, partition: Partition, accumulate: int) -> Candidate:
+        """A candidate with its exact prediction."""
+        images = self._images(accumulate)
+        prediction = self.predict(rule, memory, partition, images)
+        return Candidate(
+            rule=rule,
+            memory=memory,
+            modules=tuple(self.names[end] for end in partition.ends),
+            accumulate=accumulate,
+            micro_batch=images,
+            peak=prediction.peak.total,
+            macs=prediction.macs * accumulate,
+            seconds=prediction.seconds * accumulate,
+        )
+
     def _check(self, estimate: _Estimate, accumulate: int) -> None:
         if (estimate, accumulate) in self._checked:
             return
         rule, memory, partition = estimate.rule, estimate.memory, estimate.partition
-        self._say(f"checking {rule}{depth_text(rule)}, {len(partition)} modules, {memory}")
+        self.say(f"checking {rule}{depth_text(rule)}, {len(partition)} modules, {memory}")
         images = self._images(accumulate)
-        prediction = self._predict(rule, memory, partition, images)
-        modules = tuple(self._names[end] for end in partition.ends)
-        candidate = candidate_of(rule, memory, modules, prediction, accumulate, images)
-        self._checked[estimate, accumulate] = candidate
+        candidate = self._checked[estimate, accumulate] = self.candidate(rule, memory, partition, accumulate)
         self._peak_ratios[estimate.settings] = candidate.peak / (estimate.fixed + estimate.per_image * images)
         self._time_ratios[estimate.settings] = candidate.seconds / (estimate.seconds * images * accumulate)
 
     def _images(self, accumulate: int) -> int:
-        return -(-self._batch // accumulate)
+        return -(-self.batch // accumulate)
 
     def _peak(self, estimate: _Estimate, accumulate: int) -> float:
         if (candidate := self._checked.get((estimate, accumulate))) is not None:
@@ -227,22 +236,6 @@ def fastest(profile: Profile, memory: Memory, limit: float, fewest: int) -> Part
     if ends is not None and len(ends) < fewest:
         ends = smallest_largest(lambda i, j: profile.peak(i, j, memory), profile.ends, fewest)
     return None if ends is None else Partition(ends)
-
-
-def candidate_of(
-    rule: Rule, memory: Memory, modules: tuple[str, ...], prediction: Prediction, accumulate: int, images: int
-) -> Candidate:
-    """A candidate from the prediction of one micro-batch of `images`."""
-    return Candidate(
-        rule=rule,
-        memory=memory,
-        modules=modules,
-        accumulate=accumulate,
-        micro_batch=images,
-        peak=prediction.peak.total,
-        macs=prediction.macs * accumulate,
-        seconds=prediction.seconds * accumulate,
-    )
 
 
 def _fewest_modules(rule: Rule, most: int) -> int:

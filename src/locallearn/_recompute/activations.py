@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from locallearn._recompute.saved_tensors import Recomputation, Recompute, SavedTensor
 
@@ -27,8 +28,7 @@ class RecomputeActivations(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._recomputations: dict[int, Recomputation] = {}
-        self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._recomputations = WeakIdKeyDictionary()  # by the storage of their results
         self._saved: weakref.WeakSet[SavedTensor] = weakref.WeakSet()
         self._saved_now: list[SavedTensor] | None = None  # by the function that runs
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._save, SavedTensor.unpack)
@@ -75,21 +75,15 @@ class RecomputeActivations(TorchFunctionMode):
         if of_source is None and (in_place or not any(saved.shares_storage_with(source) for saved in saved_now)):
             return  # the source is gone, or would be saved for this alone
         learned = Recomputation(source.detach() if of_source is None else of_source, recompute, result)
-        self._recomputations[id(storage)] = learned
-        self._storages[id(storage)] = weakref.ref(storage, self._forget)
+        self._recomputations[storage] = learned
         for saved in saved_now:
             if saved.shares_storage_with(result):
                 saved.replace_by(learned)
             elif in_place and of_source is not None and saved.has_shape_of(result):
                 saved.replace_by(of_source)  # a copy of the source, made before it was overwritten
 
-    def _forget(self, storage: weakref.ref[torch.UntypedStorage]) -> None:
-        for key in [key for key, known in self._storages.items() if known is storage]:
-            del self._storages[key]
-            self._recomputations.pop(key, None)
-
     def _recomputation_of(self, tensor: Tensor) -> Recomputation | None:
-        known = self._recomputations.get(id(tensor.untyped_storage()))
+        known = self._recomputations.get(tensor.untyped_storage())
         return known if known is not None and known.gives(tensor) else None
 
     def _save(self, tensor: Tensor) -> SavedTensor:
@@ -102,24 +96,18 @@ class RecomputeActivations(TorchFunctionMode):
         return saved
 
 
-class _BatchNorm(NamedTuple):
-    """The arguments of `F.batch_norm`."""
-
-    input: Tensor
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    weight: Tensor | None = None
-    bias: Tensor | None = None
-    training: bool = False
-    momentum: float = 0.1
-    eps: float = 1e-5
-
-
-def _batch_norm(*args: Any, **kwargs: Any) -> Recompute | None:
-    norm = _BatchNorm(*args, **kwargs)
-    if not norm.training:
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Recompute | None:
+    if not training:
         return None  # running statistics may move before the backward pass
-    weight, bias, eps = norm.weight, norm.bias, norm.eps
 
     def recompute(source: Tensor, _: bool) -> Tensor:
         return F.batch_norm(source, None, None, weight, bias, training=True, eps=eps)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from locallearn._nn.module_state import ModuleState
 from locallearn._recompute.activations import RecomputeActivations
 from locallearn._torch import private_api
-from locallearn._torch.device import is_capturing
+from locallearn._torch.device import is_capturing, random_state, set_random_state
 
 Run = Callable[[Tensor], Tensor]
 
@@ -31,7 +31,7 @@ class RunState:
     def __init__(self, device: torch.device, block: nn.Module) -> None:
         self._device = device
         self._with_device = device.type == "cuda" and not is_capturing(device)
-        self._cpu, self._cuda = torch.get_rng_state(), torch.cuda.get_rng_state(device) if self._with_device else None
+        self._random = random_state(device if self._with_device else torch.device("cpu"))
         self._autocast = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
         self._block = ModuleState(block)
 
@@ -55,9 +55,7 @@ class RunState:
             stack.enter_context(torch.random.fork_rng([self._device] if self._with_device else []))
             stack.enter_context(torch.autocast(self._device.type, dtype=dtype, enabled=enabled))
             stack.enter_context(self._block.another_run())
-            torch.set_rng_state(self._cpu)
-            if self._cuda is not None:
-                torch.cuda.set_rng_state(self._cuda, self._device)
+            set_random_state(self._random, self._device)
             recompute = stack.enter_context(saving())
             output = run(features)
             if original is not None and recompute is not None:

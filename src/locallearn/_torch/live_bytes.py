@@ -22,6 +22,7 @@ class LiveBytes(TorchDispatchMode):
         parameters: their gradients count as gradients, not as activations.
 
     Attributes:
+        activations: live bytes at this moment, without gradients of parameters.
         peak_activations: largest number of live bytes, without gradients of parameters.
         peak: largest number of live bytes, with gradients of parameters.
     """
@@ -29,7 +30,7 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self, *, known: Iterable[Tensor], parameters: Iterable[nn.Parameter]) -> None:
         super().__init__()
         self.peak_activations = self.peak = 0
-        self._activations = self._gradients = 0
+        self.activations = self._gradients = 0
         self._known = {id(storage): storage for storage in (tensor.untyped_storage() for tensor in known)}
         self._live: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
         self._is_gradient: set[int] = set()
@@ -38,16 +39,11 @@ class LiveBytes(TorchDispatchMode):
     @property
     def now(self) -> int:
         """Live bytes at this moment, with gradients of parameters."""
-        return self._activations + self._gradients
-
-    @property
-    def activations(self) -> int:
-        """Live bytes at this moment, without gradients of parameters."""
-        return self._activations
+        return self.activations + self._gradients
 
     def take_peak(self) -> int:
         """The peak of activations since the last call; counting begins anew."""
-        peak, self.peak_activations = self.peak_activations, self._activations
+        peak, self.peak_activations = self.peak_activations, self.activations
         return peak
 
     def __enter__(self) -> LiveBytes:
@@ -70,9 +66,9 @@ class LiveBytes(TorchDispatchMode):
         if key in self._known or key in self._live:
             return
         self._live[key] = weakref.ref(storage, lambda _: self._remove(key)), storage.nbytes()
-        self._activations += storage.nbytes()
-        self.peak_activations = max(self.peak_activations, self._activations)
-        self.peak = max(self.peak, self._activations + self._gradients)
+        self.activations += storage.nbytes()
+        self.peak_activations = max(self.peak_activations, self.activations)
+        self.peak = max(self.peak, self.activations + self._gradients)
 
     def _remove(self, key: int) -> None:
         _, size = self._live.pop(key)
@@ -80,13 +76,13 @@ class LiveBytes(TorchDispatchMode):
             self._is_gradient.remove(key)
             self._gradients -= size
         else:
-            self._activations -= size
+            self.activations -= size
 
     def _mark_gradient(self, parameter: Tensor) -> None:
         key = id(parameter.grad.untyped_storage()) if parameter.grad is not None else None
         if key in self._live and key not in self._is_gradient:
             self._is_gradient.add(key)
-            self._activations -= self._live[key][1]
+            self.activations -= self._live[key][1]
             self._gradients += self._live[key][1]
 
 

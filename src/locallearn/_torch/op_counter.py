@@ -66,13 +66,8 @@ class Work(TorchDispatchMode):
 
     @property
     def seconds(self) -> float:
-        """The predicted time."""
-        return seconds(self.counts)
-
-
-def seconds(counts: Mapping[str, float]) -> float:
-    """Predicted time of counted work on the processor where `SECONDS` was measured; use it for comparisons."""
-    return sum(SECONDS[kind] * count for kind, count in counts.items())
+        """Predicted time on the processor where `SECONDS` was measured; use it for comparisons."""
+        return sum(SECONDS[kind] * count for kind, count in self.counts.items())
 
 
 _aten = torch.ops.aten

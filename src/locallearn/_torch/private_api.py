@@ -40,19 +40,14 @@ def fake_mode() -> Iterator[FakeTensorMode]:
     log of it is silent.
     """
     log = logging.getLogger("torch._subclasses.fake_tensor")
-    with _ONE_THREAD:
+    with _ONE_THREAD, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are about data
         was_disabled, log.disabled = log.disabled, True
         try:
-            yield from _fake_mode()
+            with FakeTensorMode(allow_non_fake_inputs=True) as mode, _AssumedNumbers():
+                yield mode
         finally:
             log.disabled = was_disabled
-
-
-def _fake_mode() -> Iterator[FakeTensorMode]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are about data
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode, _AssumedNumbers():
-            yield mode
 
 
 class _AssumedNumbers(TorchDispatchMode):

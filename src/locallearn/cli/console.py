@@ -18,15 +18,19 @@ from locallearn.training import Interrupted, Watcher
 err = Console(stderr=True, highlight=False)
 """Standard error, for progress and sentences; results go to standard output."""
 
-_SCORES = {"test_accuracy": "test accuracy", "box_ap": "box AP", "mask_ap": "mask AP"}
+_SCORES = {"test_accuracy": "test accuracy", "test_top5_accuracy": "top-5", "box_ap": "box AP", "mask_ap": "mask AP"}
 _SHOWN = 3  # names of bad images printed after an epoch; metrics.jsonl has all
 
 
+_HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+_SIGNALLED = 128  # the exit status after a signal, less its number
+
+
 class ConsoleWatcher(Watcher):
-    """Shows a progress bar during an epoch and prints a line after it; stops training at Ctrl-C or SIGTERM."""
+    """Shows a progress bar during an epoch and prints a line after it; stops training at Ctrl-C, SIGTERM or SIGHUP."""
 
     def __init__(self, name: str, epochs: int) -> None:
-        self.name, self.epochs, self.stopping = name, epochs, False
+        self.name, self.epochs, self.signal = name, epochs, 0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
         self.bar = self.progress.add_task(name)
@@ -47,28 +51,33 @@ class ConsoleWatcher(Watcher):
             say(f"skipped {len(skipped)} bad images: {', '.join(skipped[:_SHOWN])}{more}")
 
     def stop_requested(self) -> bool:
-        return self.stopping
+        return self.signal != 0
 
     @contextmanager
     def shown(self, resume_command: str) -> Iterator[ConsoleWatcher]:
-        """Show progress; the first Ctrl-C asks training to stop, a second one ends it at once.
+        """Show progress; the first signal asks training to stop, a second one ends it at once.
 
         Args:
             resume_command: what to tell a user who stopped it.
         """
 
         def stop(number: int, _: Any) -> None:
-            if self.stopping:
-                raise KeyboardInterrupt
-            self.stopping = True
+            if self.signal:
+                raise SystemExit(_SIGNALLED + number)
+            self.signal = number
+            err.quiet = err.quiet or number == _HANGUP  # the terminal is gone
             err.print("stopping after this step; a checkpoint will be written")
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = {signal.SIGINT, signal.SIGTERM, _HANGUP}
+        if signal.getsignal(_HANGUP) is signal.SIG_IGN:  # by nohup
+            numbers.discard(_HANGUP)
+        before = {number: signal.signal(number, stop) for number in numbers}
         try:
             with self.progress:
                 yield self
-        except Interrupted:
+        except Interrupted as error:
             say(f"stopped; continue with: {resume_command}")
+            error.signal = self.signal
             raise
         finally:
             for number, handler in before.items():

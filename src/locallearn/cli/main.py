@@ -41,7 +41,8 @@ COMMANDS = {
 
 _USER_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG),
+    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG),
 )
 
 
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 for success, 1 for an error told in one sentence, 130 after Ctrl-C. Wrong options exit with 2.
+        0 for success, 1 for an error told in one sentence, 128 and the number of a signal that stopped it (130 after
+        Ctrl-C). Wrong options exit with 2.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     trust, arguments = trust_of(arguments)
@@ -92,8 +94,8 @@ def _run(arguments: Sequence[str]) -> int:
     config = parser.parse_args(normalised(arguments))
     try:
         modules[config.subcommand].run(config[config.subcommand])
-    except Interrupted:
-        return 130
+    except Interrupted as error:
+        return 128 + error.signal
     return 0
 
 

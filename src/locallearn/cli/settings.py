@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.parser import Parser, SettingsFile
-from locallearn.training import RunFolder
+from locallearn.training import Checkpoint, RunFolder
 
 Settings = TypeVar("Settings")
 
@@ -24,6 +24,7 @@ def add_run(parser: Parser, kind: type) -> None:
     """Add the options of a run folder, and all settings of a class."""
     parser.add_argument("--out", type=Path | None, help="the run folder; by default a new one under runs/")
     parser.add_argument("--resume", type=Path | None, help="continue the run in this folder, with its own settings")
+    parser.add_argument("--from", type=Checkpoint, default="last", help="the checkpoint from which --resume goes on")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     add_settings(parser, kind)
 
@@ -47,10 +48,20 @@ def read_settings(kind: type[Settings], folder: RunFolder, command: Literal["tra
     return settings_from(kind, parser, parser.parse_args(["--config", str(folder.settings)]))
 
 
-def refuse_beside_resume(others: bool) -> None:
-    """Refuse other options beside `--resume`."""
+def resumed_checkpoint(config: Any, *, others: bool) -> Checkpoint | None:
+    """The checkpoint to go on from, or None for a new run.
+
+    Args:
+        config: with the options of `add_run`.
+        others: whether there are options beside `--resume`, which are refused.
+    """
+    if config.resume is None:
+        if config["from"] != "last":
+            raise LocalLearnError(f"--from {config['from']} goes with --resume RUN: give the run to go on with.")
+        return None
     if others:
         raise LocalLearnError("--resume takes all settings from the run it continues: leave out the other options.")
+    return config["from"]
 
 
 def run_path(out: Path | None, name: str) -> Path:

@@ -11,8 +11,7 @@ from torch import Tensor
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.segment import segment_spans
 from locallearn._objectives.auxiliary import Auxiliary
-from locallearn._planning.peak_memory import example_batch, without_data
-from locallearn._torch import private_api
+from locallearn._planning.prediction import without_data
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
 
@@ -86,20 +85,15 @@ def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None =
         batch: images in the batch.
         autocast: dtype of mixed precision, or None.
     """
-    with private_api.fake_mode() as mode:
-        copy = without_data(net, mode)
-        images, labels = example_batch(copy, batch)
-        precision = mixed(images.device, autocast)
-        with precision:
-            step = copy.step(images, labels)
-            with LiveBytes(
-                known=[*copy.parameters(), *copy.buffers(), images, labels], parameters=copy.parameters()
-            ) as live:
-                recorder = _Recorder(live)
-                for auxiliary in {id(o.auxiliary): o.auxiliary for o in copy.objectives}.values():
-                    _record(auxiliary, recorder)
-                step.on_segment = recorder.segment_ends
-                step.run()
+    with without_data(net, batch) as (copy, images, labels), mixed(images.device, autocast):
+        step = copy.step(images, labels)
+        known = [*copy.parameters(), *copy.buffers(), images, labels]
+        with LiveBytes(known=known, parameters=copy.parameters()) as live:
+            recorder = _Recorder(live)
+            for auxiliary in {id(o.auxiliary): o.auxiliary for o in copy.objectives}.values():
+                _record(auxiliary, recorder)
+            step.on_segment = recorder.segment_ends
+            step.run()
     spans = segment_spans(net.objectives)
     return [_row(net, span, sizes) for span, sizes in zip(spans, recorder.rows, strict=True)]
 

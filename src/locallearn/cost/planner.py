@@ -14,10 +14,9 @@ from locallearn._chain.partition import Partition
 from locallearn._engine.recompute_plan import Memory
 from locallearn._localize import localize, profile_of
 from locallearn._planning.depths import depth_text, variants
-from locallearn._planning.peak_memory import MakeStepper, nesterov_sgd
-from locallearn._planning.prediction import Prediction, predict
+from locallearn._planning.prediction import MakeStepper, Prediction, nesterov_sgd, predict
 from locallearn._planning.profile import profile_layers
-from locallearn._planning.search import Candidate, Search, candidate_of
+from locallearn._planning.search import Candidate, Search
 from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
 from locallearn.rules import BP, Checkpoint, Rule, Wrapper
@@ -105,14 +104,11 @@ def plan(
         )
     search.check_frontier(fastest.accumulate)
     candidates = search.checked(fastest.accumulate)
+    every = Partition(tuple(range(len(chain))))
     baselines = []
     for baseline in (BP(), Checkpoint()):
         say(f"checking {baseline}")
-        every = Partition(tuple(range(len(chain))))
-        prediction = predict_step(baseline, "fast", every, fastest.micro_batch)
-        baselines.append(
-            candidate_of(baseline, "fast", chain.names, prediction, fastest.accumulate, fastest.micro_batch)
-        )
+        baselines.append(search.candidate(baseline, "fast", every, fastest.accumulate))
     return Plan(
         best=min((one for one in candidates if one.peak <= budget), key=lambda one: (one.seconds, one.peak)),
         candidates=tuple(sorted((c for c in candidates if not _beaten(c, candidates)), key=lambda one: one.peak)),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn.data.augmentation import Augmentation, augment, normalise
 from locallearn.data.order import generator_of, order_of
 
@@ -45,55 +46,94 @@ class Split:
         return len(self.labels)
 
 
-class TensorBatches:
-    """A split held as uint8 on the training device; it is shuffled, augmented and normalised there.
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """How batches come to the network.
+
+    Attributes:
+        batch: images in a batch of training; the last one of an epoch holds the rest.
+        device: where batches are used.
+        channels_last: memory format of the batches.
+        workers: processes that decode images, at most as many as there are processors; 0 decodes between the training
+            steps. Images do not depend on it.
+        bad_images: files that are no readable image: "refuse" stops with the first one's path, "skip" leaves them
+            out of their batch.
+    """
+
+    batch: int
+    device: torch.device | str = "cpu"
+    channels_last: bool = True
+    workers: int = 4
+    bad_images: Literal["refuse", "skip"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise LocalLearnError(f"workers={self.workers} must not be negative.")
+        refuse_unknown("bad_images", self.bad_images, ("refuse", "skip"))
+
+
+@dataclass(kw_only=True)
+class OrderedBatches:
+    """Batches of images that are known by their numbers.
 
     Args:
-        split: the images.
+        labels: of all images, (n,).
         mean, std: of each channel, in units of pixel values (0 to 255).
-        batch: images in a batch; the last one holds the rest.
-        device: where they live.
-        augmentation: None for evaluation: no augmentation, no shuffling.
-        seed: of order and augmentation.
-        channels_last: memory format of the batches.
+        feed: how batches come to the network.
+        seed: of order and augmentation; None for evaluation: no augmentation, no shuffling.
         drop_single: leave out a last batch of one image.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        *,
-        mean: Sequence[float],
-        std: Sequence[float],
-        batch: int,
-        device: torch.device | str = "cpu",
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-        channels_last: bool = True,
-        drop_single: bool = False,
-    ) -> None:
-        self.images = torch.from_numpy(split.images).to(device)
-        self.labels = torch.from_numpy(split.labels).to(device)
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.batch, self.seed = batch, seed
-        self.augmentation, self.channels_last = augmentation, channels_last
-        self.count = len(split) - (drop_single and len(split) % batch == 1)
-        self.skipped: tuple[str, ...] = ()
+    labels: NDArray[np.int64]
+    mean: Sequence[float]
+    std: Sequence[float]
+    feed: Feed
+    seed: int | None = None
+    drop_single: bool = False
+
+    def __post_init__(self) -> None:
+        self.skipped: list[str] = []
 
     def __len__(self) -> int:
-        return -(-self.count // self.batch)
+        full, rest = divmod(len(self.labels), self.feed.batch)
+        return full + (rest > self.drop_single)
+
+    def rows(self, epoch: int, start: int) -> list[NDArray[np.int64]]:
+        """The numbers of the images in each batch, from batch `start` on."""
+        order, size = order_of(len(self.labels), seed=self.seed, epoch=epoch), self.feed.batch
+        return [order[index * size : (index + 1) * size] for index in range(start, len(self))]
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """As float32, (batch, channels, height, width), from uint8, (batch, height, width, channels)."""
+        return normalise(images, self.mean, self.std, channels_last=self.feed.channels_last)
+
+
+@dataclass(kw_only=True)
+class TensorBatches(OrderedBatches):
+    """Images held as uint8 on the training device; they are shuffled, augmented and normalised there.
+
+    Args:
+        images: uint8, (n, height, width, channels).
+        augmentation: of images whose `seed` is not None.
+    """
+
+    images: NDArray[np.uint8]
+    augmentation: Augmentation
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._images, self._labels = (torch.from_numpy(x).to(self.feed.device) for x in (self.images, self.labels))
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        order = order_of(len(self.labels), seed=self.seed, epoch=epoch, shuffled=self.augmentation is not None)
-        rows = torch.from_numpy(order[: self.count]).to(self.images.device)
-        for index in range(start, len(self)):
-            chosen = rows[index * self.batch : (index + 1) * self.batch]
-            images = self.images[chosen]
-            if self.augmentation is not None:
+        for index, rows in enumerate(self.rows(epoch, start), start):
+            chosen = torch.from_numpy(rows).to(self._images.device)
+            images = self._images[chosen]
+            if self.seed is not None:
                 images = augment(images, self.augmentation, generator_of(self.seed, epoch, index))
-            yield normalise(images, self.mean, self.std, channels_last=self.channels_last), self.labels[chosen]
+            yield self.normalised(images), self._labels[chosen]
 
 
+@dataclass
 class LoaderBatches:
     """A user's own `DataLoader`; its random choices are seeded by seed and epoch.
 
@@ -104,28 +144,24 @@ class LoaderBatches:
         channels_last: memory format of the batches.
     """
 
-    def __init__(
-        self,
-        loader: DataLoader[Any],
-        *,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-        channels_last: bool = True,
-    ) -> None:
-        self.loader, self.device, self.seed = loader, device, seed
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.skipped: tuple[str, ...] = ()
+    loader: DataLoader[Any]
+    _: KW_ONLY
+    device: torch.device | str = "cpu"
+    seed: int = 0
+    channels_last: bool = True
+    skipped: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         random = generator_of(self.seed, epoch)
+        memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         for generator in (self.loader.generator, getattr(self.loader.sampler, "generator", None)):
             if generator is not None:
                 generator.manual_seed(random.initial_seed())
         for images, labels in islice(_drawing_from(random.get_state(), self.loader), start, None):
-            images = images.to(self.device, memory_format=self.memory_format, non_blocking=True)
+            images = images.to(self.device, memory_format=memory_format, non_blocking=True)
             yield images, labels.to(self.device, non_blocking=True)
 
 

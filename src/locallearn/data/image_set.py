@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,7 @@ import torch.nn.functional as F
 from locallearn._chain.layout import Shape
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data.augmentation import Augmentation
-from locallearn.data.batches import Split, TensorBatches
-from locallearn.data.data_set import Feed
+from locallearn.data.batches import Feed, Split, TensorBatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,28 +71,15 @@ class ImageSet:
 
     def training(self, feed: Feed, *, seed: int, drop_single: bool) -> TensorBatches:
         """The training split as batches on the device, shuffled and augmented there."""
-        return TensorBatches(
-            self.train,
-            mean=self.mean,
-            std=self.std,
-            batch=feed.batch,
-            device=feed.device,
-            augmentation=self.augmentation,
-            seed=seed,
-            channels_last=feed.channels_last,
-            drop_single=drop_single,
-        )
+        return self._batches(self.train, feed, seed=seed, drop_single=drop_single)
 
     def testing(self, feed: Feed) -> TensorBatches:
         """The test split as batches on the device, in its order; four times as large, for no gradients are computed."""
-        return TensorBatches(
-            self.test,
-            mean=self.mean,
-            std=self.std,
-            batch=4 * feed.batch,
-            device=feed.device,
-            channels_last=feed.channels_last,
-        )
+        return self._batches(self.test, replace(feed, batch=4 * feed.batch))
+
+    def _batches(self, split: Split, feed: Feed, **order: Any) -> TensorBatches:
+        constants: Any = {"mean": self.mean, "std": self.std, "augmentation": self.augmentation}
+        return TensorBatches(images=split.images, labels=split.labels, feed=feed, **constants, **order)
 
 
 def _resized(split: Split, side: int, *, at_a_time: int = 1000) -> Split:

@@ -16,9 +16,9 @@ def generator_of(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(*numbers))
 
 
-def order_of(count: int, *, seed: int, epoch: int, shuffled: bool) -> np.ndarray:
-    """The order of an epoch's images, (count,)."""
+def order_of(count: int, *, seed: int | None, epoch: int) -> np.ndarray:
+    """The order of an epoch's images, (count,); without a seed, that of their numbers."""
     order = np.arange(count)
-    if shuffled:
+    if seed is not None:
         np.random.default_rng([seed, epoch]).shuffle(order)
     return order

@@ -1,11 +1,9 @@
-"""A split of COCO: its images, boxes and masks, with checks of its annotation file."""
+"""A split of COCO: its images, boxes and masks."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from locallearn._utils.atomic_files import read_json
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.atomic_files import regular_file
+from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
+from locallearn.detection.annotations import fault_of_annotation, fault_of_image, read_annotations
 
 _LAYOUT = (
     "lay COCO out as annotations/instances_train2017.json, annotations/instances_val2017.json, train2017/*.jpg and"
     " val2017/*.jpg, as its own archives do"
 )
+
+
+_EVALUATED = "val2017"
+_LARGEST_FILE = 2**28  # bytes of an image
 
 
 class Coco:
@@ -51,15 +54,16 @@ class Coco:
         for path in (self.annotations, folder / split):
             if not path.exists():
                 raise LocalLearnError(f"{folder} has no {path.relative_to(folder)}: {_LAYOUT}.")
-        self.api = _read(self.annotations)
+        self.api = _index(read_annotations(self.annotations))
         self.categories = sorted(self.api.cats)
         self.names = [self.api.cats[key]["name"] for key in self.categories]
         self.ids = sorted(self.api.imgs)[:images]
         for key in self.ids:
-            if fault := _fault_of_image(self.api.imgs[key]):
+            image = self.api.imgs[key]
+            if fault := fault_of_image(image):
                 raise LocalLearnError(f"{self.annotations}: image {key} {fault}.")
             for annotation in self.api.imgToAnns[key]:
-                if fault := _fault(annotation, self.api, is_evaluated=split == _EVALUATED):
+                if fault := fault_of_annotation(annotation, image, self.api.cats, is_evaluated=split == _EVALUATED):
                     raise LocalLearnError(f"{self.annotations}: annotation {annotation['id']} of image {key} {fault}.")
         self.files = {key: folder / split / self.api.imgs[key]["file_name"] for key in self.ids}
         if not self.ids or not self.categories:
@@ -77,14 +81,18 @@ class Coco:
         """An image, (3, height, width), from 0 to 1.
 
         Raises:
-            LocalLearnError: it cannot be read.
+            LocalLearnError: it cannot be read, or has another size than its masks.
         """
         pillow = optional("PIL.Image", extra="coco")
+        listed = self.api.imgs[key]["width"], self.api.imgs[key]["height"]
         try:
-            with pillow.open(self.files[key]) as opened:
+            file = regular_file(self.files[key], most=_LARGEST_FILE)
+            with pillow.open(file) as opened:
+                if opened.size != listed:
+                    raise ValueError(f"it has {_text(opened.size)} pixels, but {self.annotations} says {_text(listed)}")
                 pixels = np.array(opened.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise LocalLearnError(f"{self.files[key]} cannot be read: {error}.") from error
+        except (OSError, SyntaxError, ValueError, LocalLearnError, pillow.DecompressionBombError) as error:
+            raise LocalLearnError(f"{self.files[key]} cannot be read: {reason_of(error)}.") from error
         return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
     def objects(self, key: int) -> list[dict[str, Any]]:
@@ -113,66 +121,14 @@ def refuse_other_categories(train: Coco, test: Coco) -> None:
         raise LocalLearnError(f"{test.annotations} has other categories than {train.annotations.name}.")
 
 
-def _read(path: Path) -> Any:
+def _index(content: dict[str, Any]) -> Any:
+    """A `COCO` of pycocotools of an annotation file's content."""
     api = optional("pycocotools.coco", extra="coco").COCO()
-    content = read_json(path, most=2**33)
-    try:
-        for name, needed in _LISTS.items():
-            for index, entry in enumerate(content[name]):
-                if missing := [key for key in needed if key not in entry]:
-                    entry_name = f"{name}[{index}] (id {entry.get('id', 'missing')})"
-                    raise LocalLearnError(f"{path}: {entry_name} has no {missing[0]}.")
-        api.dataset = {"info": {}, **content, **{name: content[name] for name in _LISTS}}
-        with contextlib.redirect_stdout(io.StringIO()):
-            api.createIndex()
-    except (KeyError, TypeError, AttributeError) as error:
-        raise LocalLearnError(
-            f"{path} is no list of COCO's instances: it must be JSON with images, annotations and categories."
-        ) from error
+    api.dataset = {"info": {}, **content}
+    with contextlib.redirect_stdout(io.StringIO()):
+        api.createIndex()
     return api
 
 
-def _fault_of_image(image: Mapping[str, Any]) -> str | None:
-    """What an image's entry lacks, if anything."""
-    if not isinstance(image.get("file_name"), str):
-        return "has no file_name"
-    return None if _are_numbers([image.get("height"), image.get("width")], 2) else "has no height and width"
-
-
-def _fault(annotation: Mapping[str, Any], api: Any, *, is_evaluated: bool) -> str | None:
-    """What is wrong with an annotation, if anything; COCO's evaluation needs more entries than training."""
-    shape = annotation.get("segmentation")
-    if annotation["category_id"] not in api.cats:
-        return f"has category_id {annotation['category_id']}, which is not in the list of categories"
-    if not _are_numbers(annotation.get("bbox"), 4):
-        return "has no bbox of four numbers"
-    if shape and not _is_shape(shape, api.imgs[annotation["image_id"]]):
-        return "has a segmentation that is neither a list of polygons nor run lengths of the image's size"
-    for name in ("area", "iscrowd", "segmentation"):
-        if is_evaluated and (annotation.get(name) is None or annotation[name] == []):
-            return f"has no {name}, which the evaluation needs"
-    return None
-
-
-def _is_shape(shape: Any, image: Mapping[str, Any]) -> bool:
-    """Whether it is one of COCO's two forms: polygons, or run lengths (compressed or not)."""
-    if isinstance(shape, dict):
-        return shape.get("size") == [image["height"], image["width"]] and isinstance(shape.get("counts"), str | list)
-    return isinstance(shape, list) and all(_are_numbers(polygon) for polygon in shape)
-
-
-def _are_numbers(values: Any, count: int | None = None) -> bool:
-    """Whether it is a list of finite numbers: `count` of them, or enough for a polygon."""
-    if not isinstance(values, list) or (len(values) != count if count else len(values) < _POLYGON):
-        return False
-    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-
-
-_EVALUATED = "val2017"
-_POLYGON = 6  # coordinates of the smallest polygon
-_LISTS = {
-    "images": ("id",),
-    "annotations": ("id", "image_id", "category_id"),
-    "categories": ("id", "name"),
-}
-"""Lists that COCO's JSON must hold, and the keys of their entries."""
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -18,14 +18,14 @@ from locallearn.detection.metrics import METRICS
 from locallearn.detection.region_operators import import_detection
 from locallearn.detection.settings import DetectSettings
 from locallearn.export import load_exported
-from locallearn.training import RunFolder, Watcher, as_yaml, load_run
+from locallearn.training import Checkpoint, RunFolder, Watcher, as_yaml, load_run
 
 
 def detect(
     settings: DetectSettings,
     folder: Path,
     *,
-    resume: bool = False,
+    resume: Checkpoint | None = None,
     watcher: Watcher | None = None,
     trust_code: bool = False,
 ) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def detect(
         settings: what to train and how.
         folder: the run folder; new, unless `resume`. It holds settings.yaml, environment.json, metrics.jsonl (a line
             for each epoch), last.pt and result.json.
-        resume: continue from the folder's last checkpoint, bit for bit.
+        resume: the checkpoint to go on from, bit for bit: "last" or "previous" of the folder.
         watcher: learns how training proceeds.
         trust_code: of the backbone's source; see `load_run`.
 
@@ -66,29 +66,26 @@ def detect(
     torch.manual_seed(settings.seed)
     detector = mask_rcnn(trained, settings, categories=len(train.categories)).to(device)
     run = RunFolder(folder)
-    if resume:
-        run.refuse_other_settings(as_yaml(settings))
-    else:
-        run.create(as_yaml(settings), device=device_name(device), command=("detect",))
-    batches = TrainingBatches(train, batch=settings.batch, seed=settings.seed, workers=settings.workers)
-    fit = DetectorFit(detector, batches, test, settings, folder=run, watcher=watcher)
-    if resume and run.last.exists():
-        fit.resume()
-    fit.run()
-    rows = run.rows()
-    result = {
-        **{name: rows[-1][name] for name in METRICS},
-        "epochs": len(rows),
-        "seconds_per_epoch": sum(row["seconds"] for row in rows) / len(rows),
-        "parameters": sum(parameter.numel() for parameter in detector.parameters()),
-        "backbone": {
-            "source": str(source),
-            "model": trained.name,
-            "test_accuracy": trained.how.get("test_accuracy"),
-        },
-        "folder": str(folder),
-    }
-    write_json(run.result, result)
+    with run.opened(as_yaml(settings), resume=resume is not None, device=device_name(device), command=("detect",)):
+        batches = TrainingBatches(train, batch=settings.batch, seed=settings.seed, workers=settings.workers)
+        fit = DetectorFit(detector, batches, test, settings, folder=run, watcher=watcher)
+        if resume is not None:
+            fit.resume(resume)
+        fit.run()
+        rows = run.rows()
+        result = {
+            **{name: rows[-1][name] for name in METRICS},
+            "epochs": len(rows),
+            "seconds_per_epoch": sum(row["seconds"] for row in rows) / len(rows),
+            "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+            "backbone": {
+                "source": str(source),
+                "model": trained.name,
+                "test_accuracy": trained.how.get("test_accuracy"),
+            },
+            "folder": str(folder),
+        }
+        write_json(run.result, result)
     return result
 
 

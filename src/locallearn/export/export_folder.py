@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
-from locallearn._utils.atomic_files import read_json, write_json, write_whole
-from locallearn._utils.errors import LocalLearnError, reason_of, refuse_unknown
+from locallearn._utils.atomic_files import write_whole
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import names_of_file
 from locallearn.export.config import FILES, FORMATS, Format, config_of
@@ -70,7 +72,7 @@ def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Pa
     out.mkdir(parents=True, exist_ok=True)
     path = out / FILES[format]
     write_whole(path, content)
-    write_json(out / _CONFIG, config)
+    write_hashed_json(out / _CONFIG, config | {"sha256": {path.name: _sha256(content)}})
     return path
 
 
@@ -88,8 +90,9 @@ def load_exported(folder: Path, *, trust_code: bool = False) -> Trained:
     for file in (config, weights):
         if not file.exists():
             raise LocalLearnError(f"{folder} holds no export of the format safetensors: there is no {file.name}.")
-    values = read_json(config)
+    values, content = read_hashed_json(config, remedy="export again"), weights.read_bytes()
     try:
+        digest = values["sha256"][weights.name]
         images, own = values["input"], values["locallearn"]
         channels, height, width = images["shape"]
         name, how, classes = own["model"], own["trained"], tuple(values["label_names"])
@@ -99,13 +102,15 @@ def load_exported(folder: Path, *, trust_code: bool = False) -> Trained:
     shape = (channels, height, width)
     with names_of_file(trust_code=trust_code):
         model = make_model(name, classes=len(classes), image_shape=shape)
-    safetensors = optional("safetensors.torch", extra="export")
-    try:
-        state = safetensors.load(weights.read_bytes())
-    except Exception as error:  # of safetensors' own type
-        raise LocalLearnError(f"{weights} cannot be read: {reason_of(error)}.") from error
+    if digest != _sha256(content):
+        raise LocalLearnError(f"{weights} is damaged: its bytes are not those that were exported. Export again.")
+    state = optional("safetensors.torch", extra="export").load(content)
     load_weights(model, state, file=weights, name=name)
     return Trained(model=model.eval(), name=name, classes=classes, image_shape=shape, mean=mean, std=std, how=how)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _content(trained: Trained, format: Format) -> bytes:

@@ -4,10 +4,8 @@
 small ones. `from_library` gives any network of torchvision or timm.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from locallearn._torch.vision_libraries import import_torchvision as import_torchvision
+from locallearn.models import cifar as cifar
 from locallearn.models.cifar_resnet import (
     BasicBlock as BasicBlock,
     CifarResNet as CifarResNet,
@@ -18,32 +16,15 @@ from locallearn.models.cifar_resnet import (
     resnet110 as resnet110,
 )
 from locallearn.models.library import from_library as from_library
-
-if TYPE_CHECKING:
-    from locallearn.models import cifar as cifar
-    from locallearn.models.published import (
-        efficientnet_b0 as efficientnet_b0,
-        mobilenet_v2 as mobilenet_v2,
-        regnet_x_400mf as regnet_x_400mf,
-        resnet34 as resnet34,
-        resnet50 as resnet50,
-        resnet101 as resnet101,
-        resnet152 as resnet152,
-        resnext101_32x8d as resnext101_32x8d,
-        vgg13 as vgg13,
-        vgg19 as vgg19,
-    )
-
-_NEED_TORCHVISION = (
-    *("resnet34", "resnet50", "resnet101", "resnet152", "resnext101_32x8d", "vgg13", "vgg19"),
-    *("mobilenet_v2", "efficientnet_b0", "regnet_x_400mf"),
+from locallearn.models.published import (
+    efficientnet_b0 as efficientnet_b0,
+    mobilenet_v2 as mobilenet_v2,
+    regnet_x_400mf as regnet_x_400mf,
+    resnet34 as resnet34,
+    resnet50 as resnet50,
+    resnet101 as resnet101,
+    resnet152 as resnet152,
+    resnext101_32x8d as resnext101_32x8d,
+    vgg13 as vgg13,
+    vgg19 as vgg19,
 )
-
-
-def __getattr__(name: str) -> Any:
-    """Import networks that need torchvision when they are used."""
-    if name == "cifar":
-        return import_module("locallearn.models.cifar")
-    if name in _NEED_TORCHVISION:
-        return getattr(import_module("locallearn.models.published"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

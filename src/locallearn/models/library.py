@@ -9,6 +9,7 @@ from torch import nn
 
 from locallearn._torch.vision_libraries import import_timm, import_torchvision
 from locallearn._utils.errors import LocalLearnError, did_you_mean, reason_of
+from locallearn.models.published import with_channels
 
 LIBRARIES = ("torchvision", "timm")
 
@@ -44,11 +45,7 @@ def _torchvision(name: str, num_classes: int, in_channels: int, image_size: int)
             model = models.get_model(name, weights=None, num_classes=num_classes, image_size=image_size)
         except TypeError:  # most networks take images of any size
             model = models.get_model(name, weights=None, num_classes=num_classes)
-    if in_channels == 3:
-        return model
-    from locallearn.models.published import with_first_convolution
-
-    return with_first_convolution(model, in_channels=in_channels)
+    return with_channels(model, in_channels)
 
 
 def _timm(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:

@@ -9,13 +9,21 @@ from locallearn.rules.auglocal_ablations import (
     table10 as table10,
 )
 from locallearn.rules.base import Rule as Rule
-from locallearn.rules.baselines import BP as BP, Checkpoint as Checkpoint, Pooling as Pooling
+from locallearn.rules.baselines import (
+    BP as BP,
+    Checkpoint as Checkpoint,
+    ImageNetPooling as ImageNetPooling,
+    Pooling as Pooling,
+)
 from locallearn.rules.dgl import DGL as DGL
 from locallearn.rules.hpff import HPFF as HPFF, PFF as PFF, HiLo as HiLo
-from locallearn.rules.infopro import ImageNetInfoPro as ImageNetInfoPro, InfoPro as InfoPro
+from locallearn.rules.infopro import (
+    HPFFImageNetInfoPro as HPFFImageNetInfoPro,
+    ImageNetInfoPro as ImageNetInfoPro,
+    InfoPro as InfoPro,
+)
 from locallearn.rules.infopro_loss import InfoProLoss as InfoProLoss
-from locallearn.rules.man import MAN as MAN
-from locallearn.rules.manpp import MANPP as MANPP
+from locallearn.rules.man import MAN as MAN, MANPP as MANPP
 from locallearn.rules.mlaan import LAM as LAM, MLAAN as MLAAN, MLM as MLM
 from locallearn.rules.predsim import PredSim as PredSim
 from locallearn.rules.wrapper import Wrapper as Wrapper

@@ -94,7 +94,7 @@ class ConvolutionalAugLocal(AugLocal):
         strides = self.strides(site, selected)
         widths = [site.chain.width(i) for i in selected]
         same, end = like_layers(site, selected, strides)
-        target = _macs([*same, *_classifier(end, site.classes)], site)
+        target = _macs([*same, GlobalAverage(), *self.classifier(site, end)], site)
         low, high = 0.0, 1.0
         while self._cost(site, widths, strides, high) < target:
             low, high = high, 2 * high
@@ -177,10 +177,6 @@ def table10(depth: int = 6) -> dict[str, Rule]:
 
 def _widened(widths: list[int], multiplier: float) -> list[int]:
     return [max(1, round(multiplier * width)) for width in widths]
-
-
-def _classifier(width: int, classes: int) -> list[nn.Module]:
-    return [GlobalAverage(), nn.Linear(width, classes)]
 
 
 def _macs(parts: list[nn.Module], site: Site) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from locallearn._nn.global_pool import GlobalAverage
+from locallearn._nn.init import he_normal_
 from locallearn._objectives.auxiliary import Auxiliary, Head
 from locallearn._objectives.objective import Site, Span
 from locallearn.rules.base import Rule
@@ -51,4 +52,27 @@ class Pooling(Rule):
 
     def auxiliary(self, site: Site) -> Auxiliary:
         pool = [] if site.is_vector else [GlobalAverage()]
-        return Head(nn.Sequential(*pool, nn.Linear(site.shape[0], site.classes)), site.loss)
+        return Head(nn.Sequential(*self.convolutions(site), *pool, nn.Linear(site.shape[0], site.classes)), site.loss)
+
+    def convolutions(self, site: Site) -> list[nn.Module]:
+        """What stands before the pooling: nothing."""
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNetPooling(Pooling):
+    """`Pooling` after conv1x1(C, 2 C) and conv1x1(2 C, C), each with BN and ReLU, where C is less than 256.
+
+    The heads of MLAAN's runs on ImageNet (official code, `auxnet34.py`, `auxnet101.py`): those of ResNet-34's first two
+    stages have the convolutions, ResNet-101 is never as narrow.
+    """
+
+    def convolutions(self, site: Site) -> list[nn.Module]:
+        channels = site.shape[0]
+        if site.is_vector or channels >= 256:
+            return []
+        parts: list[nn.Module] = []
+        for before, after in ((channels, 2 * channels), (2 * channels, channels)):
+            parts += [nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        he_normal_(nn.ModuleList(parts))
+        return parts

@@ -47,6 +47,7 @@ from locallearn._objectives.patchwise import Patchwise, cut
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn.rules.base import Fidelity, Rule
+from locallearn.rules.infopro import HPFFImageNetInfoPro
 from locallearn.rules.wrapper import Wrapper
 
 
@@ -75,7 +76,8 @@ class HiLo(Wrapper):
         rule: the inner rule, positional; it has one objective per module.
         span: k, modules in a cascade; at least 2. One module is plain backpropagation; other numbers too small for a
             cascade are refused.
-        independent, cascade: weights of the two levels; they multiply the inner rule's own.
+        independent, cascade: weights of the two levels; they multiply the inner rule's own. `independent=0` leaves its
+            level out.
         fidelity: see the table.
     """
 
@@ -113,7 +115,8 @@ class HiLo(Wrapper):
                 f" others: use it without {type(self).__name__}."
             )
         own = {span.last: span.weight for span in inner}
-        independent = [Span(first=j, last=j, weight=self.independent * own[j]) for j in range(first, end)]
+        singles = range(first, end) if self.independent else ()
+        independent = [Span(first=j, last=j, weight=self.independent * own[j]) for j in singles]
         cascades = [Span(first=i, last=i + k - 1, weight=self.cascade * own[i + k - 1]) for i in range(end - k + 1)]
         alone = [Span(first=j, last=j, weight=own[j]) for j in range(end, modules)]
         return [*independent, *cascades, *alone]
@@ -243,7 +246,8 @@ def _warn(sentence: str) -> None:
 class HPFF(Wrapper):
     """`HiLo(PFF(rule))`: two levels of objectives, and auxiliary networks applied patch by patch.
 
-    The published runs have the inner rule `InfoPro.published("hpff")` and the splits `hpff-K`.
+    The published runs have the inner rule `InfoPro.published("hpff")` and the splits `hpff-K`; on ImageNet
+    `HPFF.imagenet()` and the splits `hpff-4` and `hpff-8`.
 
     Args:
         rule: the inner rule, positional.
@@ -257,6 +261,11 @@ class HPFF(Wrapper):
     span: int = 2
     patches: int = 2
     fidelity: Fidelity = "official"
+
+    @classmethod
+    def imagenet(cls) -> HiLo:
+        """The form of the official code for ImageNet: cascades alone, with weight 1, and no patches."""
+        return HiLo(HPFFImageNetInfoPro(), independent=0.0, cascade=1.0)
 
     @property
     def inner(self) -> Rule:

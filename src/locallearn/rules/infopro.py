@@ -49,6 +49,8 @@ from locallearn.rules.wrapper import Wrapper
 Weights = tuple[float, float]
 """Weight of the first local module and of the last one that has an auxiliary network; linear between them."""
 
+DecoderStep = tuple[int, int, int]
+
 TaskLoss = Literal["cross-entropy", "contrastive"]
 
 
@@ -71,8 +73,9 @@ class InfoPro(Rule):
                            name of their split: 16 for 15 modules, 55 for 54
     ====================== ========================================================================================
 
-    MLAAN's published runs have the weights of `hpff()`, head 1c2f, and K of the modules themselves, 8 or 15. Where its
-    code, or that of MAN++, names no head, the head is 1c2f with the contrastive loss (`MLM`, `MANPP`).
+    MLAAN's published runs (`published("mlaan")`) have the weights of `hpff()`, head 1c2f, and K of the modules
+    themselves, 8 or 15. Where its code, or that of MAN++, names no head, the head is 1c2f with the contrastive loss
+    (`MLM`, `MANPP`).
 
     Args:
         head: the task head, `0c1f`, `0c2f`, `1c1f`, `1c2f`, `1c3f`, `2c2f` or alike.
@@ -158,11 +161,14 @@ class InfoPro(Rule):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetInfoPro(InfoPro):
-    """InfoPro for ImageNet: a decoder that upsamples in three steps, and a head of four convolutions.
+    """InfoPro for ImageNet: a decoder that upsamples step by step, and a head of four convolutions.
 
-    The head is conv1x1(C, C / 4 but at least 128), conv3x3(256) and conv3x3(512) of stride 2, conv1x1(2048), each with
-    BN and ReLU, then average pooling and a linear classifier; `head` is not used. Weights are constant: 5 and 0.75, and
-    5 and 1 for ResNet-152. Source: InfoPro, official code (ImageNet, `networks/resnet.py`, `imagenet_DDP.py`).
+    The decoder is conv1x1(C, 128), conv3x3(128, 32) and conv3x3(32, 12), after which maps have a quarter, a half and
+    the whole of the image's size, and conv3x3(12, 3). Of 1,024 channels it is that of MAN and MAN++: conv1x1 to 192 and
+    to 64 channels, conv3x3 to 32 and 12; sizes begin with an eighth. The head is conv1x1(C, C / 4 but at least 128),
+    conv3x3(256) and conv3x3(512) of stride 2, conv1x1(2048), each with BN and ReLU, then average pooling and a linear
+    classifier; `head` is not used. Weights are constant: 5 and 0.75, and 5 and 1 for ResNet-152. Source: InfoPro,
+    official code (ImageNet, `networks/resnet.py`, `imagenet_DDP.py`).
     """
 
     lambda1: Weights = (5.0, 5.0)
@@ -173,10 +179,13 @@ class ImageNetInfoPro(InfoPro):
         return self
 
     def decoder(self, site: Site) -> nn.Module:
-        if min(site.image_shape[1:]) < 4:
-            height, width = site.image_shape[1:]
-            raise LocalLearnError(f"ImageNetInfoPro needs images of at least 4 x 4 pixels, not {height} x {width}.")
-        return PyramidDecoder(site.shape, site.image_shape[0])
+        return PyramidDecoder(site.shape[0], site.image_shape[0], self.decoder_steps(site.shape[0]))
+
+    def decoder_steps(self, channels: int) -> tuple[DecoderStep, ...]:
+        """The decoder's convolutions: channels, kernel, and which part of the image's size follows."""
+        if channels == 1024:  # MAN and MAN++, official code (ImageNet, `InfoProAux.py`)
+            return (192, 1, 8), (64, 1, 4), (32, 3, 2), (12, 3, 1)
+        return (128, 1, 4), (32, 3, 2), (12, 3, 1)
 
     def task_network(self, site: Site, outputs: int) -> nn.Module:
         channels = site.shape[0]
@@ -186,6 +195,24 @@ class ImageNetInfoPro(InfoPro):
             parts += [PaddedConv(channels, width, kernel, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             channels = width
         return nn.Sequential(*parts, GlobalAverage(), nn.Linear(channels, outputs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HPFFImageNetInfoPro(ImageNetInfoPro):
+    """InfoPro as in HPFF's code for ImageNet, one decoder for whole maps; `HPFF.imagenet()` puts it in cascades.
+
+    That code adds the cross entropies of four parts of the decoder's output. At 224 pixels that is four times the whole
+    image's, so lambda1 is 20 for its 5. Source: HPFF, official code (ImageNet, `networks/InfoProAux.py`).
+    """
+
+    lambda1: Weights = (20.0, 20.0)
+
+    def decoder_steps(self, channels: int) -> tuple[DecoderStep, ...]:
+        if channels <= 256:
+            return (128, 1, 2), (16, 3, 1)
+        if channels <= 512:
+            return (128, 1, 4), (32, 3, 2), (16, 3, 1)
+        return (128, 1, 2), (64, 3, 4), (32, 3, 2), (16, 3, 1)
 
 
 class ContrastiveHead(Head):
@@ -241,6 +268,7 @@ _PUBLISHED = {
     "auglocal-resnet32": InfoPro(),
     "auglocal-resnet110": InfoPro(lambda1=(5.0, 0.5), lambda2=(0.0, 1.0)),
     "hpff": InfoPro(head="2c2f", lambda1=(5.0, 0.0), lambda2=(0.5, 0.0)),
+    "mlaan": InfoPro(lambda1=(5.0, 0.0), lambda2=(0.5, 0.0)),
     "infopro-resnet32-2": _contrastive((5.0, 0.0), (1.0, 0.0)),
     "infopro-resnet32-4": _contrastive((6.0, 1.0), (0.0, 2.0)),
     "infopro-resnet32-8": _contrastive((5.0, 0.0), (0.0, 2.0)),
@@ -265,6 +293,7 @@ _PUBLISHED = {
     "infopro-svhn-resnet110-16": _contrastive((5.0, 0.5), (0.2, 1.0)),
     "imagenet-resnet101": ImageNetInfoPro(),
     "imagenet-resnext101": ImageNetInfoPro(),
+    "imagenet-hpff": HPFFImageNetInfoPro(),
     "imagenet-resnet152": ImageNetInfoPro(lambda2=(1.0, 1.0)),
 }
 """Settings by name, for CIFAR-10 where it names no data; lambda1 and lambda2 as (first, last).

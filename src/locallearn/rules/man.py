@@ -24,11 +24,24 @@ m                      `MAN.momentum`
 Eq. 7                  `EmaCopy` in `_nn/ema.py`, after the backward pass and before the
                        optimizer's step
 ====================== ==================================================================
+
+MAN++, the successor of MAN, weighs copy and bias, both layers like the one after module j, by a learnable number
+:math:`s_j` for each module:
+
+.. math::
+    \hat y_j = g_j\bigl(s_j\, b_j(x_{j+1}) + (2 - s_j)\, \gamma_j(x_{j+1})\bigr), \qquad s_j = 1 \text{ at first.}
+
+====================== ==================================================================
+symbol                 here
+====================== ==================================================================
+:math:`s_j`            `scale`, trained like the other parameters
+:math:`\gamma_j, b_j`  `ema` and `bias`, as in the official form of MAN
+====================== ==================================================================
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -40,6 +53,7 @@ from locallearn._objectives.lookahead import counted_by_stage, ema_copy, fresh_l
 from locallearn._objectives.objective import Site
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn.rules.base import Fidelity
+from locallearn.rules.infopro import with_default_head
 from locallearn.rules.wrapper import Wrapper
 
 
@@ -93,7 +107,7 @@ class MAN(Wrapper):
         if self.fidelity == "paper":
             front = _VectorAsBias(self, site, following)
         else:
-            site = counted_by_stage(site)
+            site = counted_by_stage(site, following)
             front = LayerAsBias(site, following, self.momentum, ema=self.ema, bias=self.bias)
         return WithFront(front, self.rule.auxiliary(site_after(site, following)))
 
@@ -134,10 +148,60 @@ class _VectorAsBias(nn.Module):
 
     def __init__(self, rule: MAN, site: Site, layer: int) -> None:
         super().__init__()
-        self.gamma = trainable_ema_copy(site, layer, rule.momentum) if rule.ema else fresh_like(site, layer)
+        self.gamma = trainable_ema_copy(site, layer, rule.momentum, fresh=True) if rule.ema else fresh_like(site, layer)
         positions = () if site.chain.vectors[layer] else (1, 1)
         self.bias = nn.Parameter(torch.zeros(site.chain.width(layer), *positions)) if rule.bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         gamma = self.gamma(x)
         return gamma if self.bias is None else gamma + self.bias
+
+
+@dataclass(frozen=True, kw_only=True)
+class MANPP(Wrapper):
+    """MAN++: any rule after MAN's copy and bias, weighed by a learnable scale, as in the official code.
+
+    Differences from `MAN`:
+
+    ======================= =====================================================================================
+    scale                   one number s per module: s * bias + (2 - s) * copy
+    first layer alone       is a module of its own in the splits `man++-K` for CIFAR. Its weights are the first of
+                            the schedule (K does not count it), and InfoPro's head there is 1c2f with the
+                            contrastive loss, whatever the setting: the code's default arguments
+    ======================= =====================================================================================
+
+    The published runs have the inner rules `InfoPro.published("hpff")` and `DGL.manpp()`, on ImageNet
+    `ImageNetInfoPro()`, and the splits `man++-K`. The official code's default momentum of 1 never moves; its README
+    has 0.995.
+
+    Args:
+        rule: the inner rule, positional.
+        momentum: share of the EMA copy that stays each step, from 0 to 1.
+    """
+
+    does = MAN.does
+
+    momentum: float = 0.995
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_momentum("MANPP", self.momentum)
+
+    def auxiliary(self, site: Site) -> Auxiliary:
+        following = next_layer(self, site)
+        front = ScaledLayerAsBias(site, following, self.momentum)
+        if site.layer == 0:
+            first = replace(site_after(site, following), schedule_index=0)
+            return WithFront(front, with_default_head(self.rule).auxiliary(first))
+        return WithFront(front, self.rule.auxiliary(site_after(counted_by_stage(site, following), following)))
+
+
+class ScaledLayerAsBias(LayerAsBias):
+    """MAN's two layers, weighed by s and 2 - s."""
+
+    def __init__(self, site: Site, layer: int, momentum: float) -> None:
+        super().__init__(site, layer, momentum)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def sum_of(self, bias: Tensor, ema: Tensor) -> Tensor:
+        return self.scale * bias + (2 - self.scale) * ema

@@ -35,7 +35,7 @@ p, m                   `LAM.leap`: the later layers
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import get_args
 
@@ -43,7 +43,14 @@ from torch import Tensor, nn
 
 from locallearn._nn.ema import refuse_momentum
 from locallearn._objectives.auxiliary import Auxiliary, WithFront
-from locallearn._objectives.lookahead import counted_by_stage, ema_copy, site_after, trainable_like
+from locallearn._objectives.lookahead import (
+    counted_by_stage,
+    ema_copy,
+    fresh_like,
+    site_after,
+    trainable_ema_copy,
+    trainable_like,
+)
 from locallearn._objectives.objective import Level, Site
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn.rules.auglocal import AugLocal
@@ -51,6 +58,7 @@ from locallearn.rules.auglocal_ablations import ByStage
 from locallearn.rules.base import Fidelity, Rule
 from locallearn.rules.baselines import Pooling
 from locallearn.rules.hpff import HiLo
+from locallearn.rules.infopro import InfoPro, with_default_head
 from locallearn.rules.mlaan_leaps import general_leap, published_leap
 from locallearn.rules.wrapper import Wrapper
 
@@ -73,17 +81,21 @@ class LAM(Wrapper):
     ==================== ============================================ ============================================
     EMA copies           of the chain's first layer                   of the first ceil(p (j + 1) / (M - 1)) of p
                                                                       layers: fewer near the input (Fig. 3)
-    weights that change  count the stage of the layer after module    count the module, j
-    over the modules     j, 1, 2, ...
+    weights that change  count the stage of module j's last layer,    count the module, j, of K in the split's
+    over the modules     1, 2, 3, of K modules                        name
+    around InfoPro       EMA copies are trained too                   EMA copies move alone
+                         (`resnetInfoProbin.py`)
     ==================== ============================================ ============================================
 
-    In the CIFAR code only the last module's EMA copy moves, a slip; here all do.
+    In the CIFAR code only the last module's EMA copy moves, a slip; here all do. In the code for ImageNet copies start
+    with first weights of their own: `fresh=True`.
 
     Args:
         rule: the inner rule, positional; `Pooling` by default.
         momentum: r, share of an EMA copy that stays each step, from 0 to 1.
         length: p, layers of a chain where no table says which.
         cascades_only: whether only networks of cascades have a chain.
+        fresh: whether all copies start newly initialised, instead of with the layers' weights.
         fidelity: see the table.
     """
 
@@ -93,6 +105,7 @@ class LAM(Wrapper):
     momentum: float = 0.995
     length: int = 4
     cascades_only: bool = False
+    fresh: bool = False
     fidelity: Fidelity = "official"
 
     def __post_init__(self) -> None:
@@ -115,7 +128,7 @@ class LAM(Wrapper):
                 " layers up to the end of the network. Use one of the two, or choose modules so that the last one has"
                 " more layers."
             )
-        counted = counted_by_stage(site) if self.fidelity == "official" else site
+        counted = counted_by_stage(among_modules(site), site.layer) if self.fidelity == "official" else site
         if self.cascades_only and site.level is not Level.CASCADE:
             return self.rule.auxiliary(counted)
         layers = self.leap(site)
@@ -125,6 +138,11 @@ class LAM(Wrapper):
         """Indices of the p later layers that a site's chain copies."""
         published = published_leap(site.chain, site.layer, site.module, site.modules)
         return general_leap(site.chain, site.layer, self.length) if published is None else published
+
+    @property
+    def trains_ema_copies(self) -> bool:
+        """Whether the optimizer trains EMA copies too."""
+        return self.fidelity == "official" and isinstance(self.base, InfoPro)
 
     def ema_copies(self, site: Site, p: int) -> int:
         """How many of a chain's p layers have an EMA copy."""
@@ -138,9 +156,11 @@ class _LeapChain(nn.Module):
 
     def __init__(self, rule: LAM, site: Site, layers: list[int]) -> None:
         super().__init__()
-        self.copies = nn.ModuleList(trainable_like(site, layer) for layer in layers)
+        trainable = fresh_like if rule.fresh else trainable_like
+        ema = trainable_ema_copy if rule.trains_ema_copies else ema_copy
+        self.copies = nn.ModuleList(trainable(site, layer) for layer in layers)
         with_ema = layers[: rule.ema_copies(site, len(layers))]
-        self.emas = nn.ModuleList(ema_copy(site, layer, rule.momentum, fresh=False) for layer in with_ema)
+        self.emas = nn.ModuleList(ema(site, layer, rule.momentum, fresh=rule.fresh) for layer in with_ema)
 
     def forward(self, z: Tensor) -> Tensor:
         for l, copied in enumerate(self.copies):
@@ -155,26 +175,37 @@ class MLM(HiLo):
 
     Unlike HPFF's, the official code (`resnetDGLbin.py`, `resnetInfoProbin.py`) reconstructs at both levels. Its CIFAR
     form overwrites the last module's own loss, so that the cascade's alone trains it with weight 1; its ImageNet form
-    has both levels there, and so has this.
+    has both levels there, and so has this. Around InfoPro, a module's own head is 1c2f with the contrastive loss,
+    whatever the setting (default arguments), and K is the number of modules.
     """
 
     span: int = 3
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        return self.rule.auxiliary(site)
+        if self.fidelity == "paper":
+            return self.rule.auxiliary(site)
+        rule = with_default_head(self.rule) if site.level is Level.INDEPENDENT else self.rule
+        return rule.auxiliary(among_modules(site))
+
+
+def among_modules(site: Site) -> Site:
+    """The site with the number of modules as K of schedules, whatever the split's name."""
+    return replace(site, published_modules=site.modules)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MLAAN(Wrapper):
     """`MLM(LAM(rule))`, leap chains at the cascade level alone: the official code's form, and section III-D's.
 
-    `MLAAN()` has pooling heads (Table I, "MLAAN").
+    `MLAAN()` has pooling heads (Table I, "MLAAN"); the published runs on CIFAR-10 have `span=2`, and those around
+    InfoPro the inner rule `InfoPro.published("mlaan")`. ImageNet's is `MLAAN(ImageNetPooling(), fresh=True)`.
 
     Args:
         rule: the inner rule, positional; `Pooling` by default.
         span: modules in a cascade, as in `HiLo`. The CIFAR file that the official README names has 2.
         momentum: of the EMA copies, as in `LAM`.
         length: layers of a leap chain where no table says which, as in `LAM`.
+        fresh: whether copies start newly initialised, as in `LAM`.
         fidelity: of both; their docstrings list where the paper and the official code differ.
     """
 
@@ -184,9 +215,17 @@ class MLAAN(Wrapper):
     span: int = 3
     momentum: float = 0.995
     length: int = 4
+    fresh: bool = False
     fidelity: Fidelity = "official"
 
     @property
     def inner(self) -> Rule:
-        leaping = LAM(self.rule, momentum=self.momentum, length=self.length, cascades_only=True, fidelity=self.fidelity)
+        leaping = LAM(
+            self.rule,
+            momentum=self.momentum,
+            length=self.length,
+            cascades_only=True,
+            fresh=self.fresh,
+            fidelity=self.fidelity,
+        )
         return MLM(leaping, span=self.span, fidelity=self.fidelity)

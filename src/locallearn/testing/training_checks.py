@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -135,10 +136,10 @@ def loss_falls_on_digits(case: Case) -> None:
 
     A network of fewer than ten classes sees the first digits only. Images are resized to the network's size.
     """
-    from locallearn.data import TensorBatches, digits
+    from locallearn.data import Feed, digits
 
     data = digits(Path("data"))
-    batches = TensorBatches(data.train, mean=data.mean, std=data.std, batch=64)
+    batches = replace(data, test=data.train).testing(Feed(batch=16))  # 64 in a batch, in their order
     net = case.net()
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
     channels, *size = case.image_shape

@@ -3,6 +3,7 @@
 from locallearn._engine.cuda_graphs import CapturedSteps as CapturedSteps
 from locallearn._engine.stepper import ModuleStepper as ModuleStepper, Stepper as Stepper
 from locallearn.training.checkpoint import (
+    Checkpoint as Checkpoint,
     load_checkpoint as load_checkpoint,
     load_weights as load_weights,
     save_checkpoint as save_checkpoint,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,19 +20,46 @@ from torch import nn
 from locallearn._utils.atomic_files import write_whole
 from locallearn._utils.errors import LocalLearnError
 
+Checkpoint = Literal["last", "previous", "best"]
+
+FILES: Mapping[Checkpoint, str] = {"last": "last.pt", "previous": "last.prev.pt", "best": "best.pt"}
+"""The checkpoints of a run: the latest, the one before it, and that of the highest test accuracy."""
+
 _DIGEST = 64
+_FORMAT = 1
+_ENTRIES: Mapping[str, type | tuple[type, ...]] = {
+    "format": int,
+    "net": dict,
+    "optimizers": (list, dict),
+    "random": dict,
+    "epoch": int,
+    "step": int,
+    "seconds": float,
+    "sums": list,
+    "seen": int,
+    "skipped": list,
+    "best": float,
+}
+"""What a checkpoint holds, with types. A change of it is another `_FORMAT`."""
 
 
-def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+def save_checkpoint(state: dict[str, Any], path: Path, *, previous: Path | None = None) -> None:
     """Write a checkpoint; at any moment `path` is the old one or the new one, whole.
+
+    Args:
+        state: the entries, without `format`.
+        path: the file.
+        previous: where the checkpoint that was there before goes.
 
     Raises:
         LocalLearnError: the disk is full, or does not read back what was written; the old checkpoint is still there.
     """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save({"format": _FORMAT, **state}, buffer)
     archive = bytearray(buffer.getvalue())
     archive[-2:] = _DIGEST.to_bytes(2, "little")  # a zip archive ends with the length of its comment
+    if previous is not None and path.exists():
+        _link(path, previous)
     write_whole(path, bytes(archive) + hashlib.sha256(archive).hexdigest().encode())
 
 
@@ -38,19 +67,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read and verify a checkpoint; its tensors are on the CPU.
 
     Raises:
-        LocalLearnError: there is none, or any byte of it differs from what was written.
+        LocalLearnError: there is none, any byte of it differs from what was written, or it holds something else.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise LocalLearnError(f"there is no checkpoint {path}.") from error
+        raise LocalLearnError(f"there is no checkpoint {path}{others_beside(path)}.") from error
     archive, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(archive).hexdigest().encode() != digest:
-        raise LocalLearnError(
-            f"the checkpoint {path} is damaged: its bytes are not those that were written."
-            " Use another one (best.pt beside it, or a copy)."
-        )
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        raise unusable(path, "is damaged: its bytes are not those that were written")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception:  # PyTorch's own words advise to run whatever code the file holds
+        raise unusable(path, "holds more than numbers and tensors, which locallearn never writes") from None
+    if fault := _fault(state):
+        raise unusable(path, fault)
+    return state
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, name: str) -> None:
@@ -67,5 +99,44 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, 
     """
     try:
         network.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:  # the last ones of other things than tensors
         raise LocalLearnError(f"the weights in {file} do not fit {name}: has its code changed?") from error
+
+
+def unusable(path: Path, fault: str) -> LocalLearnError:
+    """The error about a checkpoint that cannot be used; it names those beside it."""
+    return LocalLearnError(f"the checkpoint {path} {fault}{others_beside(path)}.")
+
+
+def others_beside(path: Path) -> str:
+    """A clause that names the other checkpoints of the run; "" where there are none."""
+    others = [f"{file} (--from {name})" for name, file in FILES.items() if path.name != file]
+    present = [text for text in others if (path.parent / text.partition(" ")[0]).exists()]
+    return f"; beside it lies {' and '.join(present)}" if present else ""
+
+
+def _fault(state: Any) -> str | None:
+    if not isinstance(state, dict):
+        return f"holds a {type(state).__name__}, no state of training"
+    if state.get("format") != _FORMAT:
+        return f"has the format {state.get('format')}, not {_FORMAT}: another version of locallearn wrote it"
+    if different := sorted(map(str, state.keys() ^ _ENTRIES.keys())):
+        return f"{'has' if different[0] in state else 'lacks'} the entry {different[0]!r}, unlike any of locallearn's"
+    for name, kind in _ENTRIES.items():
+        if not isinstance(state[name], kind):
+            return f"has a {type(state[name]).__name__} as {name}"
+    for name, kind in (("net", str), ("sums", float), ("skipped", str)):
+        if not all(isinstance(part, kind) for part in state[name]):
+            return f"has other things than those of type {kind.__name__} in {name}"
+    return None
+
+
+def _link(path: Path, other: Path) -> None:
+    """Give a file another name besides, in place of what has that name."""
+    beside = other.with_name(other.name + ".new")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(path, beside)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, beside)
+    beside.replace(other)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from locallearn._chain.layout import Shape
-from locallearn._utils.atomic_files import read_json
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.hashed_json import read_hashed_json
 from locallearn.data import DataSet
 
 
@@ -38,7 +38,7 @@ class DataCard:
         Raises:
             LocalLearnError: the file is damaged.
         """
-        card = read_json(path)
+        card = read_hashed_json(path, remedy="put a copy of it back, or delete it, and the data set itself is read")
         try:
             channels, height, width = map(int, card["image_shape"])
             mean, std = (tuple(map(float, card[name])) for name in ("mean", "std"))

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import mixed
 from locallearn.data import Batches
+
+_FEWEST_CLASSES = 100
+"""From which on the top-5 accuracy is reported beside the top-1 accuracy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +21,14 @@ class Evaluation:
 
     Attributes:
         accuracy: share of images that the backbone classifies correctly.
+        top5_accuracy: share whose class is among the backbone's five likeliest, of 100 classes or more; else None.
         loss: mean of the task's loss.
         head_accuracies: of each objective's auxiliary network, None where it does not classify; empty if not asked for.
     """
 
     accuracy: float
     loss: float
+    top5_accuracy: float | None = None
     head_accuracies: tuple[float | None, ...] = ()
 
 
@@ -41,7 +47,7 @@ def evaluate(
     training = [part for part in net.modules() if part.training]
     net.eval()
     images_seen, outputs = 0, []
-    correct = loss = torch.zeros((), dtype=torch.float64, device=next(net.parameters()).device)
+    correct = top5 = loss = torch.zeros((), dtype=torch.float64, device=next(net.parameters()).device)
     try:
         for images, labels in batches.epoch(1):
             with mixed(images.device, autocast):
@@ -50,6 +56,7 @@ def evaluate(
                 loss = loss + net.loss(outputs[-1], labels).double() * len(labels)
             none = torch.full_like(labels, -1)
             answers = [none if logits is None else logits.argmax(1) for logits in outputs]
+            top5 = top5 + top5_hits(outputs[-1], labels).sum()
             correct = correct + (torch.stack(answers) == labels).sum(1)
             images_seen += len(labels)
     finally:
@@ -58,5 +65,18 @@ def evaluate(
     shares = (correct / images_seen).tolist()
     by_head = [None if logits is None else share for logits, share in zip(outputs, shares, strict=True)]
     return Evaluation(
-        accuracy=shares[-1], loss=float(loss) / images_seen, head_accuracies=tuple(by_head) if heads else ()
+        accuracy=shares[-1],
+        top5_accuracy=float(top5) / images_seen if reports_top5(net.chain.classes) else None,
+        loss=float(loss) / images_seen,
+        head_accuracies=tuple(by_head) if heads else (),
     )
+
+
+def reports_top5(classes: int) -> bool:
+    """Whether there are so many classes that the top-5 accuracy is reported."""
+    return classes >= _FEWEST_CLASSES
+
+
+def top5_hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether the class of each image is among its five largest logits (all, where there are fewer)."""
+    return (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).any(1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from locallearn._engine.cuda_graphs import CapturedSteps
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import mixed
+from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.evaluation import evaluate
 from locallearn.training.loop import Loop
 from locallearn.training.settings import FitSettings
@@ -20,8 +21,8 @@ class Fit(Loop):
     """Trains a local network. See `Loop` for epochs, checkpoints and resuming.
 
     A row of metrics has epoch, lr (of the last step), train_loss (of the last objective), losses (of all), seconds (of
-    training alone), test_accuracy, test_loss, head_accuracies on request, and skipped_images (names of files that could
-    not be read and were left out), if there are any.
+    training alone), test_accuracy, test_loss, test_top5_accuracy of 100 classes or more, head_accuracies on request,
+    and skipped_images (names of files that could not be read and were left out), if there are any.
 
     Args:
         net: the network, on its device.
@@ -58,18 +59,23 @@ class Fit(Loop):
         self.stepper.finish()
         return total
 
+    def loss_count(self) -> int:
+        return len(self.net.objectives)
+
     def loss_metrics(self, losses: list[float]) -> dict[str, Any]:
         return {"train_loss": losses[-1], "losses": losses}
 
     def evaluate(self) -> dict[str, Any]:
         result = evaluate(self.net, self.test, heads=self.settings.eval_heads, autocast=self.settings.autocast)
         metrics: dict[str, Any] = {"test_accuracy": result.accuracy, "test_loss": result.loss}
+        if result.top5_accuracy is not None:
+            metrics["test_top5_accuracy"] = result.top5_accuracy
         if skipped := [*self.skipped, *self.test.skipped]:
             metrics["skipped_images"] = skipped
         if self.settings.eval_heads:
             metrics["head_accuracies"] = list(result.head_accuracies)
         return metrics
 
-    def resume(self) -> None:
-        super().resume()
+    def resume(self, checkpoint: Checkpoint = "last") -> None:
+        super().resume(checkpoint)
         self.net.steps = (self.epoch - 1) * len(self.batches) + self.step

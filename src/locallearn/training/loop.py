@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from locallearn._torch.device import random_state, set_random_state
-from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches
-from locallearn.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from locallearn.training.checkpoint import FILES, Checkpoint, load_checkpoint, load_weights, save_checkpoint, unusable
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import LoopSettings
 
@@ -21,7 +20,13 @@ _PROGRESS = ("epoch", "step", "seconds", "best", "sums", "seen", "skipped")
 
 
 class Interrupted(Exception):  # noqa: N818
-    """Training stopped because the watcher asked it to; its checkpoint is written."""
+    """Training stopped because the watcher asked it to; its checkpoint is written.
+
+    Attributes:
+        signal: that the process was sent, if any.
+    """
+
+    signal: int = 0
 
 
 class Watcher:
@@ -87,6 +92,10 @@ class Loop(ABC):
         """One optimizer step; the batch's mean losses, (losses,), float64, detached."""
 
     @abstractmethod
+    def loss_count(self) -> int:
+        """Number of losses of a step."""
+
+    @abstractmethod
     def loss_metrics(self, losses: list[float]) -> dict[str, Any]:
         """Losses as metrics: `train_loss`, a number to watch, and `losses`, all of them."""
 
@@ -107,23 +116,43 @@ class Loop(ABC):
         with nullcontext() if self.folder is None else self.folder.recording(self.epoch):
             return [self._run_epoch() for _ in range(self.epoch, self.settings.epochs + 1)]
 
-    def resume(self) -> None:
-        """Go back to the folder's last checkpoint.
+    def resume(self, checkpoint: Checkpoint = "last") -> None:
+        """Go back to a checkpoint of the folder; a run that was stopped before its first one starts from the beginning.
 
         Raises:
-            LocalLearnError: there is none, it is damaged, or it does not fit.
+            LocalLearnError: it is missing, damaged, or does not fit.
         """
         assert self.folder is not None
-        state = load_checkpoint(self.folder.last)
-        if missing := {"net", "optimizers", "random", *_PROGRESS} - state.keys():
-            raise LocalLearnError(
-                f"the checkpoint {self.folder.last} has no {min(missing)}: another version wrote it, so train anew."
+        if self.folder.never_saved():
+            return
+        file = self.folder.path / FILES[checkpoint]
+        state = load_checkpoint(file)
+        epoch, step = state["epoch"], state["step"]
+        steps = len(self.batches) if epoch <= self.settings.epochs else 0
+        if not (1 <= epoch <= self.settings.epochs + 1 and 0 <= step <= steps):
+            raise unusable(
+                file,
+                f"is of epoch {epoch}, step {step}, and the run has {self.settings.epochs} epochs of"
+                f" {len(self.batches)} steps",
             )
-        load_weights(self.net, state["net"], file=self.folder.last, name="the network")
-        self.stepper.load_state_dict(state["optimizers"])
+        sums = self.loss_count() if step else 0
+        if len(state["sums"]) != sums or (step > 0) != (state["seen"] > 0):
+            raise unusable(file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}")
+        self.folder.refuse_missing_epochs(before=epoch)
+        load_weights(self.net, state["net"], file=file, name="the network")
+        try:
+            before = _settings_of(self.stepper.state_dict())
+            self.stepper.load_state_dict(state["optimizers"])
+            _refuse_other_shapes(self.stepper)
+            set_random_state(state["random"], self.device)
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise unusable(file, "has optimizers or random numbers that do not fit the settings") from error
+        if _settings_of(self.stepper.state_dict()) != before:
+            raise unusable(file, "has the state of another optimizer")
         for name in _PROGRESS:
             setattr(self, name, state[name])
-        set_random_state(state["random"], self.device)
+        if file != self.folder.last:
+            save_checkpoint(state, self.folder.last)
 
     def _start_epoch(self, epoch: int) -> None:
         self.epoch, self.step, self.seconds = epoch, 0, 0.0
@@ -184,4 +213,26 @@ class Loop(ABC):
         }
         if is_best:
             save_checkpoint(state, self.folder.best)
-        save_checkpoint(state, self.folder.last)
+        save_checkpoint(state, self.folder.last, previous=self.folder.previous)
+
+
+def _refuse_other_shapes(stepper: Any) -> None:
+    """Refuse state of SGD and AdamW that does not fit its parameter: fused optimizers would write outside of it.
+
+    Raises:
+        ValueError: a tensor has another shape.
+    """
+    for optimizer in getattr(stepper, "optimizers", [stepper]):
+        for parameter, entries in optimizer.state.items():
+            for name in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
+                if (buffer := entries.get(name)) is None:
+                    continue
+                if buffer.shape != (() if name == "step" else parameter.shape) or not buffer.is_floating_point():
+                    raise ValueError(f"{name} has another shape than its parameter")
+                entries[name] = buffer.clone()  # whose elements do not overlap, as those of a file may
+
+
+def _settings_of(optimizers: Any) -> list[set[str]]:
+    """Names of the settings of each group of parameters, by which kinds of optimizer differ."""
+    states = optimizers if isinstance(optimizers, list) else [optimizers]
+    return [set(group) for state in states for group in state["param_groups"]]

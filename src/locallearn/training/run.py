@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import device_name, device_of
 from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
-from locallearn.cost import peak_memory
+from locallearn._utils.hashed_json import write_hashed_json
+from locallearn.cost import PeakMemory, peak_memory, warning_of
+from locallearn.data import DataSet
+from locallearn.rules import BP
+from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.curves import draw_curves
 from locallearn.training.data_card import DataCard
 from locallearn.training.fit import Fit
@@ -29,7 +34,7 @@ def train(
     settings: TrainSettings,
     folder: Path,
     *,
-    resume: bool = False,
+    resume: Checkpoint | None = None,
     watcher: Watcher | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -38,7 +43,8 @@ def train(
     Args:
         settings: what to train and how.
         folder: the run folder; new, unless `resume`.
-        resume: continue from the folder's last checkpoint, bit for bit.
+        resume: the checkpoint to go on from, bit for bit: "last", "previous" or "best" of the folder. A run that was
+            stopped before its first one starts from the beginning.
         watcher: learns how training proceeds.
         say: prints a sentence for a person.
 
@@ -60,46 +66,63 @@ def train(
     net = build(settings, images).to(device)
     drop_single = _drops_single_image(net, settings, len(images.train), say)
     run = RunFolder(folder)
-    if resume:
-        run.refuse_other_settings(as_yaml(settings))
-    else:
-        run.create(as_yaml(settings), device=device_name(device))
-        write_json(run.data, asdict(DataCard.of(images)))
-    micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
-    if settings.memory == "lean":
-        say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
-    peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
-    if settings.compile:
-        net.compile()
-    fit = Fit(
-        net,
-        images.training(settings.feed(device), seed=settings.seed, drop_single=drop_single),
-        images.testing(settings.feed(device)),
-        settings,
-        folder=run,
-        watcher=watcher,
-    )
-    if resume and run.last.exists():
-        fit.resume()
-    try:
-        fit.run()
-    except OutOfMemoryError as error:
-        raise error.naming(settings.model, rule_text(settings.rule)) from error
+    with run.opened(as_yaml(settings), resume=resume is not None, device=device_name(device)):
+        if resume is None:
+            write_hashed_json(run.data, asdict(DataCard.of(images)))
+        micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
+        if settings.memory == "lean":
+            say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
+        peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
+        _warn_of_heavy_auxiliaries(net, settings, images, peak.total, micro_batch, say)
+        if settings.compile:
+            net.compile()
+        batches = images.training(settings.feed(device), seed=settings.seed, drop_single=drop_single)
+        test = images.testing(settings.feed(device))
+        fit = Fit(net, batches, test, settings, folder=run, watcher=watcher)
+        if resume is not None:
+            fit.resume(resume)
+        try:
+            fit.run()
+        except OutOfMemoryError as error:
+            raise error.naming(settings.model, rule_text(settings.rule)) from error
+        return _finish(run, net, peak, settings)
+
+
+def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings) -> dict[str, Any]:
+    """Write the summary and the picture of a run whose epochs are over."""
     rows = run.rows()
     result = {
         "test_accuracy": rows[-1]["test_accuracy"],
+        **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},
         "best_accuracy": max(row["test_accuracy"] for row in rows),
         "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
         "peak_activation_bytes": peak.activations,
         "peak_total_bytes": peak.total,
-        "backbone_parameters": sum(p.numel() for p in net.model.parameters()),
-        "auxiliary_parameters": sum(p.numel() for p in net.auxiliary.parameters()),
+        "backbone_parameters": _parameters(net.model),
+        "auxiliary_parameters": _parameters(net.auxiliary),
         "epochs": len(rows),
-        "folder": str(folder),
+        "folder": str(run.path),
     }
     write_json(run.result, result)
     draw_curves({str(settings.rule): rows}, run.curves)
     return result
+
+
+def _warn_of_heavy_auxiliaries(
+    net: LocalNet, settings: TrainSettings, images: DataSet, peak: int, micro_batch: int, say: Callable[[str], None]
+) -> None:
+    """Say so where the step takes more memory than backpropagation, which large auxiliary networks alone can cause."""
+    if _parameters(net.auxiliary) <= _parameters(net.model):
+        return
+    with torch.random.fork_rng(devices=[]):
+        bp = build(replace(settings, rule=BP(), modules="all", memory="fast"), images)
+    total = peak_memory(bp, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast).total
+    if sentence := warning_of(settings.rule, peak, total):
+        say(sentence)
+
+
+def _parameters(part: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
 
 
 def _drops_single_image(net: LocalNet, settings: TrainSettings, count: int, say: Callable[[str], None]) -> bool:

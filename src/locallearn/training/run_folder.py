@@ -19,6 +19,8 @@ from locallearn._utils.atomic_files import read_yaml, write_json, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import trust_option
+from locallearn.training.checkpoint import FILES
+from locallearn.training.lock import LOCK_FILES, exclusive
 
 _SETTING_OF = {"train": "model", "detect": "coco"}
 """A setting that only the runs of a command have."""
@@ -33,38 +35,56 @@ class RunFolder:
     `data.json`               classes, shape, mean and std of the images: the network can be used without them
     `metrics.jsonl`           one line of JSON for each epoch
     `events.out.tfevents.*`   the same for TensorBoard
-    `last.pt`, `best.pt`      checkpoints: the latest, and that of the highest test accuracy (of `train` only)
+    `last.pt`, `last.prev.pt` checkpoints: the latest, and the one before it
+    `best.pt`                 the checkpoint of the highest test accuracy (of `train` only)
     `result.json`             the summary, once the run is finished
     `curves.png`              loss and accuracy as a picture
+    `.lock`, `owner.json`     held by the process that trains here: its host and process number
     ========================= =============================================================
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.settings, self.metrics = path / "settings.yaml", path / "metrics.jsonl"
-        self.last, self.best = path / "last.pt", path / "best.pt"
+        self.last, self.previous, self.best = (path / file for file in FILES.values())
         self.result, self.curves = path / "result.json", path / "curves.png"
         self.data = path / "data.json"
 
-    def create(self, settings: str, *, device: str, command: Sequence[str] = ("train",)) -> None:
-        """Make the folder for a new run.
+    @contextmanager
+    def opened(
+        self, settings: str, *, resume: bool, device: str, command: Sequence[str] = ("train",)
+    ) -> Iterator[None]:
+        """The folder for one process alone: a new one, or that of a run to go on with.
 
         Args:
             settings: as YAML.
+            resume: whether the run is there already.
             device: name of the training device.
             command: words that, with the settings, repeat the run.
 
         Raises:
-            LocalLearnError: it holds a run or other files.
+            LocalLearnError: it holds a run or other files, or none to go on with; or another process trains there.
         """
+        if resume:
+            self.refuse_other_settings(settings)
+        else:
+            self._refuse_taken()
+        with exclusive(self.path):
+            if not resume:
+                self._refuse_taken()  # another process may have been faster
+                self._create(settings, device, command)
+            yield
+
+    def _refuse_taken(self) -> None:
         if self.settings.exists():
             raise LocalLearnError(
                 f"{self.path} holds a run already: go on with it by --resume {self.path}, or choose another folder"
                 " by --out."
             )
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(file.name not in LOCK_FILES for file in self.path.iterdir()):
             raise LocalLearnError(f"{self.path.absolute()} holds other files: choose a new folder by --out.")
-        self.path.mkdir(parents=True, exist_ok=True)
+
+    def _create(self, settings: str, device: str, command: Sequence[str]) -> None:
         words = [*command, "--config", str(self.settings), *trust_option()]
         environment = {
             "versions": {module.__name__: module.__version__ for module in (locallearn, torch, np)},
@@ -104,6 +124,17 @@ class RunFolder:
             raise LocalLearnError(f"{self.path} holds no run of locallearn {command}: its settings name no {name}.")
         return values
 
+    def never_saved(self) -> bool:
+        """Whether the run was stopped before its first `last.pt`, so that no more than an epoch is trained again."""
+        return not self.last.exists() and not self.previous.exists() and len(self.rows()) <= 1
+
+    def refuse_missing_epochs(self, *, before: int) -> None:
+        """Refuse metrics that lack an epoch before this one."""
+        if [row["epoch"] for row in self.rows()][: before - 1] != list(range(1, before)):
+            raise LocalLearnError(
+                f"{self.metrics} lacks some of the {before - 1} epochs before the checkpoint: put a copy of it back."
+            )
+
     def rows(self) -> list[dict[str, Any]]:
         """Metrics of all epochs so far; a last line that a kill left unfinished does not count.
 
@@ -112,11 +143,14 @@ class RunFolder:
         """
         lines = self.metrics.read_text(errors="replace").splitlines(keepends=True) if self.metrics.exists() else []
         try:
-            return [json.loads(line) for line in lines if line.endswith("\n")]
-        except ValueError as error:
+            rows = [json.loads(line) for line in lines if line.endswith("\n")]
+            _ = [int(row["epoch"]) for row in rows]
+        except (ValueError, TypeError, KeyError) as error:
             raise LocalLearnError(
-                f"{self.metrics} is damaged: each line must be JSON ({reason_of(error)}). Put a copy of it back."
+                f"{self.metrics} is damaged: each line must be JSON with an epoch ({reason_of(error)}). Put a copy of"
+                " it back."
             ) from error
+        return rows
 
     @contextmanager
     def recording(self, epoch: int) -> Iterator[None]:

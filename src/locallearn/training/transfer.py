@@ -15,6 +15,7 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches, DataSet, shared_classes
 from locallearn.training.checkpoint import load_checkpoint, load_weights
 from locallearn.training.data_card import DataCard
+from locallearn.training.evaluation import reports_top5, top5_hits
 from locallearn.training.from_settings import build, data_of
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import TrainSettings
@@ -31,6 +32,7 @@ class Transfer:
     Attributes:
         accuracy: share of the images that are classified correctly.
         shared_accuracy: the same if the network chooses among the shared classes alone; equal if all are shared.
+        top5_accuracy: share whose class is among the five likeliest, where the network knows 100 or more; else None.
         images: number of images of shared classes.
         classes: names of the shared classes in the data set, to their names in the network's.
         class_accuracies: of the images of each of them.
@@ -46,6 +48,7 @@ class Transfer:
     class_accuracies: dict[str, float]
     left_out: dict[str, int]
     never_right: dict[str, int]
+    top5_accuracy: float | None = None
     skipped: tuple[str, ...] = ()
 
 
@@ -125,12 +128,13 @@ def _tested(
     """Counts the network's answers to images of `classes`; `shared` maps these to the ones that it knows."""
     columns = torch.tensor(list(shared.values()))
     counts = torch.zeros(len(classes), len(known), dtype=torch.int64)  # of (true class, answer)
-    right = 0  # among the shared classes
+    right = top5 = 0  # among the shared classes, and among all that the network knows
     for images, on_device in batches.epoch(1):
         with mixed(images.device, autocast):
             logits, labels = net(images).float().cpu(), on_device.cpu()
         counts.index_put_((labels, logits.argmax(1)), torch.ones_like(labels), accumulate=True)
         expected = torch.tensor([shared.get(label, -1) for label in labels.tolist()])
+        top5 += int(top5_hits(logits, expected).sum())
         right += int((columns[logits[:, columns].argmax(1)] == expected).sum())
     hits = {row: int(counts[row, column]) for row, column in shared.items()}
     images_of = counts.sum(1).tolist()
@@ -141,6 +145,7 @@ def _tested(
     return Transfer(
         accuracy=sum(hits.values()) / images,
         shared_accuracy=right / images,
+        top5_accuracy=top5 / images if reports_top5(len(known)) else None,
         images=images,
         classes={classes[row]: known[column] for row, column in shared.items()},
         class_accuracies={classes[row]: hits[row] / images_of[row] for row in shared if images_of[row]},

@@ -212,11 +212,15 @@ def test_large_logits_have_finite_losses_and_gradients():
     assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("decoder", [Decoder, PyramidDecoder])
+def pyramid() -> PyramidDecoder:
+    return PyramidDecoder(6, 3, [(8, 1, 4), (5, 3, 2), (4, 3, 1)])
+
+
+@pytest.mark.parametrize("decoder", [lambda: Decoder((6, 4, 3), 3), pyramid])
 @pytest.mark.parametrize("side", [(8, 8), (9, 7)], ids=str)
 def test_a_decoders_output_has_the_images_size_and_no_labels_are_needed(decoder, side):
     images, features = torch.randn(2, 3, *side), torch.randn(2, 6, 4, 3)
-    auxiliary = Reconstruction(decoder((6, 4, 3), 3), (4, 3), MEAN, STD)
+    auxiliary = Reconstruction(decoder(), (4, 3), MEAN, STD)
     logits = auxiliary.outputs(features, images)
     assert logits.shape == images.shape
     loss = auxiliary(features, images, torch.empty(0))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from locallearn._torch.op_counter import SECONDS, Work, counted_macs, seconds
+from locallearn._torch.op_counter import SECONDS, Work, counted_macs
 
 
 def test_macs_of_convolutions_and_linear_layers():
@@ -49,4 +49,6 @@ def test_the_backward_pass_of_a_grouped_convolution_costs_twice_its_forward_pass
 
 
 def test_the_predicted_time_is_the_sum_over_kinds():
-    assert seconds({"call": 2, "byte": 10}) == 2 * SECONDS["call"] + 10 * SECONDS["byte"]
+    work = Work()
+    work.counts.update({"call": 2, "byte": 10})
+    assert work.seconds == 2 * SECONDS["call"] + 10 * SECONDS["byte"]

@@ -105,7 +105,8 @@ def test_settings_of_a_combination_are_written_and_read_again(rule, tmp_path):
 
     settings = TrainSettings(rule=rule)
     folder = RunFolder(tmp_path / "run")
-    folder.create(as_yaml(settings), device="cpu")
+    with folder.opened(as_yaml(settings), resume=False, device="cpu"):
+        pass
     assert read_settings(TrainSettings, folder) == settings
     folder.refuse_other_settings(as_yaml(read_settings(TrainSettings, folder)))
 

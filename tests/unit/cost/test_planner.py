@@ -14,8 +14,8 @@ import torch
 import locallearn as ll
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn._planning.depths import variants
-from locallearn._planning.peak_memory import example_batch
-from locallearn._torch.op_counter import SECONDS, Work, seconds
+from locallearn._planning.prediction import example_batch
+from locallearn._torch.op_counter import SECONDS, Work
 from locallearn._utils.registry import find
 from locallearn.cli.parser import parse_rule
 from locallearn.cost import draw_plan, measure, peak_memory, plan, predict, step_macs
@@ -81,7 +81,8 @@ def test_recorded_predictions_rank_as_measured_and_use_the_constants():
     recorded = json.loads(MEASURED.read_text())
     assert recorded["constants"] == SECONDS
     rows = [row for row in recorded["rows"] if row["for"] == "check"]
-    assert [seconds(row["work"]) for row in rows] == pytest.approx([row["predicted"] for row in rows])
+    seconds = [sum(SECONDS[kind] * count for kind, count in row["work"].items()) for row in rows]
+    assert seconds == pytest.approx([row["predicted"] for row in rows])
     assert spearman([row["seconds"] for row in rows], [row["predicted"] for row in rows]) >= 0.9
 
 

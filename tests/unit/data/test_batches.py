@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from locallearn.data import Augmentation, Border, ImageSet, LoaderBatches, Split, TensorBatches
+from locallearn.data import Augmentation, Border, Feed, ImageSet, LoaderBatches, Split, TensorBatches
 from locallearn.data.augmentation import augment, normalise
 
 
@@ -27,11 +29,10 @@ def image_set(count: int = 21) -> ImageSet:
     )
 
 
-def batches(count: int = 21, **options) -> TensorBatches:
+def batches(count: int = 21, *, augmentation: Augmentation | None = None, **order) -> TensorBatches:
     data = image_set(count)
-    return TensorBatches(
-        data.train, mean=data.mean, std=data.std, **({"batch": 8, "augmentation": data.augmentation} | options)
-    )
+    data = replace(data, augmentation=augmentation or data.augmentation)
+    return data.training(Feed(batch=8), **({"seed": 0, "drop_single": False} | order))
 
 
 @pytest.mark.parametrize(("border", "mode"), [(Border.ZERO, "constant"), (Border.REFLECT, "reflect")])
@@ -101,7 +102,7 @@ def test_another_seed_is_another_order_and_the_global_random_state_is_not_touche
 
 def test_evaluation_keeps_order_and_images():
     data = image_set()
-    x = torch.cat([x for x, _ in TensorBatches(data.test, mean=data.mean, std=data.std, batch=8).epoch(1)])
+    x = torch.cat([x for x, _ in data.testing(Feed(batch=2)).epoch(1)])
     expected = normalise(torch.from_numpy(data.test.images), data.mean, data.std, channels_last=True)
     assert torch.equal(x, expected)
 

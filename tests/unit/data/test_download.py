@@ -232,7 +232,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(root, lines, official, monkeypat
             raise OSError(number, os.strerror(number))
         target.write_bytes(b"half")
 
-    monkeypatch.setattr("locallearn.data.archives.shutil.copyfile", full)
+    monkeypatch.setattr("locallearn.data.published_set.shutil.copyfile", full)
     with pytest.raises(LocalLearnError) as error:
         get("cifar10", root, archive=official, report=lines.append)
     assert str(error.value) == (

@@ -99,7 +99,7 @@ def test_a_run_stopped_at_any_step_goes_on_as_if_it_had_not(trained, coco, whole
 
 def test_resuming_with_other_settings_is_refused(trained, coco, whole):
     with pytest.raises(LocalLearnError, match="a run with other settings"):
-        detect(asked(trained, coco, epochs=3), whole, resume=True, trust_code=True)
+        detect(asked(trained, coco, epochs=3), whole, resume="last", trust_code=True)
 
 
 def test_the_number_of_workers_and_an_exported_backbone_change_no_bit(trained, coco, whole, tmp_path):

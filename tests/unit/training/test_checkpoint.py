@@ -1,5 +1,8 @@
 import builtins
 import errno
+import hashlib
+import io
+import traceback
 import zipfile
 
 import pytest
@@ -8,11 +11,23 @@ import torch
 from locallearn import LocalLearnError
 from locallearn.training import load_checkpoint, save_checkpoint
 
-STATE = {"weights": torch.arange(300.0), "epoch": 3, "names": ["a", "b"]}
+STATE = {
+    "net": {"weights": torch.arange(300.0)},
+    "optimizers": [],
+    "random": {},
+    "epoch": 3,
+    "step": 0,
+    "seconds": 0.5,
+    "sums": [],
+    "seen": 0,
+    "skipped": ["a", "b"],
+    "best": 0.5,
+}
 
 
 def same(state) -> bool:
-    return torch.equal(state["weights"], STATE["weights"]) and state["epoch"] == 3 and state["names"] == ["a", "b"]
+    equal = torch.equal(state["net"]["weights"], STATE["net"]["weights"])
+    return equal and state["epoch"] == 3 and state["skipped"] == ["a", "b"]
 
 
 def test_what_is_saved_is_loaded_also_by_torch_alone(tmp_path):
@@ -114,3 +129,41 @@ def test_a_disk_that_garbles_is_noticed_before_the_old_checkpoint_is_replaced(tm
         save_checkpoint(STATE | {"epoch": 4}, path)
     monkeypatch.undo()
     assert same(load_checkpoint(path))
+
+
+def signed(path, content: bytes) -> None:
+    """A file whose digest is right, whatever it holds."""
+    archive = bytearray(content)
+    archive[-2:] = (64).to_bytes(2, "little")
+    path.write_bytes(bytes(archive) + hashlib.sha256(archive).hexdigest().encode())
+
+
+class Touch:
+    def __reduce__(self):
+        return print, ("ran",)
+
+
+def test_a_pickle_that_asks_for_code_is_refused_and_nobody_advises_to_run_it(tmp_path, capsys):
+    buffer = io.BytesIO()
+    torch.save({"net": Touch()}, buffer)
+    signed(tmp_path / "last.pt", buffer.getvalue())
+    with pytest.raises(LocalLearnError) as caught:
+        load_checkpoint(tmp_path / "last.pt")
+    assert "holds more than numbers and tensors" in str(caught.value)
+    assert "weights_only" not in "".join(traceback.format_exception(caught.value))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_list_is_no_checkpoint(tmp_path):
+    buffer = io.BytesIO()
+    torch.save([1, 2], buffer)
+    signed(tmp_path / "last.pt", buffer.getvalue())
+    with pytest.raises(LocalLearnError, match="holds a list, no state of training"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_the_checkpoint_before_stays_where_asked(tmp_path):
+    last, previous = tmp_path / "last.pt", tmp_path / "last.prev.pt"
+    for epoch in (1, 2, 3):
+        save_checkpoint(STATE | {"epoch": epoch}, last, previous=previous)
+    assert (load_checkpoint(previous)["epoch"], load_checkpoint(last)["epoch"]) == (2, 3)

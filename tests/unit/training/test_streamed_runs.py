@@ -50,7 +50,7 @@ def test_stopping_at_any_step_and_resuming_changes_no_bit(folder, whole, tmp_pat
     with pytest.raises(Interrupted):
         train(asked(folder), tmp_path / "parts", watcher=StopAfter(stop))
     torch.rand(3)
-    train(asked(folder), tmp_path / "parts", resume=True)
+    train(asked(folder), tmp_path / "parts", resume="last")
     assert_equal_runs(whole, tmp_path / "parts")
 
 
@@ -82,7 +82,7 @@ def test_skipped_images_are_counted_in_each_epoch_over_a_resume_too(spoiled, tmp
     train(skipping, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(skipping, tmp_path / "parts", watcher=StopAfter(3))
-    train(skipping, tmp_path / "parts", resume=True)
+    train(skipping, tmp_path / "parts", resume="last")
     assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
     for row in timeless(tmp_path / "parts"):
         assert sorted(Path(name.partition(" (")[0]).name for name in row["skipped_images"]) == sorted(BAD)

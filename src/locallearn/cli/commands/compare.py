@@ -29,6 +29,7 @@ DEFAULT_RULES = ["bp", "checkpoint", "dgl", "auglocal"]
 
 _COLUMNS = {
     "test_accuracy": ("test accuracy", "{:.2%}".format),
+    "test_top5_accuracy": ("top-5", "{:.2%}".format),
     "peak_activation_bytes": ("peak activations", mebibytes),
     "seconds_per_epoch": ("s / epoch", "{:.2f}".format),
     "parameters": ("parameters in training", "{:,}".format),
@@ -64,8 +65,9 @@ def run(config: Any) -> None:
         return
     baseline = "bp" if "bp" in results else next(iter(results))
     ratio = "x BP" if baseline == "bp" else f"x {baseline}"
-    columns = ["rule", *(column for title, _ in _COLUMNS.values() for column in (title, ratio))]
-    rows = [[text, *_cells(result, results[baseline])] for text, result in results.items()]
+    shown = {name: column for name, column in _COLUMNS.items() if name in results[baseline]}
+    columns = ["rule", *(column for title, _ in shown.values() for column in (title, ratio))]
+    rows = [[text, *_cells(shown, result, results[baseline])] for text, result in results.items()]
     show(f"{config.data}, {config.model}, {config.epochs} epochs", columns, rows)
     say(f"run folders and curves: {out}")
 
@@ -80,12 +82,12 @@ def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, An
     else:
         resume_command = f"the same command with --out {folder.path.parent}"
         with ConsoleWatcher(text, settings.epochs).shown(resume_command) as watcher:
-            result = train(settings, folder.path, resume=resume, watcher=watcher, say=say)
+            result = train(settings, folder.path, resume="last" if resume else None, watcher=watcher, say=say)
     return result | {"parameters": result["backbone_parameters"] + result["auxiliary_parameters"]}
 
 
-def _cells(result: dict[str, Any], baseline: dict[str, Any]) -> Iterator[str]:
-    """The value of each column, and its ratio to the baseline's."""
-    for name, (_, form) in _COLUMNS.items():
+def _cells(shown: dict[str, Any], result: dict[str, Any], baseline: dict[str, Any]) -> Iterator[str]:
+    """The value of each shown column, and its ratio to the baseline's."""
+    for name, (_, form) in shown.items():
         yield form(result[name])
         yield f"{result[name] / baseline[name]:.2f}" if baseline[name] else "-"

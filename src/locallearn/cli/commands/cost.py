@@ -13,7 +13,7 @@ from locallearn._localize import localize
 from locallearn.cli.console import mebibytes, say, show, show_json, work
 from locallearn.cli.parser import Parser
 from locallearn.cli.step_options import add_step, step_of
-from locallearn.cost import Cost, ModuleBytes, bytes_by_module, cost, draw_bytes
+from locallearn.cost import Cost, ModuleBytes, bytes_by_module, cost, draw_bytes, warning_of
 from locallearn.rules import BP, Checkpoint
 from locallearn.training import make_model
 
@@ -69,6 +69,8 @@ def run(config: Any) -> None:
         show_json(plain)
         return
     _show_costs(title, costs)
+    if sentence := warning_of(values.rule, costs[str(values.rule)].peak.total, costs["BP"].peak.total):
+        say(sentence)
     if values.by_module:
         _show_modules(costs[str(values.rule)])
         _show_bytes(rows)

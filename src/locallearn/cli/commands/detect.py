@@ -9,7 +9,7 @@ from typing import Any
 from locallearn._utils.atomic_files import file_name
 from locallearn.cli.console import ConsoleWatcher, say, show, show_json
 from locallearn.cli.parser import Parser
-from locallearn.cli.settings import add_run, read_settings, refuse_beside_resume, run_path, settings_from
+from locallearn.cli.settings import add_run, read_settings, resumed_checkpoint, run_path, settings_from
 from locallearn.detection import DetectSettings, detect
 from locallearn.training import RunFolder
 
@@ -38,8 +38,8 @@ def parser() -> Parser:
 def run(config: Any) -> None:
     """Fine-tune and evaluate, and print the table."""
     settings = settings_from(DetectSettings, parser(), config)
-    if config.resume is not None:
-        refuse_beside_resume(config.run is not None or config.out is not None or settings != DetectSettings())
+    others = config.run is not None or config.out is not None or settings != DetectSettings()
+    if (resume := resumed_checkpoint(config, others=others)) is not None:
         folder = RunFolder(config.resume)
         settings = read_settings(DetectSettings, folder, "detect")
     else:
@@ -47,7 +47,7 @@ def run(config: Any) -> None:
         name = file_name(f"detect-{settings.source.name if settings.source else ''}")
         folder = RunFolder(run_path(config.out, name))
     with ConsoleWatcher("detect", settings.epochs).shown(f"locallearn detect --resume {folder.path}") as watcher:
-        result = detect(settings, folder.path, resume=config.resume is not None, watcher=watcher)
+        result = detect(settings, folder.path, resume=resume, watcher=watcher)
     if config.json:
         show_json(result)
         return

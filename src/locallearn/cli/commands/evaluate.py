@@ -60,14 +60,18 @@ def run(config: Any) -> None:
     if config.json:
         show_json({path: dataclasses.asdict(result) for path, result in results.items()})
         return
-    rows = [
-        [path, rules[path], f"{result.images:,}", f"{result.accuracy:.2%}", f"{result.shared_accuracy:.2%}"]
-        for path, result in results.items()
-    ]
-    columns = ["run", "trained", "test images", "accuracy", "among shared classes"]
-    if not any(result.never_right for result in results.values()):  # then the last two columns are equal
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    show(f"tested on {config.data or 'their own test images'}", columns, rows, texts=2)
+    columns = {
+        "run": list(results),
+        "trained": list(rules.values()),
+        "test images": [f"{result.images:,}" for result in results.values()],
+        "accuracy": [f"{result.accuracy:.2%}" for result in results.values()],
+    }
+    if any(result.top5_accuracy is not None for result in results.values()):
+        columns["top-5"] = ["-" if r.top5_accuracy is None else f"{r.top5_accuracy:.2%}" for r in results.values()]
+    if any(result.never_right for result in results.values()):  # else this is the accuracy
+        columns["among shared classes"] = [f"{result.shared_accuracy:.2%}" for result in results.values()]
+    rows = list(zip(*columns.values(), strict=True))
+    show(f"tested on {config.data or 'their own test images'}", tuple(columns), rows, texts=2)
     for path, result in results.items():
         _explain(path, result)
 

@@ -10,7 +10,7 @@ from locallearn._utils.byte_size import format_bytes, parse_bytes
 from locallearn.cli.console import say, show, show_json, work
 from locallearn.cli.parser import Parser
 from locallearn.cli.step_options import add_step, step_of
-from locallearn.cost import Candidate, Plan, draw_plan, plan
+from locallearn.cost import Candidate, Plan, draw_plan, plan, warning_of
 from locallearn.cost.planner import DEPTHS
 from locallearn.training import make_model, rule_text
 
@@ -75,6 +75,8 @@ def run(config: Any) -> None:
     bp = result.baselines[0]
     if bp.peak <= budget:
         say(f"backpropagation fits too, with {format_bytes(bp.peak)}")
+    if sentence := warning_of(result.best.rule, result.best.peak, bp.peak):
+        say(sentence)
     say(f"the fastest that fits: {command}")
 
 

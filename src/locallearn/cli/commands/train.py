@@ -7,7 +7,7 @@ from typing import Any
 from locallearn._utils.atomic_files import file_name
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli.parser import Parser
-from locallearn.cli.settings import add_run, read_settings, refuse_beside_resume, run_path, settings_from
+from locallearn.cli.settings import add_run, read_settings, resumed_checkpoint, run_path, settings_from
 from locallearn.training import RunFolder, TrainSettings, train
 
 HELP = """Train one network by one rule.
@@ -36,10 +36,10 @@ def parser() -> Parser:
 def run(config: Any) -> None:
     """Train, and print the result."""
     given = settings_from(TrainSettings, parser(), config)
-    if config.resume is not None:
+    others = config.out is not None or given != TrainSettings()
+    if (resume := resumed_checkpoint(config, others=others)) is not None:
         folder = RunFolder(config.resume)
         settings = read_settings(TrainSettings, folder)
-        refuse_beside_resume(config.out is not None or given != TrainSettings())
     else:
         settings = given
         name = file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
@@ -47,12 +47,13 @@ def run(config: Any) -> None:
     with ConsoleWatcher(str(settings.rule), settings.epochs).shown(
         f"locallearn train --resume {folder.path}"
     ) as watcher:
-        result = train(settings, folder.path, resume=config.resume is not None, watcher=watcher, say=say)
+        result = train(settings, folder.path, resume=resume, watcher=watcher, say=say)
     if config.json:
         show_json(result)
         return
     rows = [
         ("test accuracy", f"{result['test_accuracy']:.2%} (best {result['best_accuracy']:.2%})"),
+        *(("top-5 accuracy", f"{result[name]:.2%}") for name in ("test_top5_accuracy",) if name in result),
         ("seconds per epoch", f"{result['seconds_per_epoch']:.1f}"),
         ("peak activation memory", mebibytes(result["peak_activation_bytes"])),
         ("parameters", f"{result['backbone_parameters']:,} + {result['auxiliary_parameters']:,} auxiliary"),

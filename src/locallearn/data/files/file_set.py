@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from locallearn._chain.layout import Shape
 from locallearn._utils.atomic_files import regular_file
 from locallearn._utils.errors import LocalLearnError
-from locallearn.data.data_set import Feed
+from locallearn.data.batches import Feed
 from locallearn.data.files.streamed_batches import LARGEST_IMAGE, Files, StreamedBatches
 
 # Of ImageNet's training images, as all its models use them (0.485, 0.456, 0.406 and 0.229, 0.224, 0.225).
@@ -22,18 +23,16 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFiles:
+class ImageFiles(Files):
     """A file for each image.
 
     Attributes:
         folder: where they are.
         paths: inside of the folder, encoded as the system does: one array, which worker processes share.
-        labels: of each.
     """
 
     folder: Path
     paths: NDArray[np.bytes_]
-    labels: NDArray[np.int64]
 
     @staticmethod
     def of(folder: Path, paths: Sequence[str], labels: Sequence[int]) -> ImageFiles:
@@ -41,17 +40,11 @@ class ImageFiles:
         encoded = np.array([os.fsencode(path) for path in paths])
         return ImageFiles(folder=folder, paths=encoded, labels=np.array(labels, np.int64))
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def name(self, index: int) -> str:
         return str(self.folder / os.fsdecode(self.paths[index]))
 
     def read(self, index: int) -> bytes:
         return regular_file(Path(self.name(index)), most=LARGEST_IMAGE).read_bytes()
-
-    def chosen(self, rows: NDArray[np.int64]) -> ImageFiles:
-        return replace(self, paths=self.paths[rows], labels=self.labels[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,17 +91,12 @@ class FileSet:
 
     def training(self, feed: Feed, *, seed: int, drop_single: bool) -> StreamedBatches:
         """The training split, shuffled and augmented."""
-        return StreamedBatches(
-            self.train,
-            side=self.side,
-            mean=self.mean,
-            std=self.std,
-            feed=feed,
-            augmented=True,
-            seed=seed,
-            drop_single=drop_single,
-        )
+        return self._batches(self.train, feed, seed=seed, drop_single=drop_single)
 
     def testing(self, feed: Feed) -> StreamedBatches:
         """The test split, in its order."""
-        return StreamedBatches(self.test, side=self.side, mean=self.mean, std=self.std, feed=feed)
+        return self._batches(self.test, feed)
+
+    def _batches(self, files: Files, feed: Feed, **order: Any) -> StreamedBatches:
+        size: Any = {"side": self.side, "mean": self.mean, "std": self.std}
+        return StreamedBatches(files=files, labels=files.labels, feed=feed, **size, **order)

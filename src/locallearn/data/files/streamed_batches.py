@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,42 +18,44 @@ from torch.utils.data import Dataset
 from locallearn._torch.vision_libraries import import_torchvision
 from locallearn._utils.errors import LocalLearnError, describe
 from locallearn._utils.optional_imports import optional
-from locallearn.data.augmentation import normalise
-from locallearn.data.data_set import Feed
+from locallearn.data.batches import OrderedBatches
 from locallearn.data.files.workers import in_order
-from locallearn.data.order import order_of, seed_of
+from locallearn.data.order import seed_of
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 _RESIZED = 256 / 224  # shorter side of a test image to its crop
 LARGEST_IMAGE = 2**28  # bytes of a file
 
 
-class Files(Protocol):
-    """Encoded images that can be read in any order."""
+@dataclass(frozen=True, kw_only=True)
+class Files(ABC):
+    """Encoded images that can be read in any order; arrays hold one entry for each image.
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Of each image, (n,)."""
-        ...
+    Attributes:
+        labels: of each image, (n,).
+    """
+
+    labels: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """Number of images."""
-        ...
+        return len(self.labels)
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """Where an image is, for a person."""
-        ...
 
+    @abstractmethod
     def read(self, index: int) -> bytes:
         """An image's bytes, as JPEG, PNG, ..."""
-        ...
 
-    def chosen(self, rows: NDArray[np.int64]) -> Files:
+    def chosen(self, rows: NDArray[np.int64]) -> Self:
         """Some of the images."""
-        ...
+        arrays = {name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **arrays)
 
 
-class StreamedBatches:
+@dataclass(kw_only=True)
+class StreamedBatches(OrderedBatches):
     """The batches of a split in files.
 
     The augmentation of an image depends on the seed, the epoch and the image alone, not on the worker that decodes it.
@@ -60,49 +64,24 @@ class StreamedBatches:
     Args:
         files: the images.
         side: height and width of the images as the network sees them.
-        mean, std: of each channel, in units of pixel values (0 to 255).
-        feed: size of batches, device, workers, and whether bad images are refused or skipped.
-        augmented: shuffled, and augmented; or as they are, for evaluation.
-        seed: of order and augmentation.
-        drop_single: leave out a last batch of one image.
     """
 
-    def __init__(
-        self,
-        files: Files,
-        *,
-        side: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        feed: Feed,
-        augmented: bool = False,
-        seed: int = 0,
-        drop_single: bool = False,
-    ) -> None:
-        self.images = _Decoded(files, side=side, seed=seed if augmented else None)
-        self.mean, self.std, self.feed = tuple(mean), tuple(std), feed
-        self.augmented, self.seed = augmented, seed
-        self.count = len(files) - (drop_single and len(files) % feed.batch == 1)
-        self.skipped: list[str] = []
-        _transform(side, augmented)  # raises at once if torchvision is missing
+    files: Files
+    side: int
 
-    def __len__(self) -> int:
-        return -(-self.count // self.feed.batch)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _transform(self.side, self.seed is not None)  # raises at once if torchvision is missing
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         self.skipped = []
-        size, device = self.feed.batch, torch.device(self.feed.device)
-        rows = order_of(len(self.images.files), seed=self.seed, epoch=epoch, shuffled=self.augmented)[: self.count]
-        keys = [(epoch, rows[i * size : (i + 1) * size]) for i in range(start, len(self))]
-        decoded = in_order(self.images, keys, workers=self.feed.workers, pin_memory=device.type == "cuda")
+        device = torch.device(self.feed.device)
+        images, keys = _Decoded(self.files, self.side, self.seed), [(epoch, rows) for rows in self.rows(epoch, start)]
+        decoded = in_order(images, keys, workers=self.feed.workers, pin_memory=device.type == "cuda")
         for images, labels, bad in decoded:
             if bad:
                 self._leave_out(bad, len(labels))
-            images = images.to(device, non_blocking=True)
-            yield (
-                normalise(images, self.mean, self.std, channels_last=self.feed.channels_last),
-                labels.to(device, non_blocking=True),
-            )
+            yield self.normalised(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
 
     def _leave_out(self, bad: list[str], left: int) -> None:
         if self.feed.bad_images == "refuse":
@@ -116,11 +95,13 @@ class StreamedBatches:
             )
 
 
+@dataclass
 class _Decoded(Dataset[tuple[Tensor, Tensor, list[str]]]):
     """From an epoch and the rows of a batch to images (uint8, batch x side x side x 3), labels and bad files."""
 
-    def __init__(self, files: Files, *, side: int, seed: int | None) -> None:
-        self.files, self.side, self.seed = files, side, seed
+    files: Files
+    side: int
+    seed: int | None
 
     def __getitem__(self, key: tuple[int, NDArray[np.int64]]) -> tuple[Tensor, Tensor, list[str]]:
         epoch, rows = key

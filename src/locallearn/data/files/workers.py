@@ -52,8 +52,10 @@ def _processors() -> int:
 
 
 def leave_signals_to_the_trainer(_: int) -> None:
-    """Ctrl-C reaches all processes of a terminal, but the trainer alone finishes its step and then ends the workers."""
+    """A terminal's signals reach all its processes; the trainer alone finishes its step, and then ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

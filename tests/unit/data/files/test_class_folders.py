@@ -13,7 +13,7 @@ from tiny_sets import members
 
 from locallearn import LocalLearnError, LocalLearnWarning
 from locallearn.data import FileSet, get, image_folder, imagenet
-from locallearn.data.files import shard_files
+from locallearn.data.files import shards as shards_file
 from locallearn.data.files.file_set import Files
 
 
@@ -128,8 +128,8 @@ def test_archives_beside_class_folders_do_not_count(folder):
 def test_the_table_of_shards_is_kept_until_a_shard_changes(folder, tmp_path, monkeypatch):
     shards = shards_from(folder, tmp_path / "shards")
     expected = contents(image_folder(shards).train)
-    read, samples = [], shard_files._samples
-    monkeypatch.setattr(shard_files, "_samples", lambda path: read.append(path.name) or samples(path))
+    read, samples = [], shards_file._samples
+    monkeypatch.setattr(shards_file, "_samples", lambda path: read.append(path.name) or samples(path))
     assert contents(image_folder(shards).train) == expected
     assert not read
     first = shards / "tiny-train-000000.tar"
@@ -146,7 +146,7 @@ def test_shards_in_a_folder_that_cannot_be_written_are_read(folder, tmp_path, mo
     def refuse(*_):
         raise PermissionError
 
-    monkeypatch.setattr(shard_files, "write_whole", refuse)
+    monkeypatch.setattr(shards_file, "write_whole", refuse)
     shards = shards_from(folder, tmp_path / "shards")
     assert len(image_folder(shards).train) == 24
     assert not list(shards.glob(".*"))

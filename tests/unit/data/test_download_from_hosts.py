@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from locallearn import LocalLearnError
-from locallearn.data import hosts
-from locallearn.data.hosts import fetch, npm_pack
+from locallearn.data import download
+from locallearn.data.download import fetch, npm_pack
 
 # requests leaves sockets of failed answers to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -116,7 +116,7 @@ def use_npm(monkeypatch, folder: Path, script: str) -> None:
     program = folder / "npm"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(hosts.shutil, "which", lambda name: str(program) if name == "npm" else None)
+    monkeypatch.setattr(download.shutil, "which", lambda name: str(program) if name == "npm" else None)
 
 
 def test_npm_packs_without_running_scripts(tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_npm_packs_without_running_scripts(tmp_path, monkeypatch):
 )
 def test_every_failure_of_npm_is_told(tmp_path, monkeypatch, script, told):
     use_npm(monkeypatch, tmp_path, script)
-    monkeypatch.setattr(hosts, "_NPM_TIMEOUT", 0.3 if "sleep" in script else 60)
+    monkeypatch.setattr(download, "_NPM_TIMEOUT", 0.3 if "sleep" in script else 60)
     with pytest.raises(LocalLearnError) as error:
         npm_pack("some-set@1.2.3", tmp_path)
     assert told in str(error.value)
@@ -143,9 +143,9 @@ def test_every_failure_of_npm_is_told(tmp_path, monkeypatch, script, told):
 
 
 def test_an_npm_that_is_missing_or_does_not_start_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(hosts.shutil, "which", lambda name: "/nowhere/npm")
+    monkeypatch.setattr(download.shutil, "which", lambda name: "/nowhere/npm")
     with pytest.raises(LocalLearnError, match=r"npm pack failed \(.*No such file"):
         npm_pack("some-set@1.2.3", tmp_path)
-    monkeypatch.setattr(hosts.shutil, "which", lambda name: None)
+    monkeypatch.setattr(download.shutil, "which", lambda name: None)
     with pytest.raises(LocalLearnError, match="npm is not installed"):
         npm_pack("some-set@1.2.3", tmp_path)

@@ -9,7 +9,7 @@ import torch
 
 import locallearn as ll
 from locallearn._engine.stepper import ModuleStepper, Stepper
-from locallearn._planning.peak_memory import example_batch
+from locallearn._planning.prediction import example_batch
 from locallearn.cost import cost, measure, peak_memory, step_macs
 from locallearn.training import SGD, AdamW
 

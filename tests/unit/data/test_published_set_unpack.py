@@ -11,7 +11,7 @@ import pytest
 from tiny_sets import SETS, md5, members, packed
 
 from locallearn import LocalLearnError
-from locallearn.data.archives import unpack
+from locallearn.data.published_set import unpack
 
 
 @pytest.fixture

@@ -1,0 +1,49 @@
+"""Top-1 and top-5 accuracy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from small_runs import many_classes, settings, stripes
+
+import locallearn as ll
+from locallearn.cli import main
+from locallearn.data import Feed
+from locallearn.training import evaluate, train
+from networks import SMALL, resnet20
+
+
+def test_top5_counts_images_whose_class_is_among_the_five_largest_logits():
+    torch.manual_seed(0)
+    net = ll.localize(ll.models.resnet20(num_classes=120), ll.BP(), input_shape=SMALL)
+    draw = np.random.default_rng(0)
+    split = replace(stripes(Path()).test, images=draw.integers(0, 256, (40, 32, 32, 3)).astype(np.uint8))
+    images = replace(many_classes(Path()), train=split, test=split)
+    result = evaluate(net, images.testing(Feed(batch=3)))
+    net.eval()
+    batches = list(images.testing(Feed(batch=3)).epoch(1))
+    pairs = [pair for x, y in batches for pair in zip(net(x).tolist(), y.tolist(), strict=True)]
+    ranks = [sorted(row, reverse=True).index(row[label]) for row, label in pairs]
+    assert result.top5_accuracy == sum(rank < 5 for rank in ranks) / len(ranks)
+    assert result.accuracy == sum(rank < 1 for rank in ranks) / len(ranks)
+
+
+def test_below_a_hundred_classes_there_is_no_top5():
+    net = ll.localize(resnet20(), ll.BP(), input_shape=SMALL)
+    images = replace(stripes(Path()), classes=tuple("0123456789")).resized(32)
+    assert evaluate(net, images.testing(Feed(batch=40))).top5_accuracy is None
+
+
+def test_top5_stands_beside_top1_in_metrics_results_and_tables(tmp_path, capsys):
+    result = train(settings(data="small_runs.many_classes", epochs=1), tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert result["test_accuracy"] <= result["test_top5_accuracy"] == rows[-1]["test_top5_accuracy"] <= 1
+    assert main(["evaluate", str(tmp_path / "run"), "--json", "--trust-code"]) == 0
+    (tested,) = json.loads(capsys.readouterr().out).values()
+    assert tested["top5_accuracy"] == result["test_top5_accuracy"]
+    assert main(["evaluate", str(tmp_path / "run"), "--trust-code"]) == 0
+    assert "top-5" in capsys.readouterr().out
