@@ -141,11 +141,7 @@ def _profile(layers: LayerProfile, rule: Rule, sites: Sites, seed: int) -> Profi
     with _own_random_state(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore", LocalLearnWarning)  # issued when the network is built
         objectives = objectives_by_layer(rule, sites, objective_at)
-    try:
-        return profile(layers, objectives)
-    except Exception:  # a network that does not take the features of its site is refused in a sentence
-        copy_written_features([objective for objective in objectives if objective is not None], sites)
-        raise
+    return profile(layers, objectives)
 
 
 def _in_order(rule: Rule, spans: list[Span], modules: int) -> list[Span]:

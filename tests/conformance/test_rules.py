@@ -3,7 +3,6 @@
 from functools import lru_cache
 
 import pytest
-from torch import nn
 
 import locallearn as ll
 from locallearn.testing import CHECKS, Case, check_rule, step_checks
@@ -92,15 +91,3 @@ class Careless(ll.Pooling):
 def test_one_line_runs_a_rule_of_ones_own_and_names_what_fails():
     with pytest.raises(AssertionError, match="Careless, one_module_is_backpropagation: 2 objectives over one module"):
         check_rule(Careless())
-
-
-class WithDropout(ll.Rule):
-    """A right rule whose heads have dropout."""
-
-    def auxiliary(self, site):
-        layers = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(site.shape[0], site.classes)
-        return ll.Head(nn.Sequential(*layers), site.loss)
-
-
-def test_dropout_in_a_head_is_no_mistake():
-    step_checks.gradients_are_those_of_each_objective(Case(rule=WithDropout()))

@@ -10,7 +10,6 @@ from torch import nn
 import locallearn as ll
 from locallearn._objectives.decoders import Decoder
 from locallearn.rules import table10
-from locallearn.rules.auglocal import depth, half_up
 from networks import SMALL, batch, count, mlp, parts, resnet20
 
 IMAGE = (3, 32, 32)
@@ -262,12 +261,3 @@ def test_table13_loss_is_the_sum_of_both():
     expected = 2 * nn.functional.binary_cross_entropy(guess, target)
     expected += 3 * nn.functional.cross_entropy(own.logits(features), labels)
     torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=0)
-
-
-def test_after_mans_copy_of_the_last_layer_one_layer_is_repeated():
-    assert depth(10, 10, d=9, d_min=2, tau=1.0, nint=half_up) == depth(9, 10, d=9, d_min=2, tau=1.0, nint=half_up) == 2
-    repetitive = ll.RepetitiveAugLocal(fidelity="paper", depth=9, tau=1.0)
-    net = ll.localize(resnet20(), ll.MAN(repetitive), input_shape=SMALL)
-    sequential = ll.localize(resnet20(), ll.MAN(ll.DGL()), input_shape=SMALL)
-    own = [len(blocks(n.objectives[-2].auxiliary)) for n in (net, sequential)]
-    assert own[0] == own[1] + 1

@@ -34,7 +34,7 @@ class LiveBytes(TorchDispatchMode):
         self._known = {id(storage): storage for storage in (tensor.untyped_storage() for tensor in known)}
         self._live: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
         self._is_gradient: set[int] = set()
-        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._parameters = list(parameters)
 
     @property
     def now(self) -> int:

@@ -7,7 +7,6 @@ from itertools import combinations
 from math import inf
 
 import pytest
-from torch import nn
 
 import locallearn as ll
 from locallearn._chain.discovery import chain_of, trace
@@ -151,17 +150,3 @@ def test_unknown_units_are_refused(text):
 
 def test_sizes_in_words():
     assert [format_bytes(size) for size in (12, 2048, 3 * 2**19, 2**31)] == ["12 B", "2.00 KiB", "1.50 MiB", "2.00 GiB"]
-
-
-@pytest.mark.parametrize("frozen", [9, None])
-def test_frozen_parameters_take_part_in_a_partition_by_peak(frozen):
-    model = resnet20()
-    for parameter in list(model.parameters())[:frozen]:
-        parameter.requires_grad_(False)
-    assert len(ll.localize(model, ll.DGL(), modules="peak:4", input_shape=SHAPE).partition) == 4
-
-
-def test_auxiliary_networks_for_maps_are_refused_on_vectors_in_a_partition_by_peak():
-    layers = [nn.Linear(48, 32), nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 5)]
-    with pytest.raises(ll.LocalLearnError, match="cannot take features of shape 32"):
-        ll.localize(nn.Sequential(nn.Flatten(), *layers), ll.ImageNetInfoPro(), modules="peak:2", input_shape=(3, 4, 4))
