@@ -84,7 +84,7 @@ def _matching(pattern: str, layers: Sequence[str]) -> list[int]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise LocalLearnError(f"modules: {pattern!r} is no layer name and no regular expression ({error}).") from None
+        raise LocalLearnError(f"modules: {pattern!r} is no layer name and no regular expression ({error}).") from error
     if matching := [index for index, name in enumerate(layers) if expression.fullmatch(name)]:
         return matching
     raise LocalLearnError(f"modules: no layer matches {pattern!r}; {did_you_mean(pattern, ['all', *SPLITS, *layers])}")

@@ -14,7 +14,7 @@ from locallearn._fx.boundaries import Boundary, boundaries_of_blocks, boundaries
 from locallearn._fx.data_path import DataPath
 from locallearn._fx.subgraph import ByMode, code_text, extract
 from locallearn._fx.timm_groups import hold_stages, timm_groups
-from locallearn._fx.tracer import BATCHES, CannotTraceError, trace_forward
+from locallearn._fx.tracer import BATCHES, CannotTraceError, may_be_the_size, trace_forward
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, did_you_mean
 
@@ -52,7 +52,7 @@ def layers_from_code(model: nn.Module, image_shape: Sequence[int], layers: str |
                 path = DataPath(model, trace_forward(fake, arguments, is_open))
                 boundaries = boundaries_of_names(path, names, model)
         except CannotTraceError as error:
-            raise _refusal(model, str(error)) from error
+            raise _refusal(model, error) from error.__cause__ or error
         try:
             evaluation = DataPath(model, trace_forward(fake.eval(), arguments, is_open))
         except CannotTraceError:  # a network need not be a chain in evaluation, where only its own forward is run
@@ -101,7 +101,7 @@ def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
         try:
             matching = {pattern} & set(known) or {name for name in known if re.fullmatch(pattern, name)}
         except re.error as error:
-            raise LocalLearnError(f"layers: {pattern!r} is no module and no regular expression ({error}).") from None
+            raise LocalLearnError(f"layers: {pattern!r} is no module and no regular expression ({error}).") from error
         if not matching:
             raise LocalLearnError(f"layers: no module matches {pattern!r}; {did_you_mean(pattern, _shallow(known))}")
         named |= matching
@@ -134,9 +134,11 @@ def _operations(path: DataPath) -> list[tuple[str, str]]:
     return [(node.op, str(node.target)) for node in path.nodes]
 
 
-def _refusal(model: nn.Module, reason: str) -> LocalLearnError:
+def _refusal(model: nn.Module, error: CannotTraceError) -> LocalLearnError:
+    remedy = "Give the network a method chain() that returns"
+    if may_be_the_size(error.__cause__):
+        remedy = "Is input_shape right, and the image large enough? Else give the network a method chain() that returns"
     return LocalLearnError(
-        f"the forward code of {type(model).__name__} cannot be traced: {reason.rstrip('.')}. Is input_shape right,"
-        " and the image large enough? Else give the network a method chain() that returns"
+        f"the forward code of {type(model).__name__} cannot be traced: {str(error).rstrip('.')}. {remedy}"
         " locallearn.Chain(layers={name: module, ...}, classifier=module)."
     )
