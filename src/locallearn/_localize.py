@@ -141,7 +141,11 @@ def _profile(layers: LayerProfile, rule: Rule, sites: Sites, seed: int) -> Profi
     with _own_random_state(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore", LocalLearnWarning)  # issued when the network is built
         objectives = objectives_by_layer(rule, sites, objective_at)
-    return profile(layers, objectives)
+    try:
+        return profile(layers, objectives)
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        copy_written_features([objective for objective in objectives if objective is not None], sites)  # says why
+        raise
 
 
 def _in_order(rule: Rule, spans: list[Span], modules: int) -> list[Span]:

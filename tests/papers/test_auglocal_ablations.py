@@ -261,3 +261,12 @@ def test_table13_loss_is_the_sum_of_both():
     expected = 2 * nn.functional.binary_cross_entropy(guess, target)
     expected += 3 * nn.functional.cross_entropy(own.logits(features), labels)
     torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("depth", [2, 8, 24])
+def test_eq3_last_site_of_man_repeats_one_layer(depth):
+    rule = ll.RepetitiveAugLocal(depth=depth, tau=1.0, fidelity="paper")
+    net = ll.localize(resnet20(), ll.MAN(rule), input_shape=SMALL)
+    found = [len(blocks(auxiliary.auxiliary)) for auxiliary in net.auxiliary]
+    assert found[-2:] == [1, 1]  # d_min - 1, after the last layers but one and after the last
+    assert found == sorted(found, reverse=True)

@@ -14,7 +14,7 @@ from locallearn._chain.channel_tracker import ChannelTracker
 from locallearn._chain.layout import Layout, Shape
 from locallearn._chain.sequential import split_sequential
 from locallearn._fx.graph_chain import layers_from_code
-from locallearn._fx.tracer import BATCHES
+from locallearn._fx.tracer import BATCHES, may_be_the_size
 from locallearn._nn.outputs import MainOutput, main_output
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError, reason_of
@@ -133,9 +133,9 @@ def _output(layer: nn.Module, feature: torch.Tensor, name: str) -> object:
     try:
         return layer(feature)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        asks = " Is input_shape right, and the image large enough for the network?" if may_be_the_size(error) else ""
         raise LocalLearnError(
-            f"{name} ({_kind(layer)}) cannot take a feature of shape {_size(feature)}: {reason_of(error)}."
-            " Is input_shape right, and the image large enough for the network?"
+            f"{name} ({_kind(layer)}) cannot take a feature of shape {_size(feature)}: {reason_of(error)}.{asks}"
         ) from error
 
 

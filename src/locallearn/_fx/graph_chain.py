@@ -14,7 +14,7 @@ from locallearn._fx.boundaries import Boundary, boundaries_of_blocks, boundaries
 from locallearn._fx.data_path import DataPath
 from locallearn._fx.subgraph import ByMode, code_text, extract
 from locallearn._fx.timm_groups import hold_stages, timm_groups
-from locallearn._fx.tracer import BATCHES, CannotTraceError, trace_forward
+from locallearn._fx.tracer import BATCHES, CannotTraceError, may_be_the_size, trace_forward
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, did_you_mean
 
@@ -52,7 +52,7 @@ def layers_from_code(model: nn.Module, image_shape: Sequence[int], layers: str |
                 path = DataPath(model, trace_forward(fake, arguments, is_open))
                 boundaries = boundaries_of_names(path, names, model)
         except CannotTraceError as error:
-            raise _refusal(model, error) from error
+            raise _refusal(model, error) from error.__cause__ or error
         try:
             evaluation = DataPath(model, trace_forward(fake.eval(), arguments, is_open))
         except CannotTraceError:  # a network need not be a chain in evaluation, where only its own forward is run
@@ -135,9 +135,10 @@ def _operations(path: DataPath) -> list[tuple[str, str]]:
 
 
 def _refusal(model: nn.Module, error: CannotTraceError) -> LocalLearnError:
-    size = "Is input_shape right, and the image large enough? Else give" if error.__cause__ else "Give"
+    remedy = "Give the network a method chain() that returns"
+    if may_be_the_size(error.__cause__):
+        remedy = "Is input_shape right, and the image large enough? Else give the network a method chain() that returns"
     return LocalLearnError(
-        f"the forward code of {type(model).__name__} cannot be traced: {str(error).rstrip('.')}."
-        f" {size} the network a method chain() that returns"
+        f"the forward code of {type(model).__name__} cannot be traced: {str(error).rstrip('.')}. {remedy}"
         " locallearn.Chain(layers={name: module, ...}, classifier=module)."
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx.node import map_arg
-from torch.fx.proxy import Attribute
+from torch.fx.proxy import Attribute, TraceError
 from torch.overrides import TorchFunctionMode
 
 from locallearn._fx.plain_forward import (
@@ -87,6 +87,14 @@ def _traced(
         ) from error
     except Exception as error:
         raise CannotTraceError(reason_of(error)) from error
+
+
+def may_be_the_size(error: BaseException | None) -> bool:
+    """Whether an error of forward code may come from an image of another size than the network takes."""
+    is_code = isinstance(error, NotImplementedError | TraceError | private_api.DataDependentOutputException)
+    return (
+        isinstance(error, RuntimeError | ValueError | IndexError | AssertionError | ZeroDivisionError) and not is_code
+    )
 
 
 def values_of(node: fx.Node) -> tuple[Any, ...]:

@@ -47,7 +47,8 @@ class LiveBytes(TorchDispatchMode):
         return peak
 
     def __enter__(self) -> LiveBytes:
-        self._hooks = [p.register_post_accumulate_grad_hook(self._mark_gradient) for p in self._parameters]
+        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
+        self._hooks = [parameter.register_post_accumulate_grad_hook(self._mark_gradient) for parameter in trained]
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:

@@ -58,8 +58,11 @@ def half_up(x: float) -> int:
 
 
 def depth(l: int, L: int, *, d: int, d_min: int, tau: float, nint: Callable[[float], int]) -> int:
-    """Depth of the auxiliary network of layer l of L, counted from 1 (Eq. 3); `select` applies the bound L - l + 1."""
-    ratio = tau * (l - 1) / (L - 2) if L > 2 else 0.0
+    """Depth of the auxiliary network of layer l of L, counted from 1 (Eq. 3); `select` applies the bound L - l + 1.
+
+    The last layer, after which only wrappers such as MAN put a network, has the depth of the one before, d_min.
+    """
+    ratio = tau * (min(l, L - 1) - 1) / (L - 2) if L > 2 else 0.0
     return nint((1 - ratio) * d + ratio * d_min)
 
 

@@ -16,13 +16,15 @@ from locallearn._localize import localize
 from locallearn.rules import DGL, Rule
 from locallearn.testing.networks import SMALL, TINY, plain_chain, resnet14
 
+_Dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A rule, a network to train by it, and the shape of the network's images.
 
     Attributes:
-        rule: the rule.
+        rule: the rule; dropout in its auxiliary networks, as modules, is off in the checks.
         make: makes the network, always with the same weights; switch off what is random in its forward pass (dropout).
         image_shape: channels, height, width of one image.
         layers: as for `localize`.
@@ -54,9 +56,16 @@ class Case:
         return copy.deepcopy(self._nets[key]).to(dtype)
 
     def localized(self, model: nn.Module, *, modules: str | int = "all", image_shape: Shape | None = None) -> LocalNet:
-        """A given network, localized as the case's own; the network itself, not a copy."""
+        """A given network, localized as the case's own; the network itself, not a copy.
+
+        Dropout in auxiliary networks is off, because a check compares steps that draw random numbers in another order.
+        """
         shape = image_shape or self.image_shape
-        return localize(model, self.rule, modules=modules, input_shape=shape, layers=self.layers)
+        net = localize(model, self.rule, modules=modules, input_shape=shape, layers=self.layers)
+        for part in net.auxiliary.modules():
+            if isinstance(part, _Dropout):
+                part.p = 0.0
+        return net
 
     @cached_property
     def quick(self) -> Case:

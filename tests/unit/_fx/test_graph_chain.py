@@ -399,3 +399,32 @@ def test_a_remedy_that_leaves_a_single_layer_is_not_proposed():
         ll.LocalLearnError, match=r"; one passes after 'join' alone, which leaves a single layer, so give"
     ):
         chain(OneCut(), ["left"])
+
+
+class Failing(nn.Module):
+    """Raises an error in its forward code."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error, self.one, self.fc = error, nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+    def forward(self, x):
+        self.one(x)
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "asks"),
+    [
+        (RuntimeError("sizes do not match"), True),
+        (AssertionError("height must be 32"), True),
+        (TypeError("no such argument"), False),
+        (AttributeError("no such attribute"), False),
+        (NotImplementedError("to do"), False),
+    ],
+)
+def test_an_error_of_forward_code_is_the_cause_and_only_sizes_raise_the_question_of_the_shape(error, asks):
+    with pytest.raises(ll.LocalLearnError, match=str(error)) as refusal:
+        chain(Failing(error))
+    assert repr(refusal.value.__cause__) == repr(error)  # the network was copied
+    assert ("Is input_shape right" in str(refusal.value)) == asks

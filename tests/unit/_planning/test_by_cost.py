@@ -7,6 +7,7 @@ from itertools import combinations
 from math import inf
 
 import pytest
+from torch import nn
 
 import locallearn as ll
 from locallearn._chain.discovery import chain_of, trace
@@ -150,3 +151,17 @@ def test_unknown_units_are_refused(text):
 
 def test_sizes_in_words():
     assert [format_bytes(size) for size in (12, 2048, 3 * 2**19, 2**31)] == ["12 B", "2.00 KiB", "1.50 MiB", "2.00 GiB"]
+
+
+def test_peaks_of_frozen_parts_are_counted():
+    model = resnet20()
+    for part in (model.conv1, model.layer1):
+        part.requires_grad_(False)
+    assert len(ll.localize(model, ll.DGL(), modules="peak:4", input_shape=(3, 16, 16)).partition) == 4
+
+
+@pytest.mark.parametrize("modules", ["all", "peak:2"])
+def test_a_rule_for_maps_is_refused_on_vectors_in_one_sentence(modules):
+    parts = (nn.Flatten(), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 5))
+    with pytest.raises(ll.LocalLearnError, match=r"the auxiliary network after layer '1' cannot take features of"):
+        ll.localize(nn.Sequential(*parts), ll.ImageNetInfoPro(), modules=modules, input_shape=(3, 4, 4))
