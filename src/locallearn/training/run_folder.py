@@ -125,8 +125,8 @@ class RunFolder:
         return values
 
     def never_saved(self) -> bool:
-        """Whether the run was stopped before its first `last.pt`, so that no more than an epoch is trained again."""
-        return not self.last.exists() and not self.previous.exists() and len(self.rows()) <= 1
+        """Whether the run was stopped before its first `last.pt`, which is written before the first step."""
+        return not any(file.exists() for file in (self.metrics, self.last, self.previous, self.best))
 
     def refuse_missing_epochs(self, *, before: int) -> None:
         """Refuse metrics that lack an epoch before this one."""
