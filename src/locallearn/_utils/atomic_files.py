@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -16,16 +17,33 @@ _LARGEST_SETTINGS = 2**18  # bytes
 _DEEPEST_SETTINGS = 14  # six rules in one another; each level doubles the parser's time
 
 
+_LONGEST_NAME = 200
+"""Bytes, so that a date or an ending can follow; a character has at most four."""
+
+_NO_SPACE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk is full",
+    errno.EFBIG: "the file is larger than the system allows (ulimit -f)",
+}
+
+
 def file_name(text: str) -> str:
-    """A text as the name of a file: other characters than letters, digits and -_=. become underscores."""
-    return "".join(c if c.isalnum() or c in "-_=." else "_" for c in text).strip("_")
+    """A text as the name of a file: other characters than letters, digits and -_=. become underscores.
+
+    Of a long text, the beginning and a hash of the whole: file systems allow 255 bytes.
+    """
+    name = "".join(c if c.isalnum() or c in "-_=." else "_" for c in text).strip("_")
+    if len(name.encode()) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME // 4]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside, flush, read back, rename: at any moment `path` is the old file or the new one, whole.
 
     Raises:
-        LocalLearnError: the disk is full, or does not give back what was written; the old file is still there.
+        LocalLearnError: the disk is full, the file too large, or it does not read back as it was written; the old file
+            is still there.
     """
     beside = path.with_name(path.name + ".new")
     try:
@@ -38,10 +56,10 @@ def write_whole(path: Path, content: bytes) -> None:
         beside.replace(path)
         flush_folder(path.parent)
     except OSError as error:
-        if not is_disk_full(error):
+        if error.errno not in _NO_SPACE:
             raise
-        old = "; the file that was there is whole" if path.exists() else ""
-        raise LocalLearnError(f"the disk is full: {path} needs {len(content):,} bytes. Make room{old}.") from error
+        reason, old = _NO_SPACE[error.errno], "; the file that was there is whole" if path.exists() else ""
+        raise LocalLearnError(f"{reason}: {path} needs {len(content):,} bytes. Make room{old}.") from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -72,7 +72,7 @@ def detect(
         if resume is not None:
             fit.resume(resume)
         fit.run()
-        rows = run.rows()
+        rows = run.rows_before(settings.epochs + 1, *METRICS, "seconds")
         result = {
             **{name: rows[-1][name] for name in METRICS},
             "epochs": len(rows),

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from locallearn._utils.atomic_files import write_whole
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.errors import LocalLearnError, reason_of, refuse_unknown
 from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import names_of_file
@@ -72,7 +72,11 @@ def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Pa
     out.mkdir(parents=True, exist_ok=True)
     path = out / FILES[format]
     write_whole(path, content)
-    write_hashed_json(out / _CONFIG, config | {"sha256": {path.name: _sha256(content)}})
+    try:
+        write_hashed_json(out / _CONFIG, config | {"sha256": {path.name: _sha256(content)}})
+    except BaseException:
+        path.unlink()  # no weights without their description
+        raise
     return path
 
 
@@ -104,7 +108,12 @@ def load_exported(folder: Path, *, trust_code: bool = False) -> Trained:
         model = make_model(name, classes=len(classes), image_shape=shape)
     if digest != _sha256(content):
         raise LocalLearnError(f"{weights} is damaged: its bytes are not those that were exported. Export again.")
-    state = optional("safetensors.torch", extra="export").load(content)
+    try:
+        state = optional("safetensors.torch", extra="export").load(content)
+    except LocalLearnError:
+        raise
+    except Exception as error:  # of safetensors' own type
+        raise LocalLearnError(f"{weights} cannot be read: {reason_of(error)}.") from error
     load_weights(model, state, file=weights, name=name)
     return Trained(model=model.eval(), name=name, classes=classes, image_shape=shape, mean=mean, std=std, how=how)
 

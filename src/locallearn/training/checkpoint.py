@@ -69,20 +69,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         LocalLearnError: there is none, any byte of it differs from what was written, or it holds something else.
     """
+    state = _read(path)
+    if isinstance(state, str):
+        raise unusable(path, state)
+    return state
+
+
+def _read(path: Path) -> dict[str, Any] | str:
+    """The entries of a checkpoint, or what is wrong with it."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise LocalLearnError(f"there is no checkpoint {path}{others_beside(path)}.") from error
+    except FileNotFoundError:
+        return "is missing"
     archive, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(archive).hexdigest().encode() != digest:
-        raise unusable(path, "is damaged: its bytes are not those that were written")
+        return "is damaged: its bytes are not those that were written"
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # PyTorch's own words advise to run whatever code the file holds
-        raise unusable(path, "holds more than numbers and tensors, which locallearn never writes") from None
-    if fault := _fault(state):
-        raise unusable(path, fault)
-    return state
+        return "holds more than numbers and tensors, which locallearn never writes"
+    return _fault(state) or state
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, name: str) -> None:
@@ -104,15 +110,11 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, 
 
 
 def unusable(path: Path, fault: str) -> LocalLearnError:
-    """The error about a checkpoint that cannot be used; it names those beside it."""
-    return LocalLearnError(f"the checkpoint {path} {fault}{others_beside(path)}.")
-
-
-def others_beside(path: Path) -> str:
-    """A clause that names the other checkpoints of the run; "" where there are none."""
-    others = [f"{file} (--from {name})" for name, file in FILES.items() if path.name != file]
-    present = [text for text in others if (path.parent / text.partition(" ")[0]).exists()]
-    return f"; beside it lies {' and '.join(present)}" if present else ""
+    """The error about a checkpoint that cannot be used; it names those beside it that are whole."""
+    others = {name: path.with_name(file) for name, file in FILES.items() if file != path.name}
+    whole = [f"{file.name} (--from {name})" for name, file in others.items() if not isinstance(_read(file), str)]
+    beside = f"; beside it lies {' and '.join(whole)}" if whole else ""
+    return LocalLearnError(f"the checkpoint {path} {fault}{beside}.")
 
 
 def _fault(state: Any) -> str | None:

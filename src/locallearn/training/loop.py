@@ -113,6 +113,8 @@ class Loop(ABC):
         Raises:
             Interrupted: the watcher asked to stop.
         """
+        if self.folder is not None and not self.folder.last.exists():
+            self._save()  # there are never metrics without a checkpoint, so a lost one is told from a new run
         with nullcontext() if self.folder is None else self.folder.recording(self.epoch):
             return [self._run_epoch() for _ in range(self.epoch, self.settings.epochs + 1)]
 
@@ -123,7 +125,7 @@ class Loop(ABC):
             LocalLearnError: it is missing, damaged, or does not fit.
         """
         assert self.folder is not None
-        if self.folder.never_saved():
+        if checkpoint == "last" and self.folder.never_saved():
             return
         file = self.folder.path / FILES[checkpoint]
         state = load_checkpoint(file)

@@ -67,7 +67,7 @@ def train(
     drop_single = _drops_single_image(net, settings, len(images.train), say)
     run = RunFolder(folder)
     with run.opened(as_yaml(settings), resume=resume is not None, device=device_name(device)):
-        if resume is None:
+        if not run.data.exists():
             write_hashed_json(run.data, asdict(DataCard.of(images)))
         micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
         if settings.memory == "lean":
@@ -90,7 +90,7 @@ def train(
 
 def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings) -> dict[str, Any]:
     """Write the summary and the picture of a run whose epochs are over."""
-    rows = run.rows()
+    rows = run.rows_before(settings.epochs + 1, "test_accuracy", "train_loss", "seconds")
     result = {
         "test_accuracy": rows[-1]["test_accuracy"],
         **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +47,7 @@ class RunFolder:
         self.settings, self.metrics = path / "settings.yaml", path / "metrics.jsonl"
         self.last, self.previous, self.best = (path / file for file in FILES.values())
         self.result, self.curves = path / "result.json", path / "curves.png"
-        self.data = path / "data.json"
+        self.data, self.environment = path / "data.json", path / "environment.json"
 
     @contextmanager
     def opened(
@@ -81,7 +80,8 @@ class RunFolder:
                 f"{self.path} holds a run already: go on with it by --resume {self.path}, or choose another folder"
                 " by --out."
             )
-        if self.path.is_dir() and any(file.name not in LOCK_FILES for file in self.path.iterdir()):
+        started = {*LOCK_FILES, self.environment.name}  # by a process that ended before it wrote the settings
+        if self.path.is_dir() and any(file.name not in started for file in self.path.iterdir()):
             raise LocalLearnError(f"{self.path.absolute()} holds other files: choose a new folder by --out.")
 
     def _create(self, settings: str, device: str, command: Sequence[str]) -> None:
@@ -94,7 +94,7 @@ class RunFolder:
             "threads": torch.get_num_threads(),
             "repeat": shlex.join(["locallearn", *words, "--out", "ANOTHER_FOLDER"]),
         }
-        write_json(self.path / "environment.json", environment)
+        write_json(self.environment, environment)
         write_whole(self.settings, settings.encode())
 
     def refuse_other_settings(self, settings: str) -> None:
@@ -125,15 +125,31 @@ class RunFolder:
         return values
 
     def never_saved(self) -> bool:
-        """Whether the run was stopped before its first `last.pt`, so that no more than an epoch is trained again."""
-        return not self.last.exists() and not self.previous.exists() and len(self.rows()) <= 1
+        """Whether the run was stopped before its first `last.pt`, which is written before the first step."""
+        return not any(file.exists() for file in (self.metrics, self.last, self.previous, self.best))
 
     def refuse_missing_epochs(self, *, before: int) -> None:
         """Refuse metrics that lack an epoch before this one."""
-        if [row["epoch"] for row in self.rows()][: before - 1] != list(range(1, before)):
+        self.rows_before(before)
+
+    def rows_before(self, epoch: int, *names: str) -> list[dict[str, Any]]:
+        """Metrics of all epochs before this one.
+
+        Args:
+            epoch: from 1.
+            names: metrics that each row must have.
+
+        Raises:
+            LocalLearnError: the file is damaged, or lacks an epoch or a metric.
+        """
+        rows = self.rows()[: epoch - 1]
+        if [row["epoch"] for row in rows] != list(range(1, epoch)):
             raise LocalLearnError(
-                f"{self.metrics} lacks some of the {before - 1} epochs before the checkpoint: put a copy of it back."
+                f"{self.metrics} lacks some of the {epoch - 1} epochs before the checkpoint: put a copy of it back."
             )
+        if missing := [name for row in rows for name in names if name not in row]:
+            raise LocalLearnError(f"{self.metrics} is damaged: a line has no {missing[0]}. Put a copy of it back.")
+        return rows
 
     def rows(self) -> list[dict[str, Any]]:
         """Metrics of all epochs so far; a last line that a kill left unfinished does not count.
@@ -145,7 +161,7 @@ class RunFolder:
         try:
             rows = [json.loads(line) for line in lines if line.endswith("\n")]
             _ = [int(row["epoch"]) for row in rows]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise LocalLearnError(
                 f"{self.metrics} is damaged: each line must be JSON with an epoch ({reason_of(error)}). Put a copy of"
                 " it back."
@@ -155,19 +171,20 @@ class RunFolder:
     @contextmanager
     def recording(self, epoch: int) -> Iterator[None]:
         """Take the metrics of this epoch and the later ones; earlier rows of these are dropped."""
-        earlier = [row for row in self.rows() if row["epoch"] < epoch]
-        write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in earlier).encode())
+        self._rows = [row for row in self.rows() if row["epoch"] < epoch]
+        self._write_rows()
         tensorboard = optional("torch.utils.tensorboard")
         with tensorboard.SummaryWriter(str(self.path), purge_step=epoch) as self._events:
             yield
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:
-        """Append one epoch's metrics."""
-        with open(self.metrics, "a") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # the checkpoint that is written next relies on this line
+        """Append one epoch's metrics, on which the checkpoint that is written next relies."""
+        self._rows.append(dict(row))
+        self._write_rows()
         for name, value in row.items():
             if isinstance(value, float):
                 self._events.add_scalar(name, value, row["epoch"])
         self._events.flush()
+
+    def _write_rows(self) -> None:
+        write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in self._rows).encode())

@@ -89,6 +89,7 @@ def data_card_of(folder: RunFolder, settings: TrainSettings) -> DataCard:
 
 
 def _accuracy(folder: RunFolder, state: Mapping[str, Any]) -> float | None:
-    """Test accuracy of a checkpoint; None for one within an epoch."""
-    rows = {row["epoch"]: row["test_accuracy"] for row in folder.rows()}
-    return None if state["step"] else rows.get(state["epoch"] - 1)
+    """Test accuracy of a checkpoint; None for one within an epoch, or of a run whose metrics were removed."""
+    if state["step"] or state["epoch"] == 1 or not folder.metrics.exists():
+        return None
+    return folder.rows_before(state["epoch"], "test_accuracy")[-1]["test_accuracy"]

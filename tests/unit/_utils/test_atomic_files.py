@@ -10,6 +10,12 @@ from locallearn._utils.atomic_files import file_name, is_disk_full, read_json, r
 from locallearn._utils.errors import LocalLearnError
 
 
+def test_a_long_text_becomes_a_short_file_name_of_its_own():
+    names = {file_name(character * 300 + end) for character in "xü" for end in "ab"}
+    assert len(names) == 4
+    assert all(len(name.encode()) <= 200 for name in names)
+
+
 def test_a_text_becomes_a_file_name():
     assert file_name("hpff(man(dgl), fidelity='paper')") == "hpff_man_dgl___fidelity=_paper"
 

@@ -236,7 +236,7 @@ def test_mistakes_are_told_in_a_sentence(trained, tmp_path, capsys, monkeypatch)
         ([str(tmp_path / "full"), "--out", str(tmp_path / "out")], "holds no run"),
         ([str(trained), "--out", str(tmp_path / "full")], "holds other files"),
         ([str(trained), "--out", str(tmp_path / "full" / "file")], "holds other files"),
-        ([str(trained / "other.pt"), "--out", str(tmp_path / "out")], "there is no checkpoint"),
+        ([str(trained / "other.pt"), "--out", str(tmp_path / "out")], "other.pt is missing"),
     ):
         assert main(["export", *arguments]) == 1
         assert told in capsys.readouterr().err

@@ -60,7 +60,7 @@ def test_a_partial_file_is_noticed(tmp_path, length):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(LocalLearnError, match=r"there is no checkpoint .*gone.pt"):
+    with pytest.raises(LocalLearnError, match=r"the checkpoint .*gone.pt is missing"):
         load_checkpoint(tmp_path / "gone.pt")
 
 

@@ -74,14 +74,21 @@ def test_a_run_may_be_stopped_at_any_step(stop, whole, tmp_path):
     assert_equal_runs(whole, tmp_path / "parts")
 
 
-def test_a_kill_before_the_first_checkpoint_leaves_no_second_line(whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kill", [1, 2, 3])
+def test_a_kill_at_the_first_checkpoints_leaves_no_second_line(kill, whole, tmp_path, monkeypatch):
+    saved = []
+
+    def killed(state, path, **options):  # last.pt before the first step, then best.pt and last.pt
+        saved.append(path)
+        if len(saved) == kill:
+            raise KeyboardInterrupt
+        save_checkpoint(state, path, **options)
+
     with monkeypatch.context() as patched:
-        patched.setattr(
-            "locallearn.training.loop.save_checkpoint", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        patched.setattr("locallearn.training.loop.save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
             train(settings(), tmp_path / "parts")
-    assert len(timeless(tmp_path / "parts")) == 1
+    assert (tmp_path / "parts" / "metrics.jsonl").exists() == (kill > 1)
     train(settings(), tmp_path / "parts", resume="last")
     assert_equal_runs(whole, tmp_path / "parts")
 
@@ -97,8 +104,8 @@ def test_resuming_another_run_than_asked_is_refused(copied, tmp_path):
 def test_a_kill_after_an_epochs_metrics_and_before_its_checkpoint_repeats_the_epoch(whole, tmp_path, monkeypatch):
     saved = []
 
-    def save_first_epoch(state, path, **options):  # best.pt and last.pt
-        if len(saved) == 2:
+    def save_first_epoch(state, path, **options):  # last.pt before the first step, then best.pt and last.pt
+        if len(saved) == 3:
             raise KeyboardInterrupt
         saved.append(path)
         save_checkpoint(state, path, **options)
@@ -209,14 +216,37 @@ def test_a_checkpoint_with_a_right_hash_and_other_content_is_refused(case, copie
 def test_another_checkpoint_is_offered_and_gives_the_same_run(checkpoint, whole, copied):
     (copied / "last.pt").unlink()
     rows = (copied / "metrics.jsonl").read_text()
-    offer = (
-        r"there is no checkpoint .*last.pt; beside it lies last.prev.pt \(--from previous\) and best.pt \(--from best"
-    )
+    offer = r"the checkpoint .*last.pt is missing; beside it lies last.prev.pt \(--from previous\) and best.pt \(--from best"
     with pytest.raises(LocalLearnError, match=offer):
         train(settings(), copied, resume="last")
     assert (copied / "metrics.jsonl").read_text() == rows
     train(settings(), copied, resume=checkpoint)
     assert_equal_runs(whole, copied)
+
+
+def test_only_whole_checkpoints_are_offered(copied):
+    (copied / "last.pt").unlink()
+    (copied / "last.prev.pt").write_bytes(b"half")
+    with pytest.raises(LocalLearnError, match=r"last.pt is missing; beside it lies best.pt \(--from best\)\.$"):
+        train(settings(), copied, resume="last")
+    (copied / "best.pt").unlink()
+    with pytest.raises(LocalLearnError, match=r"last.pt is missing\.$"):
+        train(settings(), copied, resume="last")
+
+
+def test_a_run_of_one_epoch_that_lost_its_last_checkpoint_does_not_start_anew(tmp_path):
+    asked, folder = settings(epochs=1), tmp_path / "run"
+    train(asked, folder)
+    (folder / "last.pt").unlink()
+    (folder / "last.prev.pt").unlink()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises(LocalLearnError, match=r"last.pt is missing; beside it lies best.pt \(--from best\)"):
+        train(asked, folder, resume="last")
+    with pytest.raises(LocalLearnError, match=r"last.prev.pt is missing"):
+        train(asked, folder, resume="previous")
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    train(asked, folder, resume="best")
+    assert (folder / "metrics.jsonl").read_bytes() == before["metrics.jsonl"]  # with its seconds: not trained again
 
 
 def test_from_needs_resume(capsys):

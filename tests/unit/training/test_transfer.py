@@ -174,7 +174,7 @@ def test_data_sets_that_do_not_fit_are_refused(folder, tmp_path):
         evaluate_run(folder, asked(), data="two_sets.grey")
     with pytest.raises(LocalLearnError, match="share 0 classes by name"):
         evaluate_run(folder, asked(workers=0), data=str(shards_from(tree(tmp_path / "set"), tmp_path / "shards")))
-    with pytest.raises(LocalLearnError, match="there is no checkpoint"):
+    with pytest.raises(LocalLearnError, match="is missing"):
         evaluate_run(tmp_path, asked())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._utils.atomic_files import file_name, read_json, write_json
-from locallearn._utils.errors import LocalLearnWarning
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli.parser import Parser, parse_rule
 from locallearn.cli.settings import add_settings, run_path, settings_from
@@ -35,6 +35,9 @@ _COLUMNS = {
     "parameters": ("parameters in training", "{:,}".format),
 }
 
+_RESULTS = _COLUMNS.keys() - {"parameters", "test_top5_accuracy"} | {"backbone_parameters", "auxiliary_parameters"}
+"""What `result.json` has of these."""
+
 
 def parser() -> Parser:
     """The command's parser."""
@@ -58,7 +61,11 @@ def run(config: Any) -> None:
             build(rule_settings, images)
     folders = {text: RunFolder(out / file_name(text)) for text in settings}
     results = {text: _train_or_reuse(text, settings[text], folder) for text, folder in folders.items()}
-    draw_curves({text: folder.rows() for text, folder in folders.items()}, out / "curves.png")
+    metrics = {
+        text: folder.rows_before(settings[text].epochs + 1, "train_loss", "test_accuracy")
+        for text, folder in folders.items()
+    }
+    draw_curves(metrics, out / "curves.png")
     write_json(out / "compare.json", results)
     if config.json:
         show_json(results)
@@ -79,6 +86,8 @@ def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, An
     if resume and folder.result.exists():
         say(f"{text}: already finished in {folder.path}")
         result = read_json(folder.result)
+        if not isinstance(result, dict) or not result.keys() >= _RESULTS:
+            raise LocalLearnError(f"{folder.result} is damaged: give {folder.path} to locallearn train --resume.")
     else:
         resume_command = f"the same command with --out {folder.path.parent}"
         with ConsoleWatcher(text, settings.epochs).shown(resume_command) as watcher:
