@@ -100,7 +100,7 @@ def localize(
 
     with _warnings_once():
         if (spec := parse_cost_spec(modules)) is None:
-            return build(rule.partition(partition(modules, chain.names)))
+            return build(rule.partition(partition(modules, chain.names, chain.repeating)))
         every = rule.partition(partition("all", chain.names))
         sites = Sites(chain, every, task_loss, *normalisation)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+from torch import fx, nn
 
 from locallearn._chain.layout import Kind, Layout, OnMaps, Shape as Shape
 from locallearn._nn.init import fresh_copy
@@ -45,6 +45,7 @@ class TracedChain:
         image_shape: channels, height, width of one image.
         layouts: the layout of each layer's output.
         begins_in_place: for each layer, then for the classifier, whether it writes on its input.
+        needs_prefix: for each layer whether it takes no tokens without the prefix tokens before them.
         classes: number of logits.
     """
 
@@ -54,6 +55,7 @@ class TracedChain:
     image_shape: Shape
     layouts: tuple[Layout, ...]
     begins_in_place: tuple[bool, ...]
+    needs_prefix: tuple[bool, ...]
     classes: int
 
     def __len__(self) -> int:
@@ -69,10 +71,17 @@ class TracedChain:
         """For each layer whether its output is (batch, n)."""
         return tuple(layout.kind is Kind.VECTOR for layout in self.layouts)
 
+    @property
+    def repeating(self) -> tuple[str, ...]:
+        """Layers in which a module with weights runs several times."""
+        return tuple(name for name, layer in zip(self.names, self.layers, strict=True) if _repeats(layer))
+
     def on_maps(self, layer: int, module: nn.Module) -> nn.Module:
         """A module like one of the layers, converted to take and return maps."""
         before, after = self._before(layer), self.layouts[layer]
-        return module if before.is_plain and after.is_plain else OnMaps(module, before, after)
+        if not (before.is_plain and after.is_plain):
+            module = OnMaps(module, before, after, needs_prefix=self.needs_prefix[layer])
+        return _named_copy(module, self.names[layer])
 
     def new_like(self, layer: int, *, in_channels: int, stride: int) -> nn.Module:
         """A newly initialised layer like one of these, with another input width; it takes and returns maps.
@@ -82,14 +91,17 @@ class TracedChain:
         before, after, source = self._before(layer), self.layouts[layer], self.layers[layer]
         if before.is_plain and after.is_plain:
             try:
-                return new_layer_like(source, in_channels=in_channels, stride=stride)
+                new = new_layer_like(source, in_channels=in_channels, stride=stride)
+                return _named_copy(new, self.names[layer])
             except NoLayerLikeError:
-                if after.kind is Kind.VECTOR:
+                if after.kind is Kind.VECTOR and before.kind is not Kind.VECTOR:
                     raise
+        is_vector = before.kind is Kind.VECTOR
         halves = before.shape[1] > after.shape[1] or before.shape[2] > after.shape[2]
-        parts: list[nn.Module] = [nn.AvgPool2d(2, ceil_mode=True)] if stride > 1 and not halves else []
-        if in_channels != before.shape[0]:
-            parts.append(nn.Conv2d(in_channels, before.shape[0], 1))
+        pools = stride > 1 and not halves and not is_vector
+        parts: list[nn.Module] = [nn.AvgPool2d(2, ceil_mode=True)] if pools else []
+        if in_channels != (width := before.shape[0]):
+            parts.append(nn.Linear(in_channels, width) if is_vector else nn.Conv2d(in_channels, width, 1))
         return Adapted(*parts, self.on_maps(layer, fresh_copy(source)))
 
     def _before(self, layer: int) -> Layout:
@@ -99,3 +111,21 @@ class TracedChain:
     def width(self, layer: int) -> int:
         """Output channels of a layer."""
         return self.shapes[layer][0]
+
+
+def _repeats(layer: nn.Module) -> bool:
+    if isinstance(layer, fx.GraphModule):
+        runs = [layer.get_submodule(str(node.target)) for node in layer.graph.nodes if node.op == "call_module"]
+    else:
+        runs = list(layer._modules.values()) if isinstance(layer, nn.Sequential) else []
+    weighted = [id(part) for part in runs if part is not None and any(True for _ in part.parameters())]
+    return len(weighted) > len(set(weighted))
+
+
+COPIED_LAYER = "copied_layer"
+"""Attribute of a copy: the name of the layer that it was made of, for errors."""
+
+
+def _named_copy(module: nn.Module, layer: str) -> nn.Module:
+    vars(module)[COPIED_LAYER] = layer
+    return module

@@ -15,6 +15,7 @@ from locallearn._chain.layout import Layout, Shape
 from locallearn._chain.sequential import split_sequential
 from locallearn._fx.graph_chain import layers_from_code
 from locallearn._fx.tracer import BATCHES
+from locallearn._nn.outputs import MainOutput, main_output
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError, reason_of
 
@@ -73,7 +74,7 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
         LocalLearnError: a layer does not pass one tensor on, or cannot take a feature of the size it gets.
     """
     layouts: list[Layout] = []
-    in_place = []
+    in_place, needs_prefix = [], []
     tracker = ChannelTracker()
     with private_api.fake_mode() as mode, torch.no_grad():
         parts = private_api.fake_copy(nn.ModuleList([*chain.layers.values(), chain.classifier]), mode).train()
@@ -88,20 +89,25 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
             in_place.append(private_api.version_of(source) != version)
             other = _run(layer, other, f"layer {name!r}")
             before = layouts[-1] if layouts else None
+            needs_prefix.append(
+                before is not None and before.prefix > 0 and not _takes(layer, source[:, before.prefix :])
+            )
             channels = tracker.dimension_of(feature)
             layouts.append(layout_after(name, (feature, other), channels, image_shape, before))
         version = private_api.version_of(feature)
-        logits = _run(parts[-1], feature, "the classifier")
+        outputs = _output(parts[-1], feature, "the classifier")
+        logits = _refuse_no_tensor(parts[-1], main_output(outputs), feature, "the classifier")
         in_place.append(private_api.version_of(feature) != version)
     if logits.dim() != 2:
         raise LocalLearnError(f"the classifier gives a tensor of shape {_size(logits)} instead of one logit per class.")
     return TracedChain(
         names=tuple(chain.layers),
         layers=tuple(chain.layers.values()),
-        classifier=chain.classifier,
+        classifier=chain.classifier if logits is outputs else nn.Sequential(chain.classifier, MainOutput()),
         image_shape=image_shape,
         layouts=tuple(layouts),
         begins_in_place=tuple(in_place),
+        needs_prefix=tuple(needs_prefix),
         classes=logits.shape[1],
     )
 
@@ -120,17 +126,31 @@ def refuse_shared_parameters(model: nn.Module, groups: list[list[nn.Module]]) ->
 
 
 def _run(layer: nn.Module, feature: torch.Tensor, name: str) -> torch.Tensor:
-    kind = type(layer[0] if isinstance(layer, nn.Sequential) and len(layer) == 1 else layer).__name__
+    return _refuse_no_tensor(layer, _output(layer, feature, name), feature, name)
+
+
+def _output(layer: nn.Module, feature: torch.Tensor, name: str) -> object:
     try:
-        output = layer(feature)
+        return layer(feature)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         raise LocalLearnError(
-            f"{name} ({kind}) cannot take a feature of shape {_size(feature)}: {reason_of(error)}."
+            f"{name} ({_kind(layer)}) cannot take a feature of shape {_size(feature)}: {reason_of(error)}."
             " Is input_shape right, and the image large enough for the network?"
         ) from error
+
+
+def _takes(layer: nn.Module, feature: torch.Tensor) -> bool:
+    try:
+        layer(feature.clone())
+    except Exception:  # whatever the layer says of a size that it does not take
+        return False
+    return True
+
+
+def _refuse_no_tensor(layer: nn.Module, output: object, feature: torch.Tensor, name: str) -> torch.Tensor:
     if not isinstance(output, torch.Tensor):
         raise LocalLearnError(
-            f"the network is no chain at {name}: {kind} returns a {type(output).__name__}, not one"
+            f"the network is no chain at {name}: {_kind(layer)} returns a {type(output).__name__}, not one"
             " tensor. Wrap it in a module that returns the tensor the next layer needs."
         )
     if output.numel() == 0:
@@ -139,6 +159,10 @@ def _run(layer: nn.Module, feature: torch.Tensor, name: str) -> torch.Tensor:
             " network."
         )
     return output
+
+
+def _kind(layer: nn.Module) -> str:
+    return type(layer[0] if isinstance(layer, nn.Sequential) and len(layer) == 1 else layer).__name__
 
 
 def _size(feature: torch.Tensor) -> str:

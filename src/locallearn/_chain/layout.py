@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import log
 
+import torch
 from torch import Tensor, nn
 
 Shape = tuple[int, int, int]
@@ -61,6 +62,11 @@ class Layout:
             return maps
         return maps.permute(0, 2, 3, 1) if self.kind is Kind.CHANNELS_LAST else maps.flatten(2).transpose(1, 2)
 
+    def from_map_with_prefix(self, maps: Tensor) -> Tensor:
+        """A map as tokens after prefix tokens, each of these the mean of all positions."""
+        tokens = self.from_map(maps)
+        return torch.cat([tokens.mean(1, keepdim=True).expand(-1, self.prefix, -1), tokens], 1)
+
 
 class OnMaps(nn.Module):
     """A copy of a backbone's layer that takes and returns maps, whatever the layout of the original.
@@ -68,14 +74,15 @@ class OnMaps(nn.Module):
     Args:
         layer: the layer.
         before, after: layouts of the original's input and output; maps may be smaller, patches for instance.
+        needs_prefix: whether the layer takes no tokens without the prefix tokens before them.
     """
 
-    def __init__(self, layer: nn.Module, before: Layout, after: Layout) -> None:
+    def __init__(self, layer: nn.Module, before: Layout, after: Layout, *, needs_prefix: bool = False) -> None:
         super().__init__()
-        self.layer, self.before, self.after = layer, before, after
+        self.layer, self.before, self.after, self.needs_prefix = layer, before, after, needs_prefix
 
     def forward(self, x: Tensor) -> Tensor:
-        output = self.layer(self.before.from_map(x))
+        output = self.layer(self.before.from_map_with_prefix(x) if self.needs_prefix else self.before.from_map(x))
         sides = zip(x.shape[2:], self.before.shape[1:], self.after.shape[1:], strict=True)
         return self.after.to_map(output, [-(-side * new // old) for side, old, new in sides])
 

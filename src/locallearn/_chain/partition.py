@@ -36,7 +36,7 @@ class Partition:
         return Partition((*self.ends[: modules - 1], self.ends[-1]))
 
 
-def partition(modules: str | int | Sequence[str], layers: Sequence[str]) -> Partition:
+def partition(modules: str | int | Sequence[str], layers: Sequence[str], repeating: Sequence[str] = ()) -> Partition:
     """The partition that the argument `modules` means for a chain with these layer names.
 
     Args:
@@ -44,6 +44,7 @@ def partition(modules: str | int | Sequence[str], layers: Sequence[str]) -> Part
             split (`"infopro-16"`, `"hpff-8"`, ...); or layer names or regular expressions that match whole names, each
             marking the last layer of a module.
         layers: the names.
+        repeating: layers in which a module runs several times; an error about the number of layers says so.
 
     Raises:
         LocalLearnError: K is out of range, a name or expression matches nothing, or a split is not for this network.
@@ -52,7 +53,13 @@ def partition(modules: str | int | Sequence[str], layers: Sequence[str]) -> Part
     if isinstance(modules, Integral):
         modules = int(modules)
         if not 1 <= modules <= count:
-            raise LocalLearnError(f"modules={modules}: the network has {count} layers, so K must be from 1 to {count}.")
+            again = (
+                f" (in {', '.join(map(repr, repeating))} a block runs several times, as one layer)" if repeating else ""
+            )
+            raise LocalLearnError(
+                f"modules={modules}: the network has {count} layers, so K must be from 1 to {count}:"
+                f" {_listed(layers)}{again}. Name the modules that end other layers by layers=[...]."
+            )
         size, larger = divmod(count, modules)
         sizes = [size + (module < larger) for module in range(modules)]
         return Partition(tuple(sum(sizes[: i + 1]) - 1 for i in range(modules)))
@@ -67,13 +74,17 @@ def partition(modules: str | int | Sequence[str], layers: Sequence[str]) -> Part
     return Partition(tuple(sorted(marked | {count - 1})), published)
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names if len(names) <= 20 else [*names[:10], "...", *names[-5:]])
+
+
 def _matching(pattern: str, layers: Sequence[str]) -> list[int]:
     if pattern in layers:
         return [layers.index(pattern)]
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise LocalLearnError(f"modules: {pattern!r} is no layer name and no regular expression ({error}).") from None
+        raise LocalLearnError(f"modules: {pattern!r} is no layer name and no regular expression ({error}).") from error
     if matching := [index for index, name in enumerate(layers) if expression.fullmatch(name)]:
         return matching
     raise LocalLearnError(f"modules: no layer matches {pattern!r}; {did_you_mean(pattern, ['all', *SPLITS, *layers])}")

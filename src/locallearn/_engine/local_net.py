@@ -26,6 +26,7 @@ from locallearn._engine.refusals import (
 from locallearn._engine.step import Step, independent, refuse_non_finite
 from locallearn._engine.streams import streams_of
 from locallearn._nn.checkpointed import Checkpointed
+from locallearn._nn.outputs import main_output
 from locallearn._objectives.checks import first_part_that_needs_several
 from locallearn._objectives.objective import Objective
 from locallearn._objectives.sites import Sites
@@ -89,8 +90,8 @@ class LocalNet(nn.Module):
         self.recompute_plans: dict[Hashable, RecomputePlan] = {}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Inference: the backbone alone."""
-        return self.model(images)
+        """Inference: the backbone alone; of several outputs, `logits` or the first tensor."""
+        return main_output(self.model(images))
 
     def backward(
         self,

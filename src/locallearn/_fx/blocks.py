@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.fx.node import map_arg
 
 from locallearn._fx.data_path import DataPath
-from locallearn._fx.tracer import CannotTraceError, module_path, trace_forward, values_of
+from locallearn._fx.tracer import Bind, CannotTraceError, alone, module_path, trace_forward, values_of
 from locallearn._nn.layer_types import NORMS
-
-Arguments = tuple[torch.Tensor, ...]
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -49,7 +49,7 @@ class BlockFinder:
         self.branching: set[type[nn.Module]] = set()
         self._paths: dict[str, DataPath | None] = {}
 
-    def find(self, arguments: Arguments) -> list[str]:
+    def find(self, arguments: tuple[torch.Tensor, ...]) -> list[str]:
         """Names of the blocks in order; none is inside another.
 
         Raises:
@@ -57,15 +57,23 @@ class BlockFinder:
         """
         while True:
             known = len(self.branching)
-            blocks = self._blocks_in("", self.model, arguments)
+            blocks = self._blocks_in("", self.model, (arguments, alone))
             if len(self.branching) == known:
                 return list(dict.fromkeys(blocks))
 
-    def _blocks_in(self, name: str, module: nn.Module, arguments: Arguments) -> list[str]:
+    def finds_parts(self) -> bool:
+        """Whether a branch was around a single module, `x + part(x)`, so that several of these make a block."""
+        inside: dict[type[nn.Module], int] = {}
+        for part in self.model.modules():
+            if type(part) in self.branching:
+                inside[type(part)] = max(inside.get(type(part), 0), sum(map(has_weights, part.children())))
+        return 1 in inside.values()
+
+    def _blocks_in(self, name: str, module: nn.Module, call: _Call) -> list[str]:
         is_block = type(module) in self.branching and type(module) not in CONTAINERS
         if name and (is_single_layer(module) or is_block):
             return [name]
-        path = self._data_path(name, module, arguments)
+        path = self._data_path(name, module, call)
         if path is None:
             return [name]
         if name and path.has_weights_in_a_branch():
@@ -75,15 +83,15 @@ class BlockFinder:
         for node in path.nodes:
             if node.op == "call_module" and has_weights(part := path.submodule(node)):
                 part_name = ".".join(part for part in (name, module_path(node)) if part)
-                inputs = _single_tensor(node)
-                blocks += [part_name] if inputs is None else self._blocks_in(part_name, part, inputs)
+                inner = _call_of(path, node)
+                blocks += [part_name] if inner is None else self._blocks_in(part_name, part, inner)
         return [name] if name and self._is_group(module, blocks) else blocks
 
-    def _data_path(self, name: str, module: nn.Module, arguments: Arguments) -> DataPath | None:
+    def _data_path(self, name: str, module: nn.Module, call: _Call) -> DataPath | None:
         """The module's own code, or None where it cannot be traced."""
         if name not in self._paths:
             try:
-                self._paths[name] = DataPath(module, trace_forward(module, arguments, lambda _: False))
+                self._paths[name] = DataPath(module, trace_forward(module, call[0], lambda _: False, call[1]))
             except CannotTraceError:
                 if not name:
                     raise
@@ -97,12 +105,21 @@ class BlockFinder:
         return bool(self.branching) or (type(module) is not nn.Sequential and self.class_counts[type(module)] > 1)
 
 
-def _single_tensor(node: torch.fx.Node) -> Arguments | None:
-    """The tensor that a call takes, for each batch size; None where it takes anything else."""
-    if len(node.args) != 1 or node.kwargs or not isinstance(node.args[0], torch.fx.Node):
+_Call = tuple[tuple[torch.Tensor, ...], Bind]
+"""The tensor that a module takes, for each batch size, and all of its arguments."""
+
+
+def _call_of(path: DataPath, node: fx.Node) -> _Call | None:
+    """How a node calls a module; None where it gives it anything besides one tensor and constants."""
+    takes = [argument for argument in node.all_input_nodes if not path.is_constant(argument)]
+    if len(takes) != 1 or not isinstance(values_of(takes[0])[0], torch.Tensor):
         return None
-    values = values_of(node.args[0])
-    return values if isinstance(values[0], torch.Tensor) else None
+
+    def bind(x: Any) -> Any:
+        arguments: Any = (node.args, dict(node.kwargs))
+        return map_arg(arguments, lambda argument: x if argument is takes[0] else values_of(argument)[0])
+
+    return values_of(takes[0]), bind
 
 
 def ancestors(names: list[str]) -> set[str]:

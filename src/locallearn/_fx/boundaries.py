@@ -65,7 +65,21 @@ def _nodes_of_layers(path: DataPath, groups: list[list[str]]) -> list[list[int]]
         else:
             layers.append([index])
         current, before = group, module
-    return layers
+    return _joined(path, layers)
+
+
+def _joined(path: DataPath, layers: list[list[int]]) -> list[list[int]]:
+    """Layers from the first to the last call of a module become one, since one local module must train it."""
+    last_call = {module_path(path.nodes[index]): number for number, nodes in enumerate(layers) for index in nodes}
+    joined: list[list[int]] = []
+    end = -1
+    for number, nodes in enumerate(layers):
+        if number <= end:
+            joined[-1] += nodes
+        else:
+            joined.append(nodes)
+        end = max(end, *(last_call[module_path(path.nodes[index])] for index in nodes))
+    return joined
 
 
 def _classifier_start(path: DataPath, layers: list[list[int]]) -> int:
@@ -178,13 +192,22 @@ def _no_chain(path: DataPath, model: nn.Module, index: int) -> LocalLearnError:
     beside = f"besides its output, {_describe(others[0])} is used later" if others else "no single tensor passes"
     by = f", for {_describe(users[0])}" if users else ""
     later = [path.nodes[i] for i in path.cuts(index + 1, len(path.nodes) - 1)]
-    names = [module_path(node) for node in later if node.op == "call_module"]
-    once = [name for name in names if len(path.calls(name)) == 1]
-    remedy = f"a single tensor passes after {once[0]!r}: name that in layers=[...]" if once else "none passes later"
+    once = _called_once(path, later)
+    earlier = _called_once(path, [path.nodes[i] for i in path.cuts(1, index + 1)])
+    remedy = "none passes later, so"
+    if once and len({*once, *earlier}) > 1:
+        remedy = f"a single tensor passes after {once[0]!r}: name that in layers=[...], or"
+    elif once:
+        remedy = f"one passes after {once[0]!r} alone, which leaves a single layer, so"
     return LocalLearnError(
-        f"{type(model).__name__} is no chain after {_describe(path.nodes[index])}: {beside}{by}; {remedy}, or give"
+        f"{type(model).__name__} is no chain after {_describe(path.nodes[index])}: {beside}{by}; {remedy} give"
         " the network a method chain() that returns locallearn.Chain(layers={name: module, ...}, classifier=module)."
     )
+
+
+def _called_once(path: DataPath, nodes: list[fx.Node]) -> list[str]:
+    names = [module_path(node) for node in nodes if node.op == "call_module" and path.uses_parameters(node)]
+    return [name for name in names if len(path.calls(name)) == 1]
 
 
 def _describe(node: fx.Node) -> str:

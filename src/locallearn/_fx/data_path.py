@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from locallearn._fx.tracer import BATCHES, CannotTraceError, module_path, values_of
+from locallearn._nn.outputs import main_output
 
 
 class DataPath:
@@ -17,21 +18,23 @@ class DataPath:
     Attributes:
         module: the module whose code was traced.
         nodes: the images, then all that is computed from them; constants and the module's own tensors are left out.
-        output: the node of `nodes` that the code returns.
+        output: the node of `nodes` that the code returns; of several tensors, `logits` or the first.
     """
 
     def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
         self.module = module
         self._kinds: dict[fx.Node, str] = {}
-        returned = next(node for node in graph.nodes if node.op == "output").args[0]
-        if not isinstance(returned, fx.Node) or "values" not in returned.meta:
-            kind = getattr(getattr(returned, "target", type(returned)), "__name__", "tuple")
+        returned: Any = next(node for node in graph.nodes if node.op == "output").args[0]
+        if isinstance(returned, fx.Node) and "values" not in returned.meta:  # fx calls the class of an output
+            returned = returned.target(*returned.args, **returned.kwargs)  # pyright: ignore[reportCallIssue]
+        self.output: fx.Node = main_output(returned, fx.Node)
+        if self.output is None:
+            kind = type(returned).__name__.removeprefix("immutable_")
             raise CannotTraceError(f"it returns a {kind}, not one tensor")
-        self.output = returned
-        candidates = [node for node in graph.nodes if node.op != "output" and self._kind(node) in ("data", "count")]
-        needed = {returned}
+        candidates = [node for node in graph.nodes if "values" in node.meta and self._kind(node) in ("data", "count")]
+        needed = {self.output}
         for node in reversed(candidates):
-            if node in needed or _writes(node):
+            if node in needed or self._has_effect(node):
                 needed.update(node.all_input_nodes)
                 needed.add(node)
         self.nodes = [node for node in candidates if node in needed or node.op == "placeholder"]
@@ -51,6 +54,18 @@ class DataPath:
         if node.op == "get_attr" or all(self._kind(x) in ("source", "constant") for x in node.all_input_nodes):
             return "source"
         return "count" if type(values[0]) is int and values == BATCHES else "data"
+
+    def unused_heads(self) -> list[str]:
+        """Modules with weights that run, but whose outputs the result does not use."""
+        ran = [node for node in self._kinds if node.op == "call_module" and self.uses_parameters(node)]
+        return [module_path(node) for node in ran if node not in self.nodes]
+
+    def _has_effect(self, node: fx.Node) -> bool:
+        """Whether a node matters even where nothing uses its output: it writes on its arguments, or is a module.
+
+        Modules with weights are an exception: these are heads whose output the caller does not use.
+        """
+        return node.meta["writes"] or (node.op == "call_module" and not self.uses_parameters(node))
 
     def is_constant(self, node: fx.Node) -> bool:
         """Whether its value is numbers that are the same for any batch."""
@@ -102,6 +117,11 @@ class DataPath:
         live = self.live_after(index)
         return live[0] if len(live) == 1 and isinstance(values_of(live[0])[0], Tensor) else None
 
+    def _passes_one(self, index: int) -> bool:
+        """Whether one value is used after an index, of whose tensors one counts."""
+        live = self.live_after(index)
+        return len(live) == 1 and main_output(values_of(live[0])[0]) is not None
+
     def cuts(self, start: int, stop: int) -> list[int]:
         """Indices from `start` to before `stop` after which a single tensor passes."""
         return [index for index in range(start, stop) if self.cut_tensor(index) is not None]
@@ -113,7 +133,7 @@ class DataPath:
     def has_weights_in_a_branch(self) -> bool:
         """Whether a module with parameters is on one of several parallel paths from the images to the output."""
         return any(
-            self.uses_parameters(node) and (self.cut_tensor(index) is None or self.cut_tensor(index - 1) is None)
+            self.uses_parameters(node) and not (self._passes_one(index) and self._passes_one(index - 1))
             for index, node in enumerate(self.nodes)
             if node.op == "call_module"
         )
@@ -123,8 +143,3 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return all(_is_number(part) for part in value)
     return value is None or isinstance(value, int | float | bool | torch.Size)
-
-
-def _writes(node: fx.Node) -> bool:
-    """Whether a node may write on its arguments, so that it matters even where nothing uses its output."""
-    return node.op == "call_module" or (node.op == "call_method" and str(node.target).endswith("_"))

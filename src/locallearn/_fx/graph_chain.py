@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
-from locallearn._fx.blocks import CONTAINERS, BlockFinder, ancestors, has_weights
+from locallearn._fx.blocks import BlockFinder, ancestors
 from locallearn._fx.boundaries import Boundary, boundaries_of_blocks, boundaries_of_names
 from locallearn._fx.data_path import DataPath
 from locallearn._fx.subgraph import ByMode, code_text, extract
+from locallearn._fx.timm_groups import hold_stages, timm_groups
 from locallearn._fx.tracer import BATCHES, CannotTraceError, trace_forward
 from locallearn._torch import private_api
-from locallearn._torch.vision_libraries import import_timm
-from locallearn._utils.errors import LocalLearnError, did_you_mean
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, did_you_mean
 
 Layers = tuple[dict[str, nn.Module], nn.Module]
 """Layers by name, and the classifier."""
@@ -31,7 +31,7 @@ def layers_from_code(model: nn.Module, image_shape: Sequence[int], layers: str |
         layers: names, or regular expressions that match whole names, of modules that each end a layer. Modules before
             the first, or between two, belong to the layer that ends next; normalisation after a bare convolution, and
             all without parameters, to the layer before. By default the layers are residual blocks and the like, or
-            timm's own groups.
+            timm's own groups, whichever gives more layers.
 
     Raises:
         LocalLearnError: more than one tensor passes where a layer is to end, or the code cannot be traced.
@@ -45,20 +45,49 @@ def layers_from_code(model: nn.Module, image_shape: Sequence[int], layers: str |
         arguments = tuple(torch.empty((batch, *image_shape), **like) for batch in BATCHES)
         try:
             if layers is None:
-                groups = _timm_groups(model) or [[block] for block in BlockFinder(fake).find(arguments)]
+                path, boundaries, is_open = _by_blocks(model, fake, arguments)
             else:
-                groups = [[name] for name in _named(model, layers)]
-            names = [name for group in groups for name in group]
-            is_open = ancestors(names).__contains__
-            path = DataPath(model, trace_forward(fake, arguments, is_open))
+                names = _named(model, layers)
+                is_open = ancestors(names).__contains__
+                path = DataPath(model, trace_forward(fake, arguments, is_open))
+                boundaries = boundaries_of_names(path, names, model)
         except CannotTraceError as error:
-            raise _refusal(model, str(error)) from error
-        boundaries = boundaries_of_names(path, names, model) if layers else boundaries_of_blocks(path, groups, model)
+            raise _refusal(model, error) from error
         try:
             evaluation = DataPath(model, trace_forward(fake.eval(), arguments, is_open))
         except CannotTraceError:  # a network need not be a chain in evaluation, where only its own forward is run
             evaluation = path
+    if heads := path.unused_heads():
+        sentence = f"heads of {type(model).__name__} that its logits do not use are not trained: {', '.join(heads)}."
+        warnings.warn(sentence, LocalLearnWarning, stacklevel=4)
     return _extract_layers(path, evaluation, boundaries)
+
+
+_Division = tuple[DataPath, list[Boundary], Callable[[str], bool]]
+"""The traced network, where its layers end, and which modules were traced into."""
+
+
+def _by_blocks(model: nn.Module, fake: nn.Module, arguments: tuple[torch.Tensor, ...]) -> _Division:
+    """By blocks, or by timm's own groups where these give as many layers, or where blocks would be parts of blocks."""
+    groups = timm_groups(model)
+    divided = None if groups is None else _divided(model, fake, arguments, groups)
+    if divided is not None and not hold_stages(model, groups or []):
+        return divided
+    finder = BlockFinder(fake)
+    blocks = [[block] for block in finder.find(arguments)]
+    if divided is None:
+        return _divided(model, fake, arguments, blocks)
+    if finder.finds_parts():
+        return divided
+    return max(divided, _divided(model, fake, arguments, blocks), key=lambda division: len(division[1]))
+
+
+def _divided(
+    model: nn.Module, fake: nn.Module, arguments: tuple[torch.Tensor, ...], groups: list[list[str]]
+) -> _Division:
+    is_open = ancestors([name for group in groups for name in group]).__contains__
+    path = DataPath(model, trace_forward(fake, arguments, is_open))
+    return path, boundaries_of_blocks(path, groups, model), is_open
 
 
 def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
@@ -72,7 +101,7 @@ def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
         try:
             matching = {pattern} & set(known) or {name for name in known if re.fullmatch(pattern, name)}
         except re.error as error:
-            raise LocalLearnError(f"layers: {pattern!r} is no module and no regular expression ({error}).") from None
+            raise LocalLearnError(f"layers: {pattern!r} is no module and no regular expression ({error}).") from error
         if not matching:
             raise LocalLearnError(f"layers: no module matches {pattern!r}; {did_you_mean(pattern, _shallow(known))}")
         named |= matching
@@ -84,32 +113,6 @@ def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
 
 def _shallow(names: Sequence[str]) -> list[str]:
     return [name for name in names if name.count(".") < 2]
-
-
-def _timm_groups(model: nn.Module) -> list[list[str]] | None:
-    """Names of modules by timm's own grouping of the parameters; None where the network has none."""
-    if not callable(matcher := getattr(model, "group_matcher", None)):
-        return None
-    import_timm()
-    from timm.models import group_parameters  # pyright: ignore[reportMissingImports]
-
-    group_of: dict[str, Any] = dict(group_parameters(model, matcher(coarse=False), reverse=True))
-    modules_of: dict[int, list[str]] = {}
-
-    def visit(path: str, module: nn.Module) -> None:
-        names = (f"{path}.{name}" if path else name for name, _ in module.named_parameters())
-        groups = {group_of[name] for name in names if name in group_of}  # a shared parameter has one of its names only
-        weighted = [child for child in module.children() if has_weights(child)]
-        holds_one = isinstance(module, CONTAINERS) and len(weighted) == 1
-        if len(groups) == 1 and path and not holds_one and not isinstance(module, nn.ModuleList):
-            modules_of.setdefault(groups.pop(), []).append(path)
-            return
-        for name, child in module.named_children():
-            if groups:
-                visit(f"{path}.{name}" if path else name, child)
-
-    visit("", model)
-    return list(modules_of.values()) if len(modules_of) > 1 else None
 
 
 def _extract_layers(path: DataPath, evaluation: DataPath, boundaries: list[Boundary]) -> Layers:
@@ -131,9 +134,10 @@ def _operations(path: DataPath) -> list[tuple[str, str]]:
     return [(node.op, str(node.target)) for node in path.nodes]
 
 
-def _refusal(model: nn.Module, reason: str) -> LocalLearnError:
+def _refusal(model: nn.Module, error: CannotTraceError) -> LocalLearnError:
+    size = "Is input_shape right, and the image large enough? Else give" if error.__cause__ else "Give"
     return LocalLearnError(
-        f"the forward code of {type(model).__name__} cannot be traced: {reason.rstrip('.')}. Is input_shape right,"
-        " and the image large enough? Else give the network a method chain() that returns"
+        f"the forward code of {type(model).__name__} cannot be traced: {str(error).rstrip('.')}."
+        f" {size} the network a method chain() that returns"
         " locallearn.Chain(layers={name: module, ...}, classifier=module)."
     )

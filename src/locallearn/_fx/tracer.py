@@ -35,8 +35,19 @@ _ONE_AT_A_TIME = RLock()
 _ATTEMPTS = 3
 
 
-def trace_forward(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool]) -> fx.Graph:
-    """Trace a module that takes one tensor.
+Bind = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]
+"""From the tensor that a module takes to all of its arguments, by position and by name; the others are constants."""
+
+
+def alone(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The tensor alone, so that all other arguments have their defaults."""
+    return (x,), {}
+
+
+def trace_forward(
+    module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool], bind: Bind = alone
+) -> fx.Graph:
+    """Trace a module that takes one tensor, and constants.
 
     Python code that looks at sizes takes the branch that it takes for these arguments.
 
@@ -44,6 +55,7 @@ def trace_forward(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_ope
         module: the module. It is run, so its tensors must be fake.
         arguments: the tensor, for each of `BATCHES`.
         is_open: whether to trace into a submodule, by its path; otherwise a call of it is one node.
+        bind: how the module is called with the tensor.
 
     Returns:
         The graph. `values_of(node)` has a node's value for each batch size; `module_path(node)` its path in the module.
@@ -53,18 +65,20 @@ def trace_forward(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_ope
     """
     for _ in range(_ATTEMPTS - 1):
         try:
-            return _traced(module, arguments, is_open)
+            return _traced(module, arguments, is_open, bind)
         except DrewRandomNumbersError:  # which another thread may have done
             continue
-    return _traced(module, arguments, is_open)
+    return _traced(module, arguments, is_open, bind)
 
 
-def _traced(module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool]) -> fx.Graph:
+def _traced(
+    module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool], bind: Bind
+) -> fx.Graph:
     tracer = _Tracer(arguments, is_open)
     opened = [(path, part) for path, part in module.named_modules() if not path or is_open(path)]
     try:
         with _ONE_AT_A_TIME, torch.no_grad(), PlainForward(opened), _Factories(tracer):
-            return tracer.trace(_Root(module))
+            return tracer.trace(_Root(module, bind))
     except (LocalLearnError, CannotTraceError):
         raise
     except private_api.DataDependentOutputException as error:
@@ -89,15 +103,23 @@ def _path(target: str) -> str:
     return target.removeprefix(_ROOT).removeprefix(".")
 
 
-class _Root(nn.Module):
-    """Calls a module with one tensor alone, so that its other arguments have their defaults."""
+def _versions(node: fx.Node) -> list[int]:
+    """How often the tensors that a node takes were written to."""
+    values = [values_of(argument)[0] for argument in node.all_input_nodes]
+    return [private_api.version_of(value) for value in values if isinstance(value, torch.Tensor)]
 
-    def __init__(self, module: nn.Module) -> None:
+
+class _Root(nn.Module):
+    """Calls a module with one tensor, as `bind` says."""
+
+    def __init__(self, module: nn.Module, bind: Bind) -> None:
         super().__init__()
         self.add_module(_ROOT, module)
+        self.bind = bind
 
     def forward(self, x: Any) -> Any:
-        return self.get_submodule(_ROOT)(x)
+        args, kwargs = self.bind(x)
+        return self.get_submodule(_ROOT)(*args, **kwargs)
 
 
 def _refuse_data(node: fx.Node) -> None:
@@ -192,8 +214,10 @@ class _Tracer(fx.Tracer):
         node = proxy.node
         self.computing = True
         state = random_state()
+        versions = _versions(node)
         try:
             node.meta["values"] = tuple(self._value(node, index) for index in range(len(BATCHES)))
+            node.meta["writes"] = _versions(node) != versions
         finally:
             self.computing = False
             set_random_state(state)  # modules run as they are, and may draw

@@ -25,7 +25,7 @@ def new_layer_like(layer: nn.Module, *, in_channels: int, stride: int) -> nn.Mod
     There is one for convolutions, linear layers, sequences with one of them, and the convolutional blocks of
     torchvision and timm: basic and bottleneck residual blocks, inverted residuals, RegNet's. Register a function for
     your own type with `@locallearn.new_layer_like.register`. Auxiliary networks that need a layer of any other type
-    copy it, draw new weights, and adapt the input by average pooling and a 1x1 convolution (`Adapted`).
+    copy it, draw new weights, and adapt the input by average pooling and a layer of size 1 (`Adapted`).
 
     Args:
         layer: the layer to imitate; it is not changed and lends no weights.
@@ -138,6 +138,6 @@ def _with_width(layer: nn.Conv2d, in_channels: int) -> nn.Conv2d:
 class Adapted(nn.Sequential):
     """A copy of a layer of any type with first weights of its own, its input brought to what the layer takes.
 
-    Average pooling 2x2 where height and width are to be halved and the layer does not do so itself; 1x1 convolution
-    where the width is another one.
+    Average pooling 2x2 where height and width are to be halved and the layer does not do so itself; 1x1 convolution,
+    or a linear layer for vectors, where the width is another one.
     """

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from locallearn._chain.chain import COPIED_LAYER
 from locallearn._nn.ema import EmaCopy
 from locallearn._objectives.auxiliary import WeightedSum
 
@@ -42,7 +43,7 @@ class _Walk:
         attributes = tuple(
             (name, self._tensors(value) if name in ("_parameters", "_buffers") else self._value(value))
             for name, value in vars(module).items()
-            if name != irrelevant
+            if name not in (irrelevant, COPIED_LAYER)
         )
         return type(module), attributes
 

@@ -6,8 +6,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from locallearn._chain.chain import COPIED_LAYER
 from locallearn._objectives.auxiliary import Auxiliary, Head, part_without_outputs
 from locallearn._objectives.objective import Objective, Site
 from locallearn._objectives.sites import Sites
@@ -47,6 +48,7 @@ def _writes(network: Auxiliary, site: Site, like: Tensor) -> bool:
     shape = site.shape[:1] if site.is_vector else site.shape
     for_logits, for_loss, images = (like.new_empty((2, *size)) for size in (shape, shape, site.image_shape))
     is_head = type(network) is Head  # its outputs are its logits, and its loss sees these alone
+    running = _running_copies(network)
     try:
         logits = network.logits(for_logits)
         if not is_head and part_without_outputs(network) is None:
@@ -55,7 +57,14 @@ def _writes(network: Auxiliary, site: Site, like: Tensor) -> bool:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         size = "x".join(map(str, shape))
-        raise LocalLearnError(f"{name} cannot take features of shape {size}: {reason_of(error)}.") from error
+        sentence = f"{name} cannot take features of shape {size}"
+        if running:
+            raise LocalLearnError(
+                f"{sentence}, because its copy of layer {running[-1]!r} takes other sizes only ({reason_of(error)}):"
+                " use a rule that copies no layers, such as DGL, Pooling, PredSim or InfoPro, or end modules elsewhere"
+                " by modules=[...]."
+            ) from error
+        raise LocalLearnError(f"{sentence}: {reason_of(error)}.") from error
     if logits is not None and logits.shape != (2, site.classes):
         raise LocalLearnError(f"{name} gives {logits.shape[1:].numel()} logits for {site.classes} classes.")
     if not is_head:
@@ -67,3 +76,13 @@ def _writes(network: Auxiliary, site: Site, like: Tensor) -> bool:
         except Exception:  # the loss may be for other labels than class indices
             pass
     return private_api.version_of(for_logits) > 0 or private_api.version_of(for_loss) > 0
+
+
+def _running_copies(network: nn.Module) -> list[str]:
+    """The layers whose copies in a network are running at any moment, the inner one last."""
+    running: list[str] = []
+    for part in network.modules():
+        if layer := vars(part).get(COPIED_LAYER):
+            part.register_forward_pre_hook(lambda *_, layer=layer: running.append(layer))
+            part.register_forward_hook(lambda *_: running.pop() and None)
+    return running

@@ -12,6 +12,9 @@ from typing import Any
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 
+_LARGEST_SETTINGS = 2**18  # bytes
+_DEEPEST_SETTINGS = 14  # six rules in one another; each level doubles the parser's time
+
 
 def file_name(text: str) -> str:
     """A text as the name of a file: other characters than letters, digits and -_=. become underscores."""
@@ -48,29 +51,53 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, most: int = 2**24) -> Any:
     """The value in a file of JSON.
 
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
     Raises:
-        LocalLearnError: it is no JSON.
+        LocalLearnError: it is no JSON, or no such file.
     """
+    text = _text(path, "JSON", most)
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:  # of the text's encoding too
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, "JSON", error) from error
 
 
-def read_yaml(path: Path) -> Any:
-    """The value in a file of YAML.
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Settings in a file of YAML.
 
     Raises:
-        LocalLearnError: it is no YAML.
+        LocalLearnError: it is no YAML, no such file, or holds something else; also for aliases, by which a short file
+            becomes an endless one.
     """
     yaml = optional("yaml")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text, depth = _text(path, "YAML", _LARGEST_SETTINGS), 0
     try:
-        return yaml.safe_load(path.read_text())
+        for event in yaml.parse(text, Loader=loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST_SETTINGS:
+                raise ValueError("it has an alias" if depth <= _DEEPEST_SETTINGS else "it is nested too deep")
+        values = yaml.load(text, Loader=loader)
     except (ValueError, yaml.YAMLError) as error:
         raise _damaged(path, "YAML", error) from error
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise LocalLearnError(f"{path} is damaged: it holds no settings, such as epochs: 10. Put a copy of it back.")
+    return values
+
+
+def _text(path: Path, kind: str, most: int) -> str:
+    try:
+        return regular_file(path, most=most).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(path, kind, error) from error
+    except LocalLearnError as error:
+        raise LocalLearnError(f"{path} is no file of {kind}: {error}.") from error
 
 
 def regular_file(path: Path, *, most: int) -> Path:
@@ -86,7 +113,7 @@ def regular_file(path: Path, *, most: int) -> Path:
     try:
         status = path.stat()
     except OSError as error:
-        raise LocalLearnError(f"{path.name} cannot be read ({error.strerror})") from None
+        raise LocalLearnError(f"{path.name} cannot be read ({error.strerror})") from error
     if not stat.S_ISREG(status.st_mode):
         raise LocalLearnError(f"{path.name} is no regular file")
     if status.st_size > most:

@@ -14,4 +14,4 @@ def optional(name: str, *, extra: str = "cli") -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         missing = (error.name or name).split(".")[0]
-        raise LocalLearnError(f"{missing} is not installed: run pip install 'locallearn[{extra}]'.") from None
+        raise LocalLearnError(f"{missing} is not installed: run pip install 'locallearn[{extra}]'.") from error

@@ -6,12 +6,14 @@ Every import of a name that is not part of this source goes through `load`. It r
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
+from types import MappingProxyType
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError, did_you_mean
@@ -86,10 +88,11 @@ def trust_option() -> list[str]:
     return ["--trust-code"] if _OTHER_CODE else []
 
 
-def names(kind: str) -> dict[str, str]:
+@cache
+def names(kind: str) -> Mapping[str, str]:
     """Each known name of a kind ("rules", "models" or "data") to the dotted path of what it means."""
     points = sorted(entry_points(group=f"locallearn.{kind}"), key=lambda point: point.name)
-    return {point.name: f"{point.module}.{point.attr}" for point in points}
+    return MappingProxyType({point.name: f"{point.module}.{point.attr}" for point in points})
 
 
 def find(kind: str, name: str) -> Any:

@@ -41,7 +41,7 @@ COMMANDS = {
 
 _USER_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENAMETOOLONG, errno.EFBIG, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG),
 )
 
 
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _USER_ERRORS:
             raise
         return _fail(f"{error.filename or 'a file'}: {error.strerror}.", arguments)
+    except MemoryError:
+        return _fail("memory ran out: take smaller or fewer images, or a smaller batch.", arguments)
     except KeyboardInterrupt:
         return 130
 
@@ -74,7 +76,7 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
-        from locallearn.cli.parser import Parser
+        from locallearn.cli.parser import COMMAND, Parser
         from locallearn.cli.rule_syntax import normalised
 
         modules = {name: import_module(f"locallearn.cli.commands.{name}") for name in named}
@@ -86,7 +88,8 @@ def _run(arguments: Sequence[str]) -> int:
     parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]", version=__version__)
     commands = parser.add_subcommands(metavar="COMMAND")
     for name, module in modules.items():
-        commands.add_subcommand(name, module.parser(), help=COMMANDS[name])
+        commands.add_subcommand(name, command := module.parser(), help=COMMANDS[name])
+        COMMAND.set((arguments, command))
     config = parser.parse_args(normalised(arguments))
     try:
         modules[config.subcommand].run(config[config.subcommand])

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
 from jsonargparse import _util
 
+from locallearn._utils.atomic_files import read_yaml
 from locallearn._utils.errors import LocalLearnError, did_you_mean
-from locallearn.cli.rule_syntax import all_settings, class_json, load_class
+from locallearn.cli.corrections import corrected
+from locallearn.cli.rule_syntax import class_json, load_class, owners
 from locallearn.rules import Rule
 from locallearn.training import OptimizerSettings, Schedule
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "list": "a list",
+    "tuple": "a list",
+}
 
 jsonargparse.set_parsing_settings(subclasses_enabled=[OptimizerSettings, Schedule])
 _util.check_import_path = load_class  # jsonargparse asks this before it imports what any value names
@@ -22,6 +34,15 @@ _util.check_import_path = load_class  # jsonargparse asks this before it imports
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of descriptions."""
+
+
+class SettingsFile(jsonargparse.ActionConfigFile):
+    """Reads settings from a YAML file, once it is known to be one."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        if "config" in read_yaml(Path(values)):
+            raise LocalLearnError(f"{values}: a file of settings cannot name another one; leave out config.")
+        super().__call__(parser, cfg, values, option_string)
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -50,9 +71,9 @@ class Parser(jsonargparse.ArgumentParser):
         if match := re.search(r"Literal\[(.*?)\]. Got value: (.*)", message):
             choices = [choice.strip("' ") for choice in match[1].split(",")]
             return f"{self._key(message)}{match[2]!r} is not valid; {did_you_mean(match[2], choices)}"
-        if match := re.search(r"Expected an? <class '(int|float|bool)'>. Got value: (.*)", message):
-            kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-            return f"{self._key(message)}{match[2]!r} is not {kinds[match[1]]}."
+        kinds = [_WORDS[kind] for kind in re.findall(r"Expected (?:an? )?<class '(\w+)'>", message) if kind in _WORDS]
+        if kinds and (match := re.search(r"(?:Got|Given) value: (?:NestedArg\(.*val=')?(.*?)(?:'\))?$", message)):
+            return f"{self._key(message)}{match[1]!r} is not {' or '.join(dict.fromkeys(kinds))}."
         if match := re.search(r"required: (.*)", message):
             missing = ", ".join(name.rpartition(".")[2].upper() for name in match[1].split(", "))
             return f"{missing} is missing: see --help."
@@ -60,21 +81,33 @@ class Parser(jsonargparse.ArgumentParser):
             if match[1] == "with":
                 return "--with is gone: write the wrappers around the rule, as in --rule 'hpff(man(dgl))'."
             options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
-            return f"unknown option --{match[1]}; {did_you_mean(match[1], options)}"
+            return f"unknown option --{match[1]}; {self._meant(match[1]) or did_you_mean(match[1], options)}"
         if match := re.search(r"Option '(\w+)' is not accepted|Key '(\w+)' is not expected", message):
             setting = match[1] or match[2]
-            return f"unknown setting {setting!r}; {did_you_mean(setting, all_settings())}"
-        if match := re.search(r"Problems parsing config: (.*)", message):
-            reason = re.sub(r' in "<unicode string>"', "", match[1]).rstrip(".")
-            return f"the file given by --config is not valid YAML: {reason}."
+            return f"unknown setting {setting!r}; {self._meant(setting) or did_you_mean(setting, owners())}"
         if match := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             return f"unknown command {match[1]!r}; {did_you_mean(match[1], re.findall(r'[a-z_]+', match[2]))}"
+        if key := self._key(message):
+            reason = " ".join(message.partition(":")[2].split()).rstrip(".")
+            return f"{key}its value cannot be read ({reason})."
         return None
+
+    def _meant(self, option: str) -> str | None:
+        """The command that has the setting of this name where it belongs, or who has such a setting."""
+        setting, (arguments, parser) = option.rpartition(".")[2], COMMAND.get() or ((), self)
+        defaults = {name: action.default for action in parser._actions for name in action.option_strings}
+        if command := corrected(setting, arguments, defaults):
+            return f"did you mean {command}?"
+        return f"only these have it: {', '.join(owners()[setting])}." if setting in owners() else None
 
     @staticmethod
     def _key(message: str) -> str:
         match = re.findall(r'[Kk]ey "([\w.]+)"', message)
         return f"--{'.'.join(match)}: " if match else ""
+
+
+COMMAND: ContextVar[tuple[Sequence[str], Parser] | None] = ContextVar("COMMAND", default=None)
+"""The arguments as the user typed them, and their command's parser; settings of classes have parsers of their own."""
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
@@ -30,23 +30,29 @@ _CLASSES = {
         "constant": _TRAINING + "Constant",
     },
 }
-_CLASS_OPTIONS = ("--rule", *_CLASSES)
+CLASS_OPTIONS = ("--rule", *_CLASSES)
 
 _HYPHEN = "\u00b7"
 """Replaces hyphens in names such as dgl-original: Python allows this character in a name."""
 
+_DEEPEST = 5
+
 _WORDS = {"true": True, "false": False, "null": None}
 
 
-def short_names(option: str) -> dict[str, str]:
+def short_names(option: str) -> Mapping[str, str]:
     """Short names of an option's classes to their dotted paths."""
     return names("rules") if option == "--rule" else _CLASSES[option]
 
 
-def all_settings() -> set[str]:
-    """Names of the settings of all classes that have a short name."""
-    paths = [path for option in _CLASS_OPTIONS for path in short_names(option).values()]
-    return {field.name for path in paths for field in _fields(load(path, known=paths))}
+def owners() -> dict[str, list[str]]:
+    """Each setting of a class that has a short name, to these short names."""
+    classes = {name: path for option in CLASS_OPTIONS for name, path in short_names(option).items()}
+    result: dict[str, list[str]] = {}
+    for name, path in classes.items():
+        for field in _fields(load(path, known=classes.values())):
+            result.setdefault(field.name, []).append(name)
+    return result
 
 
 def load_class(path: str) -> Any:
@@ -54,7 +60,7 @@ def load_class(path: str) -> Any:
 
     A file may name those with a short name and all classes that are imported already.
     """
-    known = {path for option in _CLASS_OPTIONS for path in short_names(option).values()}
+    known = {path for option in CLASS_OPTIONS for path in short_names(option).values()}
     kinds = [Rule, OptimizerSettings, Schedule]
     for kind in kinds:  # the list grows
         known |= {public_path(kind), f"{kind.__module__}.{kind.__qualname__}"}
@@ -76,9 +82,9 @@ def normalised(arguments: Sequence[str]) -> list[str]:
 
 
 def _normalised_value(option: str, value: str) -> str:
-    if option in _CLASS_OPTIONS and not value.lstrip().startswith("{"):
+    if option in CLASS_OPTIONS and not value.lstrip().startswith("{"):
         return class_json(option, value)
-    if option.endswith(".help") and option.removesuffix(".help") in _CLASS_OPTIONS:
+    if option.endswith(".help") and option.removesuffix(".help") in CLASS_OPTIONS:
         return class_path(option.removesuffix(".help"), value)
     return value
 
@@ -90,7 +96,7 @@ def class_path(option: str, name: str) -> str:
         LocalLearnError: the name is unknown.
     """
     known = short_names(option)
-    paths = {path.rpartition(".")[2]: path for path in known.values()} | known
+    paths = {path.rpartition(".")[2]: path for path in known.values()} | {**known}
     path = paths.get(name) or paths.get(name.lower(), name)
     if "." not in path:
         raise LocalLearnError(f"unknown {option.lstrip('-')} {name!r}; {did_you_mean(name, known)}")
@@ -107,12 +113,19 @@ def class_json(option: str, text: str) -> str:
     """
     try:
         call = ast.parse(re.sub(r"(?<=\w)-(?=[A-Za-z])", _HYPHEN, text.strip()), mode="eval").body
+        if _nesting(call) > _DEEPEST:  # each level doubles the parser's time
+            raise LocalLearnError(f"cannot read {text!r}: brackets nest at most {_DEEPEST} deep.")
         return json.dumps(_read_class(option, call))
     except LocalLearnError:
         raise
-    except (SyntaxError, ValueError, TypeError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         name = text.partition("(")[0].strip()
-        raise LocalLearnError(f"cannot read {text!r}: write settings as {name}(name=value, ...).") from error
+        as_call = f"{name if name[:1].isalpha() else 'auglocal'}(name=value, ...)"
+        raise LocalLearnError(f"cannot read {text!r}: write settings as {as_call}.") from error
+
+
+def _nesting(node: ast.AST) -> int:
+    return isinstance(node, ast.Call) + max(map(_nesting, ast.iter_child_nodes(node)), default=0)
 
 
 def _read_class(option: str, node: ast.expr) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from locallearn._utils.errors import LocalLearnError
-from locallearn.cli.parser import Parser
+from locallearn.cli.parser import Parser, SettingsFile
 from locallearn.training import Checkpoint, RunFolder
 
 Settings = TypeVar("Settings")
@@ -16,7 +16,7 @@ Settings = TypeVar("Settings")
 
 def add_settings(parser: Parser, kind: type, *, skip: set[str | int] | None = None) -> None:
     """Add all settings of a class as options, and `--config`."""
-    parser.add_argument("--config", action="config", help="read settings from a YAML file; later options win")
+    parser.add_argument("--config", action=SettingsFile, help="read settings from a YAML file; later options win")
     parser.add_class_arguments(kind, as_group=False, skip=skip)
 
 

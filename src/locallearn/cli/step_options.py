@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Literal
 
 from locallearn._chain.layout import Shape
@@ -9,6 +10,8 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.parser import Parser
 from locallearn.rules import AugLocal, Rule
 from locallearn.training import SGD, FitSettings, OptimizerSettings
+
+_MOST_PIXELS = 2**44
 
 
 def add_step(parser: Parser) -> None:
@@ -31,6 +34,8 @@ def step_of(values: Any) -> tuple[Shape, FitSettings, str]:
     for name, value in (("batch", values.batch), ("classes", values.classes)):
         if value < 1:
             raise LocalLearnError(f"--{name} must be at least 1.")
+    if values.batch * prod(shape) > _MOST_PIXELS:
+        raise LocalLearnError(f"--batch {values.batch} of {values.image} has more pixels than any memory holds.")
     settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
     return shape, settings, f"{values.model}, batch {values.batch}, {values.image}, {values.precision}"
 
@@ -39,8 +44,8 @@ def image_shape(text: str) -> Shape:
     """Channels, height and width from a text such as 3x32x32."""
     try:
         channels, height, width = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise LocalLearnError(f"--image {text!r}: write channels, height and width, as in 3x32x32.") from None
+    except ValueError as error:
+        raise LocalLearnError(f"--image {text!r}: write channels, height and width, as in 3x32x32.") from error
     if min(channels, height, width) < 1:
         raise LocalLearnError("--image must be at least 1.")
     return channels, height, width

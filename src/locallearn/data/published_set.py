@@ -105,7 +105,7 @@ class PublishedSet:
             raise LocalLearnError(
                 f"{folder} does not hold {self.title}: {reason_of(error)}; run locallearn data get {self.name} --force"
                 f" --data-dir {quote(str(root))}"
-            ) from None
+            ) from error
         if doubt:
             warnings.warn(f"{folder} holds {doubt}: figures are not comparable.", LocalLearnWarning, stacklevel=3)
         return images
@@ -220,7 +220,7 @@ def _extract(known: PublishedSet, source: Path, folder: Path, wanted: set[str]) 
     except Exception as error:  # garbled archives fail in many ways
         if is_disk_full(error):
             raise
-        raise LocalLearnError(f"it is cut off or no such tar archive ({describe(error)})") from None
+        raise LocalLearnError(f"it is cut off or no such tar archive ({describe(error)})") from error
 
 
 def parse_file(path: Path, parse: Callable[[Path], Parsed]) -> Parsed:
@@ -234,7 +234,7 @@ def parse_file(path: Path, parse: Callable[[Path], Parsed]) -> Parsed:
     except LocalLearnError:
         raise
     except Exception as error:  # garbled bytes fail in pickle, SciPy, NumPy, JSON and Pillow in many ways
-        raise LocalLearnError(f"{path.name} is garbled ({describe(error)})") from None
+        raise LocalLearnError(f"{path.name} is garbled ({describe(error)})") from error
 
 
 def is_no_folder(path: Path) -> bool:

@@ -22,7 +22,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
     Raises:
         LocalLearnError: it has another layout.
     """
-    content = read_json(path)
+    content = read_json(path, most=2**33)
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in _LISTS):
         raise LocalLearnError(
             f"{path} is no list of COCO's instances: it must be JSON with images, annotations and categories."

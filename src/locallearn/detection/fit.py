@@ -55,6 +55,9 @@ class DetectorFit(Loop):
         self.stepper.zero_grad()
         return losses.detach().double()
 
+    def loss_count(self) -> int:
+        return len(LOSSES)
+
     def loss_metrics(self, losses: list[float]) -> dict[str, Any]:
         return {"train_loss": sum(losses), "losses": dict(zip(LOSSES, losses, strict=True))}
 

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 from torch.optim import Optimizer
 
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.errors import LocalLearnError
 from locallearn.training import AdamW, LoopSettings, OptimizerSettings
 
 
@@ -62,8 +62,8 @@ class DetectSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unknown("checkpoint", self.checkpoint, ("last", "best"))
-        self.refuse_below(0, "seed", "workers")
+        self.refuse_seed()
+        self.refuse_below(0, "workers")
         self.refuse_below(1, "images", "batch", "threads", "channels", "regions", "proposals")
         self.refuse_below(32, "min_size", "max_size")
         if not 0 <= self.frozen_stages <= 4:

@@ -245,7 +245,7 @@ def like_layers(site: Site, selected: list[int], strides: list[int]) -> tuple[li
         try:
             parts.append(chain.new_like(i, in_channels=width, stride=stride))
         except LocalLearnError as error:
-            raise LocalLearnError(f"AugLocal, layer {chain.names[i]!r}: {error}") from None
+            raise LocalLearnError(f"AugLocal, layer {chain.names[i]!r}: {error}") from error
         width = chain.width(i)
     return parts, width
 

@@ -31,7 +31,7 @@ import re
 from dataclasses import dataclass, replace
 from math import inf
 from numbers import Real
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -93,7 +93,6 @@ class InfoPro(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._layers()
-        refuse_unknown("task_loss", self.task_loss, get_args(TaskLoss))
         for name, weights in (("lambda1", self.lambda1), ("lambda2", self.lambda2)):
             refuse_weights(f"InfoPro: {name}", weights)
 

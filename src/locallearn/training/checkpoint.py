@@ -71,8 +71,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise LocalLearnError(f"there is no checkpoint {path}{others_beside(path)}.") from None
+    except FileNotFoundError as error:
+        raise LocalLearnError(f"there is no checkpoint {path}{others_beside(path)}.") from error
     archive, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(archive).hexdigest().encode() != digest:
         raise unusable(path, "is damaged: its bytes are not those that were written")
@@ -125,6 +125,9 @@ def _fault(state: Any) -> str | None:
     for name, kind in _ENTRIES.items():
         if not isinstance(state[name], kind):
             return f"has a {type(state[name]).__name__} as {name}"
+    for name, kind in (("net", str), ("sums", float), ("skipped", str)):
+        if not all(isinstance(part, kind) for part in state[name]):
+            return f"has other things than those of type {kind.__name__} in {name}"
     return None
 
 

@@ -59,6 +59,9 @@ class Fit(Loop):
         self.stepper.finish()
         return total
 
+    def loss_count(self) -> int:
+        return len(self.net.objectives)
+
     def loss_metrics(self, losses: list[float]) -> dict[str, Any]:
         return {"train_loss": losses[-1], "losses": losses}
 

@@ -29,10 +29,10 @@ def exclusive(folder: Path) -> Iterator[None]:
     lock, owner = FileLock(folder / LOCK_FILES[0], blocking=False), folder / LOCK_FILES[1]
     try:
         lock.acquire()
-    except Timeout:
+    except Timeout as error:
         raise LocalLearnError(
             f"{folder} is in use{_by(owner)}: wait for it, stop it, or choose another folder."
-        ) from None
+        ) from error
     try:
         write_json(owner, {"host": platform.node(), "pid": os.getpid()})
         yield

@@ -92,6 +92,10 @@ class Loop(ABC):
         """One optimizer step; the batch's mean losses, (losses,), float64, detached."""
 
     @abstractmethod
+    def loss_count(self) -> int:
+        """Number of losses of a step."""
+
+    @abstractmethod
     def loss_metrics(self, losses: list[float]) -> dict[str, Any]:
         """Losses as metrics: `train_loss`, a number to watch, and `losses`, all of them."""
 
@@ -124,17 +128,22 @@ class Loop(ABC):
         file = self.folder.path / FILES[checkpoint]
         state = load_checkpoint(file)
         epoch, step = state["epoch"], state["step"]
-        if not (1 <= epoch <= self.settings.epochs + 1 and 0 <= step <= len(self.batches)):
+        steps = len(self.batches) if epoch <= self.settings.epochs else 0
+        if not (1 <= epoch <= self.settings.epochs + 1 and 0 <= step <= steps):
             raise unusable(
                 file,
                 f"is of epoch {epoch}, step {step}, and the run has {self.settings.epochs} epochs of"
                 f" {len(self.batches)} steps",
             )
+        sums = self.loss_count() if step else 0
+        if len(state["sums"]) != sums or (step > 0) != (state["seen"] > 0):
+            raise unusable(file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}")
         self.folder.refuse_missing_epochs(before=epoch)
         load_weights(self.net, state["net"], file=file, name="the network")
         try:
             before = _settings_of(self.stepper.state_dict())
             self.stepper.load_state_dict(state["optimizers"])
+            _refuse_other_shapes(self.stepper)
             set_random_state(state["random"], self.device)
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise unusable(file, "has optimizers or random numbers that do not fit the settings") from error
@@ -205,6 +214,22 @@ class Loop(ABC):
         if is_best:
             save_checkpoint(state, self.folder.best)
         save_checkpoint(state, self.folder.last, previous=self.folder.previous)
+
+
+def _refuse_other_shapes(stepper: Any) -> None:
+    """Refuse state of SGD and AdamW that does not fit its parameter: fused optimizers would write outside of it.
+
+    Raises:
+        ValueError: a tensor has another shape.
+    """
+    for optimizer in getattr(stepper, "optimizers", [stepper]):
+        for parameter, entries in optimizer.state.items():
+            for name in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
+                if (buffer := entries.get(name)) is None:
+                    continue
+                if buffer.shape != (() if name == "step" else parameter.shape) or not buffer.is_floating_point():
+                    raise ValueError(f"{name} has another shape than its parameter")
+                entries[name] = buffer.clone()  # whose elements do not overlap, as those of a file may
 
 
 def _settings_of(optimizers: Any) -> list[set[str]]:

@@ -12,10 +12,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.typed_settings import TypedSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerSettings(ABC):
+class OptimizerSettings(TypedSettings, ABC):
     """Settings that all optimizers have.
 
     Args:
@@ -29,6 +30,7 @@ class OptimizerSettings(ABC):
     decay_norms_and_biases: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.lr < 0 or self.weight_decay < 0:
             raise LocalLearnError(f"{type(self).__name__}: lr and weight_decay must not be negative.")
 
@@ -59,6 +61,11 @@ class SGD(OptimizerSettings):
     momentum: float = 0.9
     nesterov: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.momentum < 0:
+            raise LocalLearnError(f"SGD: momentum={self.momentum} must not be negative.")
+
     def make(self, parameters: Sequence[nn.Parameter]) -> Optimizer:
         groups = self._groups(parameters)
         nesterov = self.nesterov and self.momentum > 0
@@ -79,6 +86,11 @@ class AdamW(OptimizerSettings):
     weight_decay: float = 1e-2
     beta1: float = 0.9
     beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise LocalLearnError(f"AdamW: beta1={self.beta1} and beta2={self.beta2} must be from 0 to below 1.")
 
     def make(self, parameters: Sequence[nn.Parameter]) -> Optimizer:
         return torch.optim.AdamW(self._groups(parameters), lr=self.lr, betas=(self.beta1, self.beta2), fused=True)

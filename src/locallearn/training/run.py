@@ -84,7 +84,7 @@ def train(
         try:
             fit.run()
         except OutOfMemoryError as error:
-            raise error.naming(settings.model, rule_text(settings.rule)) from None
+            raise error.naming(settings.model, rule_text(settings.rule)) from error
         return _finish(run, net, peak, settings)
 
 

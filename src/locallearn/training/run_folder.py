@@ -120,8 +120,6 @@ class RunFolder:
         if not self.settings.exists():
             raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
         values = read_yaml(self.settings)
-        if not isinstance(values, dict):
-            raise LocalLearnError(f"{self.settings} is damaged: it holds no settings. Put a copy of it back.")
         if command is not None and (name := _SETTING_OF[command]) not in values:
             raise LocalLearnError(f"{self.path} holds no run of locallearn {command}: its settings name no {name}.")
         return values

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from math import cos, inf, pi
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.typed_settings import TypedSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule(ABC):
+class Schedule(TypedSettings, ABC):
     """How the learning rate changes during training."""
 
     @abstractmethod
@@ -37,6 +38,7 @@ class Cosine(Schedule):
     warmup: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.warmup < 1:
             raise LocalLearnError(f"Cosine: warmup={self.warmup} is a share of all steps, from 0 to below 1.")
 
@@ -63,6 +65,11 @@ class PaperCosine(Schedule):
 
     warmup_epochs: int = 10
     warmup_lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup_epochs < 0 or self.warmup_lr < 0:
+            raise LocalLearnError("PaperCosine: warmup_epochs and warmup_lr must not be negative.")
 
     def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
         lr = 0.5 * base * (1 + cos(pi * epoch / epochs))
@@ -102,6 +109,7 @@ class EpochDecay(Schedule):
     factor: float = 0.2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _refuse_decay("EpochDecay", "epochs", self.epochs, first=1, factor=self.factor)
 
     def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
@@ -123,6 +131,7 @@ class StepDecay(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _refuse_decay("StepDecay", "after", self.after, first=0, factor=self.factor)
 
     def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
@@ -131,7 +140,7 @@ class StepDecay(Schedule):
 
 
 def _refuse_decay(schedule: str, name: str, marks: tuple[int, ...], *, first: int, factor: float) -> None:
-    if not isinstance(marks, tuple | list) or any(not isinstance(at, int) or at < first for at in marks):
+    if any(at < first for at in marks):
         raise LocalLearnError(f"{schedule}: {name}={marks!r}: give whole numbers from {first}.")
     if not 0 < factor < inf:
         raise LocalLearnError(f"{schedule}: factor={factor} must be above 0 and finite.")

@@ -12,15 +12,18 @@ import torch
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
 from locallearn._engine.stepper import ModuleStepper, Stepper
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.typed_settings import TypedSettings
 from locallearn.data import Feed
 from locallearn.rules import AugLocal, Rule
 from locallearn.training.optimizers import SGD, OptimizerSettings
 from locallearn.training.schedules import Cosine, Schedule
 
+_LARGEST_IMAGE = 2**14
+
 
 @dataclass(frozen=True, kw_only=True)
-class LoopSettings(ABC):
+class LoopSettings(TypedSettings, ABC):
     """What `Loop` needs to know.
 
     Args:
@@ -36,8 +39,18 @@ class LoopSettings(ABC):
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
-        refuse_unknown("precision", self.precision, ("fp32", "bf16"))
+        super().__post_init__()
         self.refuse_below(1, "epochs", "checkpoint_every")
+
+    def refuse_seed(self) -> None:
+        """Refuse a seed that PyTorch or NumPy would not take, also after the number of an epoch is added.
+
+        Raises:
+            LocalLearnError: says which seeds there are.
+        """
+        seed = getattr(self, "seed", 0)
+        if not 0 <= seed < 2**32:
+            raise LocalLearnError(f"seed={seed} must be at least 0 and below 2**32.")
 
     def refuse_below(self, least: int, *names: str) -> None:
         """Refuse settings with a smaller value; None is none.
@@ -98,7 +111,6 @@ class FitSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_unknown("step", self.step, ("together", "module"))
         self.refuse_below(1, "accumulate")
         for name in ("clip_norm", "clip_module_norm"):
             value = getattr(self, name)
@@ -172,8 +184,10 @@ class TrainSettings(FitSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.refuse_below(0, "seed")
+        self.refuse_seed()
         self.refuse_below(1, "batch", "threads", "image_size")
+        if self.image_size is not None and self.image_size > _LARGEST_IMAGE:
+            raise LocalLearnError(f"image_size={self.image_size} must be at most {_LARGEST_IMAGE}.")
         if self.memory == "lean" and self.compile:
             raise LocalLearnError(
                 "memory=lean does not work with compile: the compiler decides what to recompute. Use one of them."

@@ -17,7 +17,7 @@ from locallearn.training.from_settings import data_of, make_model
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import TrainSettings
 
-_DATA_SETTINGS = ("data", "train_images", "image_size")
+_NEEDED = ("model", "data", "train_images", "image_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,13 @@ def load_run(path: Path, *, checkpoint: str = "last", trust_code: bool = False) 
     settings = folder.read_settings("train")
     file = path if path.suffix == ".pt" else folder.path / f"{checkpoint}.pt"
     state = load_checkpoint(file)
-    data_settings = {name: settings[name] for name in _DATA_SETTINGS if name in settings}
+    needed = TrainSettings(
+        **{name: settings[name] for name in _NEEDED if name in settings},
+        data_dir=Path(str(settings.get("data_dir", "data"))),
+    )
     with names_of_file(trust_code=trust_code):
-        images = data_card_of(folder, TrainSettings(**data_settings, data_dir=Path(settings.get("data_dir", "data"))))
-        model = make_model(settings["model"], classes=len(images.classes), image_shape=images.image_shape)
+        images = data_card_of(folder, needed)
+        model = make_model(needed.model, classes=len(images.classes), image_shape=images.image_shape)
     weights = {name.removeprefix("model."): part for name, part in state["net"].items() if name.startswith("model.")}
     load_weights(model, weights, file=file, name=settings["model"])
     return Trained(

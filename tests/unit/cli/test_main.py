@@ -22,7 +22,14 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("train --model nowhere.net --data digits", "model 'nowhere.net' cannot be imported"),
         ("train --data cifar11", "unknown data set 'cifar11'; did you mean 'cifar10'?"),
         ("train --data cifar10 --data-dir nothing", "run locallearn data get cifar10"),
-        ("train --data digits --rule.dept 3", "unknown setting 'dept'; did you mean 'depth'?"),
+        ("train --rule.dept 3", "unknown setting 'dept'; did you mean locallearn train --rule.depth 3?"),
+        ("train --lr 0.01 --rule dgl", "--lr; did you mean locallearn train --rule dgl --optimizer.lr 0.01?"),
+        ("detect --lr=0.01", "did you mean locallearn detect --optimizer.lr=0.01?"),
+        ("train --epochs 1 --depth 4", "did you mean locallearn train --epochs 1 --rule.depth 4?"),
+        ("train --rule man(auglocal) --depth 4", "train --rule 'man(auglocal)' --rule.rule.depth 4?"),
+        ("train --optimizer.depth 4", "did you mean locallearn train --rule.depth 4?"),
+        ("train --schedule paper-cosine --warmup-epochs 4", "--schedule.warmup_epochs 4?"),
+        ("train --rule dgl --depth 4", "unknown option --depth; only these have it: auglocal, "),
         ("train --data digits --rule.depth 1", "AugLocal: depth=1"),
         ("train --data digits --rule.depth deep", "depth: 'deep' is not a whole number"),
         ("train --optimizer.lr fast", "lr: 'fast' is not a number"),
@@ -54,6 +61,17 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("compare --rules dgl(hidden)", "write settings as dgl(name=value, ...)"),
         ("cost --image 32", "write channels, height and width, as in 3x32x32"),
         ("cost --batch 0", "--batch must be at least 1"),
+        ("cost --batch 1000000000000000000000", "has more pixels than any memory holds"),
+        ("cost --image 3x999999999x9999999", "has more pixels than any memory holds"),
+        ("train --data digits --image-size 99999999", "image_size=99999999 must be at most 16384"),
+        (f"train --data digits --model resnet20 --rule bp --out {'a' * 300}", "File name too long"),
+        (f"train --resume {'a' * 300}", "File name too long"),
+        (f"train --data {'a' * 300}", "File name too long"),
+        ("train --threads x", "--threads: 'x' is not a whole number."),
+        ("train --clip-norm a", "--clip_norm: 'a' is not a number."),
+        ("train --rule [] --data digits", "cannot read '[]': write settings as auglocal(name=value, ...)"),
+        ("train --rule man(man(man(man(man(man(dgl))))))", "brackets nest at most 5 deep"),
+        ("train --seed 4294967296", "seed=4294967296 must be at least 0 and below 2**32"),
         ("data get cifar", "did you mean 'cifar10'?"),
         ("data get svhnn", "did you mean 'svhn'?"),
         ("data get svhn --from nothing", "nothing cannot be read (No such file or directory); --from takes"),
@@ -79,9 +97,9 @@ def test_a_mistake_gets_one_sentence_and_no_traceback(arguments, sentence, capsy
 
 def test_an_invalid_settings_file_is_named(capsys, tmp_path):
     (tmp_path / "damaged.yaml").write_text("epochs: [")
-    assert run("train", "--config", str(tmp_path / "damaged.yaml")) == 2
+    assert run("train", "--config", str(tmp_path / "damaged.yaml")) == 1
     told = capsys.readouterr().err
-    assert told.startswith("error: the file given by --config is not valid YAML: while parsing")
+    assert "damaged.yaml is damaged: it is no YAML (while parsing" in told
     assert told.count("\n") == 1
 
 

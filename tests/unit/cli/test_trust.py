@@ -192,3 +192,12 @@ def test_only_the_registry_imports_by_a_name_that_is_not_written_there():
 
 def test_python_code_may_name_any_path():
     assert load("small_runs.little")
+
+
+@pytest.mark.parametrize(
+    "values", [{"model": 5}, {"model": None}, {"data_dir": 5}, {"data": ["x"]}, {"image_size": "x"}]
+)
+def test_settings_of_a_wrong_type_are_told_by_every_command(values, trained, stranger, capsys):
+    folder = str(changed(trained, stranger / "run", values))
+    for command in (["evaluate", folder], ["train", "--resume", folder], ["export", folder, "--out", "out"]):
+        assert_refused(capsys, *command)

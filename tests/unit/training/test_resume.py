@@ -137,6 +137,30 @@ def test_a_damaged_checkpoint_stops_the_resume(copied):
         train(settings(), copied, resume="last")
 
 
+MOMENTUM = torch.zeros(8, 3, 3, 3)
+
+
+def with_momentum(buffer):
+    """Another momentum of the first parameter."""
+
+    def changed(state):
+        (optimizer,) = state["optimizers"]
+        return {**state, "optimizers": [{**optimizer, "state": {**optimizer["state"], 0: {"momentum_buffer": buffer}}}]}
+
+    return changed
+
+
+def test_momentum_whose_elements_overlap_in_memory_does_not(copied):
+    state = load_checkpoint(copied / "last.prev.pt")
+    overlapping = torch.zeros(1, 1, 1, 1).expand_as(MOMENTUM)  # a fused step would write outside of its one element
+    save_checkpoint(with_momentum(overlapping)(state), copied / "last.pt")
+    fit = loop_of(settings(), copied)
+    fit.resume()
+    (optimizer,) = fit.stepper.optimizers
+    for parameter, entries in optimizer.state.items():
+        assert entries["momentum_buffer"].untyped_storage().nbytes() >= parameter.numel() * 4
+
+
 OTHER_CONTENT = {
     "an entry is missing": (lambda state: {**state, "seen": ...}, "lacks the entry 'seen', unlike any of locallearn's"),
     "another entry": (lambda state: {**state, "more": 1}, "has the entry 'more', unlike any of locallearn's"),
@@ -154,6 +178,18 @@ OTHER_CONTENT = {
     "no random state": (lambda state: {**state, "random": {}}, "has optimizers or random numbers that do not fit"),
     "other weights": (lambda state: {**state, "net": {"w": torch.ones(2)}}, "do not fit the network"),
     "no weights": (lambda state: {**state, "net": {"model.0.weight": [1]}}, "do not fit the network"),
+    "weights without a name": (lambda state: {**state, "net": {3: torch.ones(2)}}, "other things than those of type"),
+    "texts as sums": (lambda state: {**state, "sums": ["1"]}, "other things than those of type float in sums"),
+    "a step without sums": (lambda state: {**state, "epoch": 3, "step": 1}, "has 0 sums of 0 images at step 1, not 3"),
+    "sums without a step": (lambda state: {**state, "sums": [1.0], "seen": 3}, "has 1 sums of 3 images at step 0"),
+    "a step after the last epoch": (
+        lambda state: {**state, "step": 1, "sums": [1.0], "seen": 32}, "is of epoch 4, step 1, and the run has"
+    ),
+    "fewer losses": (
+        lambda state: {**state, "epoch": 3, "step": 1, "sums": [1.0], "seen": 32}, "has 1 sums of 32 images at step 1"
+    ),
+    "momentum of another shape": (with_momentum(torch.zeros(2)), "has optimizers or random numbers that do not fit"),
+    "momentum that is a text": (with_momentum("x"), "has optimizers or random numbers that do not fit"),
 }  # fmt: skip
 
 

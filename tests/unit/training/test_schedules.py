@@ -63,7 +63,7 @@ def test_the_decay_by_step_counts_the_steps_of_all_epochs():
     ("wrong", "message"),
     [
         (lambda: EpochDecay(epochs=(0,)), "epochs=.* from 1"),
-        (lambda: StepDecay(after=(1.5,)), "after=.* from 0"),
+        (lambda: StepDecay(after=(1.5,)), "after=.* is not a list, each a whole number"),
         (lambda: EpochDecay(factor=0.0), "factor=0"),
         (lambda: StepDecay(factor=float("inf")), "factor=inf"),
     ],

@@ -148,7 +148,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
     try:
         regular_file(shard, most=_LARGEST_SHARD)
     except LocalLearnError as error:
-        raise LocalLearnError(f"{error}, in {shard.parent}.") from None
+        raise LocalLearnError(f"{error}, in {shard.parent}.") from error
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
@@ -164,9 +164,9 @@ def _samples(shard: Path) -> Iterator[tuple[str, int, int, int]]:
                     labels[key] = int(file.read())
                 archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # or it would hold all headers
     except (OSError, tarfile.TarError) as error:
-        raise LocalLearnError(f"{shard} is cut off or no plain tar archive ({describe(error)}).") from None
+        raise LocalLearnError(f"{shard} is cut off or no plain tar archive ({describe(error)}).") from error
     except ValueError as error:
-        raise LocalLearnError(f"{shard} has a .cls file that is no number ({error}).") from None
+        raise LocalLearnError(f"{shard} has a .cls file that is no number ({error}).") from error
     if images.keys() != labels.keys() or not images:
         key = next(iter(images.keys() ^ labels.keys()), "any image")
         what = "no .cls file" if key in images else "no image (.jpg, .png, .webp)"

@@ -131,8 +131,8 @@ def _decode(content: bytes) -> Tensor:
             if image.mode.startswith(("I", "F")):  # which Pillow would clip
                 raise ValueError(f"pixels of mode {image.mode} instead of 8 bits a channel")
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except pillow.UnidentifiedImageError:  # whose own text names an address in memory
-        raise ValueError(f"none of {', '.join(_FORMATS)}") from None
+    except pillow.UnidentifiedImageError as error:  # whose own text names an address in memory
+        raise ValueError(f"none of {', '.join(_FORMATS)}") from error
 
 
 @lru_cache

@@ -43,7 +43,7 @@ def in_order(images: Dataset[Any], keys: Sequence[Any], *, workers: int, pin_mem
         raise LocalLearnError(
             f"a process that decodes images died ({describe(error)}): there may be too little memory (or shared"
             " memory); try fewer --workers."
-        ) from None
+        ) from error
 
 
 def _processors() -> int:
