@@ -23,7 +23,7 @@ from torchvision.models import (  # noqa: E402
     vision_transformer,
 )
 
-from locallearn.models import published  # noqa: E402
+from locallearn.models import torchvision_chains  # noqa: E402
 
 CLASSES = 5
 WIDTHS = (8, 8, 16, 16)
@@ -34,7 +34,7 @@ def _residual(block: type[nn.Module], **options) -> nn.Module:
 
 
 def _vgg() -> nn.Module:
-    model = published.VGG(vgg.make_layers([8, "M", 16, 16, "M", 16], batch_norm=True), init_weights=False)
+    model = torchvision_chains.VGG(vgg.make_layers([8, "M", 16, 16, "M", 16], batch_norm=True), init_weights=False)
     model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(16, CLASSES)
     return model
 
