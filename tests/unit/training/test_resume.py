@@ -216,7 +216,7 @@ def test_a_checkpoint_with_a_right_hash_and_other_content_is_refused(case, copie
 def test_another_checkpoint_is_offered_and_gives_the_same_run(checkpoint, whole, copied):
     (copied / "last.pt").unlink()
     rows = (copied / "metrics.jsonl").read_text()
-    offer = r"the checkpoint .*last.pt is missing; beside it lies last.prev.pt \(--from previous\) and best.pt \(--from best"
+    offer = r"the checkpoint .*last.pt is missing; beside it lies last.prev.pt \(--from previous\)"
     with pytest.raises(LocalLearnError, match=offer):
         train(settings(), copied, resume="last")
     assert (copied / "metrics.jsonl").read_text() == rows
