@@ -221,8 +221,8 @@ def test_rules_by_stage_take_a_rule_for_each():
 def test_rules_by_stage_that_do_not_fit_are_refused():
     with pytest.raises(ll.LocalLearnError, match="a stage 3"):
         ll.localize(resnet20(), ll.ByStage(rules=(ll.DGL(), ll.DGL())), input_shape=SMALL)
-    for rules in ((), (ll.DGL,)):
-        with pytest.raises(ll.LocalLearnError, match="for each stage"):
+    for rules, told in (((), "for each stage"), ((ll.DGL,), "is not a list, each an instance of Rule")):
+        with pytest.raises(ll.LocalLearnError, match=told):
             ll.ByStage(rules=rules)
 
 

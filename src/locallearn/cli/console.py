@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +15,28 @@ from rich.table import Table
 
 from locallearn.training import Interrupted, Watcher
 
-err = Console(stderr=True, highlight=False)
+
+class _Stderr:
+    """Standard error. When its terminal is closed, writing fails; that must not end training before it is saved."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+    @property
+    def _file(self) -> Any:
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # under a progress bar, Rich puts its own there
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+err = Console(file=_Stderr(), highlight=False)  # pyright: ignore[reportArgumentType]
 """Standard error, for progress and sentences; results go to standard output."""
 
 _SCORES = {"test_accuracy": "test accuracy", "test_top5_accuracy": "top-5", "box_ap": "box AP", "mask_ap": "mask AP"}
@@ -30,7 +51,7 @@ class ConsoleWatcher(Watcher):
     """Shows a progress bar during an epoch and prints a line after it; stops training at Ctrl-C, SIGTERM or SIGHUP."""
 
     def __init__(self, name: str, epochs: int) -> None:
-        self.name, self.epochs, self.signal = name, epochs, 0
+        self.name, self.epochs, self.signal, self.told = name, epochs, 0, False
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
         self.bar = self.progress.add_task(name)
@@ -51,6 +72,9 @@ class ConsoleWatcher(Watcher):
             say(f"skipped {len(skipped)} bad images: {', '.join(skipped[:_SHOWN])}{more}")
 
     def stop_requested(self) -> bool:
+        if self.signal and not self.told:
+            self.told = True
+            err.print("stopping after this step; a checkpoint will be written")
         return self.signal != 0
 
     @contextmanager
@@ -64,9 +88,7 @@ class ConsoleWatcher(Watcher):
         def stop(number: int, _: Any) -> None:
             if self.signal:
                 raise SystemExit(_SIGNALLED + number)
-            self.signal = number
-            err.quiet = err.quiet or number == _HANGUP  # the terminal is gone
-            err.print("stopping after this step; a checkpoint will be written")
+            self.signal = number  # and no more: printing takes locks, which the interrupted code may hold
 
         numbers = {signal.SIGINT, signal.SIGTERM, _HANGUP}
         if signal.getsignal(_HANGUP) is signal.SIG_IGN:  # by nohup

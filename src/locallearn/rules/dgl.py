@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from numbers import Integral
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -91,8 +90,8 @@ class DGL(Rule):
             raise LocalLearnError(f"DGL: kernel={self.kernel} must be odd.")
         for name in ("grid", "channels", "units"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
-                raise LocalLearnError(f"DGL: {name}={value!r} must be a whole number from 1, or None.")
+            if value is not None and value < 1:
+                raise LocalLearnError(f"DGL: {name}={value} must be a whole number from 1, or None.")
 
     @classmethod
     def original(cls) -> DGL:

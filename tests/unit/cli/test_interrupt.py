@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_runs import timeless
+
+from locallearn.training import load_checkpoint
 
 SUPPORT = Path(__file__).parents[2] / "support"
 SMALL = [
@@ -28,19 +35,23 @@ SMALL = [
 ]
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "locallearn", *arguments, "--threads", "1"],
-        env=os.environ | {"PYTHONPATH": str(SUPPORT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(*arguments: str, terminal: int | None = None, nohup: bool = False) -> subprocess.Popen[str]:
+    """A process of its own; with a terminal, in a session of its own that the terminal controls."""
+    more: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if terminal is not None:
+        more = dict.fromkeys(("stdin", "stdout", "stderr"), terminal) | {"start_new_session": True}
+        more["preexec_fn"] = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    if nohup:
+        more["preexec_fn"] = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    command = [sys.executable, "-m", "locallearn", *arguments, "--threads", "1"]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SUPPORT)}, text=True, **more)
 
 
-def wait_for_epochs(folder: Path, epochs: int) -> None:
+def wait_for_epochs(folder: Path, epochs: int, *, window: int | None = None) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
+        with suppress(BlockingIOError):
+            _ = window and os.read(window, 65536)  # a terminal takes what is written to it
         metrics = folder / "metrics.jsonl"
         if (folder / "last.pt").exists() and metrics.exists() and len(metrics.read_text().splitlines()) >= epochs:
             return
@@ -66,7 +77,7 @@ def test_a_stopped_run_resumes_bit_for_bit(kill, whole, tmp_path):
     _, told = process.communicate(timeout=100)
     assert process.returncode == (-9 if kill is signal.SIGKILL else 128 + kill), told
     assert "Traceback" not in told
-    if kill in (signal.SIGINT, signal.SIGTERM):  # after SIGHUP there is no terminal to tell it to
+    if kill is not signal.SIGKILL:
         assert f"continue with: locallearn train --resume {folder}" in told
     assert len(timeless(folder)) < 40
     resumed = subprocess.run(
@@ -79,3 +90,29 @@ def test_a_stopped_run_resumes_bit_for_bit(kill, whole, tmp_path):
     )
     assert json.loads(resumed.stdout)["epochs"] == 40
     assert timeless(folder) == timeless(whole)
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+def test_a_closed_terminal_stops_the_run_with_a_checkpoint(stalled, tmp_path):
+    folder = tmp_path / "run"
+    window, terminal = pty.openpty()
+    process = start("train", *SMALL, "--epochs", "4000", "--out", str(folder), terminal=terminal)
+    os.close(terminal)
+    os.set_blocking(window, False)
+    wait_for_epochs(folder, 2, window=window)
+    if stalled:  # as a lost connection does: the run waits to write, until writing fails
+        lines = -1
+        while lines != (lines := len(timeless(folder))):
+            time.sleep(2)
+    os.close(window)  # the system sends SIGHUP, and writing to the terminal fails
+    assert process.wait(timeout=100) == 128 + signal.SIGHUP
+    assert load_checkpoint(folder / "last.pt")["epoch"] >= 2
+
+
+def test_a_hangup_that_nohup_ignores_does_not_stop_the_run(tmp_path):
+    folder = tmp_path / "run"
+    process = start("train", *SMALL, "--epochs", "4", "--out", str(folder), nohup=True)
+    wait_for_epochs(folder, 1)
+    process.send_signal(signal.SIGHUP)
+    _, told = process.communicate(timeout=100)
+    assert process.returncode == 0, told
