@@ -62,7 +62,7 @@ def test_a_run_is_fine_tuned_and_evaluated(trained, whole):
     assert result["backbone"]["test_accuracy"] == RunFolder(trained).rows()[-1]["test_accuracy"]
     assert all(0 <= result[f"{kind}_{name}"] <= 1 for kind in ("box", "mask") for name in ("ap", "ap50", "ap75"))
     names = {path.name.split(".")[0] for path in whole.iterdir()}
-    assert names == {"settings", "environment", "metrics", "events", "last", "result"}
+    assert names == {"", "settings", "environment", "metrics", "events", "last", "result"}
 
 
 def test_a_run_is_one_command_and_its_folder_tells_the_command_that_repeats_it(trained, coco, whole, tmp_path, capsys):
