@@ -126,12 +126,20 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memor
     return LocalNet(model, sites, local_modules, objectives, memory, explain_out_of_memory=explain_out_of_memory)
 
 
+def net_of(model: nn.Module, chain: TracedChain, rule: Rule, groups: Partition, memory: Memory) -> LocalNet:
+    """What `localize` returns for a chain that is traced already, for a planner; other settings have their defaults."""
+    with _warnings_once():
+        return _built(model, chain, rule, _default_sites(chain, rule.partition(groups)), memory, 0)
+
+
 def profile_of(layers: LayerProfile, rule: Rule) -> Profile:
     """The profile of a chain under a rule, with each layer a module, for a planner."""
-    chain = layers.chain
-    every = rule.partition(partition("all", chain.names))
-    normalisation = _normalisation(None, None, chain.image_shape[0])
-    return _profile(layers, rule, Sites(chain, every, F.cross_entropy, *normalisation), 0)
+    every = rule.partition(partition("all", layers.chain.names))
+    return _profile(layers, rule, _default_sites(layers.chain, every), 0)
+
+
+def _default_sites(chain: TracedChain, groups: Partition) -> Sites:
+    return Sites(chain, groups, F.cross_entropy, *_normalisation(None, None, chain.image_shape[0]))
 
 
 def _profile(layers: LayerProfile, rule: Rule, sites: Sites, seed: int) -> Profile:

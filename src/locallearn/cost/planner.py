@@ -12,7 +12,7 @@ from torch import nn
 from locallearn._chain.discovery import chain_of, trace
 from locallearn._chain.partition import Partition
 from locallearn._engine.recompute_plan import Memory
-from locallearn._localize import localize, profile_of
+from locallearn._localize import net_of, profile_of
 from locallearn._planning.depths import depth_text, variants
 from locallearn._planning.prediction import MakeStepper, Prediction, nesterov_sgd, predict
 from locallearn._planning.profile import profile_layers
@@ -83,8 +83,7 @@ def plan(
     chain = trace(chain_of(model, input_shape, layers), input_shape)
 
     def predict_step(of: Rule, memory: Memory, partition: Partition, images: int) -> Prediction:
-        modules = [chain.names[end] for end in partition.ends]
-        net = localize(model, of, modules=modules, memory=memory, input_shape=input_shape, layers=layers)
+        net = net_of(model, chain, of, partition, memory)
         net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return predict(net, images, make_stepper=make_stepper, autocast=autocast)
 
