@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -91,6 +92,7 @@ def _run(arguments: Sequence[str]) -> int:
         commands.add_subcommand(name, command := module.parser(), help=COMMANDS[name])
         COMMAND.set((arguments, command))
     config = parser.parse_args(normalised(arguments))
+    gc.freeze()  # what was imported stays: garbage collections need not look at it again
     try:
         modules[config.subcommand].run(config[config.subcommand])
     except Interrupted as error:
