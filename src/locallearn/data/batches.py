@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.typed_settings import TypedSettings
 from locallearn.data.augmentation import Augmentation, augment, normalise
 from locallearn.data.order import generator_of, order_of
 
@@ -47,7 +48,7 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Feed:
+class Feed(TypedSettings):
     """How batches come to the network.
 
     Attributes:
@@ -67,9 +68,9 @@ class Feed:
     bad_images: Literal["refuse", "skip"] = "refuse"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.workers < 0:
             raise LocalLearnError(f"workers={self.workers} must not be negative.")
-        refuse_unknown("bad_images", self.bad_images, ("refuse", "skip"))
 
 
 @dataclass(kw_only=True)

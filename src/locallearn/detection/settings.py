@@ -62,7 +62,7 @@ class DetectSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.refuse_seed()
+        self.refuse_seed(self.seed)
         self.refuse_below(0, "workers")
         self.refuse_below(1, "images", "batch", "threads", "channels", "regions", "proposals")
         self.refuse_below(32, "min_size", "max_size")

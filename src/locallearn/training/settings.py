@@ -42,13 +42,12 @@ class LoopSettings(TypedSettings, ABC):
         super().__post_init__()
         self.refuse_below(1, "epochs", "checkpoint_every")
 
-    def refuse_seed(self) -> None:
+    def refuse_seed(self, seed: int) -> None:
         """Refuse a seed that PyTorch or NumPy would not take, also after the number of an epoch is added.
 
         Raises:
             LocalLearnError: says which seeds there are.
         """
-        seed = getattr(self, "seed", 0)
         if not 0 <= seed < 2**32:
             raise LocalLearnError(f"seed={seed} must be at least 0 and below 2**32.")
 
@@ -184,7 +183,7 @@ class TrainSettings(FitSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.refuse_seed()
+        self.refuse_seed(self.seed)
         self.refuse_below(1, "batch", "threads", "image_size")
         if self.image_size is not None and self.image_size > _LARGEST_IMAGE:
             raise LocalLearnError(f"image_size={self.image_size} must be at most {_LARGEST_IMAGE}.")
