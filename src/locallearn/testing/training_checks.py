@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -136,10 +135,17 @@ def loss_falls_on_digits(case: Case) -> None:
 
     A network of fewer than ten classes sees the first digits only. Images are resized to the network's size.
     """
-    from locallearn.data import Feed, digits
+    from locallearn.data import Feed, TensorBatches, digits
 
     data = digits(Path("data"))
-    batches = replace(data, test=data.train).testing(Feed(batch=16))  # 64 in a batch, in their order
+    batches = TensorBatches(
+        images=data.train.images,
+        labels=data.train.labels,
+        mean=data.mean,
+        std=data.std,
+        feed=Feed(batch=64),
+        augmentation=data.augmentation,
+    )
     net = case.net()
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
     channels, *size = case.image_shape

@@ -140,7 +140,7 @@ class Loop(ABC):
         sums = self.loss_count() if step else 0
         if len(state["sums"]) != sums or (step > 0) != (state["seen"] > 0):
             raise unusable(file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}")
-        self.folder.refuse_missing_epochs(before=epoch)
+        self.folder.rows_before(epoch)  # refuses metrics that lack an epoch
         load_weights(self.net, state["net"], file=file, name="the network")
         try:
             before = _settings_of(self.stepper.state_dict())

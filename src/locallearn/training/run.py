@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from locallearn._engine.local_net import LocalNet
+from locallearn._localize import net_of
 from locallearn._torch.device import device_name, device_of
 from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
-from locallearn.data import DataSet
 from locallearn.rules import BP
 from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.curves import draw_curves
@@ -73,7 +73,7 @@ def train(
         if settings.memory == "lean":
             say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
         peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
-        _warn_of_heavy_auxiliaries(net, settings, images, peak.total, micro_batch, say)
+        _warn_of_heavy_auxiliaries(net, settings, peak.total, micro_batch, say)
         if settings.compile:
             net.compile()
         batches = images.training(settings.feed(device), seed=settings.seed, drop_single=drop_single)
@@ -109,13 +109,12 @@ def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSett
 
 
 def _warn_of_heavy_auxiliaries(
-    net: LocalNet, settings: TrainSettings, images: DataSet, peak: int, micro_batch: int, say: Callable[[str], None]
+    net: LocalNet, settings: TrainSettings, peak: int, micro_batch: int, say: Callable[[str], None]
 ) -> None:
     """Say so where the step takes more memory than backpropagation, which large auxiliary networks alone can cause."""
     if _parameters(net.auxiliary) <= _parameters(net.model):
         return
-    with torch.random.fork_rng(devices=[]):
-        bp = build(replace(settings, rule=BP(), modules="all", memory="fast"), images)
+    bp = net_of(net.model, net.chain, BP(), net.partition, "fast")
     total = peak_memory(bp, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast).total
     if sentence := warning_of(settings.rule, peak, total):
         say(sentence)

@@ -128,10 +128,6 @@ class RunFolder:
         """Whether the run was stopped before its first `last.pt`, which is written before the first step."""
         return not any(file.exists() for file in (self.metrics, self.last, self.previous, self.best))
 
-    def refuse_missing_epochs(self, *, before: int) -> None:
-        """Refuse metrics that lack an epoch before this one."""
-        self.rows_before(before)
-
     def rows_before(self, epoch: int, *names: str) -> list[dict[str, Any]]:
         """Metrics of all epochs before this one.
 
