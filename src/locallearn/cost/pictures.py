@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
+from locallearn._figures.style import COLOURS, PAGE, new_figure, print_style, save
 from locallearn._planning.depths import depth_text
-from locallearn._utils.atomic_files import write_whole
-from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.optional_imports import optional
 from locallearn.cost.by_module import ModuleBytes
 from locallearn.cost.planner import Plan
 
 _MIB = 2**20
 _COLOURS = {
-    "alive before": "#b8c4d0",
-    "saved by the module": "#3b6fb6",
-    "its auxiliary network adds": "#e08a1e",
-    "its backward pass adds": "#4c9a6a",
-    "weights": "#8d6bb0",
-    "gradients": "#c2547a",
+    "alive before": "#BBBBBB",
+    "saved by the module": COLOURS[0],
+    "its auxiliary network adds": COLOURS[4],
+    "its backward pass adds": COLOURS[2],
+    "weights": COLOURS[3],
+    "gradients": COLOURS[1],
 }
 
 
+@print_style()
 def draw_bytes(rows: Sequence[ModuleBytes], path: Path, *, title: str = "") -> None:
     """Draw for each module a bar of activations and a bar of weights and gradients.
 
@@ -36,7 +34,7 @@ def draw_bytes(rows: Sequence[ModuleBytes], path: Path, *, title: str = "") -> N
         path: a file whose ending gives its format: .png, .svg, .pdf ...
         title: the title.
     """
-    figure = optional("matplotlib.figure").Figure(figsize=(max(6.0, 0.28 * len(rows) + 3), 4.2), layout="constrained")
+    figure = new_figure(width=max(PAGE, 0.28 * len(rows) + 3), height=3.6)
     axes = figure.subplots()
     for index, row in enumerate(rows):
         before, saved = row.before / _MIB, row.saved / _MIB
@@ -52,10 +50,11 @@ def draw_bytes(rows: Sequence[ModuleBytes], path: Path, *, title: str = "") -> N
     axes.set_xticks(range(0, len(rows), step), [_name(row) for row in rows[::step]])
     axes.set(xlabel="local module", ylabel="MiB", title=title)
     handles = [optional("matplotlib.patches").Patch(color=colour, label=name) for name, colour in _COLOURS.items()]
-    axes.legend(handles=handles, fontsize="small", frameon=False)
+    axes.legend(handles=handles)
     save(figure, path)
 
 
+@print_style()
 def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
     """Draw peak memory and predicted time of a plan's candidates and of its baselines.
 
@@ -64,14 +63,14 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
         path: a file whose ending gives its format.
         title: the title.
     """
-    figure = optional("matplotlib.figure").Figure(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure(width=PAGE, height=4.2)
     axes = figure.subplots()
     bp = plan.baselines[0].seconds
     places = {id(one): (one.peak / _MIB, one.seconds / bp) for one in (*plan.candidates, *plan.baselines)}
-    axes.plot(*zip(*(places[id(one)] for one in plan.candidates), strict=True), "o-", color="#3b6fb6")
-    axes.plot(*zip(*(places[id(one)] for one in plan.baselines), strict=True), "s", color="#777777")
-    axes.plot(*places[id(plan.best)], "o", markersize=12, markerfacecolor="none", markeredgecolor="#e08a1e")
-    axes.axvline(plan.budget / _MIB, color="#c2547a", linestyle="--", linewidth=1, label="budget")
+    axes.plot(*zip(*(places[id(one)] for one in plan.candidates), strict=True), "o-", color=COLOURS[0])
+    axes.plot(*zip(*(places[id(one)] for one in plan.baselines), strict=True), "s", color=COLOURS[6])
+    axes.plot(*places[id(plan.best)], "o", markersize=12, markerfacecolor="none", markeredgecolor=COLOURS[4])
+    axes.axvline(plan.budget / _MIB, color=COLOURS[1], linestyle="--", linewidth=1, label="budget")
     for one in plan.candidates:
         label = f"{len(one.modules)} modules, {one.memory}{depth_text(one.rule)}"
         axes.annotate(label, places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)
@@ -80,19 +79,8 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
     axes.set(xlabel="predicted peak in total, MiB", ylabel="predicted time x BP", title=title)
     axes.margins(x=0.15, y=0.15)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False)
+    axes.legend()
     save(figure, path)
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure to a whole file, in the format that its ending gives."""
-    kind = path.suffix.lstrip(".").lower()
-    known = figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise LocalLearnError(f"{path}: a picture's name must end in one of {', '.join(f'.{k}' for k in known)}.")
-    memory = BytesIO()
-    figure.savefig(memory, format=kind, dpi=150)
-    write_whole(path, memory.getvalue())
 
 
 def _name(row: ModuleBytes) -> str:

@@ -1,0 +1,1 @@
+"""Figures for print: one look for all of them. Imports `_utils` only."""
