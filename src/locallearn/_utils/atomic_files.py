@@ -56,9 +56,10 @@ def write_whole(path: Path, content: bytes) -> None:
         beside.replace(path)
         flush_folder(path.parent)
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        reason = lacks_space(error)
+        if reason is None:
             raise
-        reason, old = _NO_SPACE[error.errno], "; the file that was there is whole" if path.exists() else ""
+        old = "; the file that was there is whole" if path.exists() else ""
         raise LocalLearnError(f"{reason}: {path} needs {len(content):,} bytes. Make room{old}.") from error
     finally:
         beside.unlink(missing_ok=True)
@@ -101,12 +102,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST_SETTINGS:
                 raise ValueError("it has an alias" if depth <= _DEEPEST_SETTINGS else "it is nested too deep")
-        values = yaml.load(text, Loader=loader)
+        values = yaml.load(text, Loader=_unique_keys(loader))
     except (ValueError, yaml.YAMLError) as error:
         raise _damaged(path, "YAML", error) from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise LocalLearnError(f"{path} is damaged: it holds no settings, such as epochs: 10. Put a copy of it back.")
     return values
+
+
+def _unique_keys(loader: Any) -> Any:
+    """A YAML loader that refuses a key given twice, of which YAML's own would drop the first."""
+
+    class UniqueKeys(loader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [key.value for key, _ in node.value]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise ValueError(f"{twice[0]} is given twice")
+            return super().construct_mapping(node, deep=deep)
+
+    return UniqueKeys
 
 
 def _text(path: Path, kind: str, most: int) -> str:
@@ -143,9 +157,23 @@ def _damaged(path: Path, kind: str, error: Exception) -> LocalLearnError:
     return LocalLearnError(f"{path} is damaged: it is no {kind} ({reason_of(error)}). Put a copy of it back.")
 
 
-def is_disk_full(error: Exception) -> bool:
-    """Whether an operation failed because the disk, or the user's share of it, is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def lacks_space(error: Exception) -> str | None:
+    """Why there is no room for a file, if an operation failed for that: a full disk or share of it, or a limit."""
+    return _NO_SPACE.get(error.errno or 0) if isinstance(error, OSError) else None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those it lies in, unless it is there.
+
+    Raises:
+        LocalLearnError: the system refuses it; the sentence says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalLearnError(
+            f"the folder {folder} cannot be made ({error.strerror}): choose another one by --out."
+        ) from error
 
 
 def flush_folder(folder: Path) -> None:

@@ -78,11 +78,11 @@ class ConsoleWatcher(Watcher):
         return self.signal != 0
 
     @contextmanager
-    def shown(self, resume_command: str) -> Iterator[ConsoleWatcher]:
+    def shown(self, resume_command: Callable[[], str]) -> Iterator[ConsoleWatcher]:
         """Show progress; the first signal asks training to stop, a second one ends it at once.
 
         Args:
-            resume_command: what to tell a user who stopped it.
+            resume_command: gives what to tell a user who stopped it.
         """
 
         def stop(number: int, _: Any) -> None:
@@ -98,7 +98,7 @@ class ConsoleWatcher(Watcher):
             with self.progress:
                 yield self
         except Interrupted as error:
-            say(f"stopped; continue with: {resume_command}")
+            say(f"stopped; continue with: {resume_command()}")
             error.signal = self.signal
             raise
         finally:

@@ -78,7 +78,19 @@ def normalised(arguments: Sequence[str]) -> list[str]:
             result.append(option + equals + (_normalised_value(option, value) if equals else ""))
         else:
             result.append(_normalised_value(result[-1] if result else "", argument))
+    _refuse_settings_before_their_class(arguments, result)
     return result
+
+
+def _refuse_settings_before_their_class(typed: Sequence[str], normal: Sequence[str]) -> None:
+    """Refuse `--rule.depth 3 --rule auglocal`: the choice of a class begins with its defaults."""
+    options = [argument.partition("=")[0] for argument in normal]
+    for place, option in enumerate(options):
+        head = option.partition(".")[0]
+        if head != option and not option.endswith(".help") and head in CLASS_OPTIONS and head in options[place:]:
+            raise LocalLearnError(
+                f"{typed[place]} stands before {head}, which would undo it: write {head} first, and {option} after it."
+            )
 
 
 def _normalised_value(option: str, value: str) -> str:

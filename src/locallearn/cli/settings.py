@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.registry import trust_option
 from locallearn.cli.parser import Parser, SettingsFile
 from locallearn.training import Checkpoint, RunFolder
 
@@ -62,6 +65,11 @@ def resumed_checkpoint(config: Any, *, others: bool) -> Checkpoint | None:
     if others:
         raise LocalLearnError("--resume takes all settings from the run it continues: leave out the other options.")
     return config["from"]
+
+
+def resume_command(command: str, folder: RunFolder) -> Callable[[], str]:
+    """Gives the command that goes on with a run, once it is known whether that needs `--trust-code`."""
+    return lambda: shlex.join(["locallearn", command, "--resume", str(folder.path), *trust_option()])
 
 
 def run_path(out: Path | None, name: str) -> Path:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from locallearn._utils.atomic_files import is_disk_full
+from locallearn._utils.atomic_files import lacks_space
 from locallearn._utils.errors import LocalLearnError, did_you_mean, reason_of
 from locallearn._utils.optional_imports import optional
 from locallearn.data.official.cifar10 import CIFAR10
@@ -143,7 +143,7 @@ def fetch(url: str, md5: str, folder: Path) -> Path:
             )
         )
     except OSError as error:  # those of requests too
-        if is_disk_full(error):
+        if lacks_space(error):
             raise
         cause = getattr(error.args[0] if error.args else error, "reason", error)  # urllib3's, without the url
         raise LocalLearnError(f"the download failed ({reason_of(cause)})") from error
@@ -196,7 +196,8 @@ def _workspace(known: PublishedSet, root: Path) -> Iterator[Path]:
                 with suppress(OSError):  # it is not empty, or the data set has it now
                     folder.rmdir()
     except OSError as error:
-        reason = f"the disk is full, and {known.size:,} bytes are needed" if is_disk_full(error) else error
+        full = lacks_space(error)
+        reason = f"{full}, and {known.size:,} bytes are needed" if full else error
         raise LocalLearnError(
             f"{known.title} cannot be brought to {root} ({reason}): choose another folder with --data-dir."
         ) from error

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from locallearn._utils.atomic_files import is_disk_full, regular_file
+from locallearn._utils.atomic_files import lacks_space, regular_file
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, describe, reason_of
 from locallearn.data.augmentation import Augmentation
 from locallearn.data.batches import Split
@@ -218,7 +218,7 @@ def _extract(known: PublishedSet, source: Path, folder: Path, wanted: set[str]) 
                 if not left:
                     return  # what else an archive holds, such as unlabelled images, is not unpacked
     except Exception as error:  # garbled archives fail in many ways
-        if is_disk_full(error):
+        if lacks_space(error):
             raise
         raise LocalLearnError(f"it is cut off or no such tar archive ({describe(error)})") from error
 

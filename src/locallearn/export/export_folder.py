@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from locallearn._utils.atomic_files import write_whole
+from locallearn._utils.atomic_files import make_folder, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of, refuse_unknown
 from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
 from locallearn._utils.optional_imports import optional
@@ -69,7 +69,7 @@ def export(trained: Trained, out: Path, *, format: Format = "safetensors") -> Pa
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise LocalLearnError(f"{out} holds other files: choose a new folder by --out.")
     content, config = _content(trained, format), config_of(trained, format)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     path = out / FILES[format]
     write_whole(path, content)
     try:

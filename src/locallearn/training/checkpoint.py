@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from locallearn._utils.atomic_files import write_whole
+from locallearn._utils.atomic_files import regular_file, write_whole
 from locallearn._utils.errors import LocalLearnError
 
 Checkpoint = Literal["last", "previous", "best"]
@@ -26,6 +26,9 @@ FILES: Mapping[Checkpoint, str] = {"last": "last.pt", "previous": "last.prev.pt"
 """The checkpoints of a run: the latest, the one before it, and that of the highest test accuracy."""
 
 _DIGEST = 64
+_COMMENT = _DIGEST.to_bytes(2, "little")
+"""Before the digest: a zip archive ends with the length of its comment, and the comment."""
+_DAMAGED = "is damaged: its bytes are not those that were written"
 _FORMAT = 1
 _ENTRIES: Mapping[str, type | tuple[type, ...]] = {
     "format": int,
@@ -57,7 +60,7 @@ def save_checkpoint(state: dict[str, Any], path: Path, *, previous: Path | None 
     buffer = io.BytesIO()
     torch.save({"format": _FORMAT, **state}, buffer)
     archive = bytearray(buffer.getvalue())
-    archive[-2:] = _DIGEST.to_bytes(2, "little")  # a zip archive ends with the length of its comment
+    archive[-2:] = _COMMENT
     if previous is not None and path.exists():
         _link(path, previous)
     write_whole(path, bytes(archive) + hashlib.sha256(archive).hexdigest().encode())
@@ -77,13 +80,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any] | str:
     """The entries of a checkpoint, or what is wrong with it."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return "is missing"
+    try:
+        with regular_file(path, most=_memory()).open("rb") as file:
+            file.seek(max(0, path.stat().st_size - len(_COMMENT) - _DIGEST))
+            if not file.read().startswith(_COMMENT):  # before a sparse file, which may be endless, is read
+                return _DAMAGED
+            file.seek(0)
+            content = file.read()
+    except LocalLearnError as error:
+        return f"cannot be read: {error}"
     archive, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(archive).hexdigest().encode() != digest:
-        return "is damaged: its bytes are not those that were written"
+        return _DAMAGED
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # PyTorch's own words advise to run whatever code the file holds
@@ -115,6 +125,11 @@ def unusable(path: Path, fault: str) -> LocalLearnError:
     whole = [f"{file.name} (--from {name})" for name, file in others.items() if not isinstance(_read(file), str)]
     beside = f"; beside it lies {' and '.join(whole)}" if whole else ""
     return LocalLearnError(f"the checkpoint {path} {fault}{beside}.")
+
+
+def _memory() -> int:
+    """Bytes of the machine's memory; more than any has, where the system does not tell."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**50
 
 
 def _fault(state: Any) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from locallearn._utils.atomic_files import read_json, write_json
+from locallearn._utils.atomic_files import make_folder, read_json, write_json
 from locallearn._utils.errors import LocalLearnError
 
 LOCK_FILES = (".lock", "owner.json")
@@ -23,9 +23,9 @@ def exclusive(folder: Path) -> Iterator[None]:
     The system frees the lock of a process that died, so none is ever stale; `owner.json` only names the holder.
 
     Raises:
-        LocalLearnError: another process holds it.
+        LocalLearnError: another process holds it, or the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock, owner = FileLock(folder / LOCK_FILES[0], blocking=False), folder / LOCK_FILES[1]
     try:
         lock.acquire()

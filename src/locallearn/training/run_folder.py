@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,13 +76,13 @@ class RunFolder:
             yield
 
     def _refuse_taken(self) -> None:
-        if self.settings.exists():
+        if os.path.exists(self.settings):  # unlike Path.exists, False for a name that is too long
             raise LocalLearnError(
                 f"{self.path} holds a run already: go on with it by --resume {self.path}, or choose another folder"
                 " by --out."
             )
         started = {*LOCK_FILES, self.environment.name}  # by a process that ended before it wrote the settings
-        if self.path.is_dir() and any(file.name not in started for file in self.path.iterdir()):
+        if os.path.isdir(self.path) and any(file.name not in started for file in self.path.iterdir()):
             raise LocalLearnError(f"{self.path.absolute()} holds other files: choose a new folder by --out.")
 
     def _create(self, settings: str, device: str, command: Sequence[str]) -> None:
@@ -117,7 +118,7 @@ class RunFolder:
         Raises:
             LocalLearnError: there is no run, another command made it, or its settings are damaged.
         """
-        if not self.settings.exists():
+        if not os.path.exists(self.settings):
             raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
         values = read_yaml(self.settings)
         if command is not None and (name := _SETTING_OF[command]) not in values:

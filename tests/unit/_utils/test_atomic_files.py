@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from locallearn._utils.atomic_files import file_name, is_disk_full, read_json, read_yaml, write_json, write_whole
+from locallearn._utils.atomic_files import file_name, lacks_space, read_json, read_yaml, write_json, write_whole
 from locallearn._utils.errors import LocalLearnError
 
 
@@ -77,7 +77,15 @@ def test_a_damaged_yaml_file_is_refused_by_name(tmp_path):
         read_yaml(path)
 
 
+def test_a_key_of_yaml_that_is_given_twice_is_refused(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("epochs: 1\nrule: {depth: 2}\nepochs: 3\n")
+    with pytest.raises(LocalLearnError, match=r"settings\.yaml is damaged.*epochs is given twice"):
+        read_yaml(path)
+
+
 def test_a_full_disk_is_told_from_other_errors():
-    assert is_disk_full(OSError(errno.ENOSPC, ""))
-    assert not is_disk_full(OSError(errno.EACCES, ""))
-    assert not is_disk_full(ValueError())
+    assert lacks_space(OSError(errno.ENOSPC, "")) == "the disk is full"
+    assert "ulimit" in str(lacks_space(OSError(errno.EFBIG, "")))
+    assert lacks_space(OSError(errno.EACCES, "")) is None
+    assert lacks_space(ValueError()) is None

@@ -78,7 +78,7 @@ def test_a_stopped_run_resumes_bit_for_bit(kill, whole, tmp_path):
     assert process.returncode == (-9 if kill is signal.SIGKILL else 128 + kill), told
     assert "Traceback" not in told
     if kill is not signal.SIGKILL:
-        assert f"continue with: locallearn train --resume {folder}" in told
+        assert f"continue with: locallearn train --resume {folder} --trust-code" in told
     assert len(timeless(folder)) < 40
     resumed = subprocess.run(
         [sys.executable, "-m", "locallearn", "train", "--resume", str(folder), "--trust-code", "--json"],

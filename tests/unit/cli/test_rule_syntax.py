@@ -65,6 +65,10 @@ def error_of(arguments: list[str], capsys) -> str:
         ("--rule dgl(pooling)", "cannot read"),
         ("--rule dgl-original(hidden=2)", "dgl-original has no settings"),
         ("--rule man(bp)", "MAN changes auxiliary networks, and BP has none"),
+        (
+            "--rule.depth 3 --rule auglocal",
+            "--rule.depth stands before --rule, which would undo it: write --rule first",
+        ),
         ("--rule man(man(dgl))", "each puts a copy of the next layer before auxiliary networks"),
         ("--rule hpff(mlaan(dgl))", "each puts cascades over the modules"),
         ("--rule mlaan(auglocal)", "AugLocal finds no later layer to imitate"),

@@ -2,6 +2,7 @@ import builtins
 import errno
 import hashlib
 import io
+import os
 import traceback
 import zipfile
 
@@ -62,6 +63,22 @@ def test_a_partial_file_is_noticed(tmp_path, length):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(LocalLearnError, match=r"the checkpoint .*gone.pt is missing"):
         load_checkpoint(tmp_path / "gone.pt")
+
+
+def test_a_file_that_never_ends_is_refused_unread(tmp_path):
+    path = tmp_path / "last.pt"
+    os.mkfifo(path)
+    with pytest.raises(LocalLearnError, match=r"cannot be read: last\.pt is no regular file"):
+        load_checkpoint(path)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(2**33)  # sparse: takes no room on the disk
+    with pytest.raises(LocalLearnError, match="is damaged"):
+        load_checkpoint(path)
+    with path.open("wb") as file:
+        file.truncate(2**43)
+    with pytest.raises(LocalLearnError, match=r"last\.pt has .* bytes, more than"):
+        load_checkpoint(path)
 
 
 class FailingFile:

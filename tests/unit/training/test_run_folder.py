@@ -104,3 +104,7 @@ def test_a_name_that_is_too_long_is_told(tmp_path, capsys):
     assert main(["train", "--rule", "dgl", *SMALL, "--out", str(tmp_path / ("x" * 300))]) == 1
     assert "File name too long" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(LocalLearnError, match=r"cannot be made \(File name too long\)"):
+        train(settings(epochs=1), tmp_path / ("x" * 300))
+    with pytest.raises(LocalLearnError, match="holds no run"):
+        load_run(tmp_path / ("x" * 300))

@@ -89,8 +89,8 @@ def _train_or_reuse(text: str, settings: Any, folder: RunFolder) -> dict[str, An
         if not isinstance(result, dict) or not result.keys() >= _RESULTS:
             raise LocalLearnError(f"{folder.result} is damaged: give {folder.path} to locallearn train --resume.")
     else:
-        resume_command = f"the same command with --out {folder.path.parent}"
-        with ConsoleWatcher(text, settings.epochs).shown(resume_command) as watcher:
+        again = f"the same command with --out {folder.path.parent}"
+        with ConsoleWatcher(text, settings.epochs).shown(lambda: again) as watcher:
             result = train(settings, folder.path, resume="last" if resume else None, watcher=watcher, say=say)
     return result | {"parameters": result["backbone_parameters"] + result["auxiliary_parameters"]}
 

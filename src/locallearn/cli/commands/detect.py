@@ -9,7 +9,7 @@ from typing import Any
 from locallearn._utils.atomic_files import file_name
 from locallearn.cli.console import ConsoleWatcher, say, show, show_json
 from locallearn.cli.parser import Parser
-from locallearn.cli.settings import add_run, read_settings, resumed_checkpoint, run_path, settings_from
+from locallearn.cli.settings import add_run, read_settings, resume_command, resumed_checkpoint, run_path, settings_from
 from locallearn.detection import DetectSettings, detect
 from locallearn.training import RunFolder
 
@@ -46,7 +46,7 @@ def run(config: Any) -> None:
         settings = dataclasses.replace(settings, source=config.run or settings.source)
         name = file_name(f"detect-{settings.source.name if settings.source else ''}")
         folder = RunFolder(run_path(config.out, name))
-    with ConsoleWatcher("detect", settings.epochs).shown(f"locallearn detect --resume {folder.path}") as watcher:
+    with ConsoleWatcher("detect", settings.epochs).shown(resume_command("detect", folder)) as watcher:
         result = detect(settings, folder.path, resume=resume, watcher=watcher)
     if config.json:
         show_json(result)

@@ -7,7 +7,7 @@ from typing import Any
 from locallearn._utils.atomic_files import file_name
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli.parser import Parser
-from locallearn.cli.settings import add_run, read_settings, resumed_checkpoint, run_path, settings_from
+from locallearn.cli.settings import add_run, read_settings, resume_command, resumed_checkpoint, run_path, settings_from
 from locallearn.training import RunFolder, TrainSettings, train
 
 HELP = """Train one network by one rule.
@@ -44,9 +44,7 @@ def run(config: Any) -> None:
         settings = given
         name = file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
         folder = RunFolder(run_path(config.out, name))
-    with ConsoleWatcher(str(settings.rule), settings.epochs).shown(
-        f"locallearn train --resume {folder.path}"
-    ) as watcher:
+    with ConsoleWatcher(str(settings.rule), settings.epochs).shown(resume_command("train", folder)) as watcher:
         result = train(settings, folder.path, resume=resume, watcher=watcher, say=say)
     if config.json:
         show_json(result)
