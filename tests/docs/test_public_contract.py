@@ -18,6 +18,7 @@ HEAVY = {
     "matplotlib",
     "sklearn",
     "tensorboard",
+    "wandb",
     "PIL",
     "yaml",
     "scipy",

@@ -65,6 +65,7 @@ WRONG: dict[str, list[Any]] = {
     "head": ["c", "1c2f3", "9c9f"],
     "lambda1": [0, (), (1, "x"), (1.0, 2.0, 3.0)],
     "epochs": [0, (), (0,), (2, 1), "5"],
+    "loggers": [("x",), "wandb", (1,)],
     "seed": [2**32, 2**64],
 }
 RIGHT: dict[str, list[Any]] = {
@@ -103,6 +104,7 @@ RIGHT: dict[str, list[Any]] = {
     "seed": [0, 1, 2**31],
     "span": [1, 2, 3],
     "cuda_graphs": [False],
+    "loggers": [("tensorboard",), ()],
 }
 NUMBERS: dict[str, list[Any]] = {
     "int": [1, 2, 3, 4, 5, 8, 0],

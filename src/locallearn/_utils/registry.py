@@ -90,9 +90,22 @@ def trust_option() -> list[str]:
 
 @cache
 def names(kind: str) -> Mapping[str, str]:
-    """Each known name of a kind ("rules", "models" or "data") to the dotted path of what it means."""
+    """Each known name of a kind ("rules", "models", "data" or "loggers") to the dotted path of what it means."""
     points = sorted(entry_points(group=f"locallearn.{kind}"), key=lambda point: point.name)
     return MappingProxyType({point.name: f"{point.module}.{point.attr}" for point in points})
+
+
+def path_of(kind: str, name: str) -> str:
+    """The dotted path of what a name stands for; a dotted path is its own, and is not looked at.
+
+    Raises:
+        LocalLearnError: nothing has this name.
+    """
+    known = names(kind)
+    path = known.get(name.lower(), name)
+    if "." not in path:
+        raise LocalLearnError(f"unknown {_SINGULAR[kind]} {name!r}; {did_you_mean(name, known)}")
+    return path
 
 
 def find(kind: str, name: str) -> Any:
@@ -101,12 +114,8 @@ def find(kind: str, name: str) -> Any:
     Raises:
         LocalLearnError: nothing has this name, or only a file names this code.
     """
-    known = names(kind)
-    path = known.get(name.lower(), name)
-    if "." not in path:
-        raise LocalLearnError(f"unknown {_SINGULAR[kind]} {name!r}; {did_you_mean(name, known)}")
     try:
-        return load(path, known=known.values())
+        return load(path_of(kind, name), known=names(kind).values())
     except LocalLearnError:
         raise
     except (ImportError, AttributeError, ValueError) as error:
@@ -127,4 +136,4 @@ def call(kind: str, name: str, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
 
-_SINGULAR = {"rules": "rule", "models": "model", "data": "data set"}
+_SINGULAR = {"rules": "rule", "models": "model", "data": "data set", "loggers": "logger"}

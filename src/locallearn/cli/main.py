@@ -34,7 +34,7 @@ COMMANDS = {
     "cost": "Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.",
     "plan": "Find the fastest partition, auxiliary depth and memory setting that fit a memory budget.",
     "data": "Download or import a data set into the data folder.",
-    "list": "List the names of models, data sets, rules, splits, optimizers and schedules.",
+    "list": "List the names of models, data sets, rules, splits, loggers, optimizers and schedules.",
     "evaluate": "Test trained networks on their own test images, or on those of another data set.",
     "export": "Write a trained backbone that loads without locallearn.",
     "detect": "Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).",

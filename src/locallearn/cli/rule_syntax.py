@@ -87,7 +87,8 @@ def _refuse_settings_before_their_class(typed: Sequence[str], normal: Sequence[s
     options = [argument.partition("=")[0] for argument in normal]
     for place, option in enumerate(options):
         head = option.partition(".")[0]
-        if head != option and not option.endswith(".help") and head in CLASS_OPTIONS and head in options[place:]:
+        chosen = options.index(head, place) if head in CLASS_OPTIONS and head in options[place:] else place
+        if chosen > place and not option.endswith(".help") and option not in options[chosen:]:
             raise LocalLearnError(
                 f"{typed[place]} stands before {head}, which would undo it: write {head} first, and {option} after it."
             )

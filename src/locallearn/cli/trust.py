@@ -12,7 +12,7 @@ from functools import cache
 
 from locallearn._utils.registry import Trust
 
-_OPTIONS = {"--model", "--data", "--rule", "--rules", "--optimizer", "--schedule"}
+_OPTIONS = {"--model", "--data", "--rule", "--rules", "--optimizer", "--schedule", "--loggers"}
 """Options whose values, and those of their settings, may be code."""
 
 _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
@@ -34,7 +34,7 @@ def _typed(arguments: Sequence[str]) -> set[str]:
         name, equals, value = argument.partition("=") if argument.startswith("--") else (option, "=", argument)
         if equals and name.partition(".")[0] in _OPTIONS:
             paths.update([value, *_PATH.findall(value)])
-        option = name if name == "--rules" or not equals else ""
+        option = name if name in ("--rules", "--loggers") or not equals else ""
     return paths
 
 

@@ -17,6 +17,7 @@ from locallearn.training.from_settings import (
     load_images as load_images,
     make_model as make_model,
 )
+from locallearn.training.loggers import Logger as Logger, TensorBoard as TensorBoard, WandB as WandB
 from locallearn.training.loop import Interrupted as Interrupted, Loop as Loop, Watcher as Watcher
 from locallearn.training.optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
 from locallearn.training.run import train as train

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from locallearn._torch.device import random_state, set_random_state
 from locallearn.data import Batches
 from locallearn.training.checkpoint import FILES, Checkpoint, load_checkpoint, load_weights, save_checkpoint, unusable
+from locallearn.training.loggers import logging_to
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import LoopSettings
+from locallearn.training.settings_text import plain
 
 _PROGRESS = ("epoch", "step", "seconds", "best", "sums", "seen", "skipped")
 """Attributes of a loop that its checkpoints hold."""
@@ -115,8 +118,8 @@ class Loop(ABC):
         """
         if self.folder is not None and not self.folder.last.exists():
             self._save()  # there are never metrics without a checkpoint, so a lost one is told from a new run
-        with nullcontext() if self.folder is None else self.folder.recording(self.epoch):
-            return [self._run_epoch() for _ in range(self.epoch, self.settings.epochs + 1)]
+        with self._recording() as record:
+            return [self._run_epoch(record) for _ in range(self.epoch, self.settings.epochs + 1)]
 
     def resume(self, checkpoint: Checkpoint = "last") -> None:
         """Go back to a checkpoint of the folder; a run that was stopped before its first one starts from the beginning.
@@ -162,7 +165,14 @@ class Loop(ABC):
         self.seen = 0
         self.skipped: list[str] = []
 
-    def _run_epoch(self) -> dict[str, Any]:
+    def _recording(self) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
+        """What takes the rows of metrics of the epochs to come, besides the run folder."""
+        if self.folder is None:
+            return nullcontext(lambda _: None)
+        self.folder.begin(self.epoch)
+        return logging_to(self.settings.loggers, self.folder.path, plain(self.settings)["init_args"], epoch=self.epoch)
+
+    def _run_epoch(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Train for the rest of the epoch, evaluate, and write metrics and checkpoints."""
         self._train_to_end_of_epoch()
         row = {
@@ -174,6 +184,7 @@ class Loop(ABC):
         }
         if self.folder is not None:
             self.folder.add_epoch(row)
+        record(row)
         accuracy = row.get("test_accuracy", -1.0)
         is_best, self.best = accuracy > self.best, max(self.best, accuracy)
         self._start_epoch(self.epoch + 1)

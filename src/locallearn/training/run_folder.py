@@ -34,7 +34,7 @@ class RunFolder:
     `environment.json`        versions, device, threads, and the command that repeats the run
     `data.json`               classes, shape, mean and std of the images: the network can be used without them
     `metrics.jsonl`           one line of JSON for each epoch
-    `events.out.tfevents.*`   the same for TensorBoard
+    `events.out.tfevents.*`   the same for TensorBoard, unless `loggers` leaves it out
     `last.pt`, `last.prev.pt` checkpoints: the latest, and the one before it
     `best.pt`                 the checkpoint of the highest test accuracy (of `train` only)
     `result.json`             the summary, once the run is finished
@@ -118,8 +118,11 @@ class RunFolder:
         Raises:
             LocalLearnError: there is no run, another command made it, or its settings are damaged.
         """
-        if not os.path.exists(self.settings):
-            raise LocalLearnError(f"{self.path} holds no run: there is no {self.settings.name}.")
+        try:
+            self.settings.stat()
+        except OSError as error:
+            reason = f"there is no {self.settings.name}" if isinstance(error, FileNotFoundError) else error.strerror
+            raise LocalLearnError(f"{self.path} holds no run: {reason}.") from error
         values = read_yaml(self.settings)
         if command is not None and (name := _SETTING_OF[command]) not in values:
             raise LocalLearnError(f"{self.path} holds no run of locallearn {command}: its settings name no {name}.")
@@ -165,23 +168,15 @@ class RunFolder:
             ) from error
         return rows
 
-    @contextmanager
-    def recording(self, epoch: int) -> Iterator[None]:
+    def begin(self, epoch: int) -> None:
         """Take the metrics of this epoch and the later ones; earlier rows of these are dropped."""
         self._rows = [row for row in self.rows() if row["epoch"] < epoch]
         self._write_rows()
-        tensorboard = optional("torch.utils.tensorboard")
-        with tensorboard.SummaryWriter(str(self.path), purge_step=epoch) as self._events:
-            yield
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:
         """Append one epoch's metrics, on which the checkpoint that is written next relies."""
         self._rows.append(dict(row))
         self._write_rows()
-        for name, value in row.items():
-            if isinstance(value, float):
-                self._events.add_scalar(name, value, row["epoch"])
-        self._events.flush()
 
     def _write_rows(self) -> None:
         write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in self._rows).encode())

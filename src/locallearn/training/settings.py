@@ -13,6 +13,7 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.registry import path_of
 from locallearn._utils.typed_settings import TypedSettings
 from locallearn.data import Feed
 from locallearn.rules import AugLocal, Rule
@@ -31,16 +32,20 @@ class LoopSettings(TypedSettings, ABC):
         optimizer: the optimizer and its base learning rate.
         precision: "fp32", or "bf16" for mixed precision with bfloat16.
         checkpoint_every: optimizer steps between checkpoints within an epoch; there is always one after each epoch.
+        loggers: where metrics go besides metrics.jsonl, as in [tensorboard,wandb]; one of your own by its dotted path.
     """
 
     epochs: int = 10
     optimizer: OptimizerSettings = field(default_factory=SGD)
     precision: Literal["fp32", "bf16"] = "fp32"
     checkpoint_every: int | None = None
+    loggers: tuple[str, ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_below(1, "epochs", "checkpoint_every")
+        for name in self.loggers:
+            path_of("loggers", name)  # refuses an unknown one
 
     def refuse_seed(self, seed: int) -> None:
         """Refuse a seed that PyTorch or NumPy would not take, also after the number of an epoch is added.

@@ -35,7 +35,7 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("train --optimizer.lr fast", "lr: 'fast' is not a number"),
         ("train --data digits --model os.getcwd", "model 'os.getcwd' is no function as it must be"),
         ("train --data os.getcwd", "data set 'os.getcwd' is no function as it must be"),
-        ("train --data digits --out /dev/null", "/dev/null: "),
+        ("train --data digits --out /dev/null", "the folder /dev/null cannot be made"),
         ("data get", "NAME is missing"),
         ("train --data digits --rule.fidelity papr", "'papr' is not valid; did you mean 'paper'?"),
         ("train --optimizer sdg", "unknown optimizer 'sdg'; did you mean 'sgd'?"),
@@ -166,7 +166,7 @@ def test_train_from_one_command_and_again_from_its_settings(capsys, tmp_path):
 
 def test_settings_can_be_changed_on_top_of_a_file(capsys, tmp_path):
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
-    result_of(capsys, "train", *SMALL, "--rule", "dgl", "--optimizer", "adamw", "--epochs", "1", "--out", first)
+    result_of(capsys, "train", "--optimizer", "adamw", *SMALL, "--rule", "dgl", "--epochs", "1", "--out", first)
     result = result_of(
         capsys, "train", "--config", f"{first}/settings.yaml", "--trust-code", "--epochs", "2", "--out", second
     )

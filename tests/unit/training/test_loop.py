@@ -147,13 +147,13 @@ def test_heads_are_evaluated_on_request_and_modes_are_put_back():
 
 def test_a_line_that_a_kill_left_unfinished_is_dropped(tmp_path):
     folder = RunFolder(tmp_path)
-    with folder.recording(1):
-        folder.add_epoch({"epoch": 1})
+    folder.begin(1)
+    folder.add_epoch({"epoch": 1})
     with open(folder.metrics, "a") as file:
         file.write('{"epoch": 2, "tr')
     assert folder.rows() == [{"epoch": 1}]
-    with folder.recording(2):
-        folder.add_epoch({"epoch": 2})
+    folder.begin(2)
+    folder.add_epoch({"epoch": 2})
     assert folder.rows() == [{"epoch": 1}, {"epoch": 2}]
 
 

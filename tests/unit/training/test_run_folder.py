@@ -93,10 +93,10 @@ def test_a_file_that_may_not_be_so_large_is_told_and_nothing_is_half_written(siz
 
 def test_a_failed_write_of_metrics_leaves_those_of_earlier_epochs(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
-    with folder.recording(1):
-        folder.add_epoch({"epoch": 1})
-        with largest_file(30), pytest.raises(LocalLearnError, match=r"larger than the system allows.*metrics.jsonl"):
-            folder.add_epoch({"epoch": 2, "losses": [0.5] * 10})
+    folder.begin(1)
+    folder.add_epoch({"epoch": 1})
+    with largest_file(30), pytest.raises(LocalLearnError, match=r"larger than the system allows.*metrics.jsonl"):
+        folder.add_epoch({"epoch": 2, "losses": [0.5] * 10})
     assert folder.metrics.read_text() == json.dumps({"epoch": 1}) + "\n"
 
 
@@ -106,5 +106,5 @@ def test_a_name_that_is_too_long_is_told(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(LocalLearnError, match=r"cannot be made \(File name too long\)"):
         train(settings(epochs=1), tmp_path / ("x" * 300))
-    with pytest.raises(LocalLearnError, match="holds no run"):
+    with pytest.raises(LocalLearnError, match="holds no run: File name too long"):
         load_run(tmp_path / ("x" * 300))

@@ -12,7 +12,7 @@ from locallearn.cli.console import show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.rule_syntax import short_names
 
-HELP = "List the models, data sets, rules, splits, optimizers and schedules that have a name."
+HELP = "List the models, data sets, rules, splits, loggers, optimizers and schedules that have a name."
 
 
 def parser() -> Parser:
@@ -24,15 +24,16 @@ def parser() -> Parser:
 
 def run(config: Any) -> None:
     """Print each name with one line about it."""
-    entries_of = {kind: {name: _first_line(kind, name) for name in names(kind)} for kind in ("rules", "models", "data")}
+    kinds = ("rules", "models", "data", "loggers")
+    entries_of = {kind: {name: _first_line(kind, name) for name in names(kind)} for kind in kinds}
     entries_of["modules"] = {
         "all": "each layer a local module",
         "K": "a number: K groups of layers, larger ones first",
         **{name: f"published split of {' and '.join(networks)}" for name, networks in SPLITS.items()},
     }
     for option in ("--optimizer", "--schedule"):
-        kinds = short_names(option)
-        entries_of[option.strip("-") + "s"] = {name: _first_line("rules", path) for name, path in kinds.items()}
+        paths = short_names(option)
+        entries_of[option.strip("-") + "s"] = {name: _first_line("rules", path) for name, path in paths.items()}
     if config.json:
         show_json(entries_of)
         return
