@@ -153,6 +153,11 @@ def regular_file(path: Path, *, most: int) -> Path:
     return path
 
 
+def machine_memory() -> int:
+    """Bytes of the machine's memory; more than any has, where the system does not tell."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**50
+
+
 def _damaged(path: Path, kind: str, error: Exception) -> LocalLearnError:
     return LocalLearnError(f"{path} is damaged: it is no {kind} ({reason_of(error)}). Put a copy of it back.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from locallearn._utils.atomic_files import make_folder, write_whole
+from locallearn._utils.atomic_files import machine_memory, make_folder, regular_file, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of, refuse_unknown
 from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
 from locallearn._utils.optional_imports import optional
@@ -94,7 +94,11 @@ def load_exported(folder: Path, *, trust_code: bool = False) -> Trained:
     for file in (config, weights):
         if not file.exists():
             raise LocalLearnError(f"{folder} holds no export of the format safetensors: there is no {file.name}.")
-    values, content = read_hashed_json(config, remedy="export again"), weights.read_bytes()
+    values = read_hashed_json(config, remedy="export again")
+    try:
+        content = regular_file(weights, most=machine_memory()).read_bytes()
+    except LocalLearnError as error:
+        raise LocalLearnError(f"{folder} holds no export of the format safetensors: {error}.") from error
     try:
         digest = values["sha256"][weights.name]
         images, own = values["input"], values["locallearn"]

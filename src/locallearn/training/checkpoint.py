@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from locallearn._utils.atomic_files import regular_file, write_whole
+from locallearn._utils.atomic_files import machine_memory, regular_file, write_whole
 from locallearn._utils.errors import LocalLearnError
 
 Checkpoint = Literal["last", "previous", "best"]
@@ -83,7 +83,7 @@ def _read(path: Path) -> dict[str, Any] | str:
     if not path.exists():
         return "is missing"
     try:
-        with regular_file(path, most=_memory()).open("rb") as file:
+        with regular_file(path, most=machine_memory()).open("rb") as file:
             file.seek(max(0, path.stat().st_size - len(_COMMENT) - _DIGEST))
             if not file.read().startswith(_COMMENT):  # before a sparse file, which may be endless, is read
                 return _DAMAGED
@@ -125,11 +125,6 @@ def unusable(path: Path, fault: str) -> LocalLearnError:
     whole = [f"{file.name} (--from {name})" for name, file in others.items() if not isinstance(_read(file), str)]
     beside = f"; beside it lies {' and '.join(whole)}" if whole else ""
     return LocalLearnError(f"the checkpoint {path} {fault}{beside}.")
-
-
-def _memory() -> int:
-    """Bytes of the machine's memory; more than any has, where the system does not tell."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**50
 
 
 def _fault(state: Any) -> str | None:

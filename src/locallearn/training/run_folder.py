@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 import locallearn
-from locallearn._utils.atomic_files import read_yaml, write_json, write_whole
+from locallearn._utils.atomic_files import read_yaml, regular_file, write_json, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import trust_option
 from locallearn.training.checkpoint import FILES
 from locallearn.training.lock import LOCK_FILES, exclusive
 
+_LARGEST_METRICS = 2**28  # bytes
 _SETTING_OF = {"train": "model", "detect": "coco"}
 """A setting that only the runs of a command have."""
 
@@ -157,11 +158,15 @@ class RunFolder:
         Raises:
             LocalLearnError: the file is damaged.
         """
-        lines = self.metrics.read_text(errors="replace").splitlines(keepends=True) if self.metrics.exists() else []
+        if not self.metrics.exists():
+            return []
         try:
+            lines = (
+                regular_file(self.metrics, most=_LARGEST_METRICS).read_text(errors="replace").splitlines(keepends=True)
+            )
             rows = [json.loads(line) for line in lines if line.endswith("\n")]
             _ = [int(row["epoch"]) for row in rows]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (LocalLearnError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise LocalLearnError(
                 f"{self.metrics} is damaged: each line must be JSON with an epoch ({reason_of(error)}). Put a copy of"
                 " it back."

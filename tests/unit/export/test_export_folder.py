@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -176,6 +177,16 @@ def test_a_run_is_loaded_without_its_data_and_a_run_that_wrote_nothing_of_it_too
     best = load_run(trained, checkpoint="best")
     assert best.how["test_accuracy"] == json.loads((trained / "result.json").read_text())["best_accuracy"]
     assert load_run(trained / "best.pt").how == best.how
+
+
+def test_weights_that_never_end_are_told(trained, tmp_path):
+    folder = tmp_path / "out"
+    export_run(trained, folder)
+    weights = folder / "model.safetensors"
+    weights.unlink()
+    os.mkfifo(weights)
+    with pytest.raises(LocalLearnError, match=r"no export .*model\.safetensors is no regular file"):
+        load_exported(folder)
 
 
 def test_an_export_is_read_again(trained, tmp_path):

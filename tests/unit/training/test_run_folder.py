@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 from collections.abc import Iterator
@@ -43,6 +44,13 @@ def copied(whole, tmp_path) -> Path:
 def test_metrics_that_are_not_whole_are_told_where_they_are_used(text, told, copied):
     (copied / "metrics.jsonl").write_text(text)
     with pytest.raises(LocalLearnError, match=rf"metrics.jsonl {told}"):
+        load_run(copied, trust_code=True)
+
+
+def test_metrics_that_never_end_are_told(copied):
+    (copied / "metrics.jsonl").unlink()
+    os.mkfifo(copied / "metrics.jsonl")
+    with pytest.raises(LocalLearnError, match=r"metrics.jsonl is damaged: .*no regular file"):
         load_run(copied, trust_code=True)
 
 
