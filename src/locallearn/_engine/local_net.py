@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,18 @@ _WORTH_A_PLAN = 2**26
 """Bytes of all layers' outputs below which `fast` recomputes nothing."""
 
 
+class GradientSharing(Protocol):
+    """Shares the gradients of a step with other processes, each module's as soon as they are complete."""
+
+    def begin(self, images: Tensor, on_complete: Callable[[int], None] | None, *, final: bool) -> Callable[[int], None]:
+        """Start a (micro-)batch; what to call when a module's gradients are complete."""
+        ...
+
+    def end(self, losses: Tensor, *, final: bool) -> Tensor:
+        """Finish it; the losses of all processes."""
+        ...
+
+
 ExplainOutOfMemory = Callable[["LocalNet", Tensor, range], Exception]
 """From the network, the images and the local modules that ran to the error that is raised."""
 
@@ -57,6 +69,7 @@ class LocalNet(nn.Module):
         memory: "fast" or "lean".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
+        gradient_sharing: shares the gradients of each step with other processes, or None.
         recompute_plans: plans of earlier steps, by memory setting, precision, mode and frozen parameters.
     """
 
@@ -88,6 +101,7 @@ class LocalNet(nn.Module):
         self._known_types: set[Hashable] = set()
         self._warned_of: set[str] = set()
         self.recompute_plans: dict[Hashable, RecomputePlan] = {}
+        self.gradient_sharing: GradientSharing | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Inference: the backbone alone; of several outputs, `logits` or the first tensor."""
@@ -126,9 +140,14 @@ class LocalNet(nn.Module):
         """
         self.check(images, labels)
         completed: list[int] = []
+        sharing = self.gradient_sharing
+        if sharing is not None:
+            on_complete = sharing.begin(images, on_complete, final=final)
         losses = self.unchecked_backward(
             images, labels, scale=scale, final=final, on_complete=on_complete, completed=completed
         )
+        if sharing is not None:
+            losses = sharing.end(losses, final=final)
         self.finish_step(losses, completed, final=final)
         return losses
 

@@ -1,0 +1,151 @@
+"""Data parallel: each process trains on its part of a batch, and all end with the gradient of the whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from locallearn._engine.local_net import LocalNet
+from locallearn._utils.errors import LocalLearnError
+from locallearn.parallel.agreement import refuse_other_networks
+
+_BUCKET = 2**25
+"""Bytes of gradients that travel together; as `DistributedDataParallel`."""
+
+
+def data(net: LocalNet, *, group: dist.ProcessGroup | None = None) -> LocalNet:
+    """Train a network in several processes, each on its own part of every batch.
+
+    After it, `net.backward` on each process's part leaves the gradient of the mean over the whole batch in `.grad`, on
+    every process, and returns the losses of the whole batch. The parts may differ in size. The gradients of a local
+    module travel as soon as they are complete, while the next one runs; then `on_complete` is called for it.
+
+    Batch normalisation has the statistics of each process's part. PredSim's similarity and InfoPro's contrastive loss
+    compare the images of a part.
+
+    Args:
+        net: the network, on its device; it is changed in place. All processes get the weights of the first one.
+        group: the processes; by default all of them.
+
+    Returns:
+        The network.
+
+    Raises:
+        LocalLearnError: there is no process group, or the processes have different networks.
+    """
+    if not dist.is_initialized():
+        raise LocalLearnError(
+            "parallel.data needs a process group: start the program by torchrun, and call"
+            " torch.distributed.init_process_group() first."
+        )
+    refuse_other_networks(net, group)
+    with torch.no_grad():
+        for tensor in (*net.parameters(), *net.buffers()):
+            dist.broadcast(tensor, group=group, group_src=0)
+    net.gradient_sharing = GradientSharing(net, group)
+    return net
+
+
+@dataclass
+class _Travelling:
+    """Gradients of a local module on their way."""
+
+    module: int
+    gradients: list[Tensor]
+    flat: Tensor
+    work: dist.Work
+
+    def arrive(self, total: float) -> None:
+        """Wait, and put the mean into `.grad`."""
+        self.work.wait()
+        self.flat /= total
+        parts = self.flat.split([gradient.numel() for gradient in self.gradients])
+        for gradient, part in zip(self.gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+class GradientSharing:
+    """Averages the gradients of one step over processes, module by module, weighted by their numbers of images.
+
+    Args:
+        net: the network.
+        group: the processes, or None for all.
+    """
+
+    def __init__(self, net: LocalNet, group: dist.ProcessGroup | None) -> None:
+        self._net, self._group = net, group
+        self._images = 0  # of this process since the last optimizer step
+
+    def begin(self, images: Tensor, on_complete: Callable[[int], None] | None, *, final: bool) -> Callable[[int], None]:
+        """Start a (micro-)batch.
+
+        Args:
+            images: of this process.
+            on_complete: the user's.
+            final: whether the gradients are shared after it.
+
+        Returns:
+            What the engine calls when the gradients of a local module are complete.
+        """
+        self._images += len(images)
+        self._on_complete = on_complete
+        self._travelling: list[_Travelling] = []
+        if final:
+            self._total = torch.tensor([float(self._images)], dtype=torch.float64, device=images.device)
+            self._count = dist.all_reduce(self._total, group=self._group, async_op=True)
+        return self._send
+
+    def end(self, losses: Tensor, *, final: bool) -> Tensor:
+        """Wait for all gradients; the losses of the whole batch, the same on each process."""
+        if not final:
+            return losses
+        self._settle()
+        shared = losses.double() * self._images
+        dist.all_reduce(shared, group=self._group)
+        self._images = 0
+        return (shared / self._total).to(losses.dtype)
+
+    def _send(self, module: int) -> None:
+        """Send a module's gradients; those of earlier ones have had the time of this module's backward to travel."""
+        self._settle()
+        gradients = [p.grad for p in self._net.parameters_of(module) if p.grad is not None]
+        for bucket in _buckets(gradients):
+            flat = torch.cat([gradient.flatten() for gradient in bucket]).mul_(self._images)
+            work = dist.all_reduce(flat, group=self._group, async_op=True)
+            assert work is not None
+            self._travelling.append(_Travelling(module, bucket, flat, work))
+        if not gradients:
+            self._done(module)
+
+    def _settle(self) -> None:
+        """Put what has arrived in its place, and call the user's `on_complete`."""
+        if self._travelling:
+            assert self._count is not None
+            self._count.wait()
+            for travelling in self._travelling:
+                travelling.arrive(self._total.item())
+            module = self._travelling[0].module
+            self._travelling = []
+            self._done(module)
+
+    def _done(self, module: int) -> None:
+        if self._on_complete is not None:
+            self._on_complete(module)
+
+
+def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Gradients of one type and device, up to the size of a bucket."""
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        if bucket and (size >= _BUCKET or (gradient.dtype, gradient.device) != (bucket[0].dtype, bucket[0].device)):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(gradient)
+        size += gradient.nbytes
+    if bucket:
+        yield bucket

@@ -1,0 +1,59 @@
+"""Two processes that share a batch train as one process on the whole batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from processes import in_processes
+from shared_steps import RULES, accumulated, after_steps, each_rule, made, module_by_module
+
+import locallearn as ll
+from locallearn import LocalLearnError, parallel
+
+pytestmark = pytest.mark.filterwarnings("ignore:PFF:locallearn.LocalLearnWarning")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> list[dict]:
+    return in_processes(each_rule, tmp_path_factory.mktemp("processes"))
+
+
+def assert_equal(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_two_processes_step_as_one_on_the_whole_batch(rule, shared):
+    alone = after_steps(RULES[rule], None)
+    for process in shared:
+        assert_equal(process[rule]["state"], alone["state"])
+        torch.testing.assert_close(process[rule]["losses"], alone["losses"], rtol=1e-10, atol=1e-12)
+
+
+def test_micro_batches_add_up_and_travel_once(shared):
+    for process in shared:
+        assert_equal(process["accumulated"], accumulated(None))
+
+
+def test_modules_may_be_stepped_when_their_gradients_have_come(shared):
+    for process in shared:
+        assert_equal(process["module by module"], module_by_module(None))
+
+
+def test_processes_hold_equal_weights_after_50_steps(shared):
+    first, second = (process["long"]["state"] for process in shared)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def test_processes_with_other_networks_are_refused(shared):
+    for process in shared:
+        assert "process 1 has another network than process 0: auxiliary." in process["refused"]
+        assert "Give all processes the same settings" in process["refused"]
+
+
+def test_without_processes_the_remedy_is_named():
+    with pytest.raises(LocalLearnError, match=r"needs a process group: start the program by torchrun"):
+        parallel.data(made(ll.BP()))
