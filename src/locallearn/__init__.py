@@ -4,7 +4,7 @@ net = locallearn.localize(model, locallearn.AugLocal(depth=4), modules="all", in
 losses = net.backward(images, labels)
 """
 
-from locallearn import models as models
+from locallearn import models as models, parallel as parallel
 from locallearn._chain.chain import Chain as Chain, TracedChain as TracedChain
 from locallearn._chain.partition import Partition as Partition
 from locallearn._engine.local_net import LocalNet as LocalNet

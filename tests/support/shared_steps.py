@@ -42,6 +42,9 @@ RULES: dict[str, ll.Rule] = {
 }
 """Rules whose loss is a mean over images."""
 
+SYNCHRONISED = ("BP", "Checkpoint", "DGL", "AugLocal", "HPFF", "MAN", "MLAAN", "HPFF of MAN")
+"""Those that also run with batch normalisation over all images."""
+
 
 def made(rule: ll.Rule) -> ll.LocalNet:
     """Five layers, in evaluation mode: then batch normalisation does not look at the batch."""
@@ -65,11 +68,11 @@ def part_of(tensors: tuple[Tensor, Tensor], rank: int) -> tuple[Tensor, Tensor]:
     return images[rank::2], labels[rank::2]
 
 
-def after_steps(rule: ll.Rule, rank: int | None, steps: int = 2) -> dict[str, Any]:
+def after_steps(rule: ll.Rule, rank: int | None, steps: int = 2, *, training: bool = False) -> dict[str, Any]:
     """Losses and state after some steps, by a process of two, or in one process (None)."""
-    net = made(rule)
+    net = made(rule).train(training)
     if rank is not None:
-        parallel.data(net)
+        parallel.data(net, synchronise_statistics=training)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     losses = []
     for step in range(steps):
@@ -83,6 +86,7 @@ def after_steps(rule: ll.Rule, rank: int | None, steps: int = 2) -> dict[str, An
 def each_rule(rank: int) -> dict[str, Any]:
     """What two processes have after their steps by each rule; and what they refuse."""
     results: dict[str, Any] = {name: after_steps(rule, rank) for name, rule in RULES.items()}
+    results["synchronised"] = {name: after_steps(RULES[name], rank, training=True) for name in SYNCHRONISED}
     results["accumulated"] = accumulated(rank)
     results["module by module"] = module_by_module(rank)
     results["refused"] = refused(rank)

@@ -68,6 +68,10 @@ class CapturedSteps:
         device = next(self.net.parameters()).device
         if self.record is None and device.type != "cuda":
             raise LocalLearnError(f"steps are captured as CUDA graphs, but the network is on {device}: use a CUDA GPU.")
+        if self.net.gradient_sharing is not None:
+            raise LocalLearnError(
+                "steps captured as CUDA graphs do not share gradients with other processes: leave cuda_graphs out."
+            )
         self._record = self.record or CudaGraphs()
         self._device = device
         self._shapes: tuple[torch.Size, torch.Size] | None = None

@@ -70,6 +70,7 @@ class LocalNet(nn.Module):
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
         gradient_sharing: shares the gradients of each step with other processes, or None.
+        recomputes: whether a step may recompute in its backward pass.
         recompute_plans: plans of earlier steps, by memory setting, precision, mode and frozen parameters.
     """
 
@@ -102,6 +103,7 @@ class LocalNet(nn.Module):
         self._warned_of: set[str] = set()
         self.recompute_plans: dict[Hashable, RecomputePlan] = {}
         self.gradient_sharing: GradientSharing | None = None
+        self.recomputes = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Inference: the backbone alone; of several outputs, `logits` or the first tensor."""
@@ -194,7 +196,7 @@ class LocalNet(nn.Module):
         """
         images = step.images
         outputs = len(images) * images.element_size() * sum(map(prod, self.chain.shapes))
-        if self._compiled or (self.memory == "fast" and outputs < _WORTH_A_PLAN):
+        if not self.recomputes or self._compiled or (self.memory == "fast" and outputs < _WORTH_A_PLAN):
             return None
         frozen = tuple(parameter.requires_grad for parameter in self.parameters())
         key = self.memory, mixed_now(images.device), self.training, frozen

@@ -114,6 +114,6 @@ def refuse_distributed_wrapper(parameters: list[nn.Parameter]) -> None:
     if any(id(parameter) in own for wrapper in wrappers for parameter in wrapper.parameters()):
         raise LocalLearnError(
             "DistributedDataParallel is around this network, but averages gradients only when its own forward runs,"
-            " which local learning does not use: leave it out, and average each module's gradients in on_complete with"
-            " torch.distributed.all_reduce (docs/several-processes.md)."
+            " which local learning does not use: leave it out, and use locallearn.parallel.data(net), or average each"
+            " module's gradients in on_complete with torch.distributed.all_reduce (docs/several-processes.md)."
         )

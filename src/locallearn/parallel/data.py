@@ -12,23 +12,26 @@ from torch import Tensor
 from locallearn._engine.local_net import LocalNet
 from locallearn._utils.errors import LocalLearnError
 from locallearn.parallel.agreement import refuse_other_networks
+from locallearn.parallel.batch_norm import synchronise_batch_norm
 
 _BUCKET = 2**25
 """Bytes of gradients that travel together; as `DistributedDataParallel`."""
 
 
-def data(net: LocalNet, *, group: dist.ProcessGroup | None = None) -> LocalNet:
+def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.ProcessGroup | None = None) -> LocalNet:
     """Train a network in several processes, each on its own part of every batch.
 
     After it, `net.backward` on each process's part leaves the gradient of the mean over the whole batch in `.grad`, on
     every process, and returns the losses of the whole batch. The parts may differ in size. The gradients of a local
     module travel as soon as they are complete, while the next one runs; then `on_complete` is called for it.
 
-    Batch normalisation has the statistics of each process's part. PredSim's similarity and InfoPro's contrastive loss
-    compare the images of a part.
+    Batch normalisation has the statistics of each process's part, as under `DistributedDataParallel`. PredSim's
+    similarity and InfoPro's contrastive loss compare the images of a part.
 
     Args:
         net: the network, on its device; it is changed in place. All processes get the weights of the first one.
+        synchronise_statistics: whether batch normalisation, in the auxiliary networks too, has the statistics of the
+            whole batch; the layers then communicate twice in each pass.
         group: the processes; by default all of them.
 
     Returns:
@@ -43,6 +46,14 @@ def data(net: LocalNet, *, group: dist.ProcessGroup | None = None) -> LocalNet:
             " torch.distributed.init_process_group() first."
         )
     refuse_other_networks(net, group)
+    if synchronise_statistics:
+        if net.memory == "lean":
+            raise LocalLearnError(
+                "synchronised statistics do not work with memory='lean', where processes may recompute different"
+                " layers: use memory='fast', or each process's own statistics."
+            )
+        synchronise_batch_norm(net, group)
+        net.recomputes = False
     with torch.no_grad():
         for tensor in (*net.parameters(), *net.buffers()):
             dist.broadcast(tensor, group=group, group_src=0)

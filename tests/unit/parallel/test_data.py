@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from processes import in_processes
-from shared_steps import RULES, accumulated, after_steps, each_rule, made, module_by_module
+from shared_steps import RULES, SYNCHRONISED, accumulated, after_steps, each_rule, made, module_by_module
 
 import locallearn as ll
 from locallearn import LocalLearnError, parallel
+from locallearn.parallel.data import GradientSharing
+from locallearn.training import CapturedSteps, Stepper
 
 pytestmark = pytest.mark.filterwarnings("ignore:PFF:locallearn.LocalLearnWarning")
 
@@ -32,6 +34,13 @@ def test_two_processes_step_as_one_on_the_whole_batch(rule, shared):
         torch.testing.assert_close(process[rule]["losses"], alone["losses"], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("rule", SYNCHRONISED)
+def test_synchronised_statistics_are_those_of_the_whole_batch(rule, shared):
+    alone = after_steps(RULES[rule], None, training=True)
+    for process in shared:
+        assert_equal(process["synchronised"][rule]["state"], alone["state"])
+
+
 def test_micro_batches_add_up_and_travel_once(shared):
     for process in shared:
         assert_equal(process["accumulated"], accumulated(None))
@@ -52,6 +61,13 @@ def test_processes_with_other_networks_are_refused(shared):
     for process in shared:
         assert "process 1 has another network than process 0: auxiliary." in process["refused"]
         assert "Give all processes the same settings" in process["refused"]
+
+
+def test_captured_steps_are_refused():
+    net = made(ll.BP())
+    net.gradient_sharing = GradientSharing(net, None)
+    with pytest.raises(LocalLearnError, match="CUDA graphs do not share gradients"):
+        CapturedSteps(net, Stepper(net, torch.optim.SGD), record=lambda work: work)
 
 
 def test_without_processes_the_remedy_is_named():
