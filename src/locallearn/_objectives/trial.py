@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from locallearn._chain.chain import COPIED_LAYER
+from locallearn._chain.layout import carrying_shape
 from locallearn._objectives.auxiliary import Auxiliary, Head, part_without_outputs
 from locallearn._objectives.objective import Objective, Site
 from locallearn._objectives.sites import Sites
@@ -46,7 +47,8 @@ def _writes(network: Auxiliary, site: Site, like: Tensor) -> bool:
     """Whether a fake copy of an auxiliary network changes its features in place."""
     name = f"the auxiliary network after layer {site.chain.names[site.layer]!r}"
     shape = site.shape[:1] if site.is_vector else site.shape
-    for_logits, for_loss, images = (like.new_empty((2, *size)) for size in (shape, shape, site.image_shape))
+    taken = carrying_shape(site.shape, network.prefix) if network.prefix else shape
+    for_logits, for_loss, images = (like.new_empty((2, *size)) for size in (taken, taken, site.image_shape))
     is_head = type(network) is Head  # its outputs are its logits, and its loss sees these alone
     running = _running_copies(network)
     try:
