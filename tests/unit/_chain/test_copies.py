@@ -171,6 +171,23 @@ def test_a_copy_that_takes_other_sizes_is_named_with_the_rules_that_work():
     assert isinstance(error.value.__cause__, RuntimeError)
 
 
+class NarrowingInCode(Narrowing):
+    """The same with the blocks' code in the network's own forward, so that a layer is a graph."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.one.mix(x + self.one.bias)
+        x = self.down(x)
+        x = x + self.two.mix(x + self.two.bias)
+        return self.fc((x + self.three.mix(x + self.three.bias)).mean((2, 3)))
+
+
+def test_a_copied_graph_that_takes_other_sizes_is_named_too():
+    ends = ["stem", "one.mix", "down", "two.mix", "three.mix"]
+    with pytest.raises(ll.LocalLearnError, match=r"because its copy of layer 'three\.mix' takes other sizes only \("):
+        ll.localize(NarrowingInCode(), ll.AugLocal(depth=2), input_shape=IMAGES, layers=ends)
+
+
 @pytest.mark.parametrize("rule", [ll.DGL(), ll.Pooling(), ll.PredSim(), ll.InfoPro()], ids=str)
 def test_rules_that_copy_no_layers_take_layers_that_are_bound_to_a_size(rule):
     net = ll.localize(Narrowing(), rule, input_shape=IMAGES)
