@@ -16,6 +16,7 @@ from timm.models import (  # noqa: E402
     beit as timm_beit,
     convnext as timm_convnext,
     eva as timm_eva,
+    nest as timm_nest,
     resnet as timm_resnet,
     vision_transformer as timm_vit,
 )
@@ -86,6 +87,11 @@ def small_beit() -> nn.Module:
 
 def small_eva(**options) -> nn.Module:
     return timm_eva.Eva(**SIZES, use_rot_pos_emb=True, **options)
+
+
+def small_nest() -> nn.Module:
+    sizes = {"embed_dims": (16, 32), "num_heads": (2, 2), "depths": (2, 2), "num_levels": 2}
+    return timm_nest.Nest(img_size=32, patch_size=4, num_classes=CLASSES, **sizes)
 
 
 TINY: dict[str, tuple[Callable[[], nn.Module], int]] = {  # with the number of layers
