@@ -12,7 +12,14 @@ from locallearn._torch.vision_libraries import import_timm
 torchvision = models.import_torchvision()
 timm = import_timm()
 
-from timm.models import convnext as timm_convnext, resnet as timm_resnet, vision_transformer as timm_vit  # noqa: E402
+from timm.models import (  # noqa: E402
+    beit as timm_beit,
+    convnext as timm_convnext,
+    eva as timm_eva,
+    nest as timm_nest,
+    resnet as timm_resnet,
+    vision_transformer as timm_vit,
+)
 from torchvision.models import (  # noqa: E402
     convnext,
     efficientnet,
@@ -67,9 +74,24 @@ def _swin() -> nn.Module:
     )
 
 
+SIZES = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 4, "num_heads": 2, "num_classes": CLASSES}
+
+
 def small_vit(**options) -> nn.Module:
-    sizes = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 4, "num_heads": 2, "num_classes": CLASSES}
-    return timm_vit.VisionTransformer(**sizes | options)
+    return timm_vit.VisionTransformer(**SIZES | options)
+
+
+def small_beit() -> nn.Module:
+    return timm_beit.Beit(**SIZES, use_rel_pos_bias=True, use_abs_pos_emb=False)
+
+
+def small_eva(**options) -> nn.Module:
+    return timm_eva.Eva(**SIZES, use_rot_pos_emb=True, **options)
+
+
+def small_nest() -> nn.Module:
+    sizes = {"embed_dims": (16, 32), "num_heads": (2, 2), "depths": (2, 2), "num_levels": 2}
+    return timm_nest.Nest(img_size=32, patch_size=4, num_classes=CLASSES, **sizes)
 
 
 TINY: dict[str, tuple[Callable[[], nn.Module], int]] = {  # with the number of layers

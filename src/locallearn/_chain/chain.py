@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import fx, nn
 
-from locallearn._chain.layout import Kind, Layout, OnMaps, Shape as Shape
+from locallearn._chain.layout import Carry, Kind, Layout, OnMaps, Shape as Shape
 from locallearn._nn.init import fresh_copy
 from locallearn._nn.layer_like import Adapted, NoLayerLikeError, new_layer_like
 
@@ -45,7 +45,6 @@ class TracedChain:
         image_shape: channels, height, width of one image.
         layouts: the layout of each layer's output.
         begins_in_place: for each layer, then for the classifier, whether it writes on its input.
-        needs_prefix: for each layer whether it takes no tokens without the prefix tokens before them.
         classes: number of logits.
     """
 
@@ -55,7 +54,6 @@ class TracedChain:
     image_shape: Shape
     layouts: tuple[Layout, ...]
     begins_in_place: tuple[bool, ...]
-    needs_prefix: tuple[bool, ...]
     classes: int
 
     def __len__(self) -> int:
@@ -76,33 +74,43 @@ class TracedChain:
         """Layers in which a module with weights runs several times."""
         return tuple(name for name, layer in zip(self.names, self.layers, strict=True) if _repeats(layer))
 
-    def on_maps(self, layer: int, module: nn.Module) -> nn.Module:
-        """A module like one of the layers, converted to take and return maps."""
+    def on_maps(self, layer: int, module: nn.Module, *, prefix: int = 0) -> nn.Module:
+        """A module like one of the layers, converted to take and return maps.
+
+        Args:
+            layer: index of the layer.
+            module: the module.
+            prefix: tokens that its input carries; its output carries those that the layer passes on.
+        """
         before, after = self._before(layer), self.layouts[layer]
-        if not (before.is_plain and after.is_plain):
-            module = OnMaps(module, before, after, needs_prefix=self.needs_prefix[layer])
+        if prefix or not (before.is_plain and after.is_plain):
+            module = OnMaps(module, before, after, prefix=prefix)
         return _named_copy(module, self.names[layer])
 
-    def new_like(self, layer: int, *, in_channels: int, stride: int) -> nn.Module:
+    def new_like(self, layer: int, *, in_channels: int, stride: int, prefix: int = 0) -> nn.Module:
         """A newly initialised layer like one of these, with another input width; it takes and returns maps.
 
-        `new_layer_like` builds it, where it knows the layer's type; else it is a copy in `Adapted`.
+        `new_layer_like` builds it, where it knows the layer's type; else it is a copy in `Adapted`. `prefix` is as in
+        `on_maps`.
         """
         before, after, source = self._before(layer), self.layouts[layer], self.layers[layer]
         if before.is_plain and after.is_plain:
             try:
                 new = new_layer_like(source, in_channels=in_channels, stride=stride)
-                return _named_copy(new, self.names[layer])
+                return _named_copy(nn.Sequential(Carry(prefix), new) if prefix else new, self.names[layer])
             except NoLayerLikeError:
                 if after.kind is Kind.VECTOR and before.kind is not Kind.VECTOR:
                     raise
         is_vector = before.kind is Kind.VECTOR
         halves = before.shape[1] > after.shape[1] or before.shape[2] > after.shape[2]
         pools = stride > 1 and not halves and not is_vector
-        parts: list[nn.Module] = [nn.AvgPool2d(2, ceil_mode=True)] if pools else []
+        parts: list[nn.Module] = []
+        if pools:
+            parts += [*([Carry(prefix)] if prefix else []), nn.AvgPool2d(2, ceil_mode=True)]
+            prefix = 0
         if in_channels != (width := before.shape[0]):
             parts.append(nn.Linear(in_channels, width) if is_vector else nn.Conv2d(in_channels, width, 1))
-        return Adapted(*parts, self.on_maps(layer, fresh_copy(source)))
+        return Adapted(*parts, self.on_maps(layer, fresh_copy(source), prefix=prefix))
 
     def _before(self, layer: int) -> Layout:
         """The layout of a layer's input."""

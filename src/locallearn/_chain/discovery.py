@@ -74,7 +74,7 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
         LocalLearnError: a layer does not pass one tensor on, or cannot take a feature of the size it gets.
     """
     layouts: list[Layout] = []
-    in_place, needs_prefix = [], []
+    in_place: list[bool] = []
     tracker = ChannelTracker()
     with private_api.fake_mode() as mode, torch.no_grad():
         parts = private_api.fake_copy(nn.ModuleList([*chain.layers.values(), chain.classifier]), mode).train()
@@ -89,9 +89,6 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
             in_place.append(private_api.version_of(source) != version)
             other = _run(layer, other, f"layer {name!r}")
             before = layouts[-1] if layouts else None
-            needs_prefix.append(
-                before is not None and before.prefix > 0 and not _takes(layer, source[:, before.prefix :])
-            )
             channels = tracker.dimension_of(feature)
             layouts.append(layout_after(name, (feature, other), channels, image_shape, before))
         version = private_api.version_of(feature)
@@ -107,7 +104,6 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
         image_shape=image_shape,
         layouts=tuple(layouts),
         begins_in_place=tuple(in_place),
-        needs_prefix=tuple(needs_prefix),
         classes=logits.shape[1],
     )
 
@@ -137,14 +133,6 @@ def _output(layer: nn.Module, feature: torch.Tensor, name: str) -> object:
         raise LocalLearnError(
             f"{name} ({_kind(layer)}) cannot take a feature of shape {_size(feature)}: {reason_of(error)}.{asks}"
         ) from error
-
-
-def _takes(layer: nn.Module, feature: torch.Tensor) -> bool:
-    try:
-        layer(feature.clone())
-    except Exception:  # whatever the layer says of a size that it does not take
-        return False
-    return True
 
 
 def _refuse_no_tensor(layer: nn.Module, output: object, feature: torch.Tensor, name: str) -> torch.Tensor:

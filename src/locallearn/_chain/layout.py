@@ -1,4 +1,4 @@
-"""The layout of features between layers, and their form for auxiliary networks: maps."""
+"""The layout of features between layers, and their form for auxiliary networks: maps, that may carry prefix tokens."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from enum import Enum
 from math import log
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Shape = tuple[int, int, int]
@@ -29,6 +30,9 @@ class Layout:
 
     Tokens become a map by their grid. Prefix tokens (e.g. the class token) have no position; their mean is added
     everywhere, so heads see them and they get gradients. Vectors stay vectors.
+
+    For copies of layers the map carries its prefix tokens: rows above it, filled up with zeros from the left, so that
+    its cells in order are the tokens.
 
     Attributes:
         kind: order of the dimensions.
@@ -56,35 +60,93 @@ class Layout:
         maps = features[:, prefix:].transpose(1, 2).unflatten(2, (height, width))
         return maps + features[:, :prefix].mean(1)[:, :, None, None] if prefix else maps
 
-    def from_map(self, maps: Tensor) -> Tensor:
-        """A map in this layout, without prefix tokens."""
+    def to_carrying_map(self, features: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """The features as a map that carries the prefix tokens."""
+        if not self.prefix:
+            return self.to_map(features, size)
+        height, width = self.shape[1:] if size is None else size
+        filled = F.pad(features, (0, 0, -self.prefix % width, 0)).transpose(1, 2)
+        return filled.unflatten(2, (height + prefix_rows(self.prefix, width), width))
+
+    def from_carrying_map(self, maps: Tensor) -> Tensor:
+        """A map that carries the prefix tokens, in this layout."""
         if self.is_plain:
             return maps
-        return maps.permute(0, 2, 3, 1) if self.kind is Kind.CHANNELS_LAST else maps.flatten(2).transpose(1, 2)
+        if self.kind is Kind.CHANNELS_LAST:
+            return maps.permute(0, 2, 3, 1)
+        return maps.flatten(2).transpose(1, 2)[:, -self.prefix % maps.shape[3] :]
 
-    def from_map_with_prefix(self, maps: Tensor) -> Tensor:
-        """A map as tokens after prefix tokens, each of these the mean of all positions."""
-        tokens = self.from_map(maps)
-        return torch.cat([tokens.mean(1, keepdim=True).expand(-1, self.prefix, -1), tokens], 1)
+
+def prefix_rows(prefix: int, width: int) -> int:
+    """Rows above a map of this width that carry `prefix` tokens."""
+    return -(-prefix // width)
+
+
+def carrying_shape(shape: Shape, prefix: int) -> Shape:
+    """The shape of a map that carries `prefix` tokens."""
+    channels, height, width = shape
+    return channels, height + prefix_rows(prefix, width), width
+
+
+def divided(maps: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
+    """A map that carries `prefix` tokens as these, (batch, channels, prefix), and the map alone."""
+    rows = prefix_rows(prefix, maps.shape[3])
+    return maps[:, :, :rows].flatten(2)[:, :, -prefix % maps.shape[3] :], maps[:, :, rows:]
+
+
+def joined(prefix: Tensor, maps: Tensor) -> Tensor:
+    """The map that carries these tokens; the inverse of `divided`."""
+    width = maps.shape[3]
+    filled = F.pad(prefix, (-prefix.shape[2] % width, 0))
+    return torch.cat([filled.unflatten(2, (-1, width)), maps], 2)
+
+
+def carry(features: Tensor, prefix: int, wanted: int) -> Tensor:
+    """Features that carry `prefix` tokens, for what takes `wanted`.
+
+    Where the numbers differ, the mean of the tokens is added everywhere, and each of the others is the mean of the map.
+    """
+    if prefix == wanted:
+        return features
+    if prefix:
+        tokens, maps = divided(features, prefix)
+        features = maps + tokens.mean(2)[:, :, None, None]
+    if wanted:
+        features = joined(features.mean((2, 3))[:, :, None].expand(-1, -1, wanted), features)
+    return features
+
+
+class Carry(nn.Module):
+    """`carry` as a layer."""
+
+    def __init__(self, prefix: int, wanted: int = 0) -> None:
+        super().__init__()
+        self.prefix, self.wanted = prefix, wanted
+
+    def forward(self, x: Tensor) -> Tensor:
+        return carry(x, self.prefix, self.wanted)
 
 
 class OnMaps(nn.Module):
     """A copy of a backbone's layer that takes and returns maps, whatever the layout of the original.
 
+    Its output carries the prefix tokens that the original passes on.
+
     Args:
         layer: the layer.
         before, after: layouts of the original's input and output; maps may be smaller, patches for instance.
-        needs_prefix: whether the layer takes no tokens without the prefix tokens before them.
+        prefix: tokens that its input carries.
     """
 
-    def __init__(self, layer: nn.Module, before: Layout, after: Layout, *, needs_prefix: bool = False) -> None:
+    def __init__(self, layer: nn.Module, before: Layout, after: Layout, *, prefix: int = 0) -> None:
         super().__init__()
-        self.layer, self.before, self.after, self.needs_prefix = layer, before, after, needs_prefix
+        self.layer, self.before, self.after, self.prefix = layer, before, after, prefix
 
     def forward(self, x: Tensor) -> Tensor:
-        output = self.layer(self.before.from_map_with_prefix(x) if self.needs_prefix else self.before.from_map(x))
-        sides = zip(x.shape[2:], self.before.shape[1:], self.after.shape[1:], strict=True)
-        return self.after.to_map(output, [-(-side * new // old) for side, old, new in sides])
+        height, width = x.shape[2] - prefix_rows(self.prefix, x.shape[3]), x.shape[3]
+        output = self.layer(self.before.from_carrying_map(carry(x, self.prefix, self.before.prefix)))
+        sides = zip((height, width), self.before.shape[1:], self.after.shape[1:], strict=True)
+        return self.after.to_carrying_map(output, [-(-side * new // old) for side, old, new in sides])
 
 
 def layout_of(feature: Tensor, image: Shape, before: Layout | None, channels: int | None = None) -> Layout | None:

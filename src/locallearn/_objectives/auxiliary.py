@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from locallearn._chain.layout import carry
 from locallearn._nn.ema import EmaCopy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -23,7 +24,12 @@ class Auxiliary(nn.Module):
 
     A subclass defines `forward`, or `outputs` and `loss_of`. With the latter two, wrappers such as `PFF` can compute
     the outputs patch by patch.
+
+    Attributes:
+        prefix: prefix tokens that its features carry (`Layout.to_carrying_map`); 0 where it takes plain maps.
     """
+
+    prefix: int = 0
 
     def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """The scalar loss.
@@ -67,12 +73,19 @@ class Auxiliary(nn.Module):
 
 
 class Head(Auxiliary):
-    """A classifying auxiliary network: `network` maps features to logits, `loss` compares them with the labels."""
+    """A classifying auxiliary network: `network` maps features to logits, `loss` compares them with the labels.
 
-    def __init__(self, network: nn.Module, loss: Loss) -> None:
+    Args:
+        network: the network.
+        loss: from logits and labels to a scalar.
+        prefix: prefix tokens that the features carry.
+    """
+
+    def __init__(self, network: nn.Module, loss: Loss, *, prefix: int = 0) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
+        self.prefix = prefix
 
     def outputs(self, features: Tensor, images: Tensor) -> Tensor:
         return self.network(features)
@@ -96,19 +109,20 @@ class WeightedSum(Auxiliary):
         super().__init__()
         self.weights = tuple(weight for weight, _ in terms)
         self.terms = nn.ModuleList(term for _, term in terms)
+        self.prefix = max(term.prefix for _, term in terms)
 
     def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return self._weighted(term(features, images, labels) for term in self._terms)
+        return self._weighted(term(self._seen(term, features), images, labels) for term in self._terms)
 
     def outputs(self, features: Tensor, images: Tensor) -> Outputs:
-        return tuple(term.outputs(features, images) for term in self._terms)
+        return tuple(term.outputs(self._seen(term, features), images) for term in self._terms)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
         pairs = zip(self._terms, outputs, strict=True)
         return self._weighted(term.loss_of(output, images, labels) for term, output in pairs)
 
     def logits(self, features: Tensor) -> Tensor | None:
-        each = (term.logits(features) for term in self._terms)
+        each = (term.logits(self._seen(term, features)) for term in self._terms)
         return next((logits for logits in each if logits is not None), None)
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
@@ -117,6 +131,9 @@ class WeightedSum(Auxiliary):
         if len(remaining) < 2:
             return remaining[0][1] if remaining else None
         return WeightedSum(remaining)
+
+    def _seen(self, term: Auxiliary, features: Tensor) -> Tensor:
+        return carry(features, self.prefix, term.prefix)
 
     def _weighted(self, losses: Iterable[Tensor]) -> Tensor:
         return reduce(torch.add, (weight * loss for weight, loss in zip(self.weights, losses, strict=True)))
@@ -127,28 +144,39 @@ class WeightedSum(Auxiliary):
 
 
 class WithFront(Auxiliary):
-    """An auxiliary network with more layers in front: `auxiliary(front(features))`."""
+    """An auxiliary network with more layers in front: `auxiliary(front(features))`.
 
-    def __init__(self, front: nn.Module, auxiliary: Auxiliary) -> None:
+    Args:
+        front: the layers.
+        auxiliary: the network.
+        prefix: prefix tokens that the features carry.
+        passes: prefix tokens that the front's output carries.
+    """
+
+    def __init__(self, front: nn.Module, auxiliary: Auxiliary, *, prefix: int = 0, passes: int = 0) -> None:
         super().__init__()
         self.front = front
         self.auxiliary = auxiliary
+        self.prefix, self.passes = prefix, passes
 
     def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return self.auxiliary(self.front(features), images, labels)
+        return self.auxiliary(self._after_front(features), images, labels)
 
     def outputs(self, features: Tensor, images: Tensor) -> Outputs:
-        return self.auxiliary.outputs(self.front(features), images)
+        return self.auxiliary.outputs(self._after_front(features), images)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
         return self.auxiliary.loss_of(outputs, images, labels)
 
     def logits(self, features: Tensor) -> Tensor | None:
-        return self.auxiliary.logits(self.front(features))
+        return self.auxiliary.logits(self._after_front(features))
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
         changed = self.auxiliary.with_parts(change)
-        return None if changed is None else WithFront(self.front, changed)
+        return None if changed is None else WithFront(self.front, changed, prefix=self.prefix, passes=self.passes)
+
+    def _after_front(self, features: Tensor) -> Tensor:
+        return carry(self.front(features), self.passes, self.auxiliary.prefix)
 
 
 def part_without_outputs(auxiliary: Auxiliary) -> Auxiliary | None:

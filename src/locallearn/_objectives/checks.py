@@ -29,7 +29,7 @@ def first_part_that_needs_several(
             features = module(features)
             for objective, auxiliary in zip(objectives, copies[len(modules) :], strict=True):
                 if objective.last == index and _needs_several(
-                    auxiliary, objective.layout.to_map(features).clone(), images, labels
+                    auxiliary, objective.seen(features).clone(), images, labels
                 ):
                     return f"the auxiliary network of local module {index}"
     return None

@@ -1,4 +1,7 @@
-"""For auxiliary networks that look ahead: the stage of a layer, and copies of later layers."""
+"""For auxiliary networks that look ahead: the stage of a layer, and copies of later layers.
+
+A copy takes the features of its site, with the prefix tokens that these carry.
+"""
 
 from __future__ import annotations
 
@@ -60,4 +63,4 @@ def trainable_ema_copy(site: Site, layer: int, momentum: float, *, fresh: bool) 
 def _safe(site: Site, layer: int, copied: nn.Module) -> nn.Module:
     """Copies share their input, so one that writes on its input gets a clone of it; all take and return maps."""
     module = LocalModule([copied], begins_in_place=True) if site.chain.begins_in_place[layer] else copied
-    return site.chain.on_maps(layer, module)
+    return site.chain.on_maps(layer, module, prefix=site.prefix)

@@ -73,6 +73,11 @@ class Site:
         return self.chain.vectors[self.layer]
 
     @property
+    def prefix(self) -> int:
+        """Prefix tokens (e.g. the class token) in the layer's output."""
+        return self.chain.layouts[self.layer].prefix
+
+    @property
     def progress(self) -> float:
         """How far along the modules, i / (K - 2), of K published modules; 0 if K <= 2 (InfoPro, official code)."""
         return self.schedule_index / (self.published_modules - 2) if self.published_modules > 2 else 0.0
@@ -95,7 +100,8 @@ class Objective:
     Attributes:
         first, last, weight: as in `Span`.
         auxiliary: an `Auxiliary`; the last module's is the backbone's own classifier with the task's loss.
-        layout: of the module's features. Auxiliary networks take them as maps; the classifier takes them unchanged.
+        layout: of the module's features. Auxiliary networks take them as maps, those that begin with copies of layers
+            as maps that carry the prefix tokens; the classifier takes them unchanged.
         copy_features: whether the auxiliary network writes on its input, so that it gets a copy.
     """
 
@@ -116,5 +122,5 @@ class Objective:
 
     def seen(self, features: Tensor) -> Tensor:
         """The features as the auxiliary network takes them."""
-        maps = self.layout.to_map(features)
+        maps = self.layout.to_carrying_map(features) if self.auxiliary.prefix else self.layout.to_map(features)
         return maps.clone() if self.copy_features else maps

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from locallearn._chain.layout import divided, joined
 from locallearn._nn.checkpointed import Checkpointed, Once
 from locallearn._objectives.auxiliary import Auxiliary, Outputs
 
@@ -29,6 +30,7 @@ class Patchwise(Auxiliary):
         run = Checkpointed if one_at_a_time else Once
         self.run = run(_OutputsOf(auxiliary), copy_input=copied)
         self.copied = copied
+        self.prefix = auxiliary.prefix
 
     @property
     def auxiliary(self) -> Auxiliary:
@@ -36,14 +38,14 @@ class Patchwise(Auxiliary):
         return self.run.layer.auxiliary  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
 
     def outputs(self, features: Tensor, images: Tensor) -> Outputs:
-        pairs = zip(cut_once(features, self.patches), cut(images, self.patches), strict=True)
+        pairs = zip(self._cut(features, cut_once), cut(images, self.patches), strict=True)
         return _joined([self.run(patch, image) for patch, image in pairs], self.patches)
 
     def loss_of(self, outputs: Outputs, images: Tensor, labels: Tensor) -> Tensor:
         return self.auxiliary.loss_of(outputs, images, labels)
 
     def logits(self, features: Tensor) -> Tensor | None:
-        logits = [self.auxiliary.logits(patch.clone()) for patch in cut(features, self.patches)]
+        logits = [self.auxiliary.logits(patch.clone()) for patch in self._cut(features, cut)]
         return None if logits[0] is None else torch.stack([x for x in logits if x is not None]).mean(0)
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
@@ -54,6 +56,13 @@ class Patchwise(Auxiliary):
             if changed is None
             else Patchwise(changed, self.patches, one_at_a_time=one_at_a_time, copied=self.copied)
         )
+
+    def _cut(self, features: Tensor, cut_maps: Callable[[Tensor, int], Iterator[Tensor]]) -> Iterator[Tensor]:
+        """The patches; each carries all prefix tokens."""
+        if not self.prefix:
+            return cut_maps(features, self.patches)
+        tokens, maps = divided(features, self.prefix)
+        return (joined(tokens, patch) for patch in cut_maps(maps, self.patches))
 
 
 class _OutputsOf(nn.Module):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from locallearn._chain.chain import COPIED_LAYER
+from locallearn._chain.layout import carrying_shape
 from locallearn._objectives.auxiliary import Auxiliary, Head, part_without_outputs
 from locallearn._objectives.objective import Objective, Site
 from locallearn._objectives.sites import Sites
@@ -37,18 +38,26 @@ def copy_written_features(objectives: Sequence[Objective], sites: Sites) -> list
             key = site.shape, site.is_vector, like.device, like.dtype, structure(objective.auxiliary)
             if key not in writes:
                 network = private_api.fake_copy(objective.auxiliary, mode).train()
-                writes[key] = _writes(network, site, like)
+                writes[key] = _writes(network, site, like, _copied_layers(objective.auxiliary))
             checked.append(replace(objective, copy_features=writes[key]))
     return checked
 
 
-def _writes(network: Auxiliary, site: Site, like: Tensor) -> bool:
-    """Whether a fake copy of an auxiliary network changes its features in place."""
+def _writes(network: Auxiliary, site: Site, like: Tensor, copied_layers: Mapping[str, str]) -> bool:
+    """Whether a fake copy of an auxiliary network changes its features in place.
+
+    Args:
+        network: the fake copy.
+        site: its site.
+        like: a tensor of the device and type of the network.
+        copied_layers: names of parts of the network to the layers that they are copies of.
+    """
     name = f"the auxiliary network after layer {site.chain.names[site.layer]!r}"
     shape = site.shape[:1] if site.is_vector else site.shape
-    for_logits, for_loss, images = (like.new_empty((2, *size)) for size in (shape, shape, site.image_shape))
+    taken = carrying_shape(site.shape, network.prefix) if network.prefix else shape
+    for_logits, for_loss, images = (like.new_empty((2, *size)) for size in (taken, taken, site.image_shape))
     is_head = type(network) is Head  # its outputs are its logits, and its loss sees these alone
-    running = _running_copies(network)
+    running = _running_copies(network, copied_layers)
     try:
         logits = network.logits(for_logits)
         if not is_head and part_without_outputs(network) is None:
@@ -78,11 +87,17 @@ def _writes(network: Auxiliary, site: Site, like: Tensor) -> bool:
     return private_api.version_of(for_logits) > 0 or private_api.version_of(for_loss) > 0
 
 
-def _running_copies(network: nn.Module) -> list[str]:
+def _copied_layers(network: nn.Module) -> dict[str, str]:
+    """Names of parts to the layers that they are copies of; a copied `fx.GraphModule` lacks the attribute."""
+    marks = ((name, vars(part).get(COPIED_LAYER)) for name, part in network.named_modules())
+    return {name: layer for name, layer in marks if layer is not None}
+
+
+def _running_copies(network: nn.Module, copied_layers: Mapping[str, str]) -> list[str]:
     """The layers whose copies in a network are running at any moment, the inner one last."""
     running: list[str] = []
-    for part in network.modules():
-        if layer := vars(part).get(COPIED_LAYER):
-            part.register_forward_pre_hook(lambda *_, layer=layer: running.append(layer))
-            part.register_forward_hook(lambda *_: running.pop() and None)
+    for name, layer in copied_layers.items():
+        part = network.get_submodule(name)
+        part.register_forward_pre_hook(lambda *_, layer=layer: running.append(layer))
+        part.register_forward_hook(lambda *_: running.pop() and None)
     return running

@@ -39,6 +39,7 @@ from math import floor, log2
 from torch import nn
 
 from locallearn._chain.chain import TracedChain
+from locallearn._chain.layout import Carry
 from locallearn._chain.partition import Partition
 from locallearn._nn.global_pool import GlobalAverage
 from locallearn._nn.init import he_normal_
@@ -142,7 +143,7 @@ class AugLocal(Rule):
         pool = [] if site.is_vector else [GlobalAverage()]
         network = nn.Sequential(*layers, *pool, *self.classifier(site, width))
         he_normal_(network)
-        return Head(network, site.loss)
+        return Head(network, site.loss, prefix=site.prefix)
 
     def hidden(self, site: Site) -> int:
         """Layers before the classifier that Eq. 3 gives a site's auxiliary network, d^l - 1."""
@@ -161,7 +162,7 @@ class AugLocal(Rule):
         return strides_for(widths, carry=self.fidelity == "official")
 
     def layers(self, site: Site) -> tuple[list[nn.Module], int]:
-        """The new layers of a site's auxiliary network, and the width of the last."""
+        """The new layers of a site's auxiliary network, which return maps, and the width of the last."""
         selected = self.selected(site)
         return like_layers(site, selected, self.strides(site, selected))
 
@@ -237,8 +238,12 @@ def base_width(chain: TracedChain, layer: int) -> int:
 
 
 def like_layers(site: Site, selected: list[int], strides: list[int]) -> tuple[list[nn.Module], int]:
-    """New layers like the selected ones, to be run after a site, and the width of the last."""
-    chain, width, parts = site.chain, site.shape[0], []
+    """New layers like the selected ones, to be run after a site, and the width of the last.
+
+    They hand on prefix tokens; what the last one returns is a map.
+    """
+    chain, width, prefix = site.chain, site.shape[0], site.prefix
+    parts: list[nn.Module] = []
     for i, stride in zip(selected, strides, strict=True):
         if chain.vectors[i] != site.is_vector:
             raise LocalLearnError(
@@ -246,11 +251,11 @@ def like_layers(site: Site, selected: list[int], strides: list[int]) -> tuple[li
                 " maps and the other on vectors. Choose modules that end before or after the change."
             )
         try:
-            parts.append(chain.new_like(i, in_channels=width, stride=stride))
+            parts.append(chain.new_like(i, in_channels=width, stride=stride, prefix=prefix))
         except LocalLearnError as error:
             raise LocalLearnError(f"AugLocal, layer {chain.names[i]!r}: {error}") from error
-        width = chain.width(i)
-    return parts, width
+        width, prefix = chain.width(i), chain.layouts[i].prefix
+    return [*parts, *([Carry(prefix)] if prefix else [])], width
 
 
 def is_vgg(chain: TracedChain) -> bool:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from locallearn._chain.layout import Carry, carrying_shape
 from locallearn._chain.partition import Partition
 from locallearn._nn.global_pool import GlobalAverage
 from locallearn._objectives.auxiliary import Auxiliary
@@ -102,7 +103,8 @@ class ConvolutionalAugLocal(AugLocal):
             middle = (low + high) / 2
             low, high = (middle, high) if self._cost(site, widths, strides, middle) < target else (low, middle)
         multiplier = min((low, high), key=lambda m: abs(self._cost(site, widths, strides, m) - target))
-        before, parts = site.shape[0], []
+        before = site.shape[0]
+        parts: list[nn.Module] = [Carry(site.prefix)] if site.prefix else []
         for width, stride in zip(_widened(widths, multiplier), strides, strict=True):
             parts += [nn.Conv2d(before, width, self.kernel, stride, self.kernel // 2, bias=False)]
             parts += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
@@ -183,4 +185,4 @@ def _macs(parts: list[nn.Module], site: Site) -> int:
     """Multiply-accumulates of a head for one image, counted on fake tensors."""
     with private_api.fake_mode() as mode, torch.no_grad():
         network = private_api.fake_copy(nn.Sequential(*parts).cpu(), mode).eval()
-        return counted_macs(network, torch.empty(1, *site.shape))[0]
+        return counted_macs(network, torch.empty(1, *carrying_shape(site.shape, site.prefix)))[0]

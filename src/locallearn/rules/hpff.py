@@ -37,6 +37,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from locallearn._chain.layout import carrying_shape
 from locallearn._nn.checkpointed import saved_bytes
 from locallearn._nn.init import fresh_copy
 from locallearn._objectives.auxiliary import Auxiliary, Outputs, part_without_outputs
@@ -227,7 +228,8 @@ def _patchwise(auxiliary: Auxiliary, site: Site, patches: int) -> Patchwise:
     dtype = next(parameter for layer in site.chain.layers for parameter in layer.parameters()).dtype
     auxiliary = auxiliary.to(dtype=dtype)  # layers copied from the backbone have its type, new ones do not
     with private_api.fake_mode() as mode:
-        features = torch.empty((2, *site.shape), dtype=dtype, requires_grad=True).clone()
+        shape = carrying_shape(site.shape, auxiliary.prefix)
+        features = torch.empty((2, *shape), dtype=dtype, requires_grad=True).clone()
         images = torch.empty((2, *site.image_shape), dtype=dtype)
         network = private_api.fake_copy(auxiliary, mode).train()
         stored = saved_bytes(network, network.outputs, features, images)

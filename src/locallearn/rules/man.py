@@ -107,7 +107,8 @@ class MAN(Wrapper):
         else:
             site = counted_by_stage(site, following)
             front = LayerAsBias(site, following, self.momentum, ema=self.ema, bias=self.bias)
-        return WithFront(front, self.rule.auxiliary(site_after(site, following)))
+        after = site_after(site, following)
+        return WithFront(front, self.rule.auxiliary(after), prefix=site.prefix, passes=after.prefix)
 
 
 def next_layer(rule: Wrapper, site: Site) -> int:
@@ -188,10 +189,10 @@ class MANPP(Wrapper):
     def auxiliary(self, site: Site) -> Auxiliary:
         following = next_layer(self, site)
         front = ScaledLayerAsBias(site, following, self.momentum)
+        rule, after = self.rule, site_after(counted_by_stage(site, following), following)
         if site.layer == 0:
-            first = replace(site_after(site, following), schedule_index=0)
-            return WithFront(front, with_default_head(self.rule).auxiliary(first))
-        return WithFront(front, self.rule.auxiliary(site_after(counted_by_stage(site, following), following)))
+            rule, after = with_default_head(rule), replace(after, schedule_index=0)
+        return WithFront(front, rule.auxiliary(after), prefix=site.prefix, passes=after.prefix)
 
 
 class ScaledLayerAsBias(LayerAsBias):

@@ -130,7 +130,9 @@ class LAM(Wrapper):
         if self.cascades_only and site.level is not Level.CASCADE:
             return self.rule.auxiliary(counted)
         layers = self.leap(site)
-        return WithFront(_LeapChain(self, site, layers), self.rule.auxiliary(site_after(counted, layers[-1])))
+        after = site_after(counted, layers[-1])
+        chain = _LeapChain(self, site, layers)
+        return WithFront(chain, self.rule.auxiliary(after), prefix=site.prefix, passes=after.prefix)
 
     def leap(self, site: Site) -> list[int]:
         """Indices of the p later layers that a site's chain copies."""
@@ -156,9 +158,10 @@ class _LeapChain(nn.Module):
         super().__init__()
         trainable = fresh_like if rule.fresh else trainable_like
         ema = trainable_ema_copy if rule.trains_ema_copies else ema_copy
-        self.copies = nn.ModuleList(trainable(site, layer) for layer in layers)
-        with_ema = layers[: rule.ema_copies(site, len(layers))]
-        self.emas = nn.ModuleList(ema(site, layer, rule.momentum, fresh=rule.fresh) for layer in with_ema)
+        steps = list(zip([site, *(site_after(site, layer) for layer in layers)], layers, strict=False))
+        self.copies = nn.ModuleList(trainable(before, layer) for before, layer in steps)
+        with_ema = steps[: rule.ema_copies(site, len(layers))]
+        self.emas = nn.ModuleList(ema(before, layer, rule.momentum, fresh=rule.fresh) for before, layer in with_ema)
 
     def forward(self, z: Tensor) -> Tensor:
         for l, copied in enumerate(self.copies):

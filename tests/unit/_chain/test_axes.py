@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_networks import small_nest
 from torch import nn
 
 import locallearn as ll
@@ -151,3 +152,11 @@ def test_channels_are_followed_through_operators(name):
     with torch.no_grad(), tracker:
         output = function(x)
     assert tracker.dimension_of(output) == dimension
+
+
+def test_blocks_of_tokens_are_refused_and_the_levels_around_them_train():
+    with pytest.raises(ll.LocalLearnError, match=r"layer 'patch_embed' passes on a tensor of shape 4x16x16 .* layers="):
+        ll.localize(small_nest(), ll.DGL(), input_shape=(3, 32, 32))
+    net = ll.localize(small_nest(), ll.DGL(), input_shape=(3, 32, 32), layers=[r"levels\.\d"])
+    assert net.chain.shapes == ((16, 8, 8), (32, 4, 4))
+    assert net.backward(torch.randn(2, 3, 32, 32), torch.arange(2)).isfinite().all()

@@ -68,7 +68,7 @@ def test_tokens_become_their_grid_and_back():
     tokens = torch.randn(4, 6, 5)
     maps = layout.to_map(tokens)
     assert torch.equal(maps[:, :, 1, 2], tokens[:, 5])
-    assert torch.equal(layout.from_map(maps), tokens)
+    assert torch.equal(layout.from_carrying_map(maps), tokens)
 
 
 def test_the_mean_of_prefix_tokens_is_added_everywhere():
@@ -81,7 +81,7 @@ def test_channels_last_become_a_map_and_back():
     layout = Layout(Kind.CHANNELS_LAST, (5, 2, 3))
     features = torch.randn(4, 2, 3, 5)
     assert torch.equal(layout.to_map(features)[:, :, 1, 2], features[:, 1, 2])
-    assert torch.equal(layout.from_map(layout.to_map(features)), features)
+    assert torch.equal(layout.from_carrying_map(layout.to_map(features)), features)
 
 
 def test_a_head_pools_all_tokens():
