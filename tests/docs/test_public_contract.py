@@ -23,6 +23,7 @@ HEAVY = {
     "scipy",
     "pandas",
     "torchvision",
+    "captum",
 }
 
 
