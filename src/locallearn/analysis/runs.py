@@ -111,7 +111,7 @@ class Run:
     def net(self) -> LocalNet:
         """The trained network, on its device, in evaluation mode."""
         state: dict[str, Any] = load_checkpoint(self._file)["net"]
-        with names_of_file(trust_code=self._trust_code):
+        with names_of_file(trust_code=self._trust_code), torch.random.fork_rng(devices=[]):
             net = build(self.settings, self.card)
         if not self.has_heads:
             state = {name: part for name, part in state.items() if name.startswith("model.")}

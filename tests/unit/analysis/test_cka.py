@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from analysed_runs import backbone
 
-from locallearn.analysis.cka import MinibatchCKA
+from locallearn import LocalLearnError
+from locallearn._utils.hashed_json import read_hashed_json
+from locallearn.analysis import MinibatchCKA, cka
 
 
 def hsic(k: np.ndarray, l: np.ndarray) -> float:  # noqa: E741
@@ -94,3 +97,56 @@ def test_a_layer_with_constant_output_has_no_similarity():
     batches = features(2, 5)
     constant = [[np.ones_like(x) for x in layers] for layers in batches]
     assert np.isnan(similarity(batches, constant)).all()
+
+
+def test_two_runs_layer_by_layer(runs):
+    bp, dgl = backbone(runs, "bp"), backbone(runs, "dgl")
+    found = cka(dgl, bp, batch=16)
+    assert found.layers == found.against_layers == bp.layers
+    images, _ = next(iter(bp.testing(bp.test_rows(None, seed=0), batch=40).epoch(1)))
+    batches = [part.clone() for part in images.split(16)]
+    outputs = [[[layer.flatten(1).double().numpy() for layer in run.outputs(b)] for b in batches] for run in (dgl, bp)]
+    sums = MinibatchCKA()
+    for one, two in zip(*outputs, strict=True):
+        sums.add(map(torch.from_numpy, one), map(torch.from_numpy, two))
+    assert found.matrix == pytest.approx(sums.result(), abs=1e-5)
+    assert found.per_layer == pytest.approx(found.matrix.diagonal())
+    assert cka(bp, bp).per_layer == pytest.approx([1, 1, 1], abs=1e-9)
+
+
+def test_the_result_lies_in_the_run_folder_and_is_used_again(runs):
+    bp, dgl = backbone(runs, "bp"), backbone(runs, "dgl")
+    told, said = [], []
+    options = {"images": 32, "batch": 16, "watch": lambda *step: told.append(step), "say": said.append}
+    first = cka(dgl, bp, **options)
+    assert told == [("CKA of dgl and bp", 1, 2), ("CKA of dgl and bp", 2, 2)]
+    again = cka(backbone(runs, "dgl"), backbone(runs, "bp"), **options)
+    assert (first.matrix == again.matrix).all()
+    assert len(told) == 2
+    assert said == []
+    file = read_hashed_json(runs / "dgl" / "analysis" / "cka-vs-bp.json", remedy="")
+    assert {"against", "layers", "against_layers", "per_layer", "matrix"} < file.keys()
+    assert cka(dgl, bp, **options | {"images": 30}).matrix.shape == (3, 3)
+    assert len(said) == 1
+
+
+def test_a_value_that_is_not_a_number_is_null_in_the_file_and_comes_back(runs, monkeypatch):
+    bp, dgl = backbone(runs, "bp"), backbone(runs, "dgl")
+    monkeypatch.setattr(MinibatchCKA, "result", lambda self: np.array([[0.5, np.nan, 0.25]] * 3))
+    for found in (cka(dgl, bp), cka(dgl, bp)):
+        assert np.isnan(found.matrix[:, 1]).all()
+        assert found.matrix[0, 2] == 0.25
+    assert "NaN" not in (runs / "dgl" / "analysis" / "cka-vs-bp.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"images": 3}, "images=3: unbiased CKA needs at least 4 images"),
+        ({"images": 50}, "images=50, but there are 40 test images"),
+        ({"batch": 2}, "batch=2: unbiased CKA needs at least 4 images in a batch"),
+    ],
+)
+def test_too_few_images_are_refused(options, sentence, trained):
+    with pytest.raises(LocalLearnError, match=sentence):
+        cka(backbone(trained, "dgl"), backbone(trained, "bp"), **options)

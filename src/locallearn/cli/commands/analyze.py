@@ -186,8 +186,8 @@ def _cka(runs: Mapping[str, Run], options: Any, watching: Mapping[str, Any]) -> 
             for name, one in found.items()
         },
         figures=figures,
-        title=f"linear CKA with {against.name}",
-        columns=("layer", *curves),
+        title="linear CKA",
+        columns=("layer", *(f"{name} with {against.name}" for name in curves)),
         rows=rows,
     )
 
