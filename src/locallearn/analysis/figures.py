@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,19 @@ from locallearn.analysis.feature_maps import FeatureMaps
 from locallearn.analysis.probes import Probes
 from locallearn.analysis.tsne import Embedding
 
-_REST = "#C9C9C9"
-_DISTINCT = 10
-"""Classes up to which each has a colour and its name in the picture."""
+_CLASS_COLOURS = (*COLOURS, "#B3A100", "#000000")
+_CLASS_MARKERS = "osD^vPX<>*"
+_GAP, _LINE = 0.04, 0.18
+"""Inches between panels, and of a line of text."""
+_IMAGE = 1.5
+"""Side of an image beside feature maps, in sides of these."""
+_CIRCLE = {"linestyle": "", "marker": "o", "markersize": 5, "fillstyle": "none"}
 
 
 @print_style()
 def draw_similarity(found: CKA, *, name: str, against: str) -> Any:
     """The heat map of all pairs of layers."""
-    figure = new_figure(height=3.0)
+    figure = new_figure(height=2.75)
     axes = figure.subplots()
     rows, columns = found.matrix.shape
     extent = (0.5, columns + 0.5, 0.5, rows + 0.5)
@@ -46,7 +51,8 @@ def draw_layer_similarity(curves: Mapping[str, CKA], *, against: str) -> Any:
         against: name of the run they are compared with.
     """
     labelled = {f"{name} (mean {np.nanmean(found.per_layer):.2f})": found.per_layer for name, found in curves.items()}
-    figure = _layer_curves(labelled, ylabel=f"linear CKA with {against}")
+    layers = next(iter(curves.values())).layers
+    figure = _layer_curves(labelled, ylabel=f"linear CKA with {against}", layers=layers)
     figure.axes[0].set_ylim(0, 1.02)
     return figure
 
@@ -54,18 +60,20 @@ def draw_layer_similarity(curves: Mapping[str, CKA], *, against: str) -> Any:
 @print_style()
 def draw_probes(runs: Mapping[str, Probes]) -> Any:
     """Test accuracy of linear probes after each layer (lines), and of the modules' own heads (open circles)."""
-    figure = _layer_curves({name: found.accuracy for name, found in runs.items()}, ylabel="test accuracy")
+    layers = {found.layers for found in runs.values()}
+    accuracies = {name: found.accuracy for name, found in runs.items()}
+    heads = any(found.heads for found in runs.values())
+    figure = _layer_curves(
+        accuracies, ylabel="test accuracy", layers=layers.pop() if len(layers) == 1 else (), circles=heads
+    )
     axes = figure.axes[0]
-    axes.yaxis.set_major_formatter(optional("matplotlib.ticker").PercentFormatter(1.0))
-    heads = False
+    ticker = optional("matplotlib.ticker")
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(7, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
     for found, look in zip(runs.values(), line_styles(len(runs)), strict=True):
         points = [(found.layers.index(layer) + 1, accuracy) for layer, accuracy in found.heads.items()]
         if points:
-            axes.plot(*zip(*points, strict=True), "o", markersize=5, fillstyle="none", color=look["color"])
-            heads = True
-    if heads:
-        axes.plot([], [], "o", markersize=5, fillstyle="none", color=COLOURS[6], label="own heads")
-        axes.legend()
+            axes.plot(*zip(*points, strict=True), **_CIRCLE, color=look["color"])
     return figure
 
 
@@ -78,96 +86,132 @@ def draw_tsne(runs: Mapping[str, Embedding], *, target: str | None = None) -> An
         target: the one class; the first by default.
     """
     width = COLUMN if len(runs) <= 2 else PAGE
-    side = width / len(runs)
-    figure = new_figure(width=width, height=2 * side + 0.5)
-    grid = figure.subplots(2, len(runs), squeeze=False)
-    for index, (name, found) in enumerate(runs.items()):
-        above, below = grid[:, index]
+    first = next(iter(runs.values()))
+    target = target or first.classes[0]
+    side = (width - _GAP) / len(runs) - _GAP
+    legend = _LINE * (3 if width == COLUMN and len(first.classes) <= len(_CLASS_COLOURS) else 1) + 0.08
+    height = 2 * side + legend + 2 * _LINE + 0.1
+    figure = new_figure(width=width, height=height)
+    figure.set_layout_engine("none")
+    for column, (name, found) in enumerate(runs.items()):
+        left = _GAP + column * (side + _GAP)
+        above = _axes_at(figure, left, _LINE, side, side)
+        below = _axes_at(figure, left, _LINE + side + legend, side, side)
+        above.set_title(name, pad=3)
         _scatter_classes(above, found)
-        above.set_title(name)
-        one = found.labels == found.classes.index(target or found.classes[0])
-        below.scatter(*found.points[~one].T, s=2, color=COLOURS[4], linewidths=0, alpha=0.6)
-        below.scatter(*found.points[one].T, s=3, color=COLOURS[0], linewidths=0)
+        _scatter_one(below, found, target)
         for axes in (above, below):
             axes.set(xticks=[], yticks=[])
-            axes.set_box_aspect(1)
             axes.spines[:].set_visible(True)
-    first = next(iter(runs.values()))
-    patch = optional("matplotlib.lines").Line2D
-    handles = [
-        patch([], [], color=colour, linestyle="", marker="o", label=label)
-        for colour, label in ((COLOURS[0], target or first.classes[0]), (COLOURS[4], "other classes"))
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+        if not column:
+            spacing = {"markerscale": 2, "handletextpad": 0.1, "columnspacing": 0.8, "loc": "upper center"}
+            for axes, top in ((above, _LINE + side), (below, _LINE + 2 * side + legend)):
+                figure.legend(
+                    *axes.get_legend_handles_labels(), ncols=10 if width == PAGE else 4, **spacing,
+                    bbox_to_anchor=(0.5, 1 - top / height),
+                )  # fmt: skip
     return figure
 
 
 @print_style()
 def draw_feature_maps(runs: Mapping[str, FeatureMaps]) -> Any:
-    """Rows of images and runs: the image, its channel maps, Grad-CAM over the grey image.
+    """Each image with its class; for each run its answer, its channel maps, and Grad-CAM over the grey image.
 
     Args:
         runs: name of each run to its maps, all of the same images and layer.
     """
     first = next(iter(runs.values()))
     channels = max(len(found.channels) for found in runs.values())
-    rows, columns = len(first.images) * len(runs), channels + 2
-    width = COLUMN if columns <= 6 else PAGE
-    label = 0.55
-    figure = new_figure(width=width, height=(width - label) / columns * rows + 0.35)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for row in range(rows):
-        image, (name, found) = row // len(runs), list(runs.items())[row % len(runs)]
-        _draw_row(grid[row], found, image)
-        grid[row, 0].set_ylabel(name, rotation=0, ha="right", va="center")
-    for axes in grid.flat:
+    width = COLUMN if channels <= 5 else PAGE
+    names = 0.65
+    cell = (width - names - (channels + 3) * _GAP) / (channels + 1 + _IMAGE)
+    block = max((cell + _GAP) * len(runs), cell * _IMAGE + _LINE) + 0.06
+    figure = new_figure(width=width, height=block * len(first.images) + _LINE)
+    figure.set_layout_engine("none")
+    for image in range(len(first.images)):
+        top = _LINE + image * block
+        picture = _axes_at(figure, _GAP, top, cell * _IMAGE, cell * _IMAGE)
+        picture.imshow(first.pixels[image].squeeze(), cmap="gray", vmin=0, vmax=255)
+        picture.set_xlabel(first.classes[first.labels[image]], labelpad=2, size=7)
+        for row, (name, found) in enumerate(runs.items()):
+            left, lower = _GAP + cell * _IMAGE + names, top + row * (cell + _GAP)
+            axes = [_axes_at(figure, left + i * (cell + _GAP), lower, cell, cell) for i in range(channels + 1)]
+            _draw_maps(axes, found, image)
+            answer = found.classes[found.predictions[image]]
+            axes[0].set_ylabel(f"{fill(name, 11)}\n({answer})", rotation=0, ha="right", va="center", size=6, labelpad=3)
+            if image == row == 0:
+                axes[0].set_title("channels", loc="left", size=7, pad=2)
+                axes[-1].set_title("Grad-CAM", loc="right", size=7, pad=2)
+    for axes in figure.axes:
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-    grid[0, 0].set_title("image")
-    grid[0, -1].set_title("Grad-CAM")
     return figure
 
 
-def _draw_row(row: Sequence[Any], found: FeatureMaps, image: int) -> None:
-    pixels = found.pixels[image]
-    row[0].imshow(pixels.squeeze(), cmap="gray", vmin=0, vmax=255)
-    for axes, maps in zip(row[1:-1], found.maps[image], strict=False):
+def _axes_at(figure: Any, left: float, top: float, width: float, height: float) -> Any:
+    """Axes at a place in inches, from the left and from the top."""
+    whole_width, whole_height = figure.get_size_inches()
+    place = (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
+    return figure.add_axes(place)
+
+
+def _draw_maps(row: Sequence[Any], found: FeatureMaps, image: int) -> None:
+    """Channel maps, each from its smallest to its largest value, and Grad-CAM over the grey image."""
+    for axes, maps in zip(row[:-1], found.maps[image], strict=False):
         axes.imshow(maps, cmap="viridis")
+    pixels = found.pixels[image]
     height, width = pixels.shape[:2]
     row[-1].imshow(pixels.mean(2), cmap="gray", vmin=0, vmax=255)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     row[-1].imshow(found.grad_cam[image], cmap="inferno", alpha=0.6, extent=extent, interpolation="bilinear", vmin=0)
 
 
-def _layer_curves(curves: Mapping[str, Any], *, ylabel: str) -> Any:
-    """A figure with a line for each run over the layers, from 1."""
-    figure = new_figure()
+def _layer_curves(curves: Mapping[str, Any], *, ylabel: str, layers: Sequence[str], circles: bool = False) -> Any:
+    """A figure with a line for each run over the layers, from 1; the legend lies above it.
+
+    Args:
+        curves: the label of each line to its values.
+        ylabel: what the values are.
+        layers: names of the layers, where all runs have the same.
+        circles: whether the legend explains open circles.
+    """
+    labels = len(curves) + circles
+    figure = new_figure(height=2.1 + 0.17 * ((labels + 1) // 2))
     axes = figure.subplots()
     for (name, values), look in zip(curves.items(), line_styles(len(curves)), strict=True):
         marks = look | ({"marker": ""} if len(values) > 30 else {})
         axes.plot(np.arange(1, len(values) + 1), values, label=name, **marks)
-    axes.set(xlabel="layer", ylabel=ylabel)
+    if circles:
+        axes.plot([], [], **_CIRCLE, color=COLOURS[6], label="own head")
+    axes.set(xlabel=f"layer{_ends(layers)}", ylabel=ylabel)
     _whole_numbers(axes.xaxis)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
+def _ends(layers: Sequence[str]) -> str:
+    """The names of the first and the last layer."""
+    return f" ({layers[0]} to {layers[-1]})" if layers else ""
+
+
 def _scatter_classes(axes: Any, found: Embedding) -> None:
-    """Points coloured by class; with up to ten classes each is named at its median point."""
-    classes = len(found.classes)
-    if classes > _DISTINCT:
-        axes.scatter(*found.points.T, s=2, c=found.labels, cmap="turbo", linewidths=0)
+    """Points in a colour and a shape for each class, or only a colour for more than ten."""
+    if len(found.classes) > len(_CLASS_COLOURS):
+        label = f"{len(found.classes)} classes, a colour each"
+        axes.scatter(*found.points.T, s=3, c=found.labels, cmap="turbo", linewidths=0, label=label)
         return
-    colours = [*COLOURS, "#B3A100", "#000000"]
-    stroke = optional("matplotlib.patheffects").withStroke(linewidth=1.5, foreground="white")
     for label, name in enumerate(found.classes):
         points = found.points[found.labels == label]
-        axes.scatter(*points.T, s=2, color=colours[label], linewidths=0)
-        if len(points):
-            middle = np.median(points, 0)
-            axes.text(*middle, name, size=6, ha="center", va="center", weight="bold", color=colours[label],
-                      path_effects=[stroke])  # fmt: skip
+        look = {"color": _CLASS_COLOURS[label], "marker": _CLASS_MARKERS[label]}
+        axes.scatter(*points.T, s=5, linewidths=0, label=name, **look)
+
+
+def _scatter_one(axes: Any, found: Embedding, target: str) -> None:
+    """The points of one class above those of the others."""
+    one = found.labels == found.classes.index(target)
+    axes.scatter(*found.points[~one].T, s=3, color=COLOURS[4], linewidths=0, alpha=0.6, label="other classes")
+    axes.scatter(*found.points[one].T, s=5, color=COLOURS[0], linewidths=0, label=target)
 
 
 def _whole_numbers(*axes: Any) -> None:

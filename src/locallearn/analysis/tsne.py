@@ -99,7 +99,9 @@ def _refuse_too_few(images: int, classes: int, perplexity: float) -> None:
 
 
 def _embedded(features: NDArray[np.float32], perplexity: float, seed: int) -> NDArray[np.float64]:
+    """The points of standardised features, in one thread: more would change bits, and wait on busy processors."""
     scaled = features.astype(np.float64) / (features.std(0).max() or 1.0)
-    manifold = optional("sklearn.manifold", extra="analysis")
+    manifold, pools = optional("sklearn.manifold", extra="analysis"), optional("threadpoolctl", extra="analysis")
     model = manifold.TSNE(perplexity=perplexity, init="pca" if features.shape[1] > 1 else "random", random_state=seed)
-    return model.fit_transform(scaled).astype(np.float64)
+    with pools.threadpool_limits(1):
+        return model.fit_transform(scaled).astype(np.float64)
