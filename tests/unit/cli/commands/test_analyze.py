@@ -51,7 +51,7 @@ def test_probes_as_a_table_and_a_figure_of_one_column(runs, capsys):
     assert width == pytest.approx(3.4 * 300, abs=2)
     assert height < width
     text = (runs / "bp" / "analysis" / "probes.svg").read_text()
-    assert all(word in text for word in ("test accuracy", "layer", ">bp<", ">dgl<", "own heads"))
+    assert all(word in text for word in ("test accuracy", "layer", ">bp<", ">dgl<", "own head"))
 
 
 def test_t_sne_goes_to_another_folder_of_figures_on_demand(runs, capsys, tmp_path):
