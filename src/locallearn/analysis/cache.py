@@ -10,6 +10,8 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
 
 _QUESTION = "question"
+_FORMAT = 1
+"""Of all results; a change of what a file holds is another format."""
 
 Say = Callable[[str], None]
 """Told a sentence for a person."""
@@ -30,6 +32,7 @@ def answered(
         compute: computes the result, as values for JSON.
         say: told why a file that is there is not used.
     """
+    question = {"format": _FORMAT, **question}
     try:
         known = read_hashed_json(file, remedy="it is computed again") if file.exists() else None
     except LocalLearnError:
@@ -38,8 +41,8 @@ def answered(
     if known is not None:
         if known.get(_QUESTION) == question:
             return known
-        say(f"{file} is of another checkpoint or other settings: it is computed again.")
-    result = {_QUESTION: dict(question), **compute()}
+        say(f"{file} is of another checkpoint, other settings or another version: it is computed again.")
+    result = {_QUESTION: question, **compute()}
     file.parent.mkdir(exist_ok=True)
     write_hashed_json(file, result)
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from locallearn.analysis import cache
 from locallearn.analysis.cache import answered
 
 
@@ -39,8 +40,15 @@ def test_the_same_question_is_answered_from_the_file(asked):
 def test_another_checkpoint_or_setting_computes_again_and_says_so(other, asked):
     file, computation = asked
     assert computation.ask(file, **other) == 2
-    assert computation.said == [f"{file} is of another checkpoint or other settings: it is computed again."]
+    sentence = "is of another checkpoint, other settings or another version: it is computed again."
+    assert computation.said == [f"{file} {sentence}"]
     assert computation.ask(file, **other) == 2
+
+
+def test_a_result_of_another_version_computes_again(asked, monkeypatch):
+    file, computation = asked
+    monkeypatch.setattr(cache, "_FORMAT", 2)
+    assert computation.ask(file, checkpoint="abc", images=None) == 2
 
 
 @pytest.mark.parametrize("damage", [lambda text: text.replace('"value": 1', '"value": 7'), lambda text: text[:20]])
