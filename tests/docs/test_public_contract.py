@@ -24,6 +24,7 @@ HEAVY = {
     "scipy",
     "pandas",
     "torchvision",
+    "captum",
 }
 
 

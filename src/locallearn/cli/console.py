@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from locallearn.training import Interrupted, Watcher
@@ -52,8 +52,7 @@ class ConsoleWatcher(Watcher):
 
     def __init__(self, name: str, epochs: int) -> None:
         self.name, self.epochs, self.signal, self.told = name, epochs, 0, False
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+        self.progress = _bars()
         self.bar = self.progress.add_task(name)
 
     def batch(self, *, epoch: int, step: int, steps: int, loss: float) -> None:
@@ -109,6 +108,32 @@ class ConsoleWatcher(Watcher):
 def say(sentence: str) -> None:
     """Print a sentence for a person."""
     err.print(sentence, soft_wrap=True)
+
+
+def _bars() -> Progress:
+    """Bars with the time to go, which vanish at their end; none without a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show progress with the time to go, a bar for each piece of work; without a terminal, a line as each begins.
+
+    Yields:
+        A function that is told of a piece of work, its finished steps and its steps in total.
+    """
+    bars: dict[str, TaskID] = {}
+    with _bars() as shown:
+
+        def watch(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = shown.add_task(what, total=total)
+                if not err.is_terminal:
+                    say(what)
+            shown.update(bars[what], completed=done, total=total, visible=done < total)
+
+        yield watch
 
 
 @contextmanager

@@ -21,6 +21,7 @@ HELP = """Supervised local learning: train deep networks in gradient-isolated lo
   locallearn plan --rule auglocal --memory 100MiB      the fastest settings that fit
   locallearn train --rule auglocal --rule.depth 4      train one network
   locallearn evaluate RUN --data stl10                 a trained network on other images
+  locallearn analyze probes RUN RUN                    what each layer learned; also cka, tsne, features
   locallearn export RUN --out FOLDER                   the backbone for torchvision, timm, torch.export, ONNX
   locallearn detect RUN --coco FOLDER                  the backbone in Mask R-CNN, fine-tuned and evaluated on COCO
 
@@ -36,6 +37,7 @@ COMMANDS = {
     "data": "Download or import a data set into the data folder.",
     "list": "List the names of models, data sets, rules, splits, loggers, optimizers and schedules.",
     "evaluate": "Test trained networks on their own test images, or on those of another data set.",
+    "analyze": "Compare what networks learned, layer by layer: CKA, linear probes, t-SNE, feature maps.",
     "export": "Write a trained backbone that loads without locallearn.",
     "detect": "Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).",
 }
@@ -90,6 +92,8 @@ def _run(arguments: Sequence[str]) -> int:
     commands = parser.add_subcommands(metavar="COMMAND")
     for name, module in modules.items():
         commands.add_subcommand(name, command := module.parser(), help=COMMANDS[name])
+        if hasattr(module, "add_kinds"):  # commands of a command, which jsonargparse takes after the outer one alone
+            module.add_kinds(command)
         COMMAND.set((arguments, command))
     config = parser.parse_args(normalised(arguments))
     gc.freeze()  # what was imported stays: garbage collections need not look at it again

@@ -85,6 +85,8 @@ class Parser(jsonargparse.ArgumentParser):
         if match := re.search(r"Option '(\w+)' is not accepted|Key '(\w+)' is not expected", message):
             setting = match[1] or match[2]
             return f"unknown setting {setting!r}; {self._meant(setting) or did_you_mean(setting, owners())}"
+        if match := re.search(r"expected \"[\w.]*subcommand\" to be one of {(.*)}", message):
+            return f"give one of {match[1].replace(',', ', ')}: see --help."
         if match := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             return f"unknown command {match[1]!r}; {did_you_mean(match[1], re.findall(r'[a-z_]+', match[2]))}"
         if key := self._key(message):

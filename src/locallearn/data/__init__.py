@@ -8,6 +8,7 @@ from locallearn.data.batches import (
     Batches as Batches,
     Feed as Feed,
     LoaderBatches as LoaderBatches,
+    OrderedBatches as OrderedBatches,
     Split as Split,
     TensorBatches as TensorBatches,
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -83,6 +83,7 @@ class OrderedBatches:
         feed: how batches come to the network.
         seed: of order and augmentation; None for evaluation: no augmentation, no shuffling.
         drop_single: leave out a last batch of one image.
+        chosen: numbers of the images to use; all by default.
     """
 
     labels: NDArray[np.int64]
@@ -91,18 +92,30 @@ class OrderedBatches:
     feed: Feed
     seed: int | None = None
     drop_single: bool = False
+    chosen: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         self.skipped: list[str] = []
 
+    @property
+    def images_in_epoch(self) -> int:
+        """How many images an epoch has."""
+        return len(self.labels if self.chosen is None else self.chosen)
+
     def __len__(self) -> int:
-        full, rest = divmod(len(self.labels), self.feed.batch)
+        full, rest = divmod(self.images_in_epoch, self.feed.batch)
         return full + (rest > self.drop_single)
 
     def rows(self, epoch: int, start: int) -> list[NDArray[np.int64]]:
         """The numbers of the images in each batch, from batch `start` on."""
-        order, size = order_of(len(self.labels), seed=self.seed, epoch=epoch), self.feed.batch
+        order, size = order_of(self.images_in_epoch, seed=self.seed, epoch=epoch), self.feed.batch
+        if self.chosen is not None:
+            order = self.chosen[order]
         return [order[index * size : (index + 1) * size] for index in range(start, len(self))]
+
+    def in_this_order(self, chosen: NDArray[np.int64], *, batch: int) -> Self:
+        """Batches of these images in this order, without augmentation."""
+        return replace(self, chosen=chosen, seed=None, feed=replace(self.feed, batch=batch))
 
     def normalised(self, images: Tensor) -> Tensor:
         """As float32, (batch, channels, height, width), from uint8, (batch, height, width, channels)."""
