@@ -22,6 +22,7 @@ HELP = """Supervised local learning: train deep networks in gradient-isolated lo
   locallearn train --rule auglocal --rule.depth 4      train one network
   locallearn evaluate RUN --data stl10                 a trained network on other images
   locallearn export RUN --out FOLDER                   the backbone for torchvision, timm, torch.export, ONNX
+  locallearn report RUN RUN -o report.html             a page that compares runs: tables, figures, settings
   locallearn detect RUN --coco FOLDER                  the backbone in Mask R-CNN, fine-tuned and evaluated on COCO
 
 COMMAND --help shows a command's options and examples; --version prints the version. Run folders, exports and --config
@@ -37,6 +38,7 @@ COMMANDS = {
     "list": "List the names of models, data sets, rules, splits, optimizers and schedules.",
     "evaluate": "Test trained networks on their own test images, or on those of another data set.",
     "export": "Write a trained backbone that loads without locallearn.",
+    "report": "Compare runs on one page of HTML: tables, the papers' figures, settings.",
     "detect": "Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).",
 }
 
