@@ -123,8 +123,8 @@ def _environment(run: Run) -> dict[str, str]:
 
 def _accuracies(values: Sequence[Spread]) -> list[Cell]:
     best = max(value.mean for value in values)
-    several = len(values) > 1
-    return [Cell(text=_percent(value), best=several and value.mean == best) for value in values]
+    differ = len({value.mean for value in values}) > 1
+    return [Cell(text=_percent(value), best=differ and value.mean == best) for value in values]
 
 
 def _percent(value: Spread) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from locallearn._figures.style import COLOURS, print_style
 from locallearn._utils.optional_imports import optional
 from locallearn.report.charts.chart import Axis, Chart, figure_above_legend, for_plotly, legend_below, plotly, shortened
 
 _LARGEST = 600.0  # square points, in print
+_MARGIN = 0.2  # of the range of values
 _SMALLEST = 0.12  # of the largest
 
 
@@ -57,6 +58,14 @@ class BubbleChart(Chart):
         most = max(bubble.size for bubble in self.bubbles) or 1.0
         return [max(bubble.size / most, _SMALLEST) for bubble in self.bubbles]
 
+    def limits(self, axis: Literal["x", "y"]) -> tuple[float, float]:
+        """The ends of an axis, with space for whole bubbles."""
+        values = [getattr(bubble, axis) for bubble in self.bubbles]
+        begins_at_zero = getattr(self, axis).zero
+        low, high = 0.0 if begins_at_zero else min(values), max(values)
+        pad = _MARGIN * ((high - low) or 0.1 * abs(high) or 1.0)
+        return (low if begins_at_zero else low - pad), high + pad
+
     @print_style()
     def print_figure(self) -> Any:
         labels = [f"{bubble.label} ({bubble.size:.3g})" for bubble in self.bubbles]
@@ -74,7 +83,7 @@ class BubbleChart(Chart):
             handles.append(marker([], [], color=self._colour(bubble), **look))
         self.x.on_print(axes, "x")
         self.y.on_print(axes, "y")
-        axes.margins(0.18)
+        axes.set(xlim=self.limits("x"), ylim=self.limits("y"))
         legend_below(figure, handles, labels, title=f"area: {self.size}", title_fontsize=7)
         return figure
 
@@ -86,7 +95,10 @@ class BubbleChart(Chart):
             name = for_plotly(shortened(bubble.label))
             hover = f"%{{y}} at %{{x:.4~g}}, {bubble.size:.3g}"
             traces.append({**place, "name": f"{number} {name}", "marker": marker, "hovertemplate": hover})
-        return plotly(traces, x=self.x, y=self.y, legend={"itemsizing": "constant"})
+        figure = plotly(traces, x=self.x, y=self.y)
+        figure.update_xaxes(range=self.limits("x"))
+        figure.update_yaxes(range=self.limits("y"))
+        return figure
 
     @staticmethod
     def _colour(bubble: Bubble) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from locallearn._figures.style import new_figure
 from locallearn._utils.optional_imports import optional
 
+_FEW_TICKS = 8
 _LONGEST_LABEL = 46
 _COLUMN_LETTERS = 62
 """Letters of a legend's line in a figure of one column; a marker takes the place of six."""
@@ -73,15 +74,16 @@ class Axis:
         if self.zero:
             axes.set(**{f"{which}lim": (0, None)})
 
-    def on_page(self) -> dict[str, Any]:
-        """The axis as plotly's layout has it."""
+    def on_page(self, values: Sequence[Any] = ()) -> dict[str, Any]:
+        """The axis as plotly's layout has it, for these values."""
         axis: dict[str, Any] = {"title": {"text": for_plotly(self.label)}, "automargin": True}
         if self.percent:
             axis["tickformat"] = ".3~%"
         if self.log:
             axis |= {"type": "log", "dtick": "D2", "minexponent": 5}
         if self.whole:
-            axis |= {"tickformat": "d", "nticks": 8}
+            spread = max(values, default=0) - min(values, default=0)
+            axis |= {"tickformat": "d"} | ({"dtick": 1} if values and spread <= _FEW_TICKS else {"nticks": _FEW_TICKS})
         if self.zero:
             axis["rangemode"] = "tozero"
         return axis
@@ -130,5 +132,6 @@ def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str], **m
 def plotly(data: Sequence[Any], *, x: Axis, y: Axis, **layout: Any) -> Any:
     """A plotly figure of traces, which are given as dictionaries."""
     go = optional("plotly.graph_objects", extra="analysis")
-    axes = {"xaxis": x.on_page(), "yaxis": y.on_page()}
+    values = {which: [v for trace in data for v in trace.get(which, ())] for which in ("x", "y")}
+    axes = {"xaxis": x.on_page(values["x"] if x.whole else ()), "yaxis": y.on_page(values["y"] if y.whole else ())}
     return go.Figure(data=list(data), layout={"template": "simple_white", "hovermode": "closest", **axes, **layout})

@@ -11,7 +11,7 @@ from locallearn.report.charts.chart import Axis, Chart, figure_above_legend, leg
 
 _LOOKS = {
     "forward": ("forward", COLOURS[0], "", ""),
-    "auxiliary": ("auxiliary network or classifier, forward and backward", COLOURS[4], "....", "."),
+    "auxiliary": ("auxiliary network or classifier", COLOURS[4], "....", "."),
     "backward": ("backward", COLOURS[2], "////", "/"),
     "recompute": ("forward again, for the backward pass", COLOURS[3], "xxxx", "x"),
 }
