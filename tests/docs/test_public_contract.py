@@ -23,6 +23,8 @@ HEAVY = {
     "scipy",
     "pandas",
     "torchvision",
+    "plotly",
+    "jinja2",
 }
 
 

@@ -21,7 +21,7 @@ from locallearn._utils.optional_imports import optional
 from locallearn.report.analyses import picture_for_page
 from locallearn.report.charts.chart import Chart
 from locallearn.report.groups import Group, group_runs
-from locallearn.report.runs import Run, refuse_other_data, refuse_same_folder
+from locallearn.report.runs import Run, names_of, refuse_other_data, refuse_same_folder
 from locallearn.report.sections import ACROSS_DATA, FIGURES, OF_STEPS, refuse_unknown_figures, sections_of
 from locallearn.report.steps import Say, record_steps
 from locallearn.report.tables import settings_in_common, settings_that_differ, summary, versions
@@ -71,7 +71,7 @@ def write_page(
         sections=sections,
         charts=charts,
         pictures=pictures,
-        commands=[(run.name, str(run.environment.get("repeat", ""))) for run in runs],
+        commands=[(n, str(run.environment.get("repeat", ""))) for n, run in zip(names_of(runs), runs, strict=True)],
         version=locallearn.__version__,
         plotly=_plotly_code() if charts else "",
         **{part: _asset(f"page.{part}") for part in ("css", "js")},
@@ -160,7 +160,14 @@ def _template() -> Any:
     loader = jinja.FileSystemLoader(_FOLDER)
     environment = jinja.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.undefined = jinja.StrictUndefined
+    environment.filters["breakable"] = _breakable
     return environment.get_template("page.html")
+
+
+def _breakable(text: str) -> Any:
+    """A text as HTML, which may be broken where brackets open."""
+    markup = optional("markupsafe", extra="analysis")
+    return markup.Markup(str(markup.escape(text)).replace("(", "(<wbr>"))
 
 
 _FOLDER = Path(__file__).parent / "templates"

@@ -84,6 +84,12 @@ def read_run(path: Path, settings: TrainSettings) -> Run:
     )
 
 
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """Names of the folders; of those with equal names the paths."""
+    names = [run.name for run in runs]
+    return [name if names.count(name) == 1 else str(run.path) for name, run in zip(names, runs, strict=True)]
+
+
 def refuse_same_folder(runs: Sequence[Run]) -> None:
     """Refuse a run that is given twice.
 

@@ -14,7 +14,7 @@ from locallearn.report.groups import (
     setting_text,
     spread,
 )
-from locallearn.report.runs import Run
+from locallearn.report.runs import Run, names_of
 from locallearn.report.steps import StepRecord
 from locallearn.rules import BP
 
@@ -86,8 +86,8 @@ def settings_that_differ(runs: Sequence[Run]) -> Table | None:
     if not different:
         return None
     rows = [
-        (Cell(text=run.name), *(Cell(text=setting_text(values[index])) for values in different.values()))
-        for index, run in enumerate(runs)
+        (Cell(text=name), *(Cell(text=setting_text(values[index])) for values in different.values()))
+        for index, name in enumerate(names_of(runs))
     ]
     return Table(caption="Settings that differ, by run folder.", columns=("run", *different), rows=tuple(rows))
 
@@ -109,7 +109,7 @@ def versions(runs: Sequence[Run]) -> Table:
         if len(distinct) == 1:
             rows.append((Cell(text=name), Cell(text=own[0]), Cell(text="all runs")))
         for value in distinct if len(distinct) > 1 else ():
-            who = ", ".join(run.name for run, one in zip(runs, own, strict=True) if one == value)
+            who = ", ".join(name for name, one in zip(names_of(runs), own, strict=True) if one == value)
             rows.append((Cell(text=name), Cell(text=value), Cell(text=who)))
     return Table(caption="Versions and machines.", columns=("what", "value", "runs"), rows=tuple(rows))
 

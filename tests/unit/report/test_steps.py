@@ -27,7 +27,7 @@ def test_the_record_has_the_peak_that_training_predicted_and_is_used_again(tmp_p
 
 def test_a_damaged_record_is_counted_again(tmp_path):
     (path,) = copies(tmp_path, "bp")
-    (path / "analysis").mkdir()
+    (path / "analysis").mkdir(exist_ok=True)
     file = path / "analysis" / "step.json"
     file.write_text('{"seconds": []}')
     told: list[str] = []

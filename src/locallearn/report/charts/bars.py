@@ -7,9 +7,10 @@ from math import floor
 from typing import Any
 
 from locallearn._figures.style import COLOURS, PAGE, new_figure, print_style
-from locallearn.report.charts.chart import Axis, Chart, for_plotly, for_print, legend_columns, plotly, shortened
+from locallearn.report.charts.chart import Axis, Chart, for_plotly, for_print, legend_columns, pattern, plotly
 
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo", "----")
+_LONGEST_TICK = 14  # letters; longer names are broken
 _PATTERNS = ("", "/", ".", "x", "\\", "+", "|", "-")
 
 
@@ -114,21 +115,21 @@ class BarChart(Chart):
             handles[bars.label] = drawn
         if panel.reference is not None:
             handles[self.reference] = axes.axhline(panel.reference, color="#222222", linestyle="--", linewidth=1)
-        names = [for_print(shortened(category)) for category in panel.categories]
+        names = [for_print(_broken(category, "\n")) for category in panel.categories]
         axes.set_xticks(range(len(names)), names)
         axes.grid(visible=False, axis="x")
 
     def plotly_figure(self) -> Any:
         several = len(self.panels) > 1
         names = [
-            [f"{panel.title}<br>{for_plotly(c)}" if several else for_plotly(c) for c in panel.categories]
+            [f"{for_plotly(panel.title)}<br>" * several + _broken(for_plotly(c), "<br>") for c in panel.categories]
             for panel in self.panels
         ]
         places = [name for panel in names for name in panel]
         traces: list[dict[str, Any]] = []
         for number, bars in enumerate(self.panels[0].bars):
             same = [panel.bars[number] for panel in self.panels]
-            marker = {"color": COLOURS[number % len(COLOURS)], "pattern": {"shape": _PATTERNS[number % len(_PATTERNS)]}}
+            marker = {"color": COLOURS[number % len(COLOURS)], "pattern": pattern(_PATTERNS[number % len(_PATTERNS)])}
             values, errors = ([v for one in same for v in getattr(one, part)] for part in ("values", "errors"))
             error = {"error_y": {"array": errors}} if any(errors) else {}
             traces.append(
@@ -145,3 +146,10 @@ class BarChart(Chart):
         most = max(v for panel in self.panels for bars in panel.bars for v in bars.values if v is not None)
         figure.update_yaxes(range=[self.floor, max(most, *(p.reference or 0 for p in self.panels)) * 1.02])
         return figure
+
+
+def _broken(name: str, line_break: str) -> str:
+    """A long name on several lines, broken where settings begin."""
+    if len(name) <= _LONGEST_TICK:
+        return name
+    return name.replace("(", f"({line_break}", 1).replace(", ", f",{line_break}")

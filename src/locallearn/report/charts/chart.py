@@ -6,6 +6,7 @@ import html
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from typing import Any, Literal
 
 from locallearn._figures.style import new_figure
@@ -13,8 +14,8 @@ from locallearn._utils.optional_imports import optional
 
 _FEW_TICKS = 8
 _LONGEST_LABEL = 46
-_COLUMN_LETTERS = 62
-"""Letters of a legend's line in a figure of one column; a marker takes the place of six."""
+_COLUMN_LETTERS = 56
+"""Letters of a legend's line in a figure of one column; a marker takes the place of eight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +81,10 @@ class Axis:
         if self.percent:
             axis["tickformat"] = ".3~%"
         if self.log:
-            axis |= {"type": "log", "dtick": "D2", "minexponent": 5}
+            axis |= {"type": "log"} | _log_ticks(values)
         if self.whole:
-            spread = max(values, default=0) - min(values, default=0)
-            axis |= {"tickformat": "d"} | ({"dtick": 1} if values and spread <= _FEW_TICKS else {"nticks": _FEW_TICKS})
+            few = values and max(values) - min(values) <= _FEW_TICKS
+            axis |= {"tickformat": "d"} | ({"dtick": 1} if few else {"nticks": _FEW_TICKS})
         if self.zero:
             axis["rangemode"] = "tozero"
         return axis
@@ -91,6 +92,14 @@ class Axis:
     def text(self, value: float) -> str:
         """A value in words."""
         return f"{value:.1%}" if self.percent else f"{value:,.4g}"
+
+
+def _log_ticks(values: Sequence[float]) -> dict[str, Any]:
+    """Ticks at 1, 2 and 5 of each power of ten between some values; of many powers at 1 alone."""
+    low, high = floor(log10(min(values))), ceil(log10(max(values)))
+    digits = (1, 2, 5) if high - low <= _FEW_TICKS // 2 else (1,)
+    ticks = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
+    return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def for_print(text: str) -> str:
@@ -112,7 +121,7 @@ def shortened(label: str) -> str:
 
 def legend_columns(labels: Sequence[str]) -> int:
     """How many columns a legend below a figure has."""
-    return max(1, min(4, _COLUMN_LETTERS // (max((len(shortened(label)) for label in labels), default=0) + 6)))
+    return max(1, min(4, _COLUMN_LETTERS // (max((len(shortened(label)) for label in labels), default=0) + 8)))
 
 
 def figure_above_legend(labels: Sequence[str], *, height: float = 2.0) -> Any:
@@ -129,9 +138,14 @@ def legend_below(figure: Any, handles: Sequence[Any], labels: Sequence[str], **m
         figure.legend(handles, texts, loc="outside lower center", ncols=columns, handlelength=2.6, **more)
 
 
+def pattern(shape: str) -> dict[str, Any]:
+    """A pattern of plotly's that lies white over the colour of a bar."""
+    return {"shape": shape, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.7, "solidity": 0.25}
+
+
 def plotly(data: Sequence[Any], *, x: Axis, y: Axis, **layout: Any) -> Any:
     """A plotly figure of traces, which are given as dictionaries."""
     go = optional("plotly.graph_objects", extra="analysis")
     values = {which: [v for trace in data for v in trace.get(which, ())] for which in ("x", "y")}
-    axes = {"xaxis": x.on_page(values["x"] if x.whole else ()), "yaxis": y.on_page(values["y"] if y.whole else ())}
+    axes = {"xaxis": x.on_page(values["x"]), "yaxis": y.on_page(values["y"])}
     return go.Figure(data=list(data), layout={"template": "simple_white", "hovermode": "closest", **axes, **layout})

@@ -7,7 +7,7 @@ from typing import Any
 
 from locallearn._figures.style import COLOURS, print_style
 from locallearn.cost import Phase
-from locallearn.report.charts.chart import Axis, Chart, figure_above_legend, legend_below, plotly
+from locallearn.report.charts.chart import Axis, Chart, figure_above_legend, legend_below, pattern, plotly
 
 _LOOKS = {
     "forward": ("forward", COLOURS[0], "", ""),
@@ -61,7 +61,7 @@ class ScheduleChart(Chart):
     def plotly_figure(self) -> Any:
         traces = []
         for kind in self._kinds():
-            label, colour, _, pattern = _LOOKS[kind]
+            label, colour, _, shape = _LOOKS[kind]
             own = [phase for phase in self.phases if phase.activity == kind]
             trace = {
                 "type": "bar",
@@ -70,7 +70,7 @@ class ScheduleChart(Chart):
                 "y": [phase.module for phase in own],
                 "x": [phase.end - phase.start for phase in own],
                 "base": [phase.start for phase in own],
-                "marker": {"color": colour, "pattern": {"shape": pattern, "solidity": 0.2}, "line": {"width": 0}},
+                "marker": {"color": colour, "pattern": pattern(shape), "line": {"width": 0}},
                 "hovertemplate": "module %{y}: %{x:.3~g} s",
             }
             traces.append(trace)
