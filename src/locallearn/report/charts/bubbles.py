@@ -73,8 +73,7 @@ class BubbleChart(Chart):
         axes = figure.subplots()
         handles = []
         marker = optional("matplotlib.lines").Line2D
-        order = sorted(range(len(labels)), key=lambda index: -self.areas[index])  # small ones in front
-        for index in order:
+        for index in self._large_first():
             bubble, colour = self.bubbles[index], self._colour(self.bubbles[index])
             axes.scatter(bubble.x, bubble.y, s=_LARGEST * self.areas[index], color=colour, alpha=0.55, edgecolor=colour)
             axes.annotate(str(index + 1), (bubble.x, bubble.y), ha="center", va="center", fontsize=7, weight="bold")
@@ -89,7 +88,8 @@ class BubbleChart(Chart):
 
     def plotly_figure(self) -> Any:
         traces = []
-        for number, (bubble, area) in enumerate(zip(self.bubbles, self.areas, strict=True), 1):
+        for index in self._large_first():
+            bubble, area, number = self.bubbles[index], self.areas[index], index + 1
             marker = {"size": 56 * area**0.5, "color": self._colour(bubble), "opacity": 0.6, "line": {"width": 1}}
             place = {"x": [bubble.x], "y": [bubble.y], "mode": "markers+text", "text": [str(number)]}
             name = for_plotly(shortened(bubble.label))
@@ -99,6 +99,10 @@ class BubbleChart(Chart):
         figure.update_xaxes(range=self.limits("x"))
         figure.update_yaxes(range=self.limits("y"))
         return figure
+
+    def _large_first(self) -> list[int]:
+        """Indices of the bubbles, so that small ones are drawn over large ones."""
+        return sorted(range(len(self.bubbles)), key=lambda index: -self.areas[index])
 
     @staticmethod
     def _colour(bubble: Bubble) -> str:

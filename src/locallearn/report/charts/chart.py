@@ -13,6 +13,7 @@ from locallearn._figures.style import new_figure
 from locallearn._utils.optional_imports import optional
 
 _FEW_TICKS = 8
+_FEWEST_TICKS = 2
 _LONGEST_LABEL = 46
 _COLUMN_LETTERS = 56
 """Letters of a legend's line in a figure of one column; a marker takes the place of eight."""
@@ -95,10 +96,12 @@ class Axis:
 
 
 def _log_ticks(values: Sequence[float]) -> dict[str, Any]:
-    """Ticks at 1, 2 and 5 of each power of ten between some values; of many powers at 1 alone."""
+    """Ticks at 1, 2 and 5 of each power of ten between some values, of many powers at 1 alone; or plotly's own."""
     low, high = floor(log10(min(values))), ceil(log10(max(values)))
     digits = (1, 2, 5) if high - low <= _FEW_TICKS // 2 else (1,)
     ticks = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
+    if sum(min(values) <= tick <= max(values) for tick in ticks) < _FEWEST_TICKS:
+        return {}
     return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
