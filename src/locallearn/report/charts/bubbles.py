@@ -94,7 +94,9 @@ class BubbleChart(Chart):
             place = {"x": [bubble.x], "y": [bubble.y], "mode": "markers+text", "text": [str(number)]}
             name = for_plotly(shortened(bubble.label))
             hover = f"%{{y}} at %{{x:.4~g}}, {bubble.size:.3g}"
-            traces.append({**place, "name": f"{number} {name}", "marker": marker, "hovertemplate": hover})
+            traces.append(
+                {**place, "legendrank": number, "name": f"{number} {name}", "marker": marker, "hovertemplate": hover}
+            )
         figure = plotly(traces, x=self.x, y=self.y)
         figure.update_xaxes(range=self.limits("x"))
         figure.update_yaxes(range=self.limits("y"))

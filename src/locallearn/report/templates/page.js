@@ -106,6 +106,7 @@
   // The legend: a button for each name, which shows or hides its traces.
   const legend = (figure, plot, traces) => {
     const named = traces.filter((trace) => trace.name && trace.showlegend !== false);
+    named.sort((one, other) => (one.legendrank ?? 0) - (other.legendrank ?? 0));
     const box = figure.querySelector(".legend");
     const pressed = [...box.children].map((button) => button.getAttribute("aria-pressed"));
     box.replaceChildren();
@@ -144,7 +145,9 @@
   const load = async () => {
     const packed = document.getElementById("plotly");
     if (!packed || typeof DecompressionStream === "undefined") return;
-    const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
+    const letters = atob(packed.textContent);
+    const bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     const script = document.createElement("script");
     script.textContent = await new Response(stream).text();
