@@ -143,8 +143,9 @@ class BarChart(Chart):
                 look = {"mode": "lines+markers", "line": line, "legendgroup": "reference", "showlegend": first}
                 traces.append({"x": own, "y": heights, "name": for_plotly(self.reference), **look})
         figure = plotly(traces, x=Axis(label=""), y=self.y, barmode="group")
-        most = max(v for panel in self.panels for bars in panel.bars for v in bars.values if v is not None)
-        figure.update_yaxes(range=[self.floor, max(most, *(p.reference or 0 for p in self.panels)) * 1.02])
+        tops = [v + e for one in self.panels for b in one.bars for v, e in zip(b.values, b.errors, strict=True) if v]
+        most = max(tops + [panel.reference or 0.0 for panel in self.panels], default=1.0)
+        figure.update_yaxes(range=[self.floor, most + 0.05 * (most - self.floor)])
         return figure
 
 
