@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-all test-slow checked benchmark clean
+.PHONY: help demo test test-all test-slow browser-test chromium checked benchmark clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,13 +12,19 @@ demo: .venv/.ready  ## train BP, checkpointing, DGL and AugLocal on bundled imag
 	$(BIN)/locallearn compare --data digits --model resnet20 --epochs 12 --threads 1
 
 test: checked  ## lint, types, and the tests of every mechanism, in under five minutes
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not browser"
 
-test-all: checked  ## lint, types, and all tests
+test-all: checked chromium  ## lint, types, and all tests
 	$(PYTEST)
 
 test-slow: .venv/.ready  ## the tests that `make test` leaves out
 	$(PYTEST) -m slow
+
+browser-test: .venv/.ready chromium  ## the report page in a browser
+	$(BIN)/pytest tests/browser
+
+chromium:  ## install Debian's chromium, if there is none
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 
 checked: .venv/.ready
 	$(BIN)/ruff check .

@@ -25,6 +25,8 @@ HEAVY = {
     "pandas",
     "torchvision",
     "captum",
+    "plotly",
+    "jinja2",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class LiveBytes(TorchDispatchMode):
         peak, self.peak_activations = self.peak_activations, self.activations
         return peak
 
-    def __enter__(self) -> LiveBytes:
+    def __enter__(self) -> Self:
         trained = [parameter for parameter in self._parameters if parameter.requires_grad]
         self._hooks = [parameter.register_post_accumulate_grad_hook(self._mark_gradient) for parameter in trained]
         return super().__enter__()

@@ -23,6 +23,7 @@ HELP = """Supervised local learning: train deep networks in gradient-isolated lo
   locallearn evaluate RUN --data stl10                 a trained network on other images
   locallearn analyze probes RUN RUN                    what each layer learned; also cka, tsne, features
   locallearn export RUN --out FOLDER                   the backbone for torchvision, timm, torch.export, ONNX
+  locallearn report RUN RUN -o report.html             a page that compares runs: tables, figures, settings
   locallearn detect RUN --coco FOLDER                  the backbone in Mask R-CNN, fine-tuned and evaluated on COCO
 
 COMMAND --help shows a command's options and examples; --version prints the version. Run folders, exports and --config
@@ -39,6 +40,7 @@ COMMANDS = {
     "evaluate": "Test trained networks on their own test images, or on those of another data set.",
     "analyze": "Compare what networks learned, layer by layer: CKA, linear probes, t-SNE, feature maps.",
     "export": "Write a trained backbone that loads without locallearn.",
+    "report": "Compare runs on one page of HTML: tables, the papers' figures, settings.",
     "detect": "Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).",
 }
 

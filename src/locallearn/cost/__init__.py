@@ -24,4 +24,5 @@ from locallearn.cost.summary import (
     forward_macs as forward_macs,
     step_macs as step_macs,
 )
+from locallearn.cost.timeline import Phase as Phase, Timeline as Timeline, timeline as timeline
 from locallearn.cost.warning import warning_of as warning_of

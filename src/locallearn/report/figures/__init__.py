@@ -1,0 +1,1 @@
+"""The papers' figures, as charts: one file for each part of the page."""

@@ -1,0 +1,140 @@
+"""Run folders, read for a comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from locallearn._utils.atomic_files import read_json
+from locallearn._utils.errors import LocalLearnError
+from locallearn.report.analyses import Analyses, read_analyses
+from locallearn.training import RunFolder, TrainSettings
+from locallearn.training.data_card import DataCard
+from locallearn.training.trained import data_card_of
+
+_METRICS = ("lr", "train_loss", "losses", "seconds", "test_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """One run of `locallearn train`, finished or not.
+
+    Attributes:
+        path: the run folder.
+        settings: all settings.
+        card: classes, shape and normalisation of the images.
+        rows: metrics of each epoch, as in `Fit`.
+        result: what `result.json` holds; empty of an unfinished run.
+        environment: what `environment.json` holds; empty if it was removed.
+        analyses: what `locallearn analyze` left.
+    """
+
+    path: Path
+    settings: TrainSettings
+    card: DataCard
+    rows: tuple[Mapping[str, Any], ...]
+    result: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    analyses: Analyses
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.resolve().name
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are over."""
+        return len(self.rows) >= self.settings.epochs
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last epoch."""
+        return self.rows[-1]["test_accuracy"]
+
+
+def read_run(path: Path, settings: TrainSettings) -> Run:
+    """Read a run folder. Its data set and its checkpoints are not needed.
+
+    Args:
+        path: the run folder.
+        settings: the run's.
+
+    Raises:
+        LocalLearnError: there are no metrics of a whole epoch, or a file is damaged.
+    """
+    folder = RunFolder(path)
+    count = len(folder.rows())
+    if not count:
+        raise LocalLearnError(f"{path} has no metrics yet: train it for an epoch, or leave it out.")
+    rows = folder.rows_before(count + 1, *_METRICS)
+    for row in rows:
+        _refuse_wrong_numbers(row, folder.metrics)
+    return Run(
+        path=path,
+        settings=settings,
+        card=data_card_of(folder, settings),
+        rows=tuple(rows),
+        result=_mapping(folder.result),
+        environment=_mapping(folder.environment),
+        analyses=read_analyses(path),
+    )
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """Names of the folders; of those with equal names the paths."""
+    names = [run.name for run in runs]
+    return [name if names.count(name) == 1 else str(run.path) for name, run in zip(names, runs, strict=True)]
+
+
+def refuse_same_folder(runs: Sequence[Run]) -> None:
+    """Refuse a run that is given twice.
+
+    Raises:
+        LocalLearnError: names it.
+    """
+    seen: dict[Path, Path] = {}
+    for run in runs:
+        if (path := run.path.resolve()) in seen:
+            raise LocalLearnError(f"{run.path} is given twice: leave one out.")
+        seen[path] = run.path
+
+
+def refuse_other_data(runs: Sequence[Run]) -> None:
+    """Refuse to compare runs whose test images differ.
+
+    Raises:
+        LocalLearnError: names the first run that differs, and in what.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.settings.data != first.settings.data:
+            raise LocalLearnError(
+                f"{run.path} is of {run.settings.data}, and {first.path} of {first.settings.data}: their figures can"
+                " be compared on one data set alone. Give the runs of one, or choose --only wrappers."
+            )
+        if run.card.classes != first.card.classes:
+            own, other = set(run.card.classes), set(first.card.classes)
+            names = ", ".join(sorted(own ^ other)[:3]) or "the order"
+            raise LocalLearnError(
+                f"{run.path} has other classes than {first.path} ({names} differ): give runs of the same classes."
+            )
+
+
+def _mapping(path: Path) -> Mapping[str, Any]:
+    value = read_json(path) if path.exists() else {}
+    if not isinstance(value, dict):
+        raise LocalLearnError(f"{path} is damaged: it holds no names and values. Put a copy of it back.")
+    return value
+
+
+def _refuse_wrong_numbers(row: Mapping[str, Any], path: Path) -> None:
+    losses = row["losses"]
+    numbers = [row[name] for name in _METRICS if name != "losses"] + (losses if isinstance(losses, list) else [None])
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
+        raise LocalLearnError(
+            f"{path} is damaged: epoch {row['epoch']} has a metric that is no number. Put a copy of it back."
+        )
