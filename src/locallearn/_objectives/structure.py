@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from locallearn._chain.chain import COPIED_LAYER
+from locallearn._chain.layout import Layout
 from locallearn._nn.ema import EmaCopy
 from locallearn._objectives.auxiliary import WeightedSum
 
@@ -58,7 +59,7 @@ class _Walk:
     def _value(self, value: Any) -> Hashable:
         if isinstance(value, nn.Module):
             return self.module(value)
-        if type(value) in _PLAIN or isinstance(value, Enum):
+        if type(value) in _PLAIN or isinstance(value, Enum | Layout):
             return type(value), value
         if type(value) in (tuple, list):
             return type(value), tuple(self._value(part) for part in value)

@@ -127,12 +127,9 @@ class _Tap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         prefix = self.layout.prefix
-        grid = self.layout.from_map(self.maps(_without_prefix(self.layout).to_map(x[:, prefix:] if prefix else x)))
+        plain = Layout(self.layout.kind, self.layout.shape)
+        grid = plain.from_carrying_map(self.maps(plain.to_map(x[:, prefix:] if prefix else x)))
         return torch.cat([x[:, :prefix], grid], 1) if prefix else grid.clone()  # the next layer may write on it
-
-
-def _without_prefix(layout: Layout) -> Layout:
-    return Layout(layout.kind, layout.shape)
 
 
 class _Copy(nn.Module):

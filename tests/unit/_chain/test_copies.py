@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import locallearn as ll
 from locallearn._chain.layout import Kind, Layout, OnMaps, carry, carrying_shape, divided, joined
+from locallearn._objectives.structure import structure
 
 IMAGES = (3, 16, 16)
 COPYING = [ll.AugLocal(depth=2), ll.MAN(ll.DGL()), ll.MLAAN(ll.DGL())]
@@ -130,6 +131,11 @@ def test_maps_carry_prefix_tokens_and_give_them_back(prefix):
     assert torch.equal(layout.from_carrying_map(maps), tokens)
     torch.testing.assert_close(carry(maps, prefix, 0), layout.to_map(tokens))
     assert torch.equal(joined(*divided(maps, prefix)), maps)
+
+
+def test_auxiliary_networks_of_copies_in_equal_layouts_are_counted_once():
+    net = localized("timm vit with registers", ll.MAN(ll.Pooling()))
+    assert len({structure(objective.auxiliary) for objective in net.objectives[:-1]}) == 1
 
 
 class Bound(nn.Module):
