@@ -9,6 +9,9 @@ from torch.nn.parameter import is_lazy
 
 from locallearn._utils.errors import LocalLearnError
 
+_SHARDED = ("DTensor", "FlatParameter")
+"""Names of classes, whose imports take long."""
+
 
 def refuse_other_models(model: object) -> None:
     """Refuse what is no plain `nn.Module` with parameters, and say what to do.
@@ -23,6 +26,10 @@ def refuse_other_models(model: object) -> None:
             f"the network is wrapped in {type(model).__name__}, whose forward local learning does not use: give the"
             " network itself, and average gradients in on_complete (docs/several-processes.md)."
         )
+    if torch.is_inference_mode_enabled() or any(parameter.is_inference() for parameter in model.parameters()):
+        raise LocalLearnError(
+            "the network is made or localized under torch.inference_mode, where nothing trains: do both outside."
+        )
     for name, part in model.named_modules():
         place = f"{name!r} in the network" if name else "the network"
         if isinstance(part, torch.jit.ScriptModule):
@@ -34,3 +41,10 @@ def refuse_other_models(model: object) -> None:
     for name, parameter in model.named_parameters():
         if is_lazy(parameter):
             raise LocalLearnError(f"parameter {name!r} has no size yet: run the network on a batch first.")
+        if parameter.is_meta:
+            raise LocalLearnError(f"parameter {name!r} is on the meta device, without values: give it values first.")
+        if type(parameter).__name__ in _SHARDED or type(parameter.data).__name__ in _SHARDED:
+            raise LocalLearnError(
+                f"parameter {name!r} is sharded over processes by FSDP, whose forward local learning does not use: give"
+                " the network as it was before, and use locallearn.parallel.data (docs/several-processes.md)."
+            )

@@ -17,6 +17,7 @@ from locallearn._engine.model_watch import ModelWatch
 from locallearn._engine.recompute_plan import Memory, plan_recompute
 from locallearn._engine.refusals import (
     refuse_distributed_wrapper,
+    refuse_frozen,
     refuse_image_type,
     refuse_other_classes,
     refuse_other_images,
@@ -249,6 +250,7 @@ class LocalNet(nn.Module):
     def check(self, images: Tensor, labels: Tensor) -> None:
         """Refuse images and labels that this network cannot be trained on, and a network that was changed."""
         refuse_without_gradients()
+        refuse_frozen(self.parameters(), self.steps)
         refuse_other_images(images, self.chain.image_shape)
         refuse_other_labels(labels, images)
         self._refuse_image_type(images)
@@ -263,7 +265,7 @@ class LocalNet(nn.Module):
             )
         if self.steps == 0:
             refuse_distributed_wrapper(list(self.parameters()))
-        if replaced := self._watch.replaced():
+        if replaced := self._watch.replaced() or self._watch.replaced_tensor():
             raise LocalLearnError(
                 f"{replaced!r} was replaced after localize, so it would not be trained: change the network first, then"
                 " call localize again."

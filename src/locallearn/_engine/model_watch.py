@@ -19,6 +19,7 @@ class ModelWatch:
         self._children = [(name, module, tuple(module._modules.items())) for name, module in model.named_modules()]
         inside = {id(module) for part in run for module in part.modules()}
         self._not_run = [(name, module) for name, module, _ in self._children if id(module) not in inside]
+        self._tensors = [(name, module, _tensors_of(module)) for name, module in self._not_run]
         self._numbers = [(name, module, _numbers_of(module)) for name, module in self._not_run]
 
     def replaced(self) -> str | None:
@@ -28,6 +29,14 @@ class ModelWatch:
             if now != children:
                 changed = next(child for child, _ in sorted(set(now) ^ set(children), key=lambda pair: pair[0]))
                 return f"{name}.{changed}" if name else changed
+        return None
+
+    def replaced_tensor(self) -> str | None:
+        """Name of a parameter that was replaced on a module whose code `localize` followed, or None."""
+        for name, module, before in self._tensors:
+            for tensor, value in before.items():
+                if module._parameters.get(tensor) is not value:
+                    return f"{name}.{tensor}".removeprefix(".")
         return None
 
     def changed_number(self) -> str | None:
@@ -49,6 +58,10 @@ def _numbers_of(module: nn.Module) -> dict[str, object]:
         for name, value in vars(module).items()
         if isinstance(value, bool | int | float | str) and name != "training" and not name.startswith("_")
     }
+
+
+def _tensors_of(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: value for name, value in module._parameters.items() if value is not None}
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,6 +21,14 @@ def refuse_without_gradients() -> None:
         mode = "inference_mode" if torch.is_inference_mode_enabled() else "no_grad"
         raise LocalLearnError(
             f"backward is called under torch.{mode}, where no gradient is computed: call it outside; nothing changed."
+        )
+
+
+def refuse_frozen(parameters: Iterable[nn.Parameter], step: int) -> None:
+    """Refuse a step without a parameter to train."""
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise LocalLearnError(
+            f"all parameters are frozen at step {step + 1}, so nothing would be trained: set requires_grad of some."
         )
 
 
@@ -110,7 +119,7 @@ def refuse_distributed_wrapper(parameters: list[nn.Parameter]) -> None:
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return
     own = set(map(id, parameters))
-    wrappers = [thing for thing in gc.get_objects() if type(thing) is DistributedDataParallel]
+    wrappers = [thing for thing in gc.get_objects() if issubclass(type(thing), DistributedDataParallel)]
     if any(id(parameter) in own for wrapper in wrappers for parameter in wrapper.parameters()):
         raise LocalLearnError(
             "DistributedDataParallel is around this network, but averages gradients only when its own forward runs,"

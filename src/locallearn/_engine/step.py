@@ -15,7 +15,8 @@ from locallearn._engine.streams import IN_ORDER, InOrder
 from locallearn._objectives.auxiliary import Auxiliary, blocks_of
 from locallearn._objectives.objective import Objective
 from locallearn._recompute.policy import STORE_ALL, RecomputePlan, RecomputePolicy
-from locallearn._utils.errors import LocalLearnError, NonFiniteLossError
+from locallearn._torch.device import is_out_of_memory
+from locallearn._utils.errors import LocalLearnError, NonFiniteLossError, reason_of
 
 
 @dataclass(kw_only=True)
@@ -175,13 +176,25 @@ def local_loss(
 ) -> tuple[Tensor, Tensor | None]:
     """An objective's loss, detached, after its backward through the auxiliary network; and the features' gradient."""
     features = segment.output.detach().requires_grad_(segment.trains)
-    with policy.forward_of(blocks_of(objective.auxiliary) if policy.blocks else []) as tape:
-        loss = objective.loss(features, images, labels)
     what = f"the loss of the objective over local modules {objective.first} to {objective.last}"
+    with policy.forward_of(blocks_of(objective.auxiliary) if policy.blocks else []) as tape:
+        try:
+            loss = objective.loss(features, images, labels)
+        except LocalLearnError:
+            raise
+        except (TypeError, ValueError, IndexError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise LocalLearnError(
+                f"{what} cannot be computed on labels of shape {tuple(labels.shape)} and type {labels.dtype}"
+                f" ({reason_of(error)}): do the loss and the labels fit the network?"
+            ) from error
     if not isinstance(loss, Tensor):
         raise LocalLearnError(f"{what} is a {type(loss).__name__}: return one number, a tensor of no dimensions.")
     if loss.dim():
         raise LocalLearnError(f"{what} has shape {tuple(loss.shape)}: it must be one number, as by reduction='mean'.")
+    if not loss.requires_grad and (segment.trains or any(p.requires_grad for p in objective.auxiliary.parameters())):
+        raise LocalLearnError(f"{what} has no gradient, so nothing trains: compute it from the logits without detach.")
     # Operators must run in the precision that the forward pass chose for them, optimizers in that of the weights.
     with torch.autocast(images.device.type, enabled=False):
         if loss.requires_grad:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import RLock, get_ident
 from typing import Any
 
@@ -74,10 +75,17 @@ def trace_forward(
 def _traced(
     module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool], bind: Bind
 ) -> fx.Graph:
-    tracer = _Tracer(arguments, is_open)
+    with torch.enable_grad():
+        tracer = _Tracer(arguments, is_open)
     opened = [(path, part) for path, part in module.named_modules() if not path or is_open(path)]
     try:
-        with _ONE_AT_A_TIME, torch.no_grad(), PlainForward(opened), _Factories(tracer):
+        with (
+            _ONE_AT_A_TIME,
+            torch.enable_grad(),  # as in a step, where code may ask for it; the module's tensors are fake
+            PlainForward(opened),
+            _Factories(tracer),
+            _functions_refused(tracer),
+        ):
             return tracer.trace(_Root(module, bind))
     except (LocalLearnError, CannotTraceError):
         raise
@@ -115,6 +123,32 @@ def _versions(node: fx.Node) -> list[int]:
     """How often the tensors that a node takes were written to."""
     values = [values_of(argument)[0] for argument in node.all_input_nodes]
     return [private_api.version_of(value) for value in values if isinstance(value, torch.Tensor)]
+
+
+def _modes() -> tuple[object, ...]:
+    """What decides how operators compute, besides their arguments."""
+    kinds = ("cpu", "cuda")
+    return torch.is_grad_enabled(), *((torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in kinds)
+
+
+@contextmanager
+def _functions_refused(tracer: _Tracer) -> Iterator[None]:
+    """While active, the code that is traced may call no `autograd.Function`, whose backward a graph would not have."""
+    original = vars(torch.autograd.Function)["apply"]  # as it stands there, bound to no class
+
+    def apply(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if tracer.traces_now:
+            raise CannotTraceError(
+                f"it calls {function.__name__}, an autograd.Function, whose own backward a graph does not repeat: put"
+                " that code into a module of its own, which runs as it is"
+            )
+        return original.__func__(function, *args, **kwargs)
+
+    torch.autograd.Function.apply = classmethod(apply)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        torch.autograd.Function.apply = original
 
 
 class _Root(nn.Module):
@@ -209,6 +243,12 @@ class _Tracer(fx.Tracer):
         self.arguments, self.is_open = arguments, is_open
         self.computing = False
         self._thread = get_ident()
+        self._modes = _modes()
+
+    @property
+    def traces_now(self) -> bool:
+        """Whether the code that is traced runs, and not an operator or a module of a node, or another thread."""
+        return not self.computing and get_ident() == self._thread
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         path = _path(module_qualified_name)
@@ -218,6 +258,11 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **options: Any) -> fx.Proxy:
+        if not self.computing and _modes() != self._modes:
+            raise CannotTraceError(
+                "it runs operators under torch.no_grad, set_grad_enabled or autocast, which a graph does not repeat:"
+                " put that code into a module of its own, which runs as it is"
+            )
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **options)
         node = proxy.node
         self.computing = True

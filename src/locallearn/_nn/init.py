@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
+
+from locallearn._torch.deep_copy import deep_copy
 
 
 def he_normal_(module: nn.Module) -> None:
@@ -31,4 +31,4 @@ def fresh_copy(layer: nn.Module) -> nn.Module:
 
 def trainable_copy(layer: nn.Module) -> nn.Module:
     """A trainable copy with the layer's weights."""
-    return copy.deepcopy(layer).requires_grad_()
+    return deep_copy(layer).requires_grad_()

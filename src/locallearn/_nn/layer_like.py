@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from functools import singledispatch
 from importlib import import_module
@@ -11,6 +10,7 @@ from torch import nn
 
 from locallearn._nn.init import fresh_copy, he_normal_
 from locallearn._nn.layer_types import NORMS, POOLS
+from locallearn._torch.deep_copy import deep_copy
 from locallearn._utils.errors import LocalLearnError
 
 
@@ -73,7 +73,7 @@ def _(layer: nn.Sequential, *, in_channels: int, stride: int) -> nn.Sequential:
                 raise NoLayerLikeError(
                     f"a {type(child).__name__} before the first weights of an nn.Sequential is bound."
                 )
-            child = copy.deepcopy(child)
+            child = deep_copy(child)
             if callable(reset := getattr(child, "reset_parameters", None)):
                 reset()
         elif taken:

@@ -22,6 +22,8 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise LocalLearnError(f"unknown device {name!r}: give auto, cpu, cuda or cuda:0.") from error
+    if device.type == "meta":
+        raise LocalLearnError("device 'meta' computes nothing: give auto, cpu, cuda or cuda:0.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise LocalLearnError(f"device {name!r} is asked for, but PyTorch finds no CUDA GPU here: use --device cpu.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

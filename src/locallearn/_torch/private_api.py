@@ -5,7 +5,6 @@ Most of it is about fake tensors: tensors with shape, device and autograd, but w
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -24,6 +23,8 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
+from locallearn._torch.deep_copy import deep_copy
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -88,7 +89,7 @@ def fake_copy(module: Module, mode: FakeTensorMode) -> Module:
         fake._is_param = True  # as nn.Parameter marks tensors of other types
         fakes[id(parameter)] = fake
     with unset_fake_temporarily():  # tensors that are not registered are few, and copied as they are
-        return without_hooks(copy.deepcopy(module, fakes))
+        return without_hooks(deep_copy(module, fakes))
 
 
 def without_hooks(module: Module) -> Module:

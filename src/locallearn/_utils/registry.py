@@ -133,7 +133,14 @@ def call(kind: str, name: str, *args: Any, **kwargs: Any) -> Any:
         inspect.signature(function).bind(*args, **kwargs)
     except (TypeError, ValueError) as error:
         raise LocalLearnError(f"{_SINGULAR[kind]} {name!r} is no function as it must be: {error}.") from error
-    return function(*args, **kwargs)
+    try:
+        return function(*args, **kwargs)
+    except TypeError as error:
+        names_given = kwargs.keys() and any(f"unexpected keyword argument '{name}'" in str(error) for name in kwargs)
+        if not names_given:
+            raise
+        hint = f"; did you mean torchvision:{name.rpartition('.')[2]}?" if name.startswith("torchvision.") else "."
+        raise LocalLearnError(f"{_SINGULAR[kind]} {name!r} is no function as it must be: {error}{hint}") from error
 
 
 _SINGULAR = {"rules": "rule", "models": "model", "data": "data set", "loggers": "logger"}

@@ -44,6 +44,8 @@ COMMANDS = {
     "detect": "Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).",
 }
 
+_LONGEST_ARGUMENT = 4_096
+
 _USER_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG),
@@ -58,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Ctrl-C). Wrong options exit with 2.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if too_long := [argument for argument in arguments if len(argument) > _LONGEST_ARGUMENT]:
+        return _fail(f"an argument has {len(too_long[0]):,} characters, more than {_LONGEST_ARGUMENT:,}.", arguments)
     trust, arguments = trust_of(arguments)
     try:
         with warnings.catch_warnings(), trusting(trust):
@@ -69,6 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _USER_ERRORS:
             raise
         return _fail(f"{error.filename or 'a file'}: {error.strerror}.", arguments)
+    except ValueError as error:
+        if "null byte" not in str(error):
+            raise
+        return _fail("a path has a null byte: give the name of a file or folder.", arguments)
     except MemoryError:
         return _fail("memory ran out: take smaller or fewer images, or a smaller batch.", arguments)
     except KeyboardInterrupt:

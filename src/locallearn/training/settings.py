@@ -21,6 +21,7 @@ from locallearn.training.optimizers import SGD, OptimizerSettings
 from locallearn.training.schedules import Cosine, Schedule
 
 _LARGEST_IMAGE = 2**14
+_MOST_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +191,8 @@ class TrainSettings(FitSettings):
         super().__post_init__()
         self.refuse_seed(self.seed)
         self.refuse_below(1, "batch", "threads", "image_size")
+        if self.threads is not None and self.threads > _MOST_THREADS:
+            raise LocalLearnError(f"threads={self.threads} must be at most {_MOST_THREADS}.")
         if self.image_size is not None and self.image_size > _LARGEST_IMAGE:
             raise LocalLearnError(f"image_size={self.image_size} must be at most {_LARGEST_IMAGE}.")
         if self.memory == "lean" and self.compile:

@@ -32,7 +32,7 @@ def bomb() -> str:
         (b"", "it holds no settings"),
         (b"1: 2", "it holds no settings"),
         (b"seed: !!python/object/apply:os.system [touch x]", "could not determine a constructor"),
-        (b"config: other.yaml", "cannot name another one"),
+        (b"config: other.yaml", "cannot choose files of runs"),
         (b"? [a]\n: b", "it is no YAML (while constructing a mapping"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
