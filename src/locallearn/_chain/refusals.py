@@ -41,8 +41,6 @@ def refuse_other_models(model: object) -> None:
     for name, parameter in model.named_parameters():
         if is_lazy(parameter):
             raise LocalLearnError(f"parameter {name!r} has no size yet: run the network on a batch first.")
-        if parameter.is_meta:
-            raise LocalLearnError(f"parameter {name!r} is on the meta device, without values: give it values first.")
         if type(parameter).__name__ in _SHARDED or type(parameter.data).__name__ in _SHARDED:
             raise LocalLearnError(
                 f"parameter {name!r} is sharded over processes by FSDP, whose forward local learning does not use: give"
