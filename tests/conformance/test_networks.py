@@ -24,7 +24,7 @@ RULES = {  # each network with a rule of another kind
     "convnext": ll.InfoPro(),
     "timm convnext": ll.LAM(),
     "vit": ll.Pooling(),
-    "timm vit": ll.MAN(ll.DGL()),
+    "timm vit": ll.MAN(ll.DGL(hidden=1)),
     "timm vit without class token": ll.HPFF(ll.Pooling(), fidelity="paper"),
     "timm vit with registers": ll.AugLocal(depth=2, fidelity="paper"),
     "swin": ll.AugLocal(depth=2),
