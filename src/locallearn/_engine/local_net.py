@@ -265,7 +265,7 @@ class LocalNet(nn.Module):
             )
         if self.steps == 0:
             refuse_distributed_wrapper(list(self.parameters()))
-        if replaced := self._watch.replaced() or self._watch.replaced_tensor():
+        if replaced := self._watch.replaced():
             raise LocalLearnError(
                 f"{replaced!r} was replaced after localize, so it would not be trained: change the network first, then"
                 " call localize again."

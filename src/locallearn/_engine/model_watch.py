@@ -23,16 +23,12 @@ class ModelWatch:
         self._numbers = [(name, module, _numbers_of(module)) for name, module in self._not_run]
 
     def replaced(self) -> str | None:
-        """Name of a module that was replaced, added or removed, or None."""
+        """Name of a module that was replaced, added or removed, or of a parameter that followed code reads, or None."""
         for name, module, children in self._children:
             now = tuple(module._modules.items())
             if now != children:
                 changed = next(child for child, _ in sorted(set(now) ^ set(children), key=lambda pair: pair[0]))
                 return f"{name}.{changed}" if name else changed
-        return None
-
-    def replaced_tensor(self) -> str | None:
-        """Name of a parameter that was replaced on a module whose code `localize` followed, or None."""
         for name, module, before in self._tensors:
             for tensor, value in before.items():
                 if module._parameters.get(tensor) is not value:

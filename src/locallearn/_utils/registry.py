@@ -136,8 +136,7 @@ def call(kind: str, name: str, *args: Any, **kwargs: Any) -> Any:
     try:
         return function(*args, **kwargs)
     except TypeError as error:
-        names_given = kwargs.keys() and any(f"unexpected keyword argument '{name}'" in str(error) for name in kwargs)
-        if not names_given:
+        if not any(f"unexpected keyword argument '{keyword}'" in str(error) for keyword in kwargs):
             raise
         hint = f"; did you mean torchvision:{name.rpartition('.')[2]}?" if name.startswith("torchvision.") else "."
         raise LocalLearnError(f"{_SINGULAR[kind]} {name!r} is no function as it must be: {error}{hint}") from error

@@ -20,7 +20,7 @@ from locallearn._utils.errors import LocalLearnError, did_you_mean
 from locallearn._utils.registry import names_of_file
 from locallearn.data import Batches, DataSet, Feed, OrderedBatches
 from locallearn.rules import BP
-from locallearn.training import RunFolder, TrainSettings, build, data_of, load_checkpoint, load_weights
+from locallearn.training import RunFolder, TrainSettings, build, data_of, digest_of, load_checkpoint, load_weights
 from locallearn.training.data_card import DataCard
 from locallearn.training.trained import data_card_of
 
@@ -29,7 +29,6 @@ Watch = Callable[[str, int, int], None]
 
 _BACKBONE = ("model", "layers", "data", "train_images", "image_size", "batch", "seed", "channels_last", "bad_images")
 """Settings that the backbone and its images depend on."""
-_DIGEST = 64
 
 
 def unwatched(what: str, done: int, total: int) -> None:
@@ -99,7 +98,7 @@ class Run:
     @cached_property
     def fingerprint(self) -> str:
         """The SHA-256 that ends the checkpoint, by which results are known to be of this network."""
-        return self._file.read_bytes()[-_DIGEST:].decode(errors="replace")
+        return digest_of(self._file)
 
     @cached_property
     def card(self) -> DataCard:

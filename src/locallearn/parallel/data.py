@@ -137,8 +137,9 @@ class GradientSharing:
         if self._travelling:
             assert self._count is not None
             self._count.wait()
+            total = self._total.item()
             for travelling in self._travelling:
-                travelling.arrive(self._total.item())
+                travelling.arrive(total)
             module = self._travelling[0].module
             self._travelling = []
             self._done(module)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,27 +12,13 @@ from typing import Any
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.hashed_json import read_hashed_json
 from locallearn._utils.optional_imports import optional
+from locallearn.analysis import Probes
 
 _WIDEST = 1400
 """Pixels of a picture on the page; the files for print are in the run folder."""
 _QUALITY = 82
 _DRAWN_ANEW = ("probes", "cka-vs-")
 """Beginnings of names of pictures whose numbers the page draws itself."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probes:
-    """Linear probes.
-
-    Attributes:
-        layers: names.
-        accuracy: test accuracy of the probe after each layer.
-        heads: layers that end a local module, to the test accuracy of its own auxiliary head.
-    """
-
-    layers: tuple[str, ...]
-    accuracy: tuple[float, ...]
-    heads: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from locallearn.report.runs import Run
-from locallearn.training import TrainSettings, plain, rule_text
+from locallearn.training import TrainSettings, plain_settings, rule_text
 
 _NO_RESULT = ("seed", "data_dir", "workers", "checkpoint_every")
 """Settings by which runs of one group may differ: the seed, and those that no result depends on."""
@@ -133,9 +133,8 @@ def setting_text(value: Any) -> str:
 
 
 def _settings_of(run: Run, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    settings = run.settings
-    values = {f.name: plain(getattr(settings, f.name)) for f in fields(settings) if f.name not in without}
-    return values | {"rule": rule_text(settings.rule)}
+    values = plain_settings(run.settings) | {"rule": rule_text(run.settings.rule)}
+    return {name: value for name, value in values.items() if name not in without}
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

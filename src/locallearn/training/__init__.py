@@ -4,6 +4,7 @@ from locallearn._engine.cuda_graphs import CapturedSteps as CapturedSteps
 from locallearn._engine.stepper import ModuleStepper as ModuleStepper, Stepper as Stepper
 from locallearn.training.checkpoint import (
     Checkpoint as Checkpoint,
+    digest_of as digest_of,
     load_checkpoint as load_checkpoint,
     load_weights as load_weights,
     save_checkpoint as save_checkpoint,
@@ -39,6 +40,7 @@ from locallearn.training.settings import (
 from locallearn.training.settings_text import (
     as_yaml as as_yaml,
     plain as plain,
+    plain_settings as plain_settings,
     public_path as public_path,
     rule_text as rule_text,
 )

@@ -16,7 +16,7 @@ from locallearn.training.checkpoint import FILES, Checkpoint, load_checkpoint, l
 from locallearn.training.loggers import logging_to
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import LoopSettings
-from locallearn.training.settings_text import plain
+from locallearn.training.settings_text import plain_settings
 
 _PROGRESS = ("epoch", "step", "seconds", "best", "sums", "seen", "skipped")
 """Attributes of a loop that its checkpoints hold."""
@@ -170,7 +170,7 @@ class Loop(ABC):
         if self.folder is None:
             return nullcontext(lambda _: None)
         self.folder.begin(self.epoch)
-        return logging_to(self.settings.loggers, self.folder.path, plain(self.settings)["init_args"], epoch=self.epoch)
+        return logging_to(self.settings.loggers, self.folder.path, plain_settings(self.settings), epoch=self.epoch)
 
     def _run_epoch(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Train for the rest of the epoch, evaluate, and write metrics and checkpoints."""

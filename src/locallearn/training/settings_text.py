@@ -14,15 +14,18 @@ from locallearn.rules import Rule
 
 def as_yaml(settings: Any) -> str:
     """Settings as YAML, which `--config` reads."""
-    values = {field.name: plain(getattr(settings, field.name)) for field in fields(settings)}
-    return optional("yaml").safe_dump(values, sort_keys=False)
+    return optional("yaml").safe_dump(plain_settings(settings), sort_keys=False)
+
+
+def plain_settings(settings: Any) -> dict[str, Any]:
+    """Settings by their names, with values as of `plain`."""
+    return {field.name: plain(getattr(settings, field.name)) for field in fields(settings)}
 
 
 def plain(value: Any) -> Any:
     """Settings as dictionaries, lists, numbers and strings, with the path of each class."""
     if is_dataclass(value) and not isinstance(value, type):
-        arguments = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-        return {"class_path": public_path(type(value)), "init_args": arguments}
+        return {"class_path": public_path(type(value)), "init_args": plain_settings(value)}
     if isinstance(value, tuple | list):
         return [plain(part) for part in value]
     return str(value) if isinstance(value, Path) else value
