@@ -27,7 +27,7 @@ from locallearn.training.from_settings import build, data_of
 from locallearn.training.loop import Watcher
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import TrainSettings
-from locallearn.training.settings_text import as_yaml, rule_text
+from locallearn.training.settings_text import rule_text
 
 
 def train(
@@ -66,7 +66,7 @@ def train(
     net = build(settings, images).to(device)
     drop_single = _drops_single_image(net, settings, len(images.train), say)
     run = RunFolder(folder)
-    with run.opened(as_yaml(settings), resume=resume is not None, device=device_name(device)):
+    with run.opened(settings, resume=resume is not None, device=device_name(device)):
         if not run.data.exists():
             write_hashed_json(run.data, asdict(DataCard.of(images)))
         micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
