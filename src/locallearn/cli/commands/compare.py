@@ -117,7 +117,7 @@ def _train_or_reuse(name: str, settings: TrainSettings, folder: RunFolder) -> No
             raise LocalLearnError(f"{folder.result} is damaged: give {folder.path} to locallearn train --resume.")
         return
     again = f"the same command with --out {folder.path.parent}"
-    with ConsoleWatcher(name, settings.epochs).shown(lambda: again) as watcher:
+    with ConsoleWatcher(name, settings.epochs, batch=settings.batch).shown(lambda: again) as watcher:
         train(settings, folder.path, resume="last" if resume else None, watcher=watcher, say=say)
 
 
