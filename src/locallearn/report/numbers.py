@@ -6,10 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from locallearn.report.groups import Group, baseline_of, spread
-from locallearn.report.runs import Run
-
-_SHARED = ("peak_activation_bytes", "backbone_parameters", "auxiliary_parameters")
-"""Numbers of `result.json` that all seeds share."""
+from locallearn.report.runs import RESULTS, Run
 
 
 def numbers(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
@@ -30,7 +27,7 @@ def numbers(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
             "points_behind_bp": None if bp is None else 100 * (bp.accuracy.mean - group.accuracy.mean),
             **_top5(group),
             "seconds_per_epoch": group.seconds.mean,
-            **{name: group.result(name) for name in _SHARED},
+            **{name: group.result(name) for name in RESULTS},
         }
         for group in groups
     }
@@ -47,7 +44,7 @@ def rows_of_runs(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
                 "test_accuracy": run.accuracy,
                 "best_accuracy": max(row["test_accuracy"] for row in run.rows),
                 "seconds_per_epoch": spread([row["seconds"] for row in run.rows]).mean,
-                **{name: run.result.get(name) for name in _SHARED},
+                **{name: run.result.get(name) for name in RESULTS},
                 "folder": str(run.path),
             }
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from locallearn._utils.atomic_files import file_name, read_json, write_json
+from locallearn._utils.atomic_files import file_name, write_json
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 from locallearn.cli.console import ConsoleWatcher, say, show_json
 from locallearn.cli.parser import Parser, parse_rule
@@ -113,8 +113,6 @@ def _train_or_reuse(name: str, settings: TrainSettings, folder: RunFolder) -> No
         folder.refuse_other_settings(settings)
     if resume and folder.result.exists():
         say(f"{name}: already finished in {folder.path}")
-        if not isinstance(read_json(folder.result), dict):
-            raise LocalLearnError(f"{folder.result} is damaged: give {folder.path} to locallearn train --resume.")
         return
     again = f"the same command with --out {folder.path.parent}"
     with ConsoleWatcher(name, settings.epochs, batch=settings.batch).shown(lambda: again) as watcher:
