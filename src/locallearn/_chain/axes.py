@@ -39,6 +39,8 @@ def layout_after(name: str, features: Sequence[Tensor], channels: int | None, po
         )
     expected = _DIMENSIONS[len(shape) + 1]
     if channels is None:
+        channels = _by_positions(positions)
+    if channels is None:
         raise LocalLearnError(
             f"layer {name!r} passes on a tensor of shape {sizes}, and its operators do not tell which dimension has the"
             f" channels: end the layer elsewhere by layers=[...], where features are {expected}."
@@ -82,6 +84,14 @@ def _of_tokens(shape: tuple[int, ...], tokens: Dimension) -> Layout:
         height, width = (digits.size for digits in parts[-1])
         return Layout(Kind.TOKENS, (channels, height, width), sum(map(places, parts[:-1])))
     return Layout(Kind.TOKENS, (channels, count, 1), no_map=reason)
+
+
+def _by_positions(positions: Dimensions) -> int | None:
+    """The dimension that is left for the channels, where the others are seen to be a map."""
+    if len(positions) == 3:
+        return 2 if any(map(_is_grid, parts_of(positions[1]))) else None
+    sides = (((2, 3), 1), ((1, 2), 3))
+    return next((c for (h, w), c in sides if not _no_map(positions[h], positions[w], told=True)), None)
 
 
 def _is_grid(part: Dimension) -> bool:
