@@ -14,6 +14,13 @@ from locallearn._torch.device import random_state, set_random_state
 from locallearn.data import Batches
 from locallearn.training.checkpoint import FILES, Checkpoint, load_checkpoint, load_weights, save_checkpoint, unusable
 from locallearn.training.loggers import logging_to
+from locallearn.training.optimizer_state import (
+    load_named_state,
+    named_state,
+    optimizers_of,
+    refuse_other_shapes,
+    settings_of,
+)
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import LoopSettings
 from locallearn.training.settings_text import plain_settings
@@ -145,14 +152,18 @@ class Loop(ABC):
             raise unusable(file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}")
         self.folder.rows_before(epoch)  # refuses metrics that lack an epoch
         load_weights(self.net, state["net"], file=file, name="the network")
+        optimizers = optimizers_of(self.stepper)
         try:
-            before = _settings_of(self.stepper.state_dict())
-            self.stepper.load_state_dict(state["optimizers"])
-            _refuse_other_shapes(self.stepper)
+            before = settings_of(optimizers)
+            if state["format"] == 1:  # by number, in the order of the network's parameters
+                self.stepper.load_state_dict(state["optimizers"])
+                refuse_other_shapes(optimizers)
+            else:
+                load_named_state(self.net, optimizers, state["optimizers"])
             set_random_state(state["random"], self.device)
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise unusable(file, "has optimizers or random numbers that do not fit the settings") from error
-        if _settings_of(self.stepper.state_dict()) != before:
+        if settings_of(optimizers) != before:
             raise unusable(file, "has the state of another optimizer")
         for name in _PROGRESS:
             setattr(self, name, state[name])
@@ -221,31 +232,9 @@ class Loop(ABC):
             return
         state = {name: getattr(self, name) for name in _PROGRESS} | {
             "net": self.net.state_dict(),
-            "optimizers": self.stepper.state_dict(),
+            "optimizers": named_state(self.net, optimizers_of(self.stepper)),
             "random": random_state(self.device),
         }
         if is_best:
             save_checkpoint(state, self.folder.best)
         save_checkpoint(state, self.folder.last, previous=self.folder.previous)
-
-
-def _refuse_other_shapes(stepper: Any) -> None:
-    """Refuse state of SGD and AdamW that does not fit its parameter: fused optimizers would write outside of it.
-
-    Raises:
-        ValueError: a tensor has another shape.
-    """
-    for optimizer in getattr(stepper, "optimizers", [stepper]):
-        for parameter, entries in optimizer.state.items():
-            for name in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
-                if (buffer := entries.get(name)) is None:
-                    continue
-                if buffer.shape != (() if name == "step" else parameter.shape) or not buffer.is_floating_point():
-                    raise ValueError(f"{name} has another shape than its parameter")
-                entries[name] = buffer.clone()  # whose elements do not overlap, as those of a file may
-
-
-def _settings_of(optimizers: Any) -> list[set[str]]:
-    """Names of the settings of each group of parameters, by which kinds of optimizer differ."""
-    states = optimizers if isinstance(optimizers, list) else [optimizers]
-    return [set(group) for state in states for group in state["param_groups"]]
