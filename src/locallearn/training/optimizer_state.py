@@ -28,7 +28,7 @@ def named_state(net: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, An
     Returns:
         `state`, from a parameter's name to its entries; `param_groups`, each with its settings and names (`params`).
     """
-    names = {parameter: name for name, parameter in net.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
     return {
         "state": {names[p]: dict(entries) for optimizer in optimizers for p, entries in optimizer.state.items()},
         "param_groups": [
@@ -54,7 +54,7 @@ def load_named_state(net: nn.Module, optimizers: Sequence[Optimizer], saved: Map
         KeyError: a parameter is missing.
         ValueError, RuntimeError, TypeError: the state does not fit.
     """
-    names = {parameter: name for name, parameter in net.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
     settings = {name: group for group in saved["param_groups"] for name in group["params"]}
     for optimizer in optimizers:
         own = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]

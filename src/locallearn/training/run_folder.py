@@ -21,8 +21,12 @@ from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import trust_option
 from locallearn.training.checkpoint import FILES
 from locallearn.training.lock import LOCK_FILES, exclusive
+from locallearn.training.processes.launch import program
 
 _LARGEST_METRICS = 2**28  # bytes
+OF_PROCESSES = ("parallel", "synchronise_statistics", "parallel_timeout")
+"""Settings of how processes share a run, with which it may go on otherwise."""
+
 _SETTING_OF = {"train": "model", "detect": "coco"}
 """A setting that only the runs of a command have."""
 
@@ -94,7 +98,7 @@ class RunFolder:
             "platform": platform.platform(),
             "device": device,
             "threads": torch.get_num_threads(),
-            "repeat": shlex.join(["locallearn", *words, "--out", "ANOTHER_FOLDER"]),
+            "repeat": shlex.join([*program(), *words, "--out", "ANOTHER_FOLDER"]),
         }
         write_json(self.environment, environment)
         write_whole(self.settings, settings.encode())
@@ -105,7 +109,11 @@ class RunFolder:
         Args:
             settings: as YAML.
         """
-        if self.read_settings() != optional("yaml").safe_load(settings):  # as values, since 1 and 1.0 are one setting
+        before, now = self.read_settings(), optional("yaml").safe_load(settings)
+        for values in (before, now):
+            for name in OF_PROCESSES:
+                values.pop(name, None)
+        if before != now:  # as values, since 1 and 1.0 are one setting
             raise LocalLearnError(
                 f"{self.path} holds a run with other settings: choose another folder by --out, or repeat its settings."
             )

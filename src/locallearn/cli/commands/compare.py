@@ -12,7 +12,7 @@ from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli.parser import Parser, parse_rule
 from locallearn.cli.settings import add_settings, run_path, settings_from
-from locallearn.training import RunFolder, TrainSettings, as_yaml, build, data_of, draw_curves, train
+from locallearn.training import OF_PROCESSES, RunFolder, TrainSettings, as_yaml, build, data_of, draw_curves, train
 
 HELP = """Train by several rules, one after the other: same first weights, same batches.
 
@@ -35,6 +35,8 @@ _COLUMNS = {
     "parameters": ("parameters in training", "{:,}".format),
 }
 
+_ALONE = {name: getattr(TrainSettings(), name) for name in OF_PROCESSES}
+
 _RESULTS = _COLUMNS.keys() - {"parameters", "test_top5_accuracy"} | {"backbone_parameters", "auxiliary_parameters"}
 """What `result.json` has of these."""
 
@@ -45,14 +47,16 @@ def parser() -> Parser:
     parser.add_argument("--rules", nargs="+", default=DEFAULT_RULES, help="rules, with settings in brackets")
     parser.add_argument("--out", type=Path | None, help="folder of the run folders; by default a new one under runs/")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    add_settings(parser, TrainSettings, skip={"rule"})
+    add_settings(parser, TrainSettings, skip={"rule", *OF_PROCESSES})
     return parser
 
 
 def run(config: Any) -> None:
     """Train by each rule, and print the table."""
     rules = {text: parse_rule(text) for text in config.rules}
-    settings = {text: settings_from(TrainSettings, parser(), config, rule=rule) for text, rule in rules.items()}
+    settings = {
+        text: settings_from(TrainSettings, parser(), config, rule=rule, **_ALONE) for text, rule in rules.items()
+    }
     out = run_path(config.out, "compare")
     images = data_of(next(iter(settings.values())))
     with warnings.catch_warnings():
