@@ -41,7 +41,13 @@ _WORTH_A_PLAN = 2**26
 
 
 class GradientSharing(Protocol):
-    """Shares the gradients of a step with other processes, each module's as soon as they are complete."""
+    """Shares the gradients of a step with other processes, each module's as soon as they are complete.
+
+    Attributes:
+        images: of all processes in the last optimizer step.
+    """
+
+    images: int
 
     def begin(self, images: Tensor, on_complete: Callable[[int], None] | None, *, final: bool) -> Callable[[int], None]:
         """Start a (micro-)batch; what to call when a module's gradients are complete."""

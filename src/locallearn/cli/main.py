@@ -13,6 +13,7 @@ from typing import Any
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 from locallearn._utils.registry import trusting
 from locallearn.cli.trust import trust_of
+from locallearn.cli.which_process import which_process
 
 HELP = """Supervised local learning: train deep networks in gradient-isolated local modules.
 
@@ -139,5 +140,5 @@ def _fail(sentence: str, arguments: Sequence[str]) -> int:
         from locallearn.cli.console import show_json
 
         show_json({"error": sentence})
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {which_process()}{sentence}", file=sys.stderr)
     return 1
