@@ -133,9 +133,10 @@ def pipeline(
 def module_parallel(load: Load, link: Link, *, stages: int, copies: int, batch: int) -> Outcome:
     """Local learning over stages: each device trains its modules on one batch while the next device has the one before.
 
-    Weights are those of training on one device. So a module begins a batch when its optimizer step of the batch before
-    is done; the gradient of an objective over several devices is waited for; and an EMA copy gets the weights that a
-    later layer had one step before. A device is at most two batches ahead of the next one.
+    As in `locallearn.parallel.modules`, weights are those of training on one device. A device sends its features as
+    soon as they are computed, and begins a batch when its optimizer step of the batch before is done. It waits for the
+    gradient of an objective that ends on a later device, and for the weights that an EMA copy follows. It is at most
+    two batches ahead of the next device.
     """
     images = ceil(batch / copies)
     device_of = assign(load, stages, images)
@@ -151,8 +152,10 @@ def module_parallel(load: Load, link: Link, *, stages: int, copies: int, batch: 
             for first, following in pairwise(firsts):
                 _wait(program, one.forwards[first], batches[step - _QUEUE - 1].forwards[following])
         if step:
-            for module, forward in one.forwards.items():
-                _wait(program, forward, updates[step - 1][module])
+            for device, first in enumerate(firsts):
+                for module, update in updates[step - 1].items():
+                    if device_of[module] == device:
+                        _wait(program, one.forwards[first], update)
         updates.append(_updates(program, one, step))
         if step > 1:
             _send_weights(program, one, updates[step - 2], step)
