@@ -20,6 +20,7 @@ HELP = """Supervised local learning: train deep networks in gradient-isolated lo
   locallearn compare --data digits --model resnet20    several rules side by side, in a minute or two
   locallearn cost --model resnet110 --rule dgl         what a training step costs, without training
   locallearn plan --rule auglocal --memory 100MiB      the fastest settings that fit
+  locallearn simulate --rule dgl --devices 64          the same on many devices: time, idle time, memory, traffic
   locallearn train --rule auglocal --rule.depth 4      train one network
   locallearn evaluate RUN --data stl10                 a trained network on other images
   locallearn analyze probes RUN RUN                    what each layer learned; also cka, tsne, features
@@ -36,6 +37,7 @@ COMMANDS = {
     "compare": "Train by several rules, one after the other: same first weights, same batches.",
     "cost": "Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.",
     "plan": "Find the fastest partition, auxiliary depth and memory setting that fit a memory budget.",
+    "simulate": "Time, memory and traffic of a step on many devices, by BP and by a local rule.",
     "data": "Download or import a data set into the data folder.",
     "list": "List the names of models, data sets, rules, splits, loggers, optimizers and schedules.",
     "evaluate": "Test trained networks on their own test images, or on those of another data set.",
