@@ -36,7 +36,7 @@ COMMANDS = {
     "cost": "Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.",
     "plan": "Find the fastest partition, auxiliary depth and memory setting that fit a memory budget.",
     "data": "Download or import a data set into the data folder.",
-    "list": "List the names of models, data sets, rules, splits, loggers, optimizers and schedules.",
+    "list": "List the names of models, data sets, rules, splits, loggers, schedules, and recipes of the papers.",
     "evaluate": "Test trained networks on their own test images, or on those of another data set.",
     "analyze": "Compare what networks learned, layer by layer: CKA, linear probes, t-SNE, feature maps.",
     "export": "Write a trained backbone that loads without locallearn.",
@@ -90,7 +90,7 @@ def _run(arguments: Sequence[str]) -> int:
     named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
         from locallearn.cli.parser import COMMAND, Parser
-        from locallearn.cli.rule_syntax import normalised
+        from locallearn.cli.rule_syntax import normalised, recipe_first
 
         modules = {name: import_module(f"locallearn.cli.commands.{name}") for name in named}
     except ModuleNotFoundError as error:
@@ -105,7 +105,7 @@ def _run(arguments: Sequence[str]) -> int:
         if hasattr(module, "add_kinds"):  # commands of a command, which jsonargparse takes after the outer one alone
             module.add_kinds(command)
         COMMAND.set((arguments, command))
-    config = parser.parse_args(normalised(arguments))
+    config = parser.parse_args(normalised(recipe_first(arguments)))
     gc.freeze()  # what was imported stays: garbage collections need not look at it again
     try:
         modules[config.subcommand].run(config[config.subcommand])

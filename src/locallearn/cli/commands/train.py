@@ -7,6 +7,7 @@ from typing import Any
 from locallearn._utils.atomic_files import file_name
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json
 from locallearn.cli.parser import Parser
+from locallearn.cli.recipe_option import add_recipe
 from locallearn.cli.settings import add_run, read_settings, resume_command, resumed_checkpoint, run_path, settings_from
 from locallearn.training import RunFolder, TrainSettings, train
 
@@ -21,6 +22,7 @@ examples:
   locallearn train --data path/to/images --image-size 160 --workers 8 --bad-images skip    # class folders or tar shards
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
   locallearn train --resume runs/ONE                        # continue, with the same bits
+  locallearn train --recipe hpff/table1/cifar10-resnet32-dgl --seed 1    # a published result; options override it
 
 --rule.help NAME shows a rule's settings; --optimizer.help NAME and --schedule.help NAME do the same.
 """
@@ -30,6 +32,7 @@ def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn train [options]")
     add_run(parser, TrainSettings)
+    add_recipe(parser)
     return parser
 
 
