@@ -20,6 +20,7 @@ HELP = """Supervised local learning: train deep networks in gradient-isolated lo
   locallearn cost --model resnet110 --rule dgl         what a training step costs, without training
   locallearn plan --rule auglocal --memory 100MiB      the fastest settings that fit
   locallearn train --rule auglocal --rule.depth 4      train one network
+  locallearn reproduce hpff/table3                     a table of the papers, beside its published numbers
   locallearn evaluate RUN --data stl10                 a trained network on other images
   locallearn analyze probes RUN RUN                    what each layer learned; also cka, tsne, features
   locallearn export RUN --out FOLDER                   the backbone for torchvision, timm, torch.export, ONNX
@@ -37,6 +38,7 @@ COMMANDS = {
     "plan": "Find the fastest partition, auxiliary depth and memory setting that fit a memory budget.",
     "data": "Download or import a data set into the data folder.",
     "list": "List the names of models, data sets, rules, splits, loggers, schedules, and recipes of the papers.",
+    "reproduce": "A table of the papers, beside its published numbers.",
     "evaluate": "Test trained networks on their own test images, or on those of another data set.",
     "analyze": "Compare what networks learned, layer by layer: CKA, linear probes, t-SNE, feature maps.",
     "export": "Write a trained backbone that loads without locallearn.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
 from functools import cache
@@ -55,6 +55,18 @@ def rows_of(table: str) -> list[Recipe]:
     if not found:
         raise LocalLearnError(f"no table is called {table!r}; {did_you_mean(table, tables())}")
     return found
+
+
+def matching_rows(found: Sequence[Recipe], pattern: str) -> list[Recipe]:
+    """The recipes of a table whose row has a pattern in its name.
+
+    Raises:
+        LocalLearnError: none has.
+    """
+    rows = [recipe for recipe in found if fnmatch(recipe.row, f"*{pattern}*")]
+    if not rows:
+        raise LocalLearnError(f"no row has {pattern!r} in its name; {did_you_mean(pattern, [r.row for r in found])}")
+    return rows
 
 
 def find(name: str) -> Recipe:
