@@ -47,7 +47,8 @@ def run(config: Any) -> None:
         settings = given
         name = file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
         folder = RunFolder(run_path(config.out, name))
-    with ConsoleWatcher(str(settings.rule), settings.epochs).shown(resume_command("train", folder)) as watcher:
+    console = ConsoleWatcher(str(settings.rule), settings.epochs, batch=settings.batch)
+    with console.shown(resume_command("train", folder)) as watcher:
         result = train(settings, folder.path, resume=resume, watcher=watcher, say=say)
     if config.json:
         show_json(result)
