@@ -189,7 +189,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, t
     """Print a table to standard output; the first `texts` columns are text, the others are numbers."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < texts else "right")
+        table.add_column(column, justify="left" if index < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     out = Console(highlight=False)
