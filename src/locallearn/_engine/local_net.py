@@ -16,7 +16,7 @@ from locallearn._chain.local_module import LocalModule
 from locallearn._engine.model_watch import ModelWatch
 from locallearn._engine.recompute_plan import Memory, plan_recompute
 from locallearn._engine.refusals import (
-    refuse_distributed_wrapper,
+    DistributedWatch,
     refuse_frozen,
     refuse_image_type,
     refuse_other_classes,
@@ -106,6 +106,7 @@ class LocalNet(nn.Module):
         self._compiled = False
         self._independent = independent(self.local_modules, self.objectives)
         self._watch = ModelWatch(model, (*local_modules, self.chain.classifier))
+        self._distributed = DistributedWatch()
         self._known_types: set[Hashable] = set()
         self._warned_of: set[str] = set()
         self.recompute_plans: dict[Hashable, RecomputePlan] = {}
@@ -163,9 +164,16 @@ class LocalNet(nn.Module):
     def unchecked_backward(self, images: Tensor, labels: Tensor, **settings: Any) -> Tensor:
         """As `backward`, but never waits for the device: it checks neither images nor losses."""
         step = self.step(images, labels, **settings)
+        if private_api.has_global_backward_hooks():
+            _out_of_place(self.auxiliary)
         try:
             return step.run()
         except (RuntimeError, MemoryError) as error:
+            if private_api.is_of_backward_hook(error):
+                raise LocalLearnError(
+                    "a full backward hook is on a module before or after one that works in place, which PyTorch refuses"
+                    " in any training: set inplace=False in the network, or remove the hook."
+                ) from error
             if not is_out_of_memory(error):
                 raise
         # outside of the handler, where the error's frames would hold the step's tensors
@@ -269,8 +277,7 @@ class LocalNet(nn.Module):
                 f"a batch of one image: {self.needs_several} normalises over the batch and needs at least two."
                 " Drop the last batch, or choose another batch size."
             )
-        if self.steps == 0:
-            refuse_distributed_wrapper(list(self.parameters()))
+        self._distributed.refuse(self)
         if replaced := self._watch.replaced():
             raise LocalLearnError(
                 f"{replaced!r} was replaced after localize, so it would not be trained: change the network first, then"
@@ -311,3 +318,10 @@ class LocalNet(nn.Module):
         if sentence not in self._warned_of:
             self._warned_of.add(sentence)
             warnings.warn(sentence, LocalLearnWarning, stacklevel=5)
+
+
+def _out_of_place(auxiliary: nn.Module) -> None:
+    """Let activations of auxiliary networks write on nothing: PyTorch refuses it beside hooks on every module."""
+    for part in auxiliary.modules():
+        if getattr(part, "inplace", False):
+            object.__setattr__(part, "inplace", False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from locallearn._chain.refusals import refuse_sharded
 from locallearn._nn.losses import IGNORED
+from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError
 
 
@@ -114,15 +117,38 @@ def refuse_other_classes(labels: Tensor, classes: int, *, look: bool) -> None:
         )
 
 
-def refuse_distributed_wrapper(parameters: list[nn.Parameter]) -> None:
-    """Refuse parameters inside of a `DistributedDataParallel`, which would not average their gradients."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return
-    own = set(map(id, parameters))
-    wrappers = [thing for thing in gc.get_objects() if issubclass(type(thing), DistributedDataParallel)]
-    if any(id(parameter) in own for wrapper in wrappers for parameter in wrapper.parameters()):
-        raise LocalLearnError(
-            "DistributedDataParallel is around this network, but averages gradients only when its own forward runs,"
-            " which local learning does not use: leave it out, and use locallearn.parallel.data(net), or average each"
-            " module's gradients in on_complete with torch.distributed.all_reduce (docs/several-processes.md)."
-        )
+class DistributedWatch:
+    """Notices what averages gradients over processes in a forward pass of its own, which local learning never runs.
+
+    Looking for wrappers takes as long as a step. They hold each parameter, so it is done anew only when the number of
+    references to the parameters is one not seen before.
+    """
+
+    def __init__(self) -> None:
+        self._counts: set[int] = set()
+
+    def refuse(self, net: nn.Module) -> None:
+        """Refuse a network inside of `DistributedDataParallel`, `replicate` or FSDP."""
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return
+        refuse_sharded(net)
+        parameters = list(net.parameters())
+        count = sum(map(sys.getrefcount, parameters))
+        names = {name for module in net.modules() for name in private_api.composed_by(module)}
+        if "replicate" in names:
+            raise _uses_own_forward("replicate")
+        if count in self._counts:
+            return
+        own = set(map(id, parameters))
+        wrappers = [thing for thing in gc.get_objects() if issubclass(type(thing), DistributedDataParallel)]
+        if any(id(parameter) in own for wrapper in wrappers for parameter in wrapper.parameters()):
+            raise _uses_own_forward("DistributedDataParallel")
+        self._counts.add(count)
+
+
+def _uses_own_forward(name: str) -> LocalLearnError:
+    return LocalLearnError(
+        f"{name} is around this network, but averages gradients only when its own forward runs, which local learning"
+        " does not use: leave it out, and use locallearn.parallel.data(net), or average each module's gradients in"
+        " on_complete with torch.distributed.all_reduce (docs/several-processes.md)."
+    )

@@ -15,7 +15,8 @@ from locallearn._engine.streams import IN_ORDER, InOrder
 from locallearn._objectives.auxiliary import Auxiliary, blocks_of
 from locallearn._objectives.objective import Objective
 from locallearn._recompute.policy import STORE_ALL, RecomputePlan, RecomputePolicy
-from locallearn._torch.device import is_out_of_memory
+from locallearn._torch import private_api
+from locallearn._torch.device import is_out_of_memory, mixed_now
 from locallearn._utils.errors import LocalLearnError, NonFiniteLossError, reason_of
 
 
@@ -183,8 +184,9 @@ def local_loss(
         except LocalLearnError:
             raise
         except (TypeError, ValueError, IndexError, RuntimeError) as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or private_api.is_of_backward_hook(error):
                 raise
+            refuse_other_type(features, objective.auxiliary, what, error)
             raise LocalLearnError(
                 f"{what} cannot be computed on labels of shape {tuple(labels.shape)} and type {labels.dtype}"
                 f" ({reason_of(error)}): do the loss and the labels fit the network?"
@@ -202,6 +204,17 @@ def local_loss(
             loss = loss.detach()  # its graph would hold what the tape ran last
             tape.unwind()
     return loss.detach(), features.grad
+
+
+def refuse_other_type(features: Tensor, auxiliary: Auxiliary, what: str, error: Exception) -> None:
+    """Refuse features of a type that an auxiliary network does not have, once it failed on them."""
+    types = {parameter.dtype for parameter in auxiliary.parameters()}
+    if types and features.dtype not in types and mixed_now(features.device) is None:
+        raise LocalLearnError(
+            f"{what} cannot be computed: the features are {features.dtype} and the auxiliary network is"
+            f" {' and '.join(sorted(map(str, types)))}. Convert the whole net, as by net.double(), not the model alone;"
+            " a network that changes its type between layers needs a rule without heads, such as BP()."
+        ) from error
 
 
 def independent(modules: Sequence[LocalModule], objectives: Sequence[Objective]) -> bool:
