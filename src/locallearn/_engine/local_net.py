@@ -19,6 +19,7 @@ from locallearn._engine.refusals import (
     DistributedWatch,
     refuse_frozen,
     refuse_image_type,
+    refuse_label_shape,
     refuse_other_classes,
     refuse_other_images,
     refuse_other_labels,
@@ -268,6 +269,8 @@ class LocalNet(nn.Module):
         refuse_other_images(images, self.chain.image_shape)
         refuse_other_labels(labels, images)
         self._refuse_image_type(images)
+        if self.loss is F.cross_entropy or isinstance(getattr(self.loss, "func", None), nn.CrossEntropyLoss):
+            refuse_label_shape(labels, self.chain.classes)
         if self.loss is F.cross_entropy:
             # Reading labels waits for an accelerator, so there the first step alone is checked.
             look = labels.device.type == "cpu" or self.steps == 0
@@ -288,6 +291,11 @@ class LocalNet(nn.Module):
     def _refuse_image_type(self, images: Tensor) -> None:
         """Try the first local module on images of a type and device, without computing, once for each."""
         reference = next(self.parameters())
+        if reference.is_meta and not images.is_meta:
+            raise LocalLearnError(
+                "the network is on the meta device, where nothing is computed: make it on another one, or call"
+                " net.to_empty(device=...) and load its weights."
+            )
         key = images.dtype, images.device, mixed_now(images.device)
         if (images.dtype, images.device) == (reference.dtype, reference.device) or key in self._known_types:
             return

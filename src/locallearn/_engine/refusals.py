@@ -42,6 +42,7 @@ def refuse_other_images(images: Any, shape: tuple[int, ...]) -> None:
             f"images are a {type(images).__name__}: give a tensor (batch, channels, height, width), as by"
             " torch.as_tensor(images)."
         )
+    refuse_other_layout("images", images)
     if images.shape[1:] != shape:
         given, expected = (" x ".join(map(str, found)) for found in (images.shape[1:], shape))
         raise LocalLearnError(
@@ -52,6 +53,14 @@ def refuse_other_images(images: Any, shape: tuple[int, ...]) -> None:
         raise LocalLearnError("a batch without images: leave it out.")
     if images.is_inference():
         raise LocalLearnError("images were made under torch.inference_mode: make them outside, or give images.clone().")
+
+
+def refuse_other_layout(what: str, tensor: Tensor) -> None:
+    """Refuse sparse and nested tensors."""
+    if tensor.is_nested:
+        raise LocalLearnError(f"{what} are a nested tensor: give one of a single shape, as by torch.stack.")
+    if tensor.layout is not torch.strided:
+        raise LocalLearnError(f"{what} are a {tensor.layout} tensor: give {what}.to_dense().")
 
 
 def refuse_image_type(images: Tensor, reference: Tensor, error: Exception | None = None) -> None:
@@ -68,6 +77,11 @@ def refuse_image_type(images: Tensor, reference: Tensor, error: Exception | None
         ) from error
     if images.dtype == reference.dtype:
         return
+    if images.is_complex():
+        raise LocalLearnError(
+            f"images are {images.dtype} and the network's parameters {reference.dtype}: give real numbers, such as"
+            " images.abs()."
+        ) from error
     scale = "" if images.is_floating_point() else " / 255"
     name = str(reference.dtype).removeprefix("torch.")
     raise LocalLearnError(
@@ -80,11 +94,27 @@ def refuse_other_labels(labels: Any, images: Tensor) -> None:
     """Refuse labels that are no tensor, or not one for each image."""
     if not isinstance(labels, Tensor):
         raise LocalLearnError(f"labels are a {type(labels).__name__}: give a tensor, as by torch.as_tensor(labels).")
+    refuse_other_layout("labels", labels)
     if not labels.dim() or len(labels) != len(images):
         count = len(labels) if labels.dim() else "one number of"
         raise LocalLearnError(f"{count} labels for {len(images)} images: give one for each.")
     if labels.device != images.device:
         raise LocalLearnError(f"labels are on {labels.device} and images on {images.device}: move them together.")
+
+
+def refuse_label_shape(labels: Tensor, classes: int) -> None:
+    """Refuse labels of a shape that cross entropy cannot take: (batch,) are indices, (batch, classes) probabilities."""
+    shape = tuple(labels.shape)
+    if labels.dim() == 1 or (shape[1:] == (classes,) and labels.is_floating_point()):
+        return
+    remedy = f"give class indices of shape ({shape[0]},), or probabilities of shape ({shape[0]}, {classes})"
+    if shape[1:] == (1,):
+        remedy = "give labels.squeeze(1)" + ("" if labels.dtype == torch.int64 else ".long()")
+    elif shape[1:] == (classes,):
+        remedy = "if they are one-hot, give labels.argmax(1)"
+    raise LocalLearnError(
+        f"labels are {labels.dtype} of shape {shape}, which cross entropy over {classes} classes cannot take: {remedy}."
+    )
 
 
 def refuse_other_classes(labels: Tensor, classes: int, *, look: bool) -> None:

@@ -56,12 +56,31 @@ def test_a_step_without_gradients_is_refused_and_moves_nothing(net, mode):
         (IMAGES, LABELS + 1, "labels run from 1 to 3, but the network has 3 classes"),
         (IMAGES, LABELS - 1, "labels run from -1"),
         (IMAGES, torch.full((4,), -100), "all labels are -100"),
+        (IMAGES, LABELS[:, None], r"of shape \(4, 1\), .*: give labels.squeeze\(1\)\.$"),
+        (IMAGES, LABELS[:, None].float(), r"give labels.squeeze\(1\).long\(\)\.$"),
+        (IMAGES, torch.eye(4, 3).long(), r"of shape \(4, 3\), .*one-hot, give labels.argmax\(1\)\.$"),
+        (IMAGES, torch.rand(4, 5), r"give class indices of shape \(4,\), or probabilities of shape \(4, 3\)\.$"),
+        (IMAGES, torch.rand(4, 3, 2), r"labels are torch.float32 of shape \(4, 3, 2\), which cross entropy"),
+        (IMAGES, LABELS.to_sparse(), r"labels are a torch.sparse_coo tensor: give labels.to_dense\(\)"),
+        (IMAGES.to_sparse(), LABELS, r"images are a torch.sparse_coo tensor: give images.to_dense\(\)"),
+        (IMAGES.to(torch.complex64), LABELS, r"images are torch.complex64 .*: give real numbers"),
+        (torch.nested.nested_tensor(list(IMAGES[:2]), layout=torch.jagged), LABELS, "images are a nested tensor"),
     ],
 )
 def test_other_images_and_labels_are_refused_in_one_sentence(net, images, labels, sentence):
     with pytest.raises(ll.LocalLearnError, match=sentence):
         net.backward(images, labels)
     assert net.steps == 0
+
+
+def test_labels_of_another_shape_are_refused_for_a_loss_that_is_a_module():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    net = ll.localize(model, ll.BP(), input_shape=(3, 8, 8), loss=nn.CrossEntropyLoss(label_smoothing=0.1))
+    with pytest.raises(ll.LocalLearnError, match=r"give labels.squeeze\(1\)"):
+        net.backward(IMAGES, LABELS[:, None])
+    assert net.to("meta").steps == 0
+    with pytest.raises(ll.LocalLearnError, match="the network is on the meta device"):
+        net.backward(IMAGES, LABELS)
 
 
 def test_a_network_that_converts_its_images_takes_other_types():
