@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import copy
 import gc
+import re
 import weakref
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import shared_steps
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 import locallearn as ll
 from locallearn import parallel
+from locallearn._nn.ema import EmaCopy
 from locallearn.parallel.assignment import Assignment, ended_at_borders
+from locallearn.parallel.followed import ema_copies
 from locallearn.training import ModuleStepper, Stepper
 
 RULES: dict[str, ll.Rule] = {
@@ -44,7 +48,10 @@ MORE: dict[str, ll.Rule] = {
     "LAM paper": ll.LAM(length=4, fidelity="paper"),
     "InfoProLoss of MLM": ll.InfoProLoss(ll.MLM(ll.Pooling())),
 }
-"""For the slow tests, of three processes."""
+OVER_BORDERS = MORE | {name: RULES[name] for name in ("BP", "HiLo", "MAN paper", "LAM", "MLAAN")}
+"""For the slow test of three processes."""
+
+PAGE = Path(__file__).parents[2] / "docs" / "several-processes.md"
 
 PARTS = (2, 3)
 
@@ -143,6 +150,22 @@ def without_cascades(net: ll.LocalNet) -> ll.LocalNet:
     return net
 
 
+def with_stale_copies(net: ll.LocalNet, counts: tuple[int, ...]) -> ll.LocalNet:
+    """What `stale_copies` trains, in one process."""
+    assignment = Assignment(counts)
+    for objective in net.objectives:
+        for ema in ema_copies(objective.auxiliary):
+            source = next(i for i, module in enumerate(net.local_modules) if ema.sources[0] is module.layers[0])
+            age = assignment.rank_of(source) - assignment.rank_of(objective.last) - 1
+            ema.update = partial(_move_late, ema, max(age, 0), [])
+    return net
+
+
+def _move_late(ema: EmaCopy, age: int, history: list[dict[str, Tensor]]) -> None:
+    history.append({name: p.detach().clone() for name, p in ema.sources[0].named_parameters()})
+    ema.move_towards(history[max(0, len(history) - 1 - age)])
+
+
 def first_gives(rank: int) -> Callable[[int], Any]:
     return batch if rank == 0 else lambda step: (None, None)
 
@@ -229,22 +252,34 @@ def _refusal(attempt: Callable[[], object]) -> str:
 
 def in_three(rank: int) -> dict[str, Any]:
     """Parts of three processes, whose rules reach over two borders."""
-    results: dict[str, Any] = {name: trained(divided(rule, (1, 1, 3))) for name, rule in (RULES | MORE).items()}
+    results: dict[str, Any] = {name: trained(divided(rule, (1, 1, 3))) for name, rule in OVER_BORDERS.items()}
     results["stale"] = trained(divided(RULES["LAM"], (1, 1, 3), stale_copies=True), steps=8)
+    results["page"] = len(by_the_page().own_state())
     return results
+
+
+def by_the_page() -> parallel.ModulePart:
+    """What the loop of docs/several-processes.md trains."""
+    names = _code_of_page(1)
+    names["dist"] = SimpleNamespace(init_process_group=lambda backend: None)
+    return names["main"]([(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))])
+
+
+def _code_of_page(block: int) -> dict[str, Any]:
+    """The names in a Python block of the page."""
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[block], names)
+    return names
 
 
 def by_data_and_modules(rank: int) -> dict[str, Any]:
     """Two pipelines of two processes that share each batch, as rows of a mesh of devices."""
-    mesh = dist.device_mesh.init_device_mesh("cpu", (2, 2), mesh_dim_names=("modules", "data"))
-    results = {}
-    for name in ("DGL", "HiLo", "MAN", "MLAAN", "BP"):
-        net = made(RULES[name]).double().eval()
-        part = parallel.modules(net, assignment=PARTS, group=mesh["modules"].get_group())
-        parallel.data(part, group=mesh["data"].get_group())
-        half = partial(_half, mesh["data"].get_local_rank())
-        results[name] = stepped(part, half)
-    return results
+    part_of = _code_of_page(2)["part_of"]
+    half = partial(_half, rank % 2)
+    return {
+        name: stepped(part_of(made(RULES[name]).double().eval()), half)
+        for name in ("DGL", "HiLo", "MAN", "MLAAN", "BP")
+    }
 
 
 def stepped(net: ll.LocalNet, given: Callable[[int], Any]) -> dict[str, Any]:
