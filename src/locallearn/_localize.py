@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from locallearn._chain.chain import TracedChain
-from locallearn._chain.discovery import chain_of, refuse_shared_parameters, trace
+from locallearn._chain.discovery import chain_of, layers_offered, refuse_shared_parameters, trace
 from locallearn._chain.layout import Shape
 from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition, partition
@@ -98,7 +98,7 @@ def localize(
         net.overlap = overlap
         return net
 
-    with _warnings_once():
+    with _warnings_once(), layers_offered(model, chain):
         if (spec := parse_cost_spec(modules)) is None:
             return build(rule.partition(partition(modules, chain.names, chain.repeating)))
         every = rule.partition(partition("all", chain.names))
@@ -128,7 +128,7 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memor
 
 def net_of(model: nn.Module, chain: TracedChain, rule: Rule, groups: Partition, memory: Memory) -> LocalNet:
     """What `localize` returns for a chain that is traced already, for a planner; other settings have their defaults."""
-    with _warnings_once():
+    with _warnings_once(), layers_offered(model, chain):
         return _built(model, chain, rule, _default_sites(chain, rule.partition(groups)), memory, 0)
 
 

@@ -11,6 +11,11 @@ from torch import fx, nn
 from locallearn._chain.layout import Carry, Kind, Layout, OnMaps, Shape as Shape
 from locallearn._nn.init import fresh_copy
 from locallearn._nn.layer_like import Adapted, NoLayerLikeError, new_layer_like
+from locallearn._utils.errors import LocalLearnError
+
+
+class NoMapError(LocalLearnError):
+    """A layer passes on features that are no map, where an auxiliary network takes one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +79,20 @@ class TracedChain:
         """Layers in which a module with weights runs several times."""
         return tuple(name for name, layer in zip(self.names, self.layers, strict=True) if _repeats(layer))
 
+    def layout_of_map(self, layer: int) -> Layout:
+        """The layout of a layer's output, where a map or a vector is needed; -1 is the image.
+
+        Raises:
+            NoMapError: the features are neither.
+        """
+        layout = self.layouts[layer] if layer >= 0 else Layout(Kind.MAP, self.image_shape)
+        if layout.no_map:
+            raise NoMapError(
+                f"layer {self.names[layer]!r} must pass on a map of the image here, but passes on {layout.no_map}: end"
+                " layers elsewhere by layers=[...], or use a rule that works without maps: BP, Checkpoint or Pooling."
+            )
+        return layout
+
     def on_maps(self, layer: int, module: nn.Module, *, prefix: int = 0) -> nn.Module:
         """A module like one of the layers, converted to take and return maps.
 
@@ -82,7 +101,7 @@ class TracedChain:
             module: the module.
             prefix: tokens that its input carries; its output carries those that the layer passes on.
         """
-        before, after = self._before(layer), self.layouts[layer]
+        before, after = self.layout_of_map(layer - 1), self.layout_of_map(layer)
         if prefix or not (before.is_plain and after.is_plain):
             module = OnMaps(module, before, after, prefix=prefix)
         return _named_copy(module, self.names[layer])
@@ -93,7 +112,7 @@ class TracedChain:
         `new_layer_like` builds it, where it knows the layer's type; else it is a copy in `Adapted`. `prefix` is as in
         `on_maps`.
         """
-        before, after, source = self._before(layer), self.layouts[layer], self.layers[layer]
+        before, after, source = self.layout_of_map(layer - 1), self.layout_of_map(layer), self.layers[layer]
         if before.is_plain and after.is_plain:
             try:
                 new = new_layer_like(source, in_channels=in_channels, stride=stride)
@@ -111,10 +130,6 @@ class TracedChain:
         if in_channels != (width := before.shape[0]):
             parts.append(nn.Linear(in_channels, width) if is_vector else nn.Conv2d(in_channels, width, 1))
         return Adapted(*parts, self.on_maps(layer, fresh_copy(source), prefix=prefix))
-
-    def _before(self, layer: int) -> Layout:
-        """The layout of a layer's input."""
-        return self.layouts[layer - 1] if layer else Layout(Kind.MAP, self.image_shape)
 
     def width(self, layer: int) -> int:
         """Output channels of a layer."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain as concatenate
 
 import torch
 from torch import nn
 
 from locallearn._chain.axes import layout_after
-from locallearn._chain.chain import Chain, HasChain, TracedChain
+from locallearn._chain.chain import Chain, HasChain, NoMapError, TracedChain
 from locallearn._chain.channel_tracker import ChannelTracker
 from locallearn._chain.layout import Layout, Shape
+from locallearn._chain.position_tracker import PositionTracker
 from locallearn._chain.sequential import split_sequential
 from locallearn._fx.graph_chain import layers_from_code
 from locallearn._fx.tracer import BATCHES, may_be_the_size
 from locallearn._nn.outputs import MainOutput, main_output
 from locallearn._torch import private_api
-from locallearn._utils.errors import LocalLearnError, reason_of
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, reason_of
 
 
 def chain_of(model: nn.Module, image_shape: Shape, layers: str | Sequence[str] | None = None) -> Chain:
@@ -75,22 +79,22 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
     """
     layouts: list[Layout] = []
     in_place: list[bool] = []
-    tracker = ChannelTracker()
+    channels = ChannelTracker()
     with private_api.fake_mode() as mode, torch.no_grad():
         parts = private_api.fake_copy(nn.ModuleList([*chain.layers.values(), chain.classifier]), mode).train()
         reference = next(parts.parameters())
         like = {"device": reference.device, "dtype": reference.dtype}
         feature, other = (torch.empty((batch, *image_shape), **like) for batch in BATCHES)
-        tracker.mark(feature, 1)
+        channels.mark(feature, 1)
+        positions = PositionTracker(feature)
         for name, layer in zip(chain.layers, parts, strict=False):
             version = private_api.version_of(feature)
-            with tracker:
+            with channels, positions:
                 source, feature = feature, _run(layer, feature, f"layer {name!r}")
             in_place.append(private_api.version_of(source) != version)
             other = _run(layer, other, f"layer {name!r}")
-            before = layouts[-1] if layouts else None
-            channels = tracker.dimension_of(feature)
-            layouts.append(layout_after(name, (feature, other), channels, image_shape, before))
+            where = channels.dimension_of(feature), positions.dimensions_of(feature)
+            layouts.append(layout_after(name, (feature, other), *where))
         version = private_api.version_of(feature)
         outputs = _output(parts[-1], feature, "the classifier")
         logits = _refuse_no_tensor(parts[-1], main_output(outputs), feature, "the classifier")
@@ -106,6 +110,36 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
         begins_in_place=tuple(in_place),
         classes=logits.shape[1],
     )
+
+
+@contextmanager
+def layers_offered(model: nn.Module, chain: TracedChain) -> Iterator[None]:
+    """While active, an error about a layer that passes on no map says which `layers` do, where some do."""
+    try:
+        yield
+    except NoMapError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LocalLearnWarning)
+            pattern = next((p for p in _outer(chain.names) if _passes_maps(model, chain.image_shape, p)), None)
+        if pattern is None:
+            raise
+        raise LocalLearnError(str(error).replace("layers=[...]", f'layers=[r"{pattern}"]')) from error
+
+
+def _outer(names: Sequence[str]) -> list[str]:
+    """Expressions for modules that hold the named ones, the smallest first, with any number for each number."""
+    outer = {name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1)}
+    expressions = {re.sub(r"\d+", lambda _: r"\d+", re.escape(name)): name.count(".") for name in outer}
+    return sorted(expressions, key=lambda expression: -expressions[expression])
+
+
+def _passes_maps(model: nn.Module, image_shape: Shape, pattern: str) -> bool:
+    """Whether layers that end with the modules of an expression pass on maps."""
+    try:
+        layouts = trace(chain_of(model, image_shape, [pattern]), image_shape).layouts
+    except LocalLearnError:
+        return False
+    return len(layouts) > 1 and not any(layout.no_map for layout in layouts)
 
 
 def refuse_shared_parameters(model: nn.Module, groups: list[list[nn.Module]]) -> None:

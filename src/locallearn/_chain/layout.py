@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from math import log
 
 import torch
 import torch.nn.functional as F
@@ -38,11 +37,13 @@ class Layout:
         kind: order of the dimensions.
         shape: channels, height, width of the map.
         prefix: tokens before the grid.
+        no_map: why the features are no map, or "". Their shape is then that of their places, in any order.
     """
 
     kind: Kind
     shape: Shape
     prefix: int = 0
+    no_map: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -147,48 +148,6 @@ class OnMaps(nn.Module):
         output = self.layer(self.before.from_carrying_map(carry(x, self.prefix, self.before.prefix)))
         sides = zip((height, width), self.before.shape[1:], self.after.shape[1:], strict=True)
         return self.after.to_carrying_map(output, [-(-side * new // old) for side, old, new in sides])
-
-
-def layout_of(feature: Tensor, image: Shape, before: Layout | None, channels: int | None = None) -> Layout | None:
-    """The layout of a layer's output; None for other numbers of dimensions.
-
-    Args:
-        feature: (batch, ...).
-        image: channels, height, width of the image.
-        before: the layout of the layer's input.
-        channels: the dimension of its channels. Where it is None, a map with the image's proportions tells.
-    """
-    shape = tuple(feature.shape[1:])
-    if len(shape) == 1:
-        return Layout(Kind.VECTOR, (shape[0], 1, 1))
-    if len(shape) == 2:
-        height, width = _grid(shape[0], image)
-        return Layout(Kind.TOKENS, (shape[1], height, width), shape[0] - height * width)
-    if len(shape) != 3:
-        return None
-    if channels == 3 if channels is not None else _looks_channels_last(shape, image, before):
-        return Layout(Kind.CHANNELS_LAST, (shape[2], shape[0], shape[1]))
-    return Layout(Kind.MAP, (shape[0], shape[1], shape[2]))
-
-
-def _looks_channels_last(shape: tuple[int, ...], image: Shape, before: Layout | None) -> bool:
-    first, last = _distortion(shape[1], shape[2], image), _distortion(shape[0], shape[1], image)
-    was_last = before is not None and before.kind is Kind.CHANNELS_LAST
-    return last < first or (last == first and was_last)
-
-
-def _grid(tokens: int, image: Shape) -> tuple[int, int]:
-    """Height and width of the largest grid in the image's proportions with at most this many positions."""
-    _, height, width = image
-    grids = {(side // patch, other // patch) for patch in range(1, max(height, width) + 1)
-             for side, other in ((height, width), (height + patch - 1, width + patch - 1))}  # fmt: skip
-    fitting = [grid for grid in grids if 0 < grid[0] * grid[1] <= tokens]
-    return max(fitting, key=lambda grid: grid[0] * grid[1], default=(tokens, 1))
-
-
-def _distortion(height: int, width: int, image: Shape) -> float:
-    """Distance of a map's proportions from the image's: |log(h / w) - log(H / W)|."""
-    return abs(log(height / width) - log(image[1] / image[2]))
 
 
 MAP = Layout(Kind.MAP, (1, 1, 1))

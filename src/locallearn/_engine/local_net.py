@@ -294,16 +294,17 @@ class LocalNet(nn.Module):
         self._known_types.add(key)
 
     def _warn_of_silence(self) -> None:
-        """Warn once of hooks that do not fire, and of numbers whose change has no effect."""
+        """Warn once of hooks that do not fire, and of attributes whose change has no effect."""
         if names := self._watch.silent_hooks():
             self._warn(
                 f"hooks on {', '.join(names)} do not fire in backward, which runs the layers inside: register them on"
                 " the layers."
             )
-        if clause := self._watch.changed_number():
+        is_power_of_two = self.steps & (self.steps - 1) == 0
+        for name in self._watch.changed_attributes(inside=is_power_of_two):
             self._warn(
-                f"{clause} after localize, which has no effect in backward where the network's own code uses it: call"
-                " localize again, or put that code into a module of its own."
+                f"the attribute {name!r} changed after localize, which has no effect in backward where the network's"
+                " own code uses it: call localize again, or put that code into a module of its own."
             )
 
     def _warn(self, sentence: str) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from locallearn._nn.attributes import changed, fingerprints
+
 
 class ModelWatch:
-    """Notices modules that are replaced, numbers that are changed, and hooks that never fire.
+    """Notices modules that are replaced, attributes that are changed, and hooks that never fire.
 
     Args:
         model: the backbone.
@@ -20,7 +22,7 @@ class ModelWatch:
         inside = {id(module) for part in run for module in part.modules()}
         self._not_run = [(name, module) for name, module, _ in self._children if id(module) not in inside]
         self._tensors = [(name, module, _tensors_of(module)) for name, module in self._not_run]
-        self._numbers = [(name, module, _numbers_of(module)) for name, module in self._not_run]
+        self._attributes = [_Attributes(name, module) for name, module in self._not_run]
 
     def replaced(self) -> str | None:
         """Name of a module that was replaced, added or removed, or of a parameter that followed code reads, or None."""
@@ -35,25 +37,36 @@ class ModelWatch:
                     return f"{name}.{tensor}".removeprefix(".")
         return None
 
-    def changed_number(self) -> str | None:
-        """What changed among the numbers on modules whose code `localize` followed, as a clause, or None."""
-        for name, module, before in self._numbers:
-            for number, value in before.items():
-                if (now := vars(module).get(number)) != value:
-                    return f"{name}.{number}".removeprefix(".") + f" changed from {value!r} to {now!r}"
-        return None
+    def changed_attributes(self, *, inside: bool) -> list[str]:
+        """Names of attributes that were changed or added since the last call, of modules whose code was followed.
+
+        Args:
+            inside: whether to look into lists, dictionaries and objects, which takes about a millisecond.
+        """
+        return [
+            f"{watched.name}.{attribute}".removeprefix(".")
+            for watched in self._attributes
+            for attribute in watched.changed(inside=inside)
+        ]
 
     def silent_hooks(self) -> list[str]:
         """Names of modules with hooks that a step does not call, because it runs the layers inside."""
         return [name or "the model itself" for name, module in self._not_run if _has_hooks(module)]
 
 
-def _numbers_of(module: nn.Module) -> dict[str, object]:
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, bool | int | float | str) and name != "training" and not name.startswith("_")
-    }
+class _Attributes:
+    """The attributes of one module as they were when last looked at."""
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name, self._module = name, module
+        self._values, self._fingerprints = dict(vars(module)), fingerprints(module)
+
+    def changed(self, *, inside: bool) -> list[str]:
+        now = vars(self._module)
+        if not inside and now.keys() == self._values.keys() and all(now[name] is self._values[name] for name in now):
+            return []
+        before, self._values, self._fingerprints = self._fingerprints, dict(now), fingerprints(self._module)
+        return list(changed(before, self._fingerprints))
 
 
 def _tensors_of(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -125,19 +125,19 @@ class GraphSegment:
                 self._tape.unwind()
         return gradient
 
-    def _root(self, incoming: list[Any]) -> Tensor:
+    def _root(self, incoming: list[Any], *, last: bool = False) -> Tensor:
         """The root of the stored graph, or of one that is recomputed for this call."""
-        return GradientRoot.apply(self.output if self._state is None else self._run_again(), incoming)
+        return GradientRoot.apply(self.output if self._state is None else self._run_again(last), incoming)
 
     def _last_root(self, incoming: list[Any]) -> Tensor:
         """The root for the last call, after which nobody needs the output."""
-        root = self._root(incoming)
+        root = self._root(incoming, last=True)
         self.output = self._leaf.new_empty(0)
         return root
 
-    def _run_again(self) -> Tensor:
+    def _run_again(self, last: bool) -> Tensor:
         assert self._state is not None
-        return self._state.run_again(self._run, self._leaf, self._policy.saving, self.output)
+        return self._state.run_again(self._run, self._leaf, self._policy.saving, self.output, last=last)
 
     def _take_leaf_gradient(self) -> Tensor | None:
         if not self._passes_on:

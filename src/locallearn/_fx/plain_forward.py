@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from locallearn._nn.attributes import changed, fingerprints
+
 
 class CannotTraceError(Exception):
     """Forward code that cannot be written as a graph; the message says why."""
@@ -30,7 +32,7 @@ def set_random_state(state: tuple[Any, Any]) -> None:
 
 
 class PlainForward:
-    """While active, forward code may neither draw random numbers in Python nor write attributes.
+    """While active, forward code may neither draw random numbers in Python nor change what attributes hold.
 
     A graph would repeat what they were while it was traced.
 
@@ -43,6 +45,7 @@ class PlainForward:
 
     def __enter__(self) -> None:
         self._attributes = [dict(vars(module)) for _, module in self._modules]
+        self._fingerprints = [fingerprints(module) for _, module in self._modules]
         self._random = random_state()
 
     def __exit__(self, error: object, *_: object) -> None:
@@ -55,7 +58,7 @@ class PlainForward:
         if drew:
             raise DrewRandomNumbersError(f"it draws random numbers from {drew}: {remedy}")
         if written:
-            raise CannotTraceError(f"it writes the attribute {written!r}: {remedy}")
+            raise CannotTraceError(f"it changes the attribute {written!r}: {remedy}")
 
     def _drew(self) -> str | None:
         if random.getstate() != self._random[0]:
@@ -66,11 +69,10 @@ class PlainForward:
 
     def _written(self) -> str | None:
         written = None
-        for (path, module), before in zip(self._modules, self._attributes, strict=True):
-            now = vars(module)
-            for name in sorted(now.keys() | before.keys()):
-                if now.get(name, self) is not before.get(name, self):
-                    written = written or (f"{path}.{name}" if path else name)
-            now.clear()
-            now.update(before)
+        each = zip(self._modules, self._attributes, self._fingerprints, strict=True)
+        for (path, module), attributes, before in each:
+            names = changed(before, fingerprints(module))
+            written = written or next((f"{path}.{name}" if path else name for name in names), None)
+            vars(module).clear()
+            vars(module).update(attributes)
         return written

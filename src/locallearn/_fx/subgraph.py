@@ -28,7 +28,7 @@ class Call(nn.Module):
 
 
 class BorrowedTensor(nn.Module):
-    """Returns a parameter or buffer that belongs to another module.
+    """Returns a parameter, a buffer or a plain tensor that belongs to another module.
 
     It shares the owner's dictionary of buffers, so that a buffer which the owner replaces is replaced here too.
     """
@@ -36,13 +36,16 @@ class BorrowedTensor(nn.Module):
     def __init__(self, owner: nn.Module, name: str) -> None:
         super().__init__()
         self.name = name
+        self._attributes: dict[str, Any] = {}
         if name in owner._parameters:
             self.register_parameter(name, owner._parameters[name])
-        else:
+        elif name in owner._buffers:
             self._buffers = owner._buffers
+        else:
+            self._attributes = vars(owner)
 
     def forward(self) -> Tensor:
-        return getattr(self, self.name)
+        return self._attributes[self.name] if self._attributes else getattr(self, self.name)
 
 
 class ByMode(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock, get_ident
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import fx, nn
@@ -28,6 +28,7 @@ BATCHES = (2, 3)
 
 
 _ROOT = "root"
+_REMEDY = "put that code into a module of its own, which runs as it is"
 
 
 _ONE_AT_A_TIME = RLock()
@@ -66,18 +67,25 @@ def trace_forward(
     """
     for _ in range(_ATTEMPTS - 1):
         try:
-            return _traced(module, arguments, is_open, bind)
+            return _traced_twice(module, arguments, is_open, bind)
         except DrewRandomNumbersError:  # which another thread may have done
             continue
-    return _traced(module, arguments, is_open, bind)
+    return _traced_twice(module, arguments, is_open, bind)
 
 
-def _traced(
+def _traced_twice(
     module: nn.Module, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool], bind: Bind
 ) -> fx.Graph:
-    with torch.enable_grad():
-        tracer = _Tracer(arguments, is_open)
-    opened = [(path, part) for path, part in module.named_modules() if not path or is_open(path)]
+    """The graph, where the code does the same when it runs once more; the second time no operator runs."""
+    graph = _traced(module, _Tracer(arguments, is_open), bind)
+    again = _Repeating(arguments, is_open, graph)
+    _traced(module, again, bind)
+    again.refuse_end()
+    return graph
+
+
+def _traced(module: nn.Module, tracer: _Tracer, bind: Bind) -> fx.Graph:
+    opened = [(path, part) for path, part in module.named_modules() if not path or tracer.is_open(path)]
     try:
         with (
             _ONE_AT_A_TIME,
@@ -90,9 +98,7 @@ def _traced(
     except (LocalLearnError, CannotTraceError):
         raise
     except private_api.DataDependentOutputException as error:
-        raise CannotTraceError(
-            "Python code reads a number from a tensor: put that code into a module of its own, which runs as it is"
-        ) from error
+        raise CannotTraceError(f"Python code reads a number from a tensor: {_REMEDY}") from error
     except Exception as error:
         raise CannotTraceError(reason_of(error)) from error
 
@@ -100,9 +106,16 @@ def _traced(
 def may_be_the_size(error: BaseException | None) -> bool:
     """Whether an error of forward code may come from an image of another size than the network takes."""
     is_code = isinstance(error, NotImplementedError | TraceError | private_api.DataDependentOutputException)
-    return (
-        isinstance(error, RuntimeError | ValueError | IndexError | AssertionError | ZeroDivisionError) and not is_code
-    )
+    if is_code or any(words in str(error) for words in _NOT_THE_SIZE):
+        return False
+    return isinstance(error, RuntimeError | ValueError | IndexError | AssertionError | ZeroDivisionError)
+
+
+_NOT_THE_SIZE = (
+    *("does not require grad", "tensor subclasses", "scalar types", "same dtype", "should be the same", "scalar type"),
+    *("SyncBatchNorm", "not implemented for", "on device", "vmap("),
+)
+"""Parts of PyTorch's errors about types, devices and gradients."""
 
 
 def values_of(node: fx.Node) -> tuple[Any, ...]:
@@ -139,8 +152,8 @@ def _functions_refused(tracer: _Tracer) -> Iterator[None]:
     def apply(function: Any, *args: Any, **kwargs: Any) -> Any:
         if tracer.traces_now:
             raise CannotTraceError(
-                f"it calls {function.__name__}, an autograd.Function, whose own backward a graph does not repeat: put"
-                " that code into a module of its own, which runs as it is"
+                f"it calls {function.__name__}, an autograd.Function, whose own backward a graph does not repeat:"
+                f" {_REMEDY}"
             )
         return original.__func__(function, *args, **kwargs)
 
@@ -167,10 +180,7 @@ class _Root(nn.Module):
 def _refuse_data(node: fx.Node) -> None:
     """Refuse Python code that reads the values of a tensor, which tracing does not know."""
     if isinstance(values_of(node)[0], torch.Tensor):
-        raise CannotTraceError(
-            f"Python code reads the values of {node.format_node()}: put that code into a module of its own, which runs"
-            " as it is"
-        )
+        raise CannotTraceError(f"Python code reads the values of {_text(node)}: {_REMEDY}")
 
 
 class _Concrete:
@@ -182,7 +192,7 @@ class _Concrete:
         _refuse_data(self.node)
         first, second = values_of(self.node)
         if type(first) is not type(second) or first != second:
-            raise CannotTraceError(f"{self.node.format_node()} depends on the number of images")
+            raise CannotTraceError(f"{_text(self.node)} depends on the number of images")
         return first
 
     def __int__(self) -> int:
@@ -201,11 +211,14 @@ class _Concrete:
     def __len__(self) -> int:
         lengths = {len(value) for value in values_of(self.node)}
         if len(lengths) > 1:
-            raise CannotTraceError(f"the length of {self.node.format_node()} depends on the number of images")
+            raise CannotTraceError(f"the length of {_text(self.node)} depends on the number of images")
         return lengths.pop()
 
 
 class _Proxy(_Concrete, fx.Proxy):
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise CannotTraceError(f"it assigns to a part of a tensor, x[...] = y: {_REMEDY}")
+
     def __getattr__(self, name: str) -> Any:
         return _Attribute(self, name)  # pyright: ignore[reportCallIssue]
 
@@ -226,12 +239,14 @@ class _Factories(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.tracer.computing or func not in _MAKES_TENSORS:
             return func(*args, **kwargs)
+        if kwargs.get("generator") is not None:
+            raise CannotTraceError(f"it draws from a torch.Generator of its own: {_REMEDY}")
         return self.tracer.create_proxy("call_function", func, args, kwargs)
 
 
 _MAKES_TENSORS = {
     *(torch.arange, torch.linspace, torch.zeros, torch.ones, torch.full, torch.eye, torch.tensor, torch.empty),
-    *(torch.rand, torch.randn, torch.randint, torch.randperm),
+    *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal),
 }
 
 
@@ -243,7 +258,8 @@ class _Tracer(fx.Tracer):
         self.arguments, self.is_open = arguments, is_open
         self.computing = False
         self._thread = get_ident()
-        self._modes = _modes()
+        with torch.enable_grad():
+            self._modes = _modes()
 
     @property
     def traces_now(self) -> bool:
@@ -257,14 +273,36 @@ class _Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
 
+    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        if kind == "get_attr" and not str(target).startswith(f"{_ROOT}."):
+            raise CannotTraceError(
+                "it uses a tensor that is no attribute, as of parameters(), state_dict() or torch.from_numpy: name each"
+                f" parameter, register other tensors as buffers, or {_REMEDY}"
+            )
+        node = super().create_node(kind, target, *args, **kwargs)
+        if kind == "get_attr":
+            self._compute(node)
+        return node
+
+    def create_arg(self, a: Any) -> Any:
+        try:
+            return super().create_arg(a)
+        except NotImplementedError as error:
+            kind = type(a).__name__
+            raise CannotTraceError(f"it gives a {kind} to an operator, which a graph cannot hold: {_REMEDY}") from error
+
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **options: Any) -> fx.Proxy:
         if not self.computing and _modes() != self._modes:
             raise CannotTraceError(
                 "it runs operators under torch.no_grad, set_grad_enabled or autocast, which a graph does not repeat:"
-                " put that code into a module of its own, which runs as it is"
+                f" {_REMEDY}"
             )
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **options)
-        node = proxy.node
+        if kind != "get_attr":
+            self._compute(proxy.node)
+        return proxy
+
+    def _compute(self, node: fx.Node) -> None:
         self.computing = True
         state = random_state()
         versions = _versions(node)
@@ -274,7 +312,6 @@ class _Tracer(fx.Tracer):
         finally:
             self.computing = False
             set_random_state(state)  # modules run as they are, and may draw
-        return proxy
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         plainly = self.computing or get_ident() != self._thread  # fx patches the modules of all threads
@@ -288,7 +325,7 @@ class _Tracer(fx.Tracer):
         _refuse_data(obj.node)
         first, second = (bool(value) for value in values_of(obj.node))
         if first != second:
-            raise CannotTraceError(f"a choice by {obj.node.format_node()} depends on the number of images")
+            raise CannotTraceError(f"a choice by {_text(obj.node)} depends on the number of images")
         return first
 
     def iter(self, obj: fx.Proxy) -> Iterator[fx.Proxy]:
@@ -312,3 +349,41 @@ class _Tracer(fx.Tracer):
             owner, _, name = str(node.target).rpartition(".")
             return getattr(self.root.get_submodule(owner), name)
         return args[0]  # the output
+
+
+class _Repeating(_Tracer):
+    """Traces once more with the values of an earlier graph, and refuses code that does other things than before."""
+
+    def __init__(self, arguments: tuple[torch.Tensor, ...], is_open: Callable[[str], bool], earlier: fx.Graph) -> None:
+        super().__init__(arguments, is_open)
+        self._left = [node for node in earlier.nodes if "values" in node.meta]
+
+    def _compute(self, node: fx.Node) -> None:
+        before = self._left.pop(0) if self._left else None
+        if before is None or _text(node) != _text(before):
+            self._refuse(node, before)
+        node.meta |= before.meta
+
+    def refuse_end(self) -> None:
+        """Refuse code that ended earlier than before."""
+        if self._left:
+            self._refuse(None, self._left[0])
+
+    def _refuse(self, now: fx.Node | None, before: fx.Node | None) -> NoReturn:
+        texts = [_text(node) if node else "its end" for node in (before, now)]
+        raise CannotTraceError(
+            f"when it runs twice, {texts[0]} is {texts[1]} the second time (by a time, a counter, random numbers of its"
+            f" own), but a graph repeats the first: {_REMEDY}"
+        )
+
+
+def _text(node: fx.Node) -> str:
+    """A node as code, such as `mul(stem, 2.0)`."""
+    name = getattr(node.target, "__name__", str(node.target)).removeprefix(f"{_ROOT}.")
+    arguments = map_arg((node.args, dict(node.kwargs)), lambda argument: _Name(argument.name))  # pyright: ignore[reportArgumentType]
+    values = [str(value) for value in arguments[0]] + [f"{key}={value}" for key, value in arguments[1].items()]
+    return f"{name}({', '.join(values)})"
+
+
+class _Name(str):
+    __repr__ = str.__str__

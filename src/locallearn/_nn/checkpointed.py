@@ -17,7 +17,7 @@ from locallearn._torch.device import is_capturing
 class Checkpointed(nn.Module):
     """Runs `layer`, stores its input alone, and runs it again in the backward pass.
 
-    The second run replays random numbers, sees buffers as the first one saw them, and leaves them as they are.
+    The second run replays random numbers, sees the layer's state as the first one saw it, and leaves it as it is.
 
     Args:
         layer: the layer; it is not changed.

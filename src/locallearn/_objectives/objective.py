@@ -64,8 +64,17 @@ class Site:
 
     @property
     def shape(self) -> Shape:
-        """Channels, height, width of the layer's output, as a map."""
-        return self.chain.shapes[self.layer]
+        """Channels, height, width of the layer's output, as a map.
+
+        Raises:
+            LocalLearnError: it is no map and no vector.
+        """
+        return self.chain.layout_of_map(self.layer).shape
+
+    @property
+    def channels(self) -> int:
+        """Channels of the layer's output, be it a map or not."""
+        return self.chain.width(self.layer)
 
     @property
     def is_vector(self) -> bool:

@@ -35,7 +35,7 @@ def copy_written_features(objectives: Sequence[Objective], sites: Sites) -> list
                 continue
             site = sites.site(objective.first, objective.last)
             like = sites.reference(site.layer)
-            key = site.shape, site.is_vector, like.device, like.dtype, structure(objective.auxiliary)
+            key = site.chain.shapes[site.layer], site.is_vector, like.device, like.dtype, structure(objective.auxiliary)
             if key not in writes:
                 network = private_api.fake_copy(objective.auxiliary, mode).train()
                 writes[key] = _writes(network, site, like, _copied_layers(objective.auxiliary))
@@ -53,8 +53,9 @@ def _writes(network: Auxiliary, site: Site, like: Tensor, copied_layers: Mapping
         copied_layers: names of parts of the network to the layers that they are copies of.
     """
     name = f"the auxiliary network after layer {site.chain.names[site.layer]!r}"
-    shape = site.shape[:1] if site.is_vector else site.shape
-    taken = carrying_shape(site.shape, network.prefix) if network.prefix else shape
+    places = site.chain.shapes[site.layer]
+    shape = places[:1] if site.is_vector else places
+    taken = carrying_shape(places, network.prefix) if network.prefix else shape
     for_logits, for_loss, images = (like.new_empty((2, *size)) for size in (taken, taken, site.image_shape))
     is_head = type(network) is Head  # its outputs are its logits, and its loss sees these alone
     running = _running_copies(network, copied_layers)

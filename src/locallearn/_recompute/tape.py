@@ -40,7 +40,9 @@ class RunState:
         with torch.no_grad(), self._block.first_run():
             return run(features)
 
-    def run_again(self, run: Run, features: Tensor, saving: SavingContext, original: Tensor | None = None) -> Tensor:
+    def run_again(
+        self, run: Run, features: Tensor, saving: SavingContext, original: Tensor | None = None, *, last: bool
+    ) -> Tensor:
         """Run the block as the first time, now with a graph; the block's state stays as it is.
 
         Args:
@@ -48,13 +50,14 @@ class RunState:
             features: its input.
             saving: the context in which it runs.
             original: the first run's output, where that is still alive: it is saved in place of the new one.
+            last: whether the block does not run once more after this.
         """
         enabled, dtype = self._autocast
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(torch.random.fork_rng([self._device] if self._with_device else []))
             stack.enter_context(torch.autocast(self._device.type, dtype=dtype, enabled=enabled))
-            stack.enter_context(self._block.another_run())
+            stack.enter_context(self._block.another_run(last=last))
             set_random_state(self._random, self._device)
             recompute = stack.enter_context(saving())
             output = run(features)
@@ -102,7 +105,7 @@ class CheckpointTape:
                 continue
             leaf = entry.features.detach().requires_grad_(entry.features.requires_grad)
             gradient = _summed(entry.gradients)
-            GradientRoot.apply(entry.state.run_again(entry.run, leaf, self._saving), gradient).backward()
+            GradientRoot.apply(entry.state.run_again(entry.run, leaf, self._saving, last=True), gradient).backward()
             gradients = [] if leaf.grad is None else [leaf.grad]
             del leaf
             if gradients:

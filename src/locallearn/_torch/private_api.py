@@ -38,17 +38,51 @@ def fake_mode() -> Iterator[FakeTensorMode]:
     """While active, operators compute shapes only; real tensors may enter and are never written.
 
     A number read from a tensor (`x.item()`, `if x.mean() > 0`) is 1. An operator that fails raises its error; PyTorch's
-    log of it is silent.
+    log of it is silent. Hooks of all modules (`register_module_forward_hook`) are off.
     """
     log = logging.getLogger("torch._subclasses.fake_tensor")
     with _ONE_THREAD, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are about data
         was_disabled, log.disabled = log.disabled, True
         try:
-            with FakeTensorMode(allow_non_fake_inputs=True) as mode, _AssumedNumbers():
+            with _no_global_hooks(), FakeTensorMode(allow_non_fake_inputs=True) as mode, _AssumedNumbers():
                 yield mode
         finally:
             log.disabled = was_disabled
+
+
+def is_fake_mode() -> bool:
+    """Whether `fake_mode` is active."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+
+
+@contextmanager
+def _no_global_hooks() -> Iterator[None]:
+    """While active, calls of modules see no global hooks; handles of these hooks stay valid."""
+    module: Any = import_module("torch.nn.modules.module")
+    hooks = {name: getattr(module, name) for name in _GLOBAL_HOOKS}
+    try:
+        for name, registered in hooks.items():
+            setattr(module, name, type(registered)())
+        yield
+    finally:
+        for name, registered in hooks.items():
+            setattr(module, name, registered)
+
+
+_GLOBAL_FORWARD_HOOKS = "_global_forward_hooks", "_global_forward_pre_hooks"
+_GLOBAL_HOOKS = (*_GLOBAL_FORWARD_HOOKS, "_global_backward_hooks", "_global_backward_pre_hooks")
+
+
+def global_forward_hooks() -> list[dict[int, Any]]:
+    """The registries of hooks and pre-hooks that fire for every module."""
+    module = import_module("torch.nn.modules.module")
+    return [getattr(module, name) for name in _GLOBAL_FORWARD_HOOKS]
+
+
+def computes_weight(hook: object) -> bool:
+    """Whether a hook is PyTorch's own that computes a weight, as `nn.utils.weight_norm` registers one."""
+    return type(hook).__module__.startswith("torch.nn.utils")
 
 
 class _AssumedNumbers(TorchDispatchMode):
@@ -96,7 +130,7 @@ def without_hooks(module: Module) -> Module:
     """Remove the user's hooks of a module and of its parts, in place; those that compute a weight stay."""
     for part in module.modules():
         for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks):
-            for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.nn.utils")]:
+            for key in [key for key, hook in hooks.items() if not computes_weight(hook)]:
                 del hooks[key]
     return module
 

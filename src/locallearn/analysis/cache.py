@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
 
 _QUESTION = "question"
@@ -30,7 +30,7 @@ def answered(
         file: the result, a JSON file with a hash.
         question: all that the result depends on, as values for JSON: hash of the checkpoint, settings.
         compute: computes the result, as values for JSON.
-        say: told why a file that is there is not used.
+        say: told why a file that is there is not used, or why the result cannot be stored.
     """
     question = {"format": _FORMAT, **question}
     try:
@@ -43,6 +43,9 @@ def answered(
             return known
         say(f"{file} is of another checkpoint, other settings or another version: it is computed again.")
     result = {_QUESTION: question, **compute()}
-    file.parent.mkdir(exist_ok=True)
-    write_hashed_json(file, result)
+    try:
+        file.parent.mkdir(exist_ok=True)
+        write_hashed_json(file, result)
+    except (OSError, LocalLearnError) as error:
+        say(f"{file} cannot be written ({reason_of(error)}), so the result is not stored.")
     return result

@@ -75,6 +75,7 @@ def feature_maps(
         index, count = run.index_of(layer), len(run.data.test)
         if run.net.chain.layouts[index].kind is Kind.VECTOR:
             raise LocalLearnError(f"layer {layer!r} of {run.path} has vectors, not maps: choose an earlier layer.")
+        run.net.chain.layout_of_map(index)
         if not images or not all(0 <= image < count for image in images):
             raise LocalLearnError(f"images={list(images)}: give numbers of test images from 0 to {count - 1}.")
         if channels < 1:

@@ -75,7 +75,8 @@ def probes(
         raise LocalLearnError(f"images={images} for {classes} classes: give at least one training image for each.")
     if epochs < 1 or batch < 2:
         raise LocalLearnError(f"epochs={epochs}, batch={batch}: give at least 1 epoch and 2 images in a batch.")
-    question = {"checkpoint": run.fingerprint, "heads": run.has_heads, "epochs": epochs, "images": images}
+    heads = "of the largest weight" if run.has_heads else None
+    question = {"checkpoint": run.fingerprint, "heads": heads, "epochs": epochs, "images": images}
     question |= {"batch": batch, "lr": lr, "seed": seed}
 
     def compute() -> dict[str, Any]:
@@ -134,11 +135,14 @@ def _tested(run: Run, probes: list[_Probe], test: Batches) -> list[float]:
 
 
 def _heads(run: Run, test: Batches) -> dict[str, float]:
-    """The test accuracy of each local module's own head, the one of the narrowest span that classifies."""
+    """The test accuracy of each local module's own head: of those that classify, the one of the largest weight.
+
+    HiLo, for instance, weighs the cascade that ends with a module 999 times as much as the module alone.
+    """
     net = run.net
     accuracies = evaluate(net, test, heads=True, autocast=run.settings.autocast).head_accuracies
-    heads: dict[str, float] = {}
+    heads: dict[int, tuple[float, float]] = {}
     for objective, accuracy in zip(net.objectives, accuracies, strict=True):
-        if accuracy is not None:
-            heads.setdefault(run.layers[net.partition.ends[objective.last]], accuracy)
-    return heads
+        if accuracy is not None and (objective.last not in heads or objective.weight > heads[objective.last][0]):
+            heads[objective.last] = objective.weight, accuracy
+    return {run.layers[net.partition.ends[last]]: heads[last][1] for last in sorted(heads)}

@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
@@ -44,20 +46,43 @@ _SHOWN = 3  # names of bad images printed after an epoch; metrics.jsonl has all
 
 
 _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+_LINE_EVERY = 60.0  # seconds, without a terminal
 _SIGNALLED = 128  # the exit status after a signal, less its number
 
 
 class ConsoleWatcher(Watcher):
-    """Shows a progress bar during an epoch and prints a line after it; stops training at Ctrl-C, SIGTERM or SIGHUP."""
+    """Shows a progress bar during an epoch and prints a line after it; stops training at Ctrl-C, SIGTERM or SIGHUP.
 
-    def __init__(self, name: str, epochs: int) -> None:
-        self.name, self.epochs, self.signal, self.told = name, epochs, 0, False
+    Without a terminal it prints a line each minute.
+
+    Args:
+        name: of the run.
+        epochs: in all.
+        batch: images of a step.
+    """
+
+    def __init__(self, name: str, epochs: int, *, batch: int) -> None:
+        self.name, self.epochs, self.images, self.signal, self.told = name, epochs, batch, 0, False
         self.progress = _bars()
         self.bar = self.progress.add_task(name)
+        self._first: tuple[float, int] | None = None
+        self._last_line = monotonic()
 
     def batch(self, *, epoch: int, step: int, steps: int, loss: float) -> None:
         description = f"{self.name}  epoch {epoch}/{self.epochs}  loss {loss:.3f}"
         self.progress.update(self.bar, description=description, completed=step, total=steps)
+        now, done = monotonic(), (epoch - 1) * steps + step
+        self._first = self._first or (now, done)
+        if err.is_terminal or now < self._last_line + _LINE_EVERY or done == self._first[1]:
+            return
+        self._last_line = now
+        per_step = (now - self._first[0]) / (done - self._first[1])
+        to_go = timedelta(seconds=round(per_step * (self.epochs * steps - done)))
+        err.print(
+            f"{self.name}  epoch {epoch}/{self.epochs}, step {step} of {steps}, loss {loss:.3f},"
+            f" {self.images / per_step:,.0f} images/s, {to_go} to go",
+            soft_wrap=True,
+        )
 
     def epoch(self, row: dict[str, Any]) -> None:
         heads = [f"{accuracy:.1%}" for accuracy in row.get("head_accuracies", ()) if accuracy is not None]
@@ -164,7 +189,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, t
     """Print a table to standard output; the first `texts` columns are text, the others are numbers."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < texts else "right")
+        table.add_column(column, justify="left" if index < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     out = Console(highlight=False)

@@ -20,7 +20,9 @@ HELP = """Supervised local learning: train deep networks in gradient-isolated lo
   locallearn compare --data digits --model resnet20    several rules side by side, in a minute or two
   locallearn cost --model resnet110 --rule dgl         what a training step costs, without training
   locallearn plan --rule auglocal --memory 100MiB      the fastest settings that fit
+  locallearn simulate --rule dgl --devices 64          the same on many devices: time, idle time, memory, traffic
   locallearn train --rule auglocal --rule.depth 4      train one network
+  locallearn reproduce hpff/table3                     a table of the papers, beside its published numbers
   locallearn evaluate RUN --data stl10                 a trained network on other images
   locallearn analyze probes RUN RUN                    what each layer learned; also cka, tsne, features
   locallearn export RUN --out FOLDER                   the backbone for torchvision, timm, torch.export, ONNX
@@ -36,8 +38,10 @@ COMMANDS = {
     "compare": "Train by several rules, one after the other: same first weights, same batches.",
     "cost": "Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.",
     "plan": "Find the fastest partition, auxiliary depth and memory setting that fit a memory budget.",
+    "simulate": "Time, memory and traffic of a step on many devices, by BP and by a local rule.",
     "data": "Download or import a data set into the data folder.",
-    "list": "List the names of models, data sets, rules, splits, loggers, optimizers and schedules.",
+    "list": "List the names of models, data sets, rules, splits, loggers, schedules, and recipes of the papers.",
+    "reproduce": "A table of the papers, beside its published numbers.",
     "evaluate": "Test trained networks on their own test images, or on those of another data set.",
     "analyze": "Compare what networks learned, layer by layer: CKA, linear probes, t-SNE, feature maps.",
     "export": "Write a trained backbone that loads without locallearn.",
@@ -91,7 +95,7 @@ def _run(arguments: Sequence[str]) -> int:
     named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
         from locallearn.cli.parser import COMMAND, Parser
-        from locallearn.cli.rule_syntax import normalised
+        from locallearn.cli.rule_syntax import normalised, recipe_first
 
         modules = {name: import_module(f"locallearn.cli.commands.{name}") for name in named}
     except ModuleNotFoundError as error:
@@ -106,7 +110,7 @@ def _run(arguments: Sequence[str]) -> int:
         if hasattr(module, "add_kinds"):  # commands of a command, which jsonargparse takes after the outer one alone
             module.add_kinds(command)
         COMMAND.set((arguments, command))
-    config = parser.parse_args(normalised(arguments))
+    config = parser.parse_args(normalised(recipe_first(arguments)))
     gc.freeze()  # what was imported stays: garbage collections need not look at it again
     try:
         modules[config.subcommand].run(config[config.subcommand])

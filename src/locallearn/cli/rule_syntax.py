@@ -82,6 +82,22 @@ def normalised(arguments: Sequence[str]) -> list[str]:
     return result
 
 
+def recipe_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command with `--recipe NAME` before all others, so that these win."""
+    words = [word for argument in arguments for word in _split(argument)]
+    if "--recipe" not in words:
+        return list(arguments)
+    place = words.index("--recipe")
+    option, words = words[place : place + 2], words[:place] + words[place + 2 :]
+    if "--recipe" in words:
+        raise LocalLearnError("--recipe is given twice: choose one.")
+    return [*words[:1], *option, *words[1:]]
+
+
+def _split(argument: str) -> list[str]:
+    return argument.split("=", 1) if argument.startswith("--recipe=") else [argument]
+
+
 def _refuse_settings_before_their_class(typed: Sequence[str], normal: Sequence[str]) -> None:
     """Refuse `--rule.depth 3 --rule auglocal`: the choice of a class begins with its defaults."""
     options = [argument.partition("=")[0] for argument in normal]

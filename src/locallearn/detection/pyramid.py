@@ -50,7 +50,7 @@ class Pyramid(nn.Module):
         self._layers = chain.layers[:last]  # a tuple does not register modules: `body` alone has them in the state dict
         self._layouts = chain.layouts
         self._in_place = chain.begins_in_place
-        widths = [chain.shapes[end][0] for end in self._ends]
+        widths = [chain.layout_of_map(end).shape[0] for end in self._ends]
         self.fpn = FeaturePyramidNetwork(widths, channels, extra_blocks=LastLevelMaxPool())
         self.out_channels = channels
         first_trained = self._ends[frozen_stages - 1] + 1 if frozen_stages else 0

@@ -18,7 +18,7 @@ from locallearn.detection.metrics import METRICS
 from locallearn.detection.region_operators import import_detection
 from locallearn.detection.settings import DetectSettings
 from locallearn.export import load_exported
-from locallearn.training import Checkpoint, RunFolder, Watcher, as_yaml, load_run
+from locallearn.training import Checkpoint, RunFolder, Watcher, load_run
 
 
 def detect(
@@ -66,7 +66,7 @@ def detect(
     torch.manual_seed(settings.seed)
     detector = mask_rcnn(trained, settings, categories=len(train.categories)).to(device)
     run = RunFolder(folder)
-    with run.opened(as_yaml(settings), resume=resume is not None, device=device_name(device), command=("detect",)):
+    with run.opened(settings, resume=resume is not None, device=device_name(device), command=("detect",)):
         batches = TrainingBatches(train, batch=settings.batch, seed=settings.seed, workers=settings.workers)
         fit = DetectorFit(detector, batches, test, settings, folder=run, watcher=watcher)
         if resume is not None:

@@ -10,6 +10,7 @@ from locallearn.report.charts.chart import Axis as Axis, Chart as Chart
 from locallearn.report.charts.heat_map import HeatMap as HeatMap
 from locallearn.report.charts.lines import Line as Line, LineChart as LineChart
 from locallearn.report.charts.schedule import ScheduleChart as ScheduleChart
+from locallearn.report.curves import write_curves as write_curves
 from locallearn.report.figures.cost import (
     accuracy_against_tau as accuracy_against_tau,
     accuracy_memory_time as accuracy_memory_time,
@@ -31,7 +32,14 @@ from locallearn.report.figures.training import (
 )
 from locallearn.report.figures.wrappers import wrappers as wrappers
 from locallearn.report.groups import Group as Group, Spread as Spread, group_runs as group_runs
+from locallearn.report.numbers import numbers as numbers, rows_of_runs as rows_of_runs
 from locallearn.report.page import write_page as write_page
-from locallearn.report.runs import Run as Run, read_run as read_run
+from locallearn.report.runs import (
+    Run as Run,
+    read_run as read_run,
+    refuse_other_data as refuse_other_data,
+    refuse_same_folder as refuse_same_folder,
+)
 from locallearn.report.sections import FIGURES as FIGURES
 from locallearn.report.steps import StepRecord as StepRecord, record_steps as record_steps
+from locallearn.report.tables import Cell as Cell, Table as Table, summary as summary

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from locallearn.report.runs import Run
+from locallearn.rules import BP
 from locallearn.training import TrainSettings, plain_settings, rule_text
 
 _NO_RESULT = ("seed", "data_dir", "workers", "checkpoint_every")
@@ -107,6 +108,11 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         Group(label=label, runs=tuple(own), look=look)
         for look, (label, own) in enumerate(zip(labels, members, strict=True))
     ]
+
+
+def baseline_of(groups: Sequence[Group]) -> Group | None:
+    """The first group that trained by backpropagation, or None."""
+    return next((group for group in groups if isinstance(group.settings.rule, BP)), None)
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:

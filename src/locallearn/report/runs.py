@@ -15,6 +15,9 @@ from locallearn.training import RunFolder, TrainSettings
 from locallearn.training.data_card import DataCard
 from locallearn.training.trained import data_card_of
 
+RESULTS = ("peak_activation_bytes", "backbone_parameters", "auxiliary_parameters")
+"""Numbers of `result.json` that runs of all seeds share."""
+
 _METRICS = ("lr", "train_loss", "losses", "seconds", "test_accuracy")
 
 
@@ -78,7 +81,7 @@ def read_run(path: Path, settings: TrainSettings) -> Run:
         settings=settings,
         card=data_card_of(folder, settings),
         rows=tuple(rows),
-        result=_mapping(folder.result),
+        result=_result(folder),
         environment=_mapping(folder.environment),
         analyses=read_analyses(path),
     )
@@ -122,6 +125,15 @@ def refuse_other_data(runs: Sequence[Run]) -> None:
             raise LocalLearnError(
                 f"{run.path} has other classes than {first.path} ({names} differ): give runs of the same classes."
             )
+
+
+def _result(folder: RunFolder) -> Mapping[str, Any]:
+    result = _mapping(folder.result)
+    if folder.result.exists() and (missing := [name for name in RESULTS if name not in result]):
+        raise LocalLearnError(
+            f"{folder.result} is damaged: it has no {missing[0]}. Give {folder.path} to locallearn train --resume."
+        )
+    return result
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 
 import locallearn
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
-from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
+from locallearn.analysis.cache import Say, answered, silent
 from locallearn.cost import Phase, forward_macs, timeline
 from locallearn.report.groups import Group
 from locallearn.report.runs import Run
@@ -22,8 +21,6 @@ from locallearn.training import as_yaml, build
 
 _POINTS = 300
 """Intervals of the memory curve, each with its highest and its lowest value."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +45,7 @@ class StepRecord:
     macs_without_pyramid: int | None
 
 
-def record_steps(groups: Sequence[Group], *, say: Say = lambda _: None) -> dict[str, StepRecord]:
+def record_steps(groups: Sequence[Group], *, say: Say = silent) -> dict[str, StepRecord]:
     """The step of each group, by its label; those whose network cannot be made are left out.
 
     Args:
@@ -82,20 +79,14 @@ def _recorded(run: Run, name: str, say: Say) -> StepRecord:
     """The record in the run folder, if it is of this run and these versions; else a new one, which is stored."""
     file = run.path / "analysis" / "step.json"
     question = {"locallearn": locallearn.__version__, "torch": torch.__version__, "settings": as_yaml(run.settings)}
-    try:
-        known = read_hashed_json(file, remedy="it is counted again") if file.exists() else {}
-        if known.get("question") == question:
-            return _from_json(known)
-    except (LocalLearnError, KeyError, TypeError, ValueError):
-        say(f"{file} is damaged: the step is counted again.")
-    say(f"counting the training step of {name}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LocalLearnWarning)  # shown when the rule was trained
-        record = _count(run)
-    with suppress(OSError):  # a folder that cannot be written to can be reported on too
-        file.parent.mkdir(exist_ok=True)
-        write_hashed_json(file, {"question": question, **asdict(record)})
-    return record
+
+    def count() -> dict[str, Any]:
+        say(f"counting the training step of {name}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LocalLearnWarning)  # shown when the rule was trained
+            return asdict(_count(run))
+
+    return _from_json(answered(file, question, count, say=say))
 
 
 def _count(run: Run) -> StepRecord:

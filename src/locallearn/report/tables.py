@@ -9,6 +9,7 @@ from typing import Any
 from locallearn.report.groups import (
     Group,
     Spread,
+    baseline_of,
     common_settings,
     differing_settings,
     setting_text,
@@ -16,7 +17,6 @@ from locallearn.report.groups import (
 )
 from locallearn.report.runs import Run, names_of
 from locallearn.report.steps import StepRecord
-from locallearn.rules import BP
 
 _NOTHING = "-"
 
@@ -55,8 +55,10 @@ class Table:
 
 def summary(groups: Sequence[Group], steps: Mapping[str, StepRecord]) -> Table:
     """Accuracy and cost of each group; means and standard deviations where it has several seeds."""
-    bp = next((group for group in groups if isinstance(group.settings.rule, BP)), None)
+    bp = baseline_of(groups)
     columns: dict[str, list[Cell]] = {"test accuracy": _accuracies([group.accuracy for group in groups])}
+    if bp is not None and len(groups) > 1:
+        columns["behind BP, points"] = [_behind(group, bp) for group in groups]
     columns["best of all epochs"] = _accuracies([group.best_accuracy for group in groups])
     if all("test_top5_accuracy" in run.rows[-1] for group in groups for run in group.runs):
         top5 = [spread([run.rows[-1]["test_top5_accuracy"] for run in group.runs]) for group in groups]
@@ -125,6 +127,11 @@ def _accuracies(values: Sequence[Spread]) -> list[Cell]:
     best = max(value.mean for value in values)
     differ = len({value.mean for value in values}) > 1
     return [Cell(text=_percent(value), best=differ and value.mean == best) for value in values]
+
+
+def _behind(group: Group, bp: Group) -> Cell:
+    points = 100 * (bp.accuracy.mean - group.accuracy.mean)
+    return Cell(text=_NOTHING if group is bp else f"{points:.2f}")
 
 
 def _percent(value: Spread) -> str:

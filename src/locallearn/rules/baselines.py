@@ -52,7 +52,7 @@ class Pooling(Rule):
 
     def auxiliary(self, site: Site) -> Auxiliary:
         pool = [] if site.is_vector else [GlobalAverage()]
-        return Head(nn.Sequential(*self.convolutions(site), *pool, nn.Linear(site.shape[0], site.classes)), site.loss)
+        return Head(nn.Sequential(*self.convolutions(site), *pool, nn.Linear(site.channels, site.classes)), site.loss)
 
     def convolutions(self, site: Site) -> list[nn.Module]:
         """What stands before the pooling: nothing."""
@@ -68,7 +68,7 @@ class ImageNetPooling(Pooling):
     """
 
     def convolutions(self, site: Site) -> list[nn.Module]:
-        channels = site.shape[0]
+        channels = site.channels
         if site.is_vector or channels >= 256:
             return []
         parts: list[nn.Module] = []

@@ -16,6 +16,10 @@ from locallearn._utils.errors import LocalLearnError
 LOCK_FILES = (".lock", "owner.json")
 
 
+class InUseError(LocalLearnError):
+    """Another process holds the folder."""
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, and make the folder if it is not there.
@@ -23,16 +27,15 @@ def exclusive(folder: Path) -> Iterator[None]:
     The system frees the lock of a process that died, so none is ever stale; `owner.json` only names the holder.
 
     Raises:
-        LocalLearnError: another process holds it, or the folder cannot be made.
+        InUseError: another process holds it.
+        LocalLearnError: the folder cannot be made.
     """
     make_folder(folder)
     lock, owner = FileLock(folder / LOCK_FILES[0], blocking=False), folder / LOCK_FILES[1]
     try:
         lock.acquire()
     except Timeout as error:
-        raise LocalLearnError(
-            f"{folder} is in use{_by(owner)}: wait for it, stop it, or choose another folder."
-        ) from error
+        raise InUseError(f"{folder} is in use{_by(owner)}: wait for it, stop it, or choose another folder.") from error
     try:
         write_json(owner, {"host": platform.node(), "pid": os.getpid()})
         yield

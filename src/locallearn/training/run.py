@@ -32,7 +32,7 @@ from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.processes import Processes
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import TrainSettings
-from locallearn.training.settings_text import as_yaml, rule_text
+from locallearn.training.settings_text import rule_text
 
 
 def train(
@@ -107,7 +107,7 @@ def _train(
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
-    opened = run.opened(as_yaml(settings), resume=resume is not None, device=device_name(processes.device))
+    opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device))
     with opened if processes.leads else nullcontext():
         if processes.leads and not run.data.exists():
             write_hashed_json(run.data, asdict(DataCard.of(images)))

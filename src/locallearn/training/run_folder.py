@@ -22,6 +22,7 @@ from locallearn._utils.registry import trust_option
 from locallearn.training.checkpoint import FILES
 from locallearn.training.lock import LOCK_FILES, exclusive
 from locallearn.training.processes.launch import program
+from locallearn.training.settings_text import as_yaml, with_new_defaults
 
 _LARGEST_METRICS = 2**28  # bytes
 OF_PROCESSES = ("parallel", "synchronise_statistics", "parallel_timeout")
@@ -57,12 +58,12 @@ class RunFolder:
 
     @contextmanager
     def opened(
-        self, settings: str, *, resume: bool, device: str, command: Sequence[str] = ("train",)
+        self, settings: Any, *, resume: bool, device: str, command: Sequence[str] = ("train",)
     ) -> Iterator[None]:
         """The folder for one process alone: a new one, or that of a run to go on with.
 
         Args:
-            settings: as YAML.
+            settings: of the run.
             resume: whether the run is there already.
             device: name of the training device.
             command: words that, with the settings, repeat the run.
@@ -90,7 +91,7 @@ class RunFolder:
         if os.path.isdir(self.path) and any(file.name not in started for file in self.path.iterdir()):
             raise LocalLearnError(f"{self.path.absolute()} holds other files: choose a new folder by --out.")
 
-    def _create(self, settings: str, device: str, command: Sequence[str]) -> None:
+    def _create(self, settings: Any, device: str, command: Sequence[str]) -> None:
         words = [*command, "--config", str(self.settings), *trust_option()]
         environment = {
             "versions": {module.__name__: module.__version__ for module in (locallearn, torch, np)},
@@ -101,15 +102,15 @@ class RunFolder:
             "repeat": shlex.join([*program(), *words, "--out", "ANOTHER_FOLDER"]),
         }
         write_json(self.environment, environment)
-        write_whole(self.settings, settings.encode())
+        write_whole(self.settings, as_yaml(settings).encode())
 
-    def refuse_other_settings(self, settings: str) -> None:
+    def refuse_other_settings(self, settings: Any) -> None:
         """Refuse to resume a run that has other settings, or is not there.
 
-        Args:
-            settings: as YAML.
+        A run of an earlier version may lack settings that came later: it had their defaults.
         """
-        before, now = self.read_settings(), optional("yaml").safe_load(settings)
+        now = optional("yaml").safe_load(as_yaml(settings))
+        before = with_new_defaults(self.read_settings(), settings)
         for values in (before, now):
             for name in OF_PROCESSES:
                 values.pop(name, None)

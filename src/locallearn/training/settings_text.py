@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,24 @@ def plain_settings(settings: Any) -> dict[str, Any]:
     return {field.name: plain(getattr(settings, field.name)) for field in fields(settings)}
 
 
+def with_new_defaults(saved: dict[str, Any], settings: Any) -> dict[str, Any]:
+    """Plain settings of an earlier version, with the defaults of those that came later.
+
+    Args:
+        saved: as of `plain_settings`.
+        settings: today's, of the same class.
+    """
+    filled = dict(saved)
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        inner = saved.get(setting.name)
+        if setting.name not in saved and value == _default_of(setting):
+            filled[setting.name] = plain(value)
+        elif is_dataclass(value) and isinstance(inner, dict) and isinstance(inner.get("init_args"), dict):
+            filled[setting.name] = {**inner, "init_args": with_new_defaults(inner["init_args"], value)}
+    return filled
+
+
 def plain(value: Any) -> Any:
     """Settings as dictionaries, lists, numbers and strings, with the path of each class."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -38,11 +56,14 @@ def rule_text(rule: Rule) -> str:
     given = []
     for setting in settings:
         value = getattr(rule, setting.name)
-        default = setting.default if setting.default_factory is MISSING else setting.default_factory()
-        if value != default:
+        if value != _default_of(setting):
             given.append(_text(value) if setting.name == "rule" else f"{setting.name}={_text(value)}")
     name = short_names.get(type(rule)) or public_path(type(rule))
     return f"{name}({', '.join(given)})" if given else name
+
+
+def _default_of(setting: Field[Any]) -> Any:
+    return setting.default if setting.default_factory is MISSING else setting.default_factory()
 
 
 def _text(value: Any) -> str:

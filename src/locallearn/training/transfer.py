@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from locallearn._engine.local_net import LocalNet
+from locallearn._objectives.objective import Objective
 from locallearn._torch.device import device_of, mixed
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches, DataSet, shared_classes
@@ -39,6 +41,8 @@ class Transfer:
         left_out: classes that the network does not know, to their numbers of images.
         never_right: classes that only the network knows, to how often they were its answer.
         skipped: image files that could not be read.
+        head_accuracies: of each objective whose auxiliary network classifies, by the local modules that it covers;
+            counted as `accuracy`. Empty unless asked for.
     """
 
     accuracy: float
@@ -50,6 +54,7 @@ class Transfer:
     never_right: dict[str, int]
     top5_accuracy: float | None = None
     skipped: tuple[str, ...] = ()
+    head_accuracies: dict[str, float] = field(default_factory=dict)
 
 
 def evaluate_run(
@@ -61,6 +66,7 @@ def evaluate_run(
     checkpoint: str = "last",
     device: str | None = None,
     bad_images: Literal["refuse", "skip"] | None = None,
+    heads: bool = False,
 ) -> Transfer:
     """Test a run's network on its own test split or on another data set.
 
@@ -76,6 +82,7 @@ def evaluate_run(
         checkpoint: "last" or "best".
         device: where to compute; the run's by default.
         bad_images: what to do about image files that cannot be read; the run's setting by default.
+        heads: whether to test every module's auxiliary head too.
 
     Raises:
         LocalLearnError: a data set or the checkpoint is missing, or fewer than two classes are shared.
@@ -101,7 +108,8 @@ def evaluate_run(
             " name: there is nothing to test."
         )
     net.to(on).eval()
-    return _tested(net, other.testing(asked.feed(on)), other.classes, own.classes, shared, settings.autocast)
+    batches = other.testing(asked.feed(on))
+    return _tested(net, batches, other.classes, own.classes, shared, settings.autocast, heads=heads)
 
 
 def _fitted_to(own: DataCard, settings: TrainSettings) -> DataSet:
@@ -124,16 +132,24 @@ def _tested(
     known: Sequence[str],
     shared: dict[int, int],
     autocast: torch.dtype | None,
+    *,
+    heads: bool,
 ) -> Transfer:
     """Counts the network's answers to images of `classes`; `shared` maps these to the ones that it knows."""
     columns = torch.tensor(list(shared.values()))
     counts = torch.zeros(len(classes), len(known), dtype=torch.int64)  # of (true class, answer)
     right = top5 = 0  # among the shared classes, and among all that the network knows
+    by_head: Counter[str] = Counter()
     for images, on_device in batches.epoch(1):
         with mixed(images.device, autocast):
-            logits, labels = net(images).float().cpu(), on_device.cpu()
+            outputs = net.logits(images) if heads else [net(images)]  # the backbone's come last
+        assert outputs[-1] is not None
+        logits, labels = outputs[-1].float().cpu(), on_device.cpu()
         counts.index_put_((labels, logits.argmax(1)), torch.ones_like(labels), accumulate=True)
         expected = torch.tensor([shared.get(label, -1) for label in labels.tolist()])
+        for objective, output in zip(net.objectives, outputs, strict=True) if heads else ():
+            if output is not None:
+                by_head[_modules_of(objective)] += int((output.argmax(1).cpu() == expected).sum())
         top5 += int(top5_hits(logits, expected).sum())
         right += int((columns[logits[:, columns].argmax(1)] == expected).sum())
     hits = {row: int(counts[row, column]) for row, column in shared.items()}
@@ -152,7 +168,13 @@ def _tested(
         left_out={name: images_of[row] for row, name in enumerate(classes) if row not in shared},
         never_right={name: answered[i] for i, name in enumerate(known) if i not in shared.values()},
         skipped=tuple(batches.skipped),
+        head_accuracies={modules: right / images for modules, right in by_head.items()},
     )
+
+
+def _modules_of(objective: Objective) -> str:
+    first, last = objective.first, objective.last
+    return f"module {last}" if first == last else f"modules {first} to {last}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_networks import small_nest
 from torch import nn
 
 import locallearn as ll
@@ -60,13 +59,6 @@ def test_three_dimensional_features_are_refused():
     layer = nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 4, 3, padding=1))
     with pytest.raises(ll.LocalLearnError, match=r"'layer0' .*4x3x16x16.*three-dimensional inputs are not supported"):
         chain(layer)
-
-
-def test_blocks_of_tokens_are_no_map():
-    patches = nn.Sequential(nn.Conv2d(3, 8, 2, 2), Operators(lambda x: x.permute(0, 2, 3, 1)))
-    layer = Operators(lambda x, w: w(x.reshape(len(x), 2, 32, 8)), nn.Linear(8, 8))
-    with pytest.raises(ll.LocalLearnError, match=r"'layer1' .*2x32x8 with channels in dimension 3.*layers=\[\.\.\.\]"):
-        chain(patches, layer)
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -152,11 +144,3 @@ def test_channels_are_followed_through_operators(name):
     with torch.no_grad(), tracker:
         output = function(x)
     assert tracker.dimension_of(output) == dimension
-
-
-def test_blocks_of_tokens_are_refused_and_the_levels_around_them_train():
-    with pytest.raises(ll.LocalLearnError, match=r"layer 'patch_embed' passes on a tensor of shape 4x16x16 .* layers="):
-        ll.localize(small_nest(), ll.DGL(), input_shape=(3, 32, 32))
-    net = ll.localize(small_nest(), ll.DGL(), input_shape=(3, 32, 32), layers=[r"levels\.\d"])
-    assert net.chain.shapes == ((16, 8, 8), (32, 4, 4))
-    assert net.backward(torch.randn(2, 3, 32, 32), torch.arange(2)).isfinite().all()

@@ -6,7 +6,7 @@ from tiny_networks import CLASSES, tiny
 from torch import nn
 
 import locallearn as ll
-from locallearn._chain.layout import Kind, Layout, OnMaps, layout_of
+from locallearn._chain.layout import Kind, Layout, OnMaps
 from locallearn._objectives.patchwise import Patchwise
 
 IMAGES = (3, 16, 16)
@@ -21,38 +21,6 @@ def localized(network: str, rule: ll.Rule, **options) -> ll.LocalNet:
 def batch(images: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return torch.randn(images, *IMAGES, generator=generator), torch.arange(images) % CLASSES
-
-
-SEEN = [  # a feature's shape, the image's; kind, the map's shape, tokens before the grid
-    ((64,), (3, 32, 32), Kind.VECTOR, (64, 1, 1), 0),
-    ((64, 8, 8), (3, 32, 32), Kind.MAP, (64, 8, 8), 0),
-    ((8, 8, 64), (3, 32, 32), Kind.CHANNELS_LAST, (64, 8, 8), 0),
-    ((64, 1, 1), (3, 32, 32), Kind.MAP, (64, 1, 1), 0),
-    ((197, 192), (3, 224, 224), Kind.TOKENS, (192, 14, 14), 1),
-    ((198, 192), (3, 224, 224), Kind.TOKENS, (192, 14, 14), 2),
-    ((196, 192), (3, 224, 224), Kind.TOKENS, (192, 14, 14), 0),
-    ((50, 768), (3, 224, 224), Kind.TOKENS, (768, 7, 7), 1),
-    ((261, 384), (3, 224, 224), Kind.TOKENS, (384, 16, 16), 5),
-    ((33, 16), (3, 32, 64), Kind.TOKENS, (16, 4, 8), 1),
-    ((12, 20, 64), (3, 96, 160), Kind.CHANNELS_LAST, (64, 12, 20), 0),
-]
-
-
-@pytest.mark.parametrize(("shape", "image", "kind", "seen", "prefix"), SEEN)
-def test_layouts_are_seen_from_shapes(shape, image, kind, seen, prefix):
-    assert layout_of(torch.empty(2, *shape), image, None) == Layout(kind, seen, prefix)
-
-
-def test_where_all_sizes_agree_features_are_laid_out_as_those_before():
-    feature = torch.empty(2, 8, 8, 8)
-    before = layout_of(torch.empty(2, 16, 16, 4), (3, 32, 32), None)
-    assert layout_of(feature, (3, 32, 32), None).kind is Kind.MAP
-    assert layout_of(feature, (3, 32, 32), before).kind is Kind.CHANNELS_LAST
-
-
-def test_features_of_other_dimensions_have_no_layout():
-    assert layout_of(torch.empty(2, 3, 4, 5, 6), (3, 32, 32), None) is None
-    assert layout_of(torch.empty(2), (3, 32, 32), None) is None
 
 
 @pytest.mark.parametrize("network", VITS)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import random
+import secrets
 import threading
+import time
+import types
 import warnings
 
 import numpy as np
@@ -40,6 +45,8 @@ class Network(nn.Module):
         self.stem, self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), Block(), Block()
         self.fc = nn.Linear(4, 3)
         self.change, self.alpha, self.calls = change, 2.0, 0
+        self.generators = {"python": random.Random(0), "numpy": np.random.default_rng(0)}
+        self.values, self.table, self.torch = [], {}, torch.Generator()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.change(self, self.stem(x))
@@ -76,11 +83,49 @@ def stores(self, x):
     return x
 
 
+OWN = types.SimpleNamespace(python=random.Random(0), numpy=np.random.default_rng(0), count=itertools.count(1), calls=0)
+
+
+def draws(self, x):
+    return x * self.generators["python"].random() * self.generators["numpy"].random()
+
+
+def counts_outside(self, x):
+    OWN.calls += 1
+    return x * OWN.calls
+
+
+def fills(self, x):
+    self.table["last"] = x
+    return x
+
+
+def assigns(self, x):
+    x = x * 1
+    x[:, 0] = 0
+    return x
+
+
+TWICE = "when it runs twice, mul.* is mul.* the second time"
 REFUSED = {
+    "an own generator of Python": (draws, "changes the attribute 'generators'"),
+    "a generator elsewhere": (lambda self, x: x * OWN.python.random(), TWICE),
+    "a generator of NumPy elsewhere": (lambda self, x: x * float(OWN.numpy.random()), TWICE),
+    "a count": (lambda self, x: x * next(OWN.count), TWICE),
+    "a count elsewhere": (counts_outside, TWICE),
+    "time": (lambda self, x: x * time.perf_counter(), TWICE),
+    "random numbers of the system": (lambda self, x: x * secrets.randbelow(10**9), TWICE),
+    "a list that grows": (lambda self, x: self.values.append(x) or x, "changes the attribute 'values'"),
+    "a dictionary": (fills, "changes the attribute 'table'"),
+    "a generator of PyTorch": (lambda self, x: x * torch.rand(1, generator=self.torch), "torch.Generator of its own"),
+    "data": (lambda self, x: x * torch.from_numpy(np.ones(1, np.float32)), "a tensor that is no attribute"),
+    "all parameters": (lambda self, x: x + sum(p.mean() for p in self.parameters()), "name each parameter"),
+    "a hook": (lambda self, x: x.register_hook(print) and x, "gives a builtin_function_or_method to an operator"),
+    "a part written": (assigns, r"assigns to a part of a tensor"),
     "random numbers of Python": (lambda self, x: x * random.random(), "draws random numbers from Python's random"),
     "random numbers of NumPy": (lambda self, x: x * np.random.rand(), "draws random numbers from NumPy"),
-    "an attribute counted": (counts, "writes the attribute 'calls'"),
-    "an attribute stored": (stores, "writes the attribute 'last'"),
+    "an attribute counted": (counts, "changes the attribute 'calls'"),
+    "an attribute stored": (stores, "changes the attribute 'last'"),
     "a choice by values": (lambda self, x: x * 2 if x.mean() > 0 else x, "reads the values of"),
     "a number read": (lambda self, x: x * x.mean().item(), "reads a number from a tensor"),
 }
@@ -121,15 +166,50 @@ def test_tensors_made_in_forward_are_made_anew_in_each_step():
     assert torch.equal(torch.stack(losses), torch.stack(expected).detach())
 
 
-def test_a_number_that_changes_later_is_told_once():
+CHANGED_LATER = {
+    "a number": lambda model: setattr(model, "alpha", 3.0),
+    "a private number": lambda model: setattr(model, "_beta", 3.0),
+    "None": lambda model: setattr(model, "option", 3.0),
+    "a list": lambda model: model.values.__setitem__(0, 3.0),
+    "a dictionary": lambda model: model.table.update(a=3.0),
+    "an object": lambda model: setattr(model.settings, "alpha", 3.0),
+    "an array": lambda model: model.array.__setitem__(0, 3.0),
+    "a function": lambda model: setattr(model, "change", torch.relu),
+    "an attribute of a later day": lambda model: setattr(model, "extra", 3.0),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED_LATER)
+def test_an_attribute_that_changes_later_is_told_once(what):
     model = Network(lambda self, x: x * self.alpha)
-    net = ll.localize(model, ll.DGL(), input_shape=(3, 8, 8))
-    model.alpha = 3.0
-    with pytest.warns(ll.LocalLearnWarning, match=r"alpha changed from 2.0 to 3.0 after localize"):
+    model._beta, model.option, model.values, model.table = 2.0, None, [2.0], {"a": 2.0}
+    model.settings, model.array, model.tensor = types.SimpleNamespace(alpha=2.0), np.ones(2), torch.ones(1)
+    net = copy.deepcopy(ll.localize(model, ll.BP(), input_shape=(3, 8, 8)))
+    CHANGED_LATER[what](net.model)
+    with pytest.warns(ll.LocalLearnWarning, match=r"the attribute '\w+' changed after localize"):
         net.backward(IMAGES, LABELS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net.backward(IMAGES, LABELS)
+
+
+def test_attributes_that_stay_are_not_told():
+    model = Network()
+    model.generator, model.words, model.names = torch.Generator(), {"a", "b"}, [len, model.stem, (1, "a")]
+    net = ll.localize(model, ll.BP(), input_shape=(3, 8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.backward(IMAGES, LABELS)
+
+
+def test_a_plain_tensor_of_the_network_is_read_in_each_step():
+    model = Network(lambda self, x: x * self.scale)
+    model.one, model.two, model.scale = Silent(), Silent(), torch.tensor(2.0)
+    net = ll.localize(model, ll.BP(), input_shape=(3, 8, 8))
+    for scale in (2.0, 3.0):
+        net.model.scale.fill_(scale)
+        expected = torch.nn.functional.cross_entropy(model(IMAGES), LABELS)
+        assert net.backward(IMAGES, LABELS)[0] == expected
 
 
 def test_several_threads_localize_at_once_and_leave_modules_as_they_were():

@@ -66,3 +66,11 @@ def test_a_computation_that_fails_leaves_the_old_result(asked):
     with pytest.raises(ZeroDivisionError):
         answered(file, {"images": 9}, lambda: {"value": 1 // 0}, say=print)
     assert file.read_bytes() == before
+
+
+def test_a_folder_that_takes_no_results_is_said(tmp_path):
+    (tmp_path / "analysis").write_text("a file where the folder would be")
+    said: list[str] = []
+    file = tmp_path / "analysis" / "result.json"
+    assert answered(file, {}, lambda: {"value": 1}, say=said.append)["value"] == 1
+    assert said[0].startswith(f"{file} cannot be written (")

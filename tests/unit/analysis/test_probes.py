@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from analysed_runs import backbone, opened
 from sklearn.linear_model import LogisticRegression
 
+import locallearn as ll
 from locallearn import LocalLearnError
 from locallearn.analysis import Run, probes
 
@@ -58,6 +60,14 @@ def test_the_heads_have_the_accuracy_that_training_recorded(runs):
     assert list(found.heads) == list(found.layers)
     assert list(found.heads.values()) == pytest.approx(row["head_accuracies"])
     assert list(found.heads.values())[-1] == pytest.approx(row["test_accuracy"])
+
+
+def test_of_several_heads_of_a_module_the_one_of_the_largest_weight_counts(runs, monkeypatch):
+    run = opened(runs, "dgl")
+    run.net = ll.localize(run.net.model, ll.HiLo(ll.DGL()), input_shape=run.net.chain.image_shape)
+    weights = [objective.weight for objective in run.net.objectives]
+    monkeypatch.setitem(probes.__globals__, "evaluate", lambda *_, **__: SimpleNamespace(head_accuracies=weights))
+    assert set(probes(run, epochs=1).heads.values()) == {0.999}
 
 
 def test_backpropagation_has_the_classifier_alone_and_a_run_without_settings_no_head(runs):

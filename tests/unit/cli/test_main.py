@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
 from command_line import result_of, run
 from small_runs import timeless
+
+from locallearn._figures.style import FORMATS
 
 SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batch", "32", "--optimizer.lr", "0.05"]
 
@@ -202,23 +205,44 @@ def test_every_setting_survives_the_settings_file(tmp_path, capsys):
     assert settings.checkpoint_every == 2
 
 
-def test_compare_puts_rules_side_by_side(capsys, tmp_path):
+def test_compare_puts_rules_and_seeds_side_by_side(capsys, tmp_path):
     out = tmp_path / "compare"
-    rules = ["bp", "checkpoint", "dgl(hidden=1)", "auglocal(depth=2)"]
-    arguments = ["compare", *SMALL, "--rules", *rules, "--epochs", "2", "--out", str(out)]
+    rules = ["bp", "dgl(hidden=1)"]
+    arguments = ["compare", *SMALL, "--epochs", "2", "--rules", *rules, "--seeds", "2", "--out", str(out)]
     results = result_of(capsys, *arguments)
     assert list(results) == rules
-    assert results["bp"]["test_accuracy"] == results["checkpoint"]["test_accuracy"], "same weights, batches, gradients"
-    assert results["dgl(hidden=1)"]["peak_activation_bytes"] < results["bp"]["peak_activation_bytes"]
-    assert (out / "curves.png").exists()
-    assert len(list(out.glob("*/metrics.jsonl"))) == 4
+    bp, dgl = results["bp"], results["dgl(hidden=1)"]
+    assert dgl["seeds"] == [0, 1]
+    assert dgl["test_accuracy"] == pytest.approx(statistics.fmean(dgl["test_accuracies"]))
+    assert dgl["test_accuracy_deviation"] == pytest.approx(statistics.stdev(dgl["test_accuracies"]))
+    assert dgl["points_behind_bp"] == pytest.approx(100 * (bp["test_accuracy"] - dgl["test_accuracy"]))
+    assert dgl["peak_activation_bytes"] < bp["peak_activation_bytes"]
+    curves = {"accuracy-epoch", "output-loss", *(f"module-losses-{rule}" for rule in range(2))}
+    assert {file.name for file in (out / "figures").iterdir()} == {f"{c}.{f}" for c in curves for f in FORMATS}
     assert json.loads((out / "compare.json").read_text()) == results
 
     assert run(*arguments) == 0, "again: nothing is left to do but the table"
     table = capsys.readouterr().out
-    assert all(text in table for text in (*rules, "test accuracy", "x BP", "s / epoch"))
-    assert run(*arguments, "--seed", "7") == 1
+    assert all(text in table for text in (*rules, "test accuracy", "behind BP, points", "seeds 0, 1"))
+    assert run(*arguments, "--accumulate", "2") == 1
     assert "holds a run with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--rules", "dgl", "dgl()"], "--rules dgl and dgl() are one rule: leave one out."),
+        (["--seeds", "0"], "--seeds 0: give at least 1, or a list such as --seeds 0 1 2."),
+        (["--seeds", "1", "1"], "--seeds 1 1 names a seed twice: leave one out."),
+        (["runs/A", "--epochs", "3"], "run folders are compared as they are: leave out the options of training"),
+        (["runs/A"], "runs/A holds no run"),
+    ],
+)
+def test_what_compare_refuses(arguments, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("compare", *arguments) == 1
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_cost_stands_beside_bp_and_checkpointing(capsys):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+import yaml
 from command_line import run
 
 import locallearn as ll
+from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.main import main
 from locallearn.cli.parser import Parser, parse_rule
 from locallearn.cli.rule_syntax import normalised
 from locallearn.rules import Rule
-from locallearn.training import RunFolder, TrainSettings, as_yaml
+from locallearn.training import RunFolder, TrainSettings
+from locallearn.training.settings_text import plain_settings
 
 COMBINED = ll.HPFF(ll.MAN(ll.AugLocal(depth=3)), fidelity="paper")
 
@@ -109,10 +113,23 @@ def test_settings_of_a_combination_are_written_and_read_again(rule, tmp_path):
 
     settings = TrainSettings(rule=rule)
     folder = RunFolder(tmp_path / "run")
-    with folder.opened(as_yaml(settings), resume=False, device="cpu"):
+    with folder.opened(settings, resume=False, device="cpu"):
         pass
     assert read_settings(TrainSettings, folder) == settings
-    folder.refuse_other_settings(as_yaml(read_settings(TrainSettings, folder)))
+    folder.refuse_other_settings(read_settings(TrainSettings, folder))
+
+
+def test_a_run_of_before_a_setting_came_had_its_default(tmp_path):
+    settings = TrainSettings(rule=ll.MAN(ll.DGL()))
+    folder = RunFolder(tmp_path / "run")
+    with folder.opened(settings, resume=False, device="cpu"):
+        pass
+    saved = plain_settings(settings)
+    del saved["loggers"], saved["rule"]["init_args"]["rule"]["init_args"]["channels"]
+    folder.settings.write_text(yaml.safe_dump(saved))
+    folder.refuse_other_settings(settings)
+    with pytest.raises(LocalLearnError, match="a run with other settings"):
+        folder.refuse_other_settings(replace(settings, loggers=()))
 
 
 def test_parse_rule_reads_nested_rules():

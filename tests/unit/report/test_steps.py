@@ -32,7 +32,7 @@ def test_a_damaged_record_is_counted_again(tmp_path):
     file.write_text('{"seconds": []}')
     told: list[str] = []
     record_steps(group_runs(read(path)), say=told.append)
-    assert told[0] == f"{file} is damaged: the step is counted again."
+    assert told[0] == f"{file} is damaged: it is computed again."
     assert record_steps(group_runs(read(path)), say=told.append)
     assert len(told) == 2
 

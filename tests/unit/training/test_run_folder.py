@@ -60,14 +60,21 @@ def test_a_run_whose_metrics_were_removed_has_no_test_accuracy(copied):
     assert load_run(copied, trust_code=True).how["test_accuracy"] is None
 
 
-@pytest.mark.parametrize(("file", "text"), [("result.json", "{}"), ("result.json", "3"), ("metrics.jsonl", "")])
-def test_a_comparison_tells_damaged_files_of_its_finished_runs(file, text, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("result.json", "{}", "result.json is damaged: it has no peak_activation_bytes"),
+        ("result.json", "3", "result.json is damaged"),
+        ("metrics.jsonl", "", "has no metrics yet"),
+    ],
+)
+def test_a_comparison_tells_damaged_files_of_its_finished_runs(file, text, told, tmp_path, capsys):
     command = ["compare", "--rules", "bp", *SMALL, "--out", str(tmp_path / "out")]
     assert main(command) == 0
     (tmp_path / "out" / "bp" / file).write_text(text)
     capsys.readouterr()
     assert main(command) == 1
-    assert file in capsys.readouterr().err.splitlines()[-1]
+    assert told in capsys.readouterr().err.splitlines()[-1]
 
 
 @contextmanager

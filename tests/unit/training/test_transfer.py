@@ -66,6 +66,18 @@ def test_its_own_test_images_give_what_training_gave(folder):
     assert best.accuracy == max(row["test_accuracy"] for row in RunFolder(folder).rows())
 
 
+def test_heads_are_tested_on_request(tmp_path, capsys):
+    heads = asked(rule=ll.DGL(hidden=1), epochs=1, eval_heads=True)
+    train(heads, tmp_path / "dgl")
+    row = RunFolder(tmp_path / "dgl").rows()[-1]
+    found = evaluate_run(tmp_path / "dgl", heads, heads=True)
+    assert list(found.head_accuracies) == [f"module {index}" for index in range(len(row["losses"]))]
+    assert list(found.head_accuracies.values()) == row["head_accuracies"]
+    assert evaluate_run(tmp_path / "dgl", heads).head_accuracies == {}
+    assert main(["evaluate", str(tmp_path / "dgl"), "--heads", "--trust-code"]) == 0
+    assert "module 0" in capsys.readouterr().out
+
+
 def test_other_images_are_resized_normalised_as_the_runs_and_mapped_by_name(folder, monkeypatch):
     seen: list[torch.Tensor] = []
     forward = LocalNet.forward

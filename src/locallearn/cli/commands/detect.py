@@ -46,7 +46,9 @@ def run(config: Any) -> None:
         settings = dataclasses.replace(settings, source=config.run or settings.source)
         name = file_name(f"detect-{settings.source.name if settings.source else ''}")
         folder = RunFolder(run_path(config.out, name))
-    with ConsoleWatcher("detect", settings.epochs).shown(resume_command("detect", folder)) as watcher:
+    with ConsoleWatcher("detect", settings.epochs, batch=settings.batch).shown(
+        resume_command("detect", folder)
+    ) as watcher:
         result = detect(settings, folder.path, resume=resume, watcher=watcher)
     if config.json:
         show_json(result)

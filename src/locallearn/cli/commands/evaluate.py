@@ -16,6 +16,7 @@ HELP = """Test trained networks on their own test images, or on those of another
 examples:
   locallearn evaluate runs/ONE
   locallearn evaluate runs/BP runs/DGL --data stl10   # trained on cifar10: MLAAN's generalisation study (Table VI)
+  locallearn evaluate runs/ONE --heads                # every module's auxiliary head too
   locallearn evaluate runs/ONE --checkpoint best --json
 
 Images of another data set are resized, with antialiasing, to the network's training size and normalised by the training
@@ -37,6 +38,7 @@ def parser() -> Parser:
         type=Literal["refuse", "skip"] | None,
         help="for image files that cannot be read: stop (refuse) or leave them out (skip); by default as in the run",
     )
+    parser.add_argument("--heads", action="store_true", help="test every module's auxiliary head too")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
 
@@ -56,6 +58,7 @@ def run(config: Any) -> None:
             checkpoint=config.checkpoint,
             device=config.device,
             bad_images=config.bad_images,
+            heads=config.heads,
         )
     if config.json:
         show_json({path: dataclasses.asdict(result) for path, result in results.items()})
@@ -74,6 +77,9 @@ def run(config: Any) -> None:
     show(f"tested on {config.data or 'their own test images'}", tuple(columns), rows, texts=2)
     for path, result in results.items():
         _explain(path, result)
+        if result.head_accuracies:
+            heads = [(modules, f"{accuracy:.2%}") for modules, accuracy in result.head_accuracies.items()]
+            show(f"{path}: heads", ("objective over", "accuracy"), heads)
 
 
 def _explain(path: str, result: Transfer) -> None:

@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 import inspect
+from fnmatch import fnmatch
 from typing import Any
 
 from locallearn._chain.published_splits import SPLITS
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn._utils.registry import find, names
-from locallearn.cli.console import show, show_json
+from locallearn.cli.console import say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.rule_syntax import short_names
+from locallearn.recipes import Recipe, matching, recipes, tables
+from locallearn.training import plain_settings, rule_text
 
-HELP = "List the models, data sets, rules, splits, loggers, optimizers and schedules that have a name."
+HELP = """List the models, data sets, rules, splits, loggers, optimizers, schedules and recipes that have a name.
+
+examples:
+  locallearn list                                  # all but the recipes
+  locallearn list models
+  locallearn list recipes                          # every published result of the papers
+  locallearn list recipes "hpff/table1/*resnet32"
+"""
 
 
 def parser() -> Parser:
     """The command's parser."""
-    parser = Parser(description=HELP, usage="locallearn list [options]")
+    parser = Parser(description=HELP, usage="locallearn list [KIND [PATTERN]] [options]")
+    parser.add_argument("kind", nargs="?", type=str | None, help="rules, models, data, recipes ...; by default all")
+    parser.add_argument("pattern", nargs="?", type=str | None, help="a part of the names; * stands for anything")
     parser.add_argument("--json", action="store_true", help="print all as JSON")
     return parser
 
 
 def run(config: Any) -> None:
     """Print each name with one line about it."""
+    if config.kind == "recipes":
+        _list_recipes(matching(config.pattern or "*"), as_json=config.json)
+        return
+    entries_of = _entries()
+    if config.kind is not None:
+        refuse_unknown("KIND", config.kind, (*entries_of, "recipes"))
+        pattern = f"*{config.pattern or ''}*"
+        named = entries_of[config.kind].items()
+        entries_of = {config.kind: {name: line for name, line in named if fnmatch(name, pattern)}}
+    if config.json:
+        show_json(entries_of)
+        return
+    for kind, entries in entries_of.items():
+        show(kind, ("name", "description"), list(entries.items()), texts=2)
+    if config.kind is None:
+        say(f"recipes: {len(recipes())} published results, in {len(tables())} tables: locallearn list recipes")
+
+
+def _entries() -> dict[str, dict[str, str]]:
     kinds = ("rules", "models", "data", "loggers")
     entries_of = {kind: {name: _first_line(kind, name) for name in names(kind)} for kind in kinds}
     entries_of["modules"] = {
@@ -34,11 +65,46 @@ def run(config: Any) -> None:
     for option in ("--optimizer", "--schedule"):
         paths = short_names(option)
         entries_of[option.strip("-") + "s"] = {name: _first_line("rules", path) for name, path in paths.items()}
-    if config.json:
-        show_json(entries_of)
+    return entries_of
+
+
+def _list_recipes(found: list[Recipe], *, as_json: bool) -> None:
+    """Each recipe with its settings and the published numbers."""
+    if as_json:
+        show_json({recipe.name: _plain(recipe) for recipe in found})
         return
-    for kind, entries in entries_of.items():
-        show(kind, ("name", "description"), list(entries.items()), texts=2)
+    rows = [
+        (
+            recipe.name,
+            rule_text(recipe.settings.rule),
+            f"{recipe.settings.modules}",
+            f"{recipe.settings.epochs}, {recipe.settings.batch}, {recipe.settings.optimizer.lr:g}",
+            "; ".join(map(str, recipe.published)),
+        )
+        for recipe in found
+    ]
+    columns = ("name", "rule", "modules", "epochs, batch, lr", "published")
+    title = "recipes, with the settings of the official code; NAME-paper has those of the paper's text"
+    show(title, columns, rows, texts=len(columns))
+    for recipe in found:
+        if recipe.kind in ("evaluate", "detect"):
+            say(f"{recipe.name}: train, then {_AFTER[recipe.kind]}")
+        if recipe.missing:
+            say(f"{recipe.name} cannot run: {recipe.missing}.")
+
+
+_AFTER = {"evaluate": "locallearn evaluate RUN --data stl10", "detect": "locallearn detect RUN --coco FOLDER"}
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as JSON."""
+    published = [
+        {"quantity": one.quantity.title, "value": one.value, "deviation": one.deviation, "unit": one.quantity.unit}
+        | {"cell": one.cell}
+        for one in recipe.published
+    ]
+    texts = {name: getattr(recipe, name) for name in ("kind", "trials", "missing", "note")}
+    return texts | {"published": published, "settings": plain_settings(recipe.settings)}
 
 
 def _first_line(kind: str, name: str) -> str:

@@ -10,6 +10,7 @@ from locallearn._utils.atomic_files import file_name
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json, silent
 from locallearn.cli.parser import Parser
+from locallearn.cli.recipe_option import add_recipe
 from locallearn.cli.settings import add_run, read_settings, resume_command, resumed_checkpoint, run_path, settings_from
 from locallearn.training import OF_PROCESSES, Launch, RunFolder, TrainSettings, train
 
@@ -25,6 +26,7 @@ examples:
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
   locallearn train --resume runs/ONE                        # continue, with the same bits
   torchrun --nproc-per-node 2 -m locallearn train --parallel data    # each process trains on half of every batch
+  locallearn train --recipe hpff/table1/cifar10-resnet32-dgl --seed 1    # a published result; options override it
 
 --rule.help NAME shows a rule's settings; --optimizer.help NAME and --schedule.help NAME do the same.
 """
@@ -34,6 +36,7 @@ def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn train [options]")
     add_run(parser, TrainSettings)
+    add_recipe(parser)
     return parser
 
 
@@ -54,7 +57,7 @@ def run(config: Any) -> None:
                 "torchrun --max-restarts needs a run folder to find its checkpoint in again: give it by --out FOLDER."
             )
     first = launch is None or launch.rank == 0
-    watcher = ConsoleWatcher(str(settings.rule), settings.epochs)
+    watcher = ConsoleWatcher(str(settings.rule), settings.epochs, batch=settings.batch)
     with nullcontext() if first else silent(), watcher.shown(resume_command("train", folder)):
         result = train(settings, folder.path, resume=resume, watcher=watcher, say=say)
     if not first:

@@ -1,0 +1,14 @@
+"""The published results of the papers as settings that run, and their reproduction.
+
+Imports `cost`, `training` and what is below them.
+"""
+
+from locallearn.recipes.catalogue import (
+    find as find,
+    matching as matching,
+    recipes as recipes,
+    rows_of as rows_of,
+    settings_of as settings_of,
+    tables as tables,
+)
+from locallearn.recipes.recipe import Published as Published, Quantity as Quantity, Recipe as Recipe

@@ -1,0 +1,155 @@
+"""The accuracies of the papers' tables, trained here at some budget."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from locallearn.recipes.budgets import RATES, Budget, at_budget, unfit
+from locallearn.recipes.recipe import Quantity, Recipe
+from locallearn.recipes.runs import Finished, Runs
+from locallearn.training import TrainSettings, evaluate_run, rule_text
+from locallearn.training.lock import InUseError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A published number and those measured here, in the quantity's unit.
+
+    Attributes:
+        quantity: its words.
+        published, deviation: as printed.
+        values: of each seed, after the last epoch.
+        best: of each seed, the best of all epochs on the test images; empty where it is not known.
+    """
+
+    quantity: str
+    published: float
+    deviation: float | None
+    values: tuple[float, ...]
+    best: tuple[float, ...] = ()
+
+    @property
+    def mean(self) -> float | None:
+        """Mean of the values, or None where there are none."""
+        return statistics.fmean(self.values) if self.values else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyRow:
+    """A row of a table.
+
+    Attributes:
+        recipe: its name.
+        data, model, rule, modules: what was trained.
+        lr: the base learning rate.
+        seeds: of the finished runs.
+        measured: its numbers.
+        device: where the runs were trained.
+        not_run: why there are no runs, or "".
+    """
+
+    recipe: str
+    data: str
+    model: str
+    rule: str
+    modules: str
+    lr: float
+    seeds: tuple[int, ...] = ()
+    measured: tuple[Measured, ...]
+    device: str = ""
+    not_run: str = ""
+
+
+class Reproduction:
+    """Trains the rows of a table.
+
+    Args:
+        runs: where runs are and go.
+        budget: how much is trained.
+        seeds: of the runs of each row.
+        common: settings of all runs that change no result, such as `data_dir`.
+        lr: the small budget's learning rate; by default each row has the one of `RATES` with the better validation
+            accuracy with the first seed.
+    """
+
+    def __init__(
+        self, runs: Runs, *, budget: Budget, seeds: Sequence[int], common: dict[str, Any], lr: float | None = None
+    ) -> None:
+        self.runs, self.seeds, self.common, self.lr = runs, tuple(seeds), common, lr
+        self.budget: Budget = budget
+
+    def row(self, recipe: Recipe) -> AccuracyRow:
+        """Train what a row lacks."""
+        if why := unfit(recipe, self.budget):
+            return _row(recipe, recipe.settings, [], why)
+        settings = replace(at_budget(recipe.settings, self.budget), **self.common)
+        try:
+            settings = self._with_rate(settings)
+            found = [self.runs.run(replace(settings, seed=seed)) for seed in self.seeds]
+        except InUseError as error:
+            return _row(recipe, settings, [], f"another process trains it ({error})")
+        finished = [run for run in found if run is not None]
+        return _row(recipe, settings, finished, "" if finished else "its loss became infinite")
+
+    def planned(self, recipes: Sequence[Recipe]) -> int:
+        """How many runs there are, if none is shared."""
+        rates = len(RATES) - 1 if self.budget == "small" and self.lr is None else 0
+        return sum(len(self.seeds) + rates for recipe in recipes if not unfit(recipe, self.budget))
+
+    def _with_rate(self, settings: TrainSettings) -> TrainSettings:
+        """The settings with the learning rate of the budget."""
+        if self.budget != "small":
+            return settings
+        if self.lr is not None:
+            return _at_rate(settings, self.lr)
+        trials = [replace(_at_rate(settings, rate), seed=self.seeds[0]) for rate in RATES]
+        finished = [run for run in map(self.runs.run, trials) if run is not None]
+        if not finished:
+            return trials[0]
+        best = max(finished, key=self.runs.validated) if len(finished) > 1 else finished[0]
+        return _at_rate(settings, best.settings.optimizer.lr)
+
+
+def _at_rate(settings: TrainSettings, lr: float) -> TrainSettings:
+    return replace(settings, optimizer=replace(settings.optimizer, lr=lr))
+
+
+def _row(recipe: Recipe, settings: TrainSettings, runs: Sequence[Finished], not_run: str) -> AccuracyRow:
+    measured = []
+    for one in recipe.published:
+        if one.quantity.is_cost:
+            continue
+        values = tuple(_value(recipe, one.quantity, run) for run in runs)
+        best = ()
+        if recipe.kind == "train" and one.quantity not in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY):
+            best = tuple(_in_unit(one.quantity, run.result["best_accuracy"]) for run in runs)
+        printed = {"published": one.value, "deviation": one.deviation}
+        measured.append(Measured(quantity=one.quantity.title, values=values, best=best, **printed))
+    return AccuracyRow(
+        recipe=recipe.name,
+        data=settings.data,
+        model=settings.model,
+        rule=rule_text(settings.rule),
+        modules=str(settings.modules),
+        lr=settings.optimizer.lr,
+        seeds=tuple(run.settings.seed for run in runs),
+        measured=tuple(measured),
+        device=", ".join(dict.fromkeys(str(run.environment.get("device", "")) for run in runs)),
+        not_run=not_run,
+    )
+
+
+def _value(recipe: Recipe, quantity: Quantity, run: Finished) -> float:
+    if recipe.kind == "evaluate" and run.settings.data != "digits":
+        return _in_unit(quantity, evaluate_run(run.folder, run.settings, data="stl10").accuracy)
+    top5 = quantity in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY)
+    accuracy = run.result.get("test_top5_accuracy", float("nan")) if top5 else run.result["test_accuracy"]
+    return _in_unit(quantity, accuracy)
+
+
+def _in_unit(quantity: Quantity, accuracy: float) -> float:
+    """An accuracy from 0 to 1 as the quantity counts it."""
+    return 100 * (1 - accuracy if quantity.title.endswith("error") else accuracy)

@@ -1,0 +1,101 @@
+"""All recipes, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatch
+from functools import cache
+from types import MappingProxyType
+
+from locallearn._utils.errors import LocalLearnError, did_you_mean
+from locallearn.recipes import auglocal, hpff, man, mlaan
+from locallearn.recipes.recipe import Recipe
+from locallearn.training import TrainSettings
+
+IN_TEXT = "-paper"
+"""The end of a recipe's name that asks for the paper's settings instead of the official code's."""
+
+
+@cache
+def recipes() -> Mapping[str, Recipe]:
+    """Each recipe by its name, in the order of the papers' tables."""
+    found: dict[str, Recipe] = {}
+    for paper in (auglocal, hpff, mlaan, man):
+        for recipe in paper.recipes():
+            assert recipe.name not in found, recipe.name
+            found[recipe.name] = recipe
+    return MappingProxyType(found)
+
+
+def matching(pattern: str) -> list[Recipe]:
+    """The recipes whose name has a pattern such as `table1` or `hpff/*resnet32*` in it; * stands for anything.
+
+    Raises:
+        LocalLearnError: there is none.
+    """
+    found = [recipe for name, recipe in recipes().items() if fnmatch(name, f"*{pattern}*")]
+    if not found:
+        raise LocalLearnError(f"no recipe has {pattern!r} in its name; {did_you_mean(pattern, tables())}")
+    return found
+
+
+def tables() -> list[str]:
+    """The names of all tables, such as `hpff/table1`."""
+    return list(dict.fromkeys(recipe.table for recipe in recipes().values()))
+
+
+def rows_of(table: str) -> list[Recipe]:
+    """A table's recipes.
+
+    Raises:
+        LocalLearnError: there is no such table.
+    """
+    found = [recipe for recipe in recipes().values() if recipe.table == table.lower()]
+    if not found:
+        raise LocalLearnError(f"no table is called {table!r}; {did_you_mean(table, tables())}")
+    return found
+
+
+def matching_rows(found: Sequence[Recipe], pattern: str) -> list[Recipe]:
+    """The recipes of a table whose row has a pattern in its name.
+
+    Raises:
+        LocalLearnError: none has.
+    """
+    rows = [recipe for recipe in found if fnmatch(recipe.row, f"*{pattern}*")]
+    if not rows:
+        raise LocalLearnError(f"no row has {pattern!r} in its name; {did_you_mean(pattern, [r.row for r in found])}")
+    return rows
+
+
+def find(name: str) -> Recipe:
+    """A recipe by its name; one that ends with `-paper` has the paper's settings.
+
+    Raises:
+        LocalLearnError: there is none, or the library cannot run it.
+    """
+    recipe = recipes().get(name)
+    if recipe is None and name.endswith(IN_TEXT) and (official := recipes().get(name.removesuffix(IN_TEXT))):
+        recipe = replace(official, name=name, settings=official.paper or official.settings)
+    if recipe is None:
+        raise LocalLearnError(f"no recipe is called {name!r}; {_meant(name)}")
+    if recipe.missing:
+        raise LocalLearnError(f"recipe {name} cannot run: {recipe.missing}.")
+    return recipe
+
+
+def settings_of(name: str) -> TrainSettings:
+    """The settings of a recipe; see `find`."""
+    return find(name).settings
+
+
+def _meant(name: str) -> str:
+    """The nearest recipe of the same table, or the nearest table."""
+    table = name.rpartition("/")[0]
+    if not table:
+        return "write paper, table and row, as in hpff/table1/cifar10-resnet32-dgl; locallearn list recipes shows all."
+    inside = [recipe.name for recipe in recipes().values() if recipe.table == table]
+    if inside:
+        return f"{did_you_mean(name, inside)} locallearn list recipes {table} shows them."
+    return f"there is no table {table!r}; {did_you_mean(table, tables())}"

@@ -1,0 +1,127 @@
+"""The cost columns of the papers' tables: predicted on fake tensors, without a GPU, beside the published numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from locallearn._localize import localize
+from locallearn.cost import FVCORE, forward_macs, peak_memory
+from locallearn.recipes.catalogue import recipes
+from locallearn.recipes.recipe import Quantity, Recipe
+from locallearn.rules import BP
+from locallearn.training import TrainSettings, make_model
+
+IMAGES = {
+    "cifar10": (10, (3, 32, 32)),
+    "svhn": (10, (3, 32, 32)),
+    "stl10": (10, (3, 96, 96)),
+    "imagenet": (1000, (3, 224, 224)),
+}
+"""Number of classes, and shape of an image."""
+
+Watch = Callable[[str, int, int], None]
+"""Told of progress: what is done, finished steps, steps in total."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """What a training step costs.
+
+    Attributes:
+        peak_bytes: most bytes alive at any moment of it, of everything.
+        activation_bytes: the same of activations alone.
+        macs: multiply-accumulates of one image forward through backbone and task heads, counted as AugLocal counts.
+        auxiliary_parameters: number of parameters of auxiliary networks.
+    """
+
+    peak_bytes: int
+    activation_bytes: int
+    macs: int
+    auxiliary_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRow:
+    """A row of a table: published and predicted cost.
+
+    Attributes:
+        recipe: its name.
+        batch: images in a step.
+        published_gb, published_ratio: GPU memory, and as a multiple of BP's; None where the paper prints none.
+        published_macs: multiply-accumulates in units of 1e9.
+        step: the predicted cost.
+        ratio: predicted peak as a multiple of BP's.
+    """
+
+    recipe: str
+    batch: int
+    published_gb: float | None
+    published_ratio: float | None
+    published_macs: float | None
+    step: StepCost
+    ratio: float
+
+
+def step_cost(settings: TrainSettings) -> StepCost:
+    """The predicted cost of a training step."""
+    classes, shape = IMAGES[settings.data]
+    model = make_model(settings.model, classes=classes, image_shape=shape)
+    net = localize(model, settings.rule, modules=settings.modules, memory=settings.memory, input_shape=shape)
+    net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    peak = peak_memory(net, settings.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
+    return StepCost(
+        peak_bytes=peak.total,
+        activation_bytes=peak.activations,
+        macs=sum(module.backbone + module.task_heads for module in forward_macs(net, FVCORE)),
+        auxiliary_parameters=sum(parameter.numel() for parameter in net.auxiliary.parameters()),
+    )
+
+
+def has_costs(recipe: Recipe) -> bool:
+    """Whether the paper prints a cost of this row, or describes it for its cost alone."""
+    return recipe.kind == "cost" or any(one.quantity.is_cost for one in recipe.published)
+
+
+def cost_rows(found: Sequence[Recipe], watch: Watch) -> list[CostRow]:
+    """The costs of some recipes; steps that several share are predicted once."""
+    known: dict[str, StepCost] = {}
+    bps = {recipe.name: replace(recipe.settings, rule=BP(), modules="all") for recipe in found}
+    steps = {repr(settings): settings for r in found for settings in (bps[r.name], r.settings)}
+    for done, (key, settings) in enumerate(steps.items()):
+        watch(f"{settings.model}, {settings.rule}", done, len(steps))
+        known[key] = step_cost(settings)
+    return [_row(recipe, known[repr(recipe.settings)], known[repr(bps[recipe.name])]) for recipe in found]
+
+
+def _row(recipe: Recipe, step: StepCost, bp: StepCost) -> CostRow:
+    memory, bp_memory = _printed(recipe, Quantity.MEMORY), _published_bp(recipe)
+    return CostRow(
+        recipe=recipe.name,
+        batch=recipe.settings.batch,
+        published_gb=memory,
+        published_ratio=memory / bp_memory if memory and bp_memory else None,
+        published_macs=_printed(recipe, Quantity.MACS),
+        step=step,
+        ratio=step.peak_bytes / bp.peak_bytes,
+    )
+
+
+def _printed(recipe: Recipe, quantity: Quantity) -> float | None:
+    return next((one.value for one in recipe.published if one.quantity is quantity), None)
+
+
+def _published_bp(recipe: Recipe) -> float | None:
+    """BP's memory for the same network and images in the table, else in another table of the paper."""
+    paper = recipe.name.partition("/")[0]
+    found = {
+        other.table: memory
+        for other in recipes().values()
+        if other.name.startswith(f"{paper}/")
+        and isinstance(other.settings.rule, BP)
+        and (other.settings.model, other.settings.data) == (recipe.settings.model, recipe.settings.data)
+        and (memory := _printed(other, Quantity.MEMORY)) is not None
+    }
+    return found.get(recipe.table, next(iter(found.values()), None))

@@ -1,0 +1,36 @@
+"""The curves of a comparison as files for print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from locallearn._figures.style import save_all
+from locallearn._utils.errors import LocalLearnError
+from locallearn.report.figures.training import accuracy_against_epoch, module_losses, output_loss
+from locallearn.report.groups import Group
+
+
+def write_curves(groups: Sequence[Group], folder: Path) -> list[Path]:
+    """Write accuracy, output loss and every module's loss over the epochs, each as PNG, SVG and PDF with its title.
+
+    Args:
+        groups: from `group_runs`.
+        folder: where to; made if it is not there.
+
+    Returns:
+        The files.
+
+    Raises:
+        LocalLearnError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalLearnError(f"{folder} is no folder and cannot be made one ({error.strerror}).") from error
+    files = []
+    for chart in (accuracy_against_epoch(groups), output_loss(groups), *module_losses(groups, {}).values()):
+        figure = chart.print_figure()
+        figure.suptitle(chart.title, fontsize="medium")
+        files += save_all(figure, folder / chart.name)
+    return files

@@ -1,0 +1,183 @@
+"""Reproductions of tables: costs and accuracies beside the published numbers, from runs that are used again."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from command_line import run
+from small_runs import settings, stripes
+
+import locallearn as ll
+from locallearn import NonFiniteLossError
+from locallearn._utils.atomic_files import write_json
+from locallearn.recipes import costs, find, rows_of, runs
+from locallearn.recipes.accuracies import Reproduction
+from locallearn.recipes.budgets import RATES, at_budget, unfit
+from locallearn.recipes.costs import StepCost, cost_rows, has_costs
+from locallearn.recipes.page import page
+from locallearn.recipes.results import save
+from locallearn.recipes.runs import Runs, validation_accuracy
+from locallearn.training import RunFolder, Watcher, as_yaml
+
+PLAIN = "hpff/table4a/cifar10-resnet32-il"
+
+
+@contextmanager
+def unwatched(name: str, epochs: int):
+    yield Watcher()
+
+
+def answered(accuracy_of, trained: list):
+    """A `train` that writes a finished run of some accuracy, and takes no time."""
+
+    def train(asked, folder: Path, **_):
+        trained.append(asked)
+        if (accuracy := accuracy_of(asked)) is None:
+            raise NonFiniteLossError("the loss is infinite", objective=0, module=0, step=1)
+        folder.mkdir(parents=True)
+        run = RunFolder(folder)
+        run.settings.write_text(as_yaml(asked))
+        write_json(run.environment, {"device": "cpu"})
+        write_json(run.result, {"test_accuracy": accuracy, "best_accuracy": accuracy + 0.01})
+
+    return train
+
+
+@pytest.fixture
+def reproduction(tmp_path, monkeypatch):
+    """Makes a reproduction whose runs are not trained but have accuracies."""
+    trained: list = []
+
+    def make(accuracy_of, *, budget="small", seeds=(0, 1, 2), lr=None, others=()):
+        monkeypatch.setattr(runs, "train", answered(accuracy_of, trained))
+        monkeypatch.setattr(Runs, "validated", lambda self, run: run.result["test_accuracy"])
+        found = Runs(tmp_path / "out", others, watching=unwatched)
+        return Reproduction(found, budget=budget, seeds=seeds, common={}, lr=lr)
+
+    make.trained = trained  # pyright: ignore[reportFunctionMemberAccess]
+    return make
+
+
+def test_the_better_rate_of_the_first_seed_is_taken_for_all(reproduction):
+    row = reproduction(lambda s: s.optimizer.lr + s.seed / 100).row(find(PLAIN))
+    assert [(s.optimizer.lr, s.seed) for s in reproduction.trained] == [(0.05, 0), (0.2, 0), (0.2, 1), (0.2, 2)]
+    assert (row.lr, row.seeds) == (0.2, (0, 1, 2))
+    assert row.measured[0].published == 14.08
+    assert row.measured[0].values == pytest.approx((80.0, 79.0, 78.0))
+    assert row.measured[0].best == pytest.approx((79.0, 78.0, 77.0))
+
+
+def test_runs_are_used_again_in_other_tables_and_from_other_folders(reproduction, tmp_path):
+    reproduction(lambda s: 0.5, seeds=(0,)).row(find(PLAIN))
+    assert len(reproduction.trained) == 2
+    again = reproduction(lambda s: 0.5, seeds=(0,))
+    assert again.row(find("man/table4a/cifar10-resnet32-none")).measured[0].values == (50.0,)
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    reproduction(lambda s: 0.5, seeds=(0,), others=[tmp_path / "elsewhere"]).row(find(PLAIN))
+    assert len(reproduction.trained) == 2
+
+
+def test_a_rate_whose_loss_becomes_infinite_is_not_taken(reproduction):
+    assert reproduction(lambda s: None if s.optimizer.lr == 0.2 else 0.5, seeds=(0,)).row(find(PLAIN)).lr == 0.05
+    row = reproduction(lambda s: None, seeds=(0,)).row(find("man/table4a/cifar10-resnet32-ema"))
+    assert row.not_run == "its loss became infinite"
+    assert row.measured[0].values == ()
+
+
+def test_a_given_rate_is_kept_and_rows_that_do_not_fit_say_why(reproduction):
+    assert reproduction(lambda s: 0.5, seeds=(4,), lr=0.1).row(find(PLAIN)).lr == 0.1
+    assert [s.seed for s in reproduction.trained] == [4]
+    assert "small images" in unfit(find("hpff/table2/imagenet-vgg13-dgl"), "small")
+    assert "locallearn detect" in unfit(find("auglocal/table12/imagenet-resnet34-bp"), "full")
+    assert "costs alone" in unfit(find("hpff/table3/cifar10-resnet32-bp"), "full")
+
+
+def test_the_small_budget_is_that_of_the_page_of_results():
+    official = find("hpff/table1/cifar10-resnet32-hpff-dgl").settings
+    small = at_budget(official, "small")
+    assert (small.modules, small.epochs, small.batch, small.train_images) == ("all", 15, 128, 10_000)
+    assert small.precision == "bf16"
+    assert small.rule == official.rule
+    assert at_budget(find("hpff/table1/cifar10-resnet110-k32-dgl").settings, "small").modules == "hpff-32"
+    assert at_budget(official, "full") is official
+    assert RATES == (0.05, 0.2)
+
+
+def test_validation_images_are_the_last_of_the_training_split(tmp_path, monkeypatch):
+    from locallearn.training import train
+
+    asked = replace(settings(rule=ll.BP()), epochs=1, data_dir=tmp_path, loggers=())
+    train(asked, tmp_path / "run")
+    monkeypatch.setitem(runs.VALIDATION_IMAGES, asked.data, 30)  # pyright: ignore[reportArgumentType]
+    finished = Runs(tmp_path, [], watching=unwatched).run(asked)
+    assert finished is not None
+    accuracy = validation_accuracy(finished)
+    assert round(30 * accuracy, 4) == int(round(30 * accuracy, 4))
+    assert len(stripes(tmp_path).train) == 100
+
+
+def counted(asked) -> StepCost:
+    size = 2**30 * (4 if isinstance(asked.rule, ll.BP) else 3)
+    return StepCost(peak_bytes=size, activation_bytes=size, macs=10**9, auxiliary_parameters=7)
+
+
+def test_costs_are_counted_once_and_compared_with_bps(monkeypatch):
+    told, steps = [], []
+    monkeypatch.setattr(costs, "step_cost", lambda asked: steps.append(asked) or counted(asked))
+    rows = cost_rows(rows_of("hpff/table5")[:3], lambda *words: told.append(words))
+    assert len(told) == len(steps) == 4
+    assert [row.published_gb for row in rows] == [2.67, 3.13, 2.31]
+    assert [row.ratio for row in rows] == [0.75] * 3
+    assert rows[0].published_ratio == pytest.approx(2.67 / 3.37)  # BP is in Table 3
+    assert [has_costs(recipe) for recipe in rows_of("auglocal/table6")] == [True] * 4
+    assert not has_costs(find(PLAIN))
+
+
+def test_results_are_merged_and_shown_on_one_page(reproduction, tmp_path, monkeypatch):
+    monkeypatch.setattr(costs, "step_cost", counted)
+    (tmp_path / "digits.md").write_text("# Every system on digits\n")
+    for rows in (rows_of("hpff/table5")[:3], rows_of("hpff/table5")[3:]):
+        file = save("hpff/table5", cost_rows(rows, lambda *_: None), tmp_path, command="again", what="cost")
+    assert len(json.loads(file.read_text())["rows"]) == 6
+    file.with_suffix(".md").write_text("Why it is so.\n")
+    repeat = reproduction(lambda s: 0.6 + 0.1 * isinstance(s.rule, ll.BP), seeds=(0, 1))
+    for table, name in (("hpff/table4a", PLAIN), ("hpff/table1", "hpff/table1/cifar10-resnet32-bp")):
+        save(table, [repeat.row(find(name))], tmp_path, command="again", what="small")
+    text = page(tmp_path)
+    assert text == (tmp_path / "README.md").read_text()
+    assert "[Every system on digits](digits.md)" in text
+    assert "| `cifar10-resnet32-infopro` | 1024 | 2.67 | 0.79 | 3.00 | 0.75 |" in text
+    assert "Why it is so." in text
+    errors = "| 14.08 | 7.71 | 40.00 ± 0.00 | 10.00 | 39.00 | 0, 1 | 0.05 |"
+    assert f"| `cifar10-resnet32-il` | test error, % {errors}" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["hpff/tabel3"], "did you mean 'hpff/table3'?"),
+        (["hpff/table1"], "train them by --budget small"),
+        (["hpff/table3", "--rows", "vgg"], "no row has 'vgg'"),
+        (["hpff/table1", "--budget", "small", "--seeds", "0"], "--seeds takes how many seeds"),
+        (["hpff/table1", "--budget", "full", "--lr", "0.1"], "--lr goes with --budget small"),
+    ],
+)
+def test_mistakes_are_told(options, sentence, capsys):
+    assert run("reproduce", *options) == 1
+    assert sentence in capsys.readouterr().err
+
+
+SMOKE = [recipe.name for recipe in rows_of("hpff/table4a")] + ["mlaan/table6/cifar10-resnet32-mlaan-dgl"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMOKE)
+def test_smoke(name, tmp_path):
+    table, _, row = name.rpartition("/")
+    options = ["--budget", "smoke", "--out", str(tmp_path / "runs"), "--save", str(tmp_path)]
+    assert run("reproduce", table, "--rows", row.removeprefix("cifar10-resnet32"), *options) == 0
+    assert json.loads(next((tmp_path / "tables").glob("*-smoke.json")).read_text())["rows"][0]["measured"][0]["values"]
