@@ -28,7 +28,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def recipe() -> dict:
-    _, code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    *_, code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names: dict = {}
     exec(code, names)
     return names

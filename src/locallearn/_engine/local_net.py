@@ -72,6 +72,7 @@ class LocalNet(nn.Module):
         chain: the backbone's layers and their shapes.
         partition: which layers make which local module.
         local_modules: the local modules, which hold the backbone's own layers.
+        part: numbers of these modules: all, except under `parallel.modules`.
         loss: the task's loss.
         memory: "fast" or "lean".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
@@ -96,6 +97,7 @@ class LocalNet(nn.Module):
         self.chain, self.partition, self.loss = sites.chain, sites.partition, sites.loss
         # Tuples are not registered, so that each tensor is in the state dict once, under the backbone's own name.
         self.local_modules = tuple(local_modules)
+        self.part = range(len(self.local_modules))
         self.objectives = tuple(objectives)
         networks = {id(o.auxiliary): o.auxiliary for o in objectives if o.last < len(self.partition) - 1}
         self.auxiliary = nn.ModuleList(networks.values())
@@ -175,7 +177,8 @@ class LocalNet(nn.Module):
 
     def step(self, images: Tensor, labels: Tensor, **settings: Any) -> Step:
         """A training step, not yet run; `settings` are the attributes of `Step`."""
-        step = Step(modules=self.local_modules, objectives=self.objectives, images=images, labels=labels, **settings)
+        settings.setdefault("objectives", self.objectives)
+        step = Step(modules=self.local_modules, images=images, labels=labels, first=self.part.start, **settings)
         step.plan = self._recompute_plan(step)
         if self._independent:
             step.streams = streams_of(images.device, self.overlap)
@@ -213,7 +216,8 @@ class LocalNet(nn.Module):
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:
         """Parameters of a local module and of the auxiliary networks that end there; over all modules, each once."""
-        parts = (self.local_modules[module], *(objective.auxiliary for objective in self.objectives_of(module)))
+        here = [self.local_modules[module - self.part.start]] if module in self.part else []
+        parts = (*here, *(objective.auxiliary for objective in self.objectives_of(module)))
         return list({id(parameter): parameter for part in parts for parameter in part.parameters()}.values())
 
     def objectives_of(self, module: int) -> list[Objective]:
@@ -227,7 +231,7 @@ class LocalNet(nn.Module):
         As for any inference, put the network in evaluation mode first.
         """
         features, logits = images, []
-        for index, module in enumerate(self.local_modules):
+        for index, module in zip(self.part, self.local_modules, strict=True):
             features = module(features)
             logits += [objective.logits(features) for objective in self.objectives_of(index)]
         return logits
@@ -256,7 +260,7 @@ class LocalNet(nn.Module):
     def check(self, images: Tensor, labels: Tensor) -> None:
         """Refuse images and labels that this network cannot be trained on, and a network that was changed."""
         refuse_without_gradients()
-        refuse_frozen(self.parameters(), self.steps)
+        refuse_frozen((*self.model.parameters(), *self.auxiliary.parameters()), self.steps)
         refuse_other_images(images, self.chain.image_shape)
         refuse_other_labels(labels, images)
         self._refuse_image_type(images)
