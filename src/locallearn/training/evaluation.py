@@ -58,33 +58,35 @@ def evaluate(
     training = [part for part in net.modules() if part.training]
     net.eval()
     device = next(net.parameters()).device
-    outputs: list[Tensor | None] = [None] * (len(net.objectives) if heads else 1)
-    correct = torch.zeros(len(outputs), dtype=torch.float64, device=device)
+    outputs: list[Tensor | None] = [None] * (len(net.objectives) if heads else 0)
+    has_last = net.part.stop == len(net.partition)  # otherwise, other processes have the classifier
+    correct = torch.zeros(len(outputs) + 1, dtype=torch.float64, device=device)
     images_seen = top5 = loss = torch.zeros(1, dtype=torch.float64, device=device)
     try:
         for images, labels in batches.epoch(1):
             if not len(labels):  # the last batch had fewer images than there are processes
                 continue
             with mixed(images.device, autocast):
-                outputs = net.logits(images) if heads else [net(images)]  # the backbone's come last
-                assert outputs[-1] is not None
-                loss = loss + net.loss(outputs[-1], labels).double() * len(labels)
+                outputs = net.logits(images) if heads else []
+                logits = outputs[-1] if heads and has_last else net(images)
+                assert logits is not None
+                loss = loss + net.loss(logits, labels).double() * len(labels)
             none = torch.full_like(labels, -1)
-            answers = [none if logits is None else logits.argmax(1) for logits in outputs]
-            top5 = top5 + top5_hits(outputs[-1], labels).sum()
+            answers = [none if head is None else head.argmax(1) for head in (*outputs, logits)]
+            top5 = top5 + top5_hits(logits, labels).sum()
             correct = correct + (torch.stack(answers) == labels).sum(1)
             images_seen = images_seen + len(labels)
     finally:
         for part in training:
             part.training = True
     count, total_loss, total_top5, *hits = summed(torch.cat([images_seen, loss, top5, correct])).tolist()
-    shares = [hit / count for hit in hits]
-    by_head = [None if logits is None else share for logits, share in zip(outputs, shares, strict=True)]
+    *shares, accuracy = [hit / count for hit in hits]
+    by_head = [None if head is None else share for head, share in zip(outputs, shares, strict=True)]
     return Evaluation(
-        accuracy=shares[-1],
+        accuracy=accuracy,
         top5_accuracy=total_top5 / count if reports_top5(net.chain.classes) else None,
         loss=total_loss / count,
-        head_accuracies=tuple(by_head) if heads else (),
+        head_accuracies=tuple(by_head),
     )
 
 

@@ -87,7 +87,9 @@ class Fit(Loop):
         if any(skipped):
             metrics["skipped_images"] = [name for names in skipped for name in names]
         if self.settings.eval_heads:
-            metrics["head_accuracies"] = list(result.head_accuracies)
+            metrics["head_accuracies"] = [
+                accuracy for heads in self.processes.of_modules(result.head_accuracies) for accuracy in heads
+            ]
         return metrics
 
     def resume(self, checkpoint: Checkpoint = "last") -> None:

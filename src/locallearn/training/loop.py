@@ -15,6 +15,7 @@ from locallearn.data import Batches
 from locallearn.training.checkpoint import FILES, Checkpoint, load_checkpoint, load_weights, save_checkpoint, unusable
 from locallearn.training.loggers import logging_to
 from locallearn.training.optimizer_state import (
+    joined,
     load_named_state,
     named_state,
     optimizers_of,
@@ -154,7 +155,8 @@ class Loop(ABC):
                 f"is of epoch {epoch}, step {step}, and the run has {self.settings.epochs} epochs of"
                 f" {len(self.batches)} steps",
             )
-        sums = self.loss_count() if step else 0
+        own = slice(*self._own_losses())
+        sums = sum(self.processes.of_modules(self.loss_count())) if step else 0
         if len(state["sums"]) != sums or (step > 0) != (state["seen"] > 0):
             raise unusable(file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}")
         if self.folder is not None:
@@ -175,10 +177,21 @@ class Loop(ABC):
             raise unusable(file, "has the state of another optimizer")
         for name in _PROGRESS:
             setattr(self, name, state[name])
+        self.sums = self.sums[own]
         if not self.processes.leads:
             self.skipped = []  # the first process has those of all
         if self.folder is not None and file != self.folder.last:
             save_checkpoint(state, self.folder.last)
+
+    def _own_losses(self) -> tuple[int, int]:
+        """Where this process's losses begin and end among those of all local modules."""
+        counts = self.processes.of_modules((self.processes.rank, self.loss_count()))
+        start = sum(count for rank, count in counts if rank < self.processes.rank)
+        return start, start + self.loss_count()
+
+    def _all_sums(self) -> list[float]:
+        """The sums of the losses of all local modules."""
+        return [total for sums in self.processes.of_modules(self.sums) for total in sums]
 
     def _read(self, checkpoint: Checkpoint) -> dict[str, Any] | None:
         """A checkpoint of the folder and the path of its file, or None if the run was stopped before its first one."""
@@ -208,7 +221,7 @@ class Loop(ABC):
         row = {
             "epoch": self.epoch,
             "lr": self._learning_rate(len(self.batches) - 1),
-            **self.loss_metrics([total / self.seen for total in self.sums]),
+            **self.loss_metrics([total / self.seen for total in self._all_sums()]),
             "seconds": self.seconds,
             **self.evaluate(),
         }
@@ -259,7 +272,8 @@ class Loop(ABC):
         self.processes.at(f"saving at step {self.step} of epoch {self.epoch}")
         state = {name: getattr(self, name) for name in _PROGRESS} | {
             "net": self.net.state_dict(),
-            "optimizers": named_state(self.net, optimizers_of(self.stepper)),
+            "optimizers": joined(self.processes.of_modules(named_state(self.net, optimizers_of(self.stepper)))),
+            "sums": self._all_sums(),
             "random": self.processes.random_states(),
             "skipped": [name for names in self.processes.of_all(self.skipped) for name in names],
         }

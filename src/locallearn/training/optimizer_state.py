@@ -26,17 +26,26 @@ def named_state(net: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, An
         optimizers: over parameters of it.
 
     Returns:
-        `state`, from a parameter's name to its entries; `param_groups`, each with its settings and names (`params`).
+        `state`, from a parameter's name to its entries, with tensors on the CPU; `param_groups`, each with its settings
+        and the names of its parameters (`params`).
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
     return {
-        "state": {names[p]: dict(entries) for optimizer in optimizers for p, entries in optimizer.state.items()},
+        "state": {
+            names[parameter]: {name: _on_cpu(value) for name, value in entries.items()}
+            for optimizer in optimizers
+            for parameter, entries in optimizer.state.items()
+        },
         "param_groups": [
             {**group, "params": [names[parameter] for parameter in group["params"]]}
             for optimizer in optimizers
             for group in optimizer.param_groups
         ],
     }
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def joined(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def _train(
         _warn_of_heavy_auxiliaries(net, settings, peak.total, micro_batch, say)
         if settings.compile:
             net.compile()
-        processes.share(net, synchronise_statistics=settings.synchronise_statistics)
+        net = processes.share(net, synchronise_statistics=settings.synchronise_statistics)
         processes.seed(settings.seed)
         folder = run if processes.leads else None
         fit = Fit(net, batches, test, settings, folder=folder, watcher=watcher, processes=processes)

@@ -169,7 +169,8 @@ class TrainSettings(FitSettings):
         data_dir: folder of the data sets.
         workers: processes that decode image files; results do not depend on their number.
         bad_images: refuse stops at an image file that cannot be read, with its path; skip leaves it out and reports it.
-        parallel: data, where torchrun started several processes: each trains on its part of every batch.
+        parallel: of several processes that torchrun started, data: each trains on its part of every batch; modules:
+            each trains some of the local modules; or both, as in modules=2,data=2.
         synchronise_statistics: of several processes, whether batch normalisation has the statistics of the whole batch,
             or those of each process's part.
         parallel_timeout: seconds after which a process that is silent, or does not go on, ends the run on all of them.
@@ -219,8 +220,11 @@ class TrainSettings(FitSettings):
             if self.synchronise_statistics:
                 raise LocalLearnError("synchronise_statistics goes with several processes: add --parallel data.")
             return
-        if "modules" in sizes_in(self.parallel):
-            raise LocalLearnError(f"parallel={self.parallel!r}: of a run, processes share batches alone; use data.")
+        names = sizes_in(self.parallel)
+        if "modules" in names and self.compile:
+            raise LocalLearnError("compile does not work where processes have some of the modules: leave it out.")
+        if "data" not in names and self.synchronise_statistics:
+            raise LocalLearnError("synchronise_statistics goes with processes that share batches, as --parallel data.")
         if self.cuda_graphs:
             raise LocalLearnError("cuda_graphs does not share gradients among processes: leave it out.")
         if self.synchronise_statistics and (self.compile or self.memory == "lean"):

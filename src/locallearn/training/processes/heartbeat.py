@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
@@ -16,9 +17,12 @@ from locallearn._utils.errors import reason_of
 from locallearn.training.processes.launch import Launch
 
 _INTERVAL = 0.5
-_GRACE = 3.0
-"""Seconds that a process which fails has for its own last words, before the others end and torchrun ends all."""
 _VERDICT = "verdict"
+
+
+def _end_process(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 @dataclass
@@ -42,10 +46,20 @@ class Heartbeat:
         store: this thread's own connection.
         launch: which process this is.
         timeout: seconds after which a process that is silent, or does not go on, is given up.
+        end: ends this process, with what is to be told; called in the thread, for the main one may wait for ever.
+        grace: seconds that a process which fails has for its own last words, before the others end.
     """
 
-    def __init__(self, store: dist.Store, launch: Launch, timeout: float) -> None:
-        self._store, self._launch, self._timeout = store, launch, timeout
+    def __init__(
+        self,
+        store: dist.Store,
+        launch: Launch,
+        timeout: float,
+        *,
+        end: Callable[[str], object] = _end_process,
+        grace: float = 3.0,
+    ) -> None:
+        self._store, self._launch, self._timeout, self._end, self._grace = store, launch, timeout, end, grace
         self._interval = min(_INTERVAL, timeout / 10)
         self._beats = self._progress = 0
         self._activity = "starting"
@@ -94,8 +108,10 @@ class Heartbeat:
                 verdict = self._store.get(_VERDICT).decode() if self._store.check([_VERDICT]) else None
             except RuntimeError as error:
                 verdict = f"{self._launch.address} does not answer any more ({reason_of(error)})"
-            if verdict is not None and not self._stopped.wait(_GRACE):
-                self._end(verdict)
+            if verdict is not None:
+                if not self._stopped.wait(self._grace):
+                    self._end(f"{self._launch.named()} ends: {verdict}.")
+                return
 
     def _tell(self) -> None:
         self._beats += 1
@@ -108,24 +124,21 @@ class Heartbeat:
             seen.alive = now if beats != seen.beats else seen.alive
             seen.moved = now if progress != seen.progress else seen.moved
             seen.beats, seen.progress, seen.activity = beats, progress, activity
+        quiet = max(now - seen.alive for seen in self._seen.values())
+        still = min(now - seen.moved for seen in self._seen.values())
         if silent := [rank for rank, seen in self._seen.items() if now - seen.alive > self._timeout]:
-            self._judge(silent, "gave no sign of life")
-        elif all(now - seen.moved > self._timeout for seen in self._seen.values()) and self._launch.rank == 0:
+            self._judge(silent, "no sign of life from")
+        elif still > self._timeout and quiet < 4 * self._interval and self._launch.rank == 0:
             least = min(int(seen.progress) for seen in self._seen.values())
-            self._judge([r for r, seen in self._seen.items() if int(seen.progress) == least], "did not go on")
+            self._judge([r for r, seen in self._seen.items() if int(seen.progress) == least], "no progress of")
 
     def _judge(self, ranks: list[int], what: str) -> None:
-        told = ", ".join(f"{self._launch.named(rank)} was {self._seen[rank].activity}" for rank in ranks)
-        names = " and ".join(self._launch.named(rank) for rank in ranks)
-        self._store.compare_set(_VERDICT, "", f"{names} {what} for {self._timeout:g} s (parallel_timeout); {told}")
+        names = " and ".join(f"{self._launch.named(rank)} ({self._seen[rank].activity})" for rank in ranks)
+        self._store.compare_set(_VERDICT, "", f"{what} {names} for {self._timeout:g} s (parallel_timeout)")
 
     def _all(self) -> dict[int, _Seen]:
         words = {r: self._store.get(_key(r)).decode().split(" ", 2) for r in range(self._launch.count)}
         return {rank: _Seen(beats, progress, activity) for rank, (beats, progress, activity) in words.items()}
-
-    def _end(self, verdict: str) -> NoReturn:
-        print(f"error: {self._launch.named()} ends: {verdict}.", file=sys.stderr, flush=True)
-        os._exit(1)  # the main thread may wait for ever
 
 
 def _key(rank: int) -> str:

@@ -11,11 +11,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
+from locallearn import parallel
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import random_state, set_random_state
 from locallearn.data import Feed
 from locallearn.data.order import seed_of
-from locallearn.parallel import data as share_data
 from locallearn.training.processes.heartbeat import Heartbeat
 from locallearn.training.processes.launch import Launch
 from locallearn.training.processes.layout import Layout
@@ -58,6 +58,10 @@ class Processes:
         """The value of each process, in order, on all of them."""
         return [value]
 
+    def of_modules(self, value: Value) -> list[Value]:
+        """The value of each process that has some of the network's modules and the same images, in their order."""
+        return [value]
+
     def summed(self, values: Tensor) -> Tensor:
         """The sum over the parts of the batch."""
         return values
@@ -70,8 +74,9 @@ class Processes:
         """Whether anybody wants to stop."""
         return wanted
 
-    def share(self, net: LocalNet, *, synchronise_statistics: bool) -> None:
-        """Let the network train in all processes."""
+    def share(self, net: LocalNet, *, synchronise_statistics: bool) -> LocalNet:
+        """The network, or this process's part of it, that trains in all processes."""
+        return net
 
     def share_buffers(self, net: nn.Module) -> None:
         """Give all processes the buffers of the first one, such as the running statistics of batch normalisation."""
@@ -110,7 +115,7 @@ class ManyProcesses(Processes):
     def __init__(self, device: torch.device, launch: Launch, layout: Layout, mesh: DeviceMesh, beat: Heartbeat) -> None:
         super().__init__(device)
         self.rank, self.layout, self.launch = launch.rank, layout, launch
-        self.data_group = mesh["data"].get_group()
+        self.data_group, self.modules_group = mesh["data"].get_group(), mesh["modules"].get_group()
         self.part = mesh["data"].get_local_rank()
         self.restarted = launch.restarts > 0
         self._beat = beat
@@ -129,6 +134,11 @@ class ManyProcesses(Processes):
         dist.all_gather_object(values, value)
         return values
 
+    def of_modules(self, value: Value) -> list[Value]:
+        values: list[Any] = [None] * self.layout.modules
+        dist.all_gather_object(values, value, group=self.modules_group)
+        return values
+
     def summed(self, values: Tensor) -> Tensor:
         dist.all_reduce(values, group=self.data_group)
         return values
@@ -139,8 +149,12 @@ class ManyProcesses(Processes):
     def stop_now(self, wanted: bool) -> bool:
         return self._vote.now(wanted)
 
-    def share(self, net: LocalNet, *, synchronise_statistics: bool) -> None:
-        share_data(net, synchronise_statistics=synchronise_statistics, group=self.data_group)
+    def share(self, net: LocalNet, *, synchronise_statistics: bool) -> LocalNet:
+        if self.layout.modules > 1:
+            net = parallel.modules(net, group=self.modules_group)
+            if self.layout.data == 1:
+                return net
+        return parallel.data(net, synchronise_statistics=synchronise_statistics, group=self.data_group)
 
     def share_buffers(self, net: nn.Module) -> None:
         for buffer in net.buffers():
