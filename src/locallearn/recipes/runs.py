@@ -36,8 +36,8 @@ from locallearn.training.settings_text import with_new_defaults
 NO_RESULT = ("data_dir", "workers", "checkpoint_every", "loggers", "threads", "device", "eval_heads")
 """Settings that do not change which result a run has, but for rounding."""
 
-Watching = Callable[[str, int], AbstractContextManager[Watcher]]
-"""Shows the run of a name and a number of epochs."""
+Watching = Callable[[str, TrainSettings], AbstractContextManager[Watcher]]
+"""Shows a run of some name and settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class Runs:
             settings = replace(settings, **own | {"data_dir": Path(own.get("data_dir", settings.data_dir))})
         begun = time.monotonic()
         try:
-            with self.watching(name, settings.epochs) as watcher:
+            with self.watching(name, settings) as watcher:
                 train(settings, folder.path, resume="last" if resume else None, watcher=watcher, say=self.say)
         except NonFiniteLossError as error:
             self.say(f"{name}, learning rate {settings.optimizer.lr:g}: {error}")

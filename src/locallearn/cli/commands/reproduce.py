@@ -21,7 +21,7 @@ from locallearn.recipes.costs import cost_rows, has_costs
 from locallearn.recipes.page import accuracy_columns, bp_accuracies, cost_columns, title_of
 from locallearn.recipes.results import save, source
 from locallearn.recipes.runs import Runs
-from locallearn.training import Watcher
+from locallearn.training import TrainSettings, Watcher
 
 HELP = """Reproduce a table of the papers, beside its published numbers.
 
@@ -82,14 +82,14 @@ def _costs(config: Any, rows: list[Recipe]) -> list[Any]:
 
 def _accuracies(config: Any, rows: list[Recipe]) -> list[Any]:
     seeds = list(range(config.seeds[0])) if len(config.seeds) == 1 else config.seeds
-    if not seeds or min(seeds) < 0:
-        raise LocalLearnError("--seeds takes how many seeds there are, at least 1, or several seeds, such as 0 1 2.")
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise LocalLearnError("--seeds takes how many seeds there are, at least 1, or different seeds, such as 0 1 2.")
     if config.lr is not None and config.budget != "small":
         raise LocalLearnError("--lr goes with --budget small; other budgets have the recipe's learning rate.")
 
     @contextmanager
-    def watching(name: str, epochs: int) -> Iterator[Watcher]:
-        with ConsoleWatcher(name, epochs).shown(lambda: "the same command") as watcher:
+    def watching(name: str, settings: TrainSettings) -> Iterator[Watcher]:
+        with ConsoleWatcher(name, settings.epochs, batch=settings.batch).shown(lambda: "the same command") as watcher:
             yield watcher
 
     runs = Runs(config.out, config.runs, watching=watching, say=say)
