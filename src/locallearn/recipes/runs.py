@@ -37,7 +37,7 @@ NO_RESULT = ("data_dir", "workers", "checkpoint_every", "loggers", "threads", "d
 """Settings that do not change which result a run has, but for rounding."""
 
 Watching = Callable[[str, TrainSettings], AbstractContextManager[Watcher]]
-"""Shows the run of a name and its settings."""
+"""Shows a run of some name and settings."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,8 +82,8 @@ def _costs(config: Any, rows: list[Recipe]) -> list[Any]:
 
 def _accuracies(config: Any, rows: list[Recipe]) -> list[Any]:
     seeds = list(range(config.seeds[0])) if len(config.seeds) == 1 else config.seeds
-    if not seeds or min(seeds) < 0:
-        raise LocalLearnError("--seeds takes how many seeds there are, at least 1, or several seeds, such as 0 1 2.")
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise LocalLearnError("--seeds takes how many seeds there are, at least 1, or different seeds, such as 0 1 2.")
     if config.lr is not None and config.budget != "small":
         raise LocalLearnError("--lr goes with --budget small; other budgets have the recipe's learning rate.")
 
