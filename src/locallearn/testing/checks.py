@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from locallearn._chain.layout import Shape
 from locallearn._utils.errors import LocalLearnError
@@ -12,7 +17,34 @@ from locallearn.rules import DGL, Rule
 from locallearn.testing import step_checks as step, training_checks as training
 from locallearn.testing.case import Case
 
-CHECKS: tuple[Callable[[Case], None], ...] = (
+Check = Callable[[Case], None]
+
+_DROPOUT = {
+    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
+    *(torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.feature_alpha_dropout),
+}
+
+
+class _NoDropout(TorchFunctionMode):
+    """While active, functions of dropout return their input: checks compare steps that draw in another order."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _DROPOUT:
+            return args[0] if args else kwargs["input"]
+        return func(*args, **kwargs)
+
+
+def _without_dropout(check: Check) -> Check:
+    @wraps(check)
+    def run(case: Case) -> None:
+        with _NoDropout():
+            check(case)
+
+    return run
+
+
+_CHECKS: tuple[Check, ...] = (
     step.network_is_left_alone,
     step.chain_computes_what_the_network_computes,
     step.one_module_is_backpropagation,
@@ -31,6 +63,8 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     training.compiled_trains,
     training.loss_falls_on_digits,
 )
+
+CHECKS: tuple[Check, ...] = tuple(map(_without_dropout, _CHECKS))
 """The checks that every rule and every network passes, each a function of a `Case`."""
 
 
@@ -49,7 +83,8 @@ def check_network(
     """Run all checks of a network under a rule.
 
     Args:
-        make: makes the network, always with the same weights; switch off what is random in its forward pass (dropout).
+        make: makes the network, always with the same weights. Dropout is off in the checks; switch off whatever else is
+            random in its forward pass.
         image_shape: channels, height, width of one image; small images are enough.
         rule: `DGL()` by default.
         layers: as for `localize`.
