@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from locallearn._chain.layout import Shape
 from locallearn._utils.errors import LocalLearnError
@@ -17,34 +12,7 @@ from locallearn.rules import DGL, Rule
 from locallearn.testing import step_checks as step, training_checks as training
 from locallearn.testing.case import Case
 
-Check = Callable[[Case], None]
-
-_DROPOUT = {
-    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
-    *(torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.feature_alpha_dropout),
-}
-
-
-class _NoDropout(TorchFunctionMode):
-    """While active, functions of dropout return their input: checks compare steps that draw in another order."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in _DROPOUT:
-            return args[0] if args else kwargs["input"]
-        return func(*args, **kwargs)
-
-
-def _without_dropout(check: Check) -> Check:
-    @wraps(check)
-    def run(case: Case) -> None:
-        with _NoDropout():
-            check(case)
-
-    return run
-
-
-_CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[Callable[[Case], None], ...] = (
     step.network_is_left_alone,
     step.chain_computes_what_the_network_computes,
     step.one_module_is_backpropagation,
@@ -63,8 +31,6 @@ _CHECKS: tuple[Check, ...] = (
     training.compiled_trains,
     training.loss_falls_on_digits,
 )
-
-CHECKS: tuple[Check, ...] = tuple(map(_without_dropout, _CHECKS))
 """The checks that every rule and every network passes, each a function of a `Case`."""
 
 
