@@ -123,7 +123,8 @@ def layers_offered(model: nn.Module, chain: TracedChain) -> Iterator[None]:
     except NoMapError as error:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LocalLearnWarning)
-            pattern = next((p for p in _outer(chain.names) if _passes_maps(model, chain.image_shape, p)), None)
+            names = [name for name, layout in zip(chain.names, chain.layouts, strict=True) if layout.no_map]
+            pattern = next((p for p in _outer(names) if _passes_maps(model, chain.image_shape, p)), None)
         if pattern is None:
             raise
         raise LocalLearnError(str(error).replace("layers=[...]", f'layers=[r"{pattern}"]')) from error
