@@ -31,15 +31,16 @@ class StepCost:
     """What a training step costs.
 
     Attributes:
-        peak_bytes: most bytes alive at any moment of it, of everything.
+        peak_bytes: most bytes alive at any moment of it, of everything; None where it was not asked for.
         activation_bytes: the same of activations alone.
-        macs: multiply-accumulates of one image forward through backbone and task heads, counted as AugLocal counts.
+        macs: multiply-accumulates of one image forward through backbone and task heads, counted as AugLocal counts;
+            None where they were not asked for.
         auxiliary_parameters: number of parameters of auxiliary networks.
     """
 
-    peak_bytes: int
-    activation_bytes: int
-    macs: int
+    peak_bytes: int | None
+    activation_bytes: int | None
+    macs: int | None
     auxiliary_parameters: int
 
 
@@ -53,7 +54,7 @@ class CostRow:
         published_gb, published_ratio: GPU memory, and as a multiple of BP's; None where the paper prints none.
         published_macs: multiply-accumulates in units of 1e9.
         step: the predicted cost.
-        ratio: predicted peak as a multiple of BP's.
+        ratio: predicted peak as a multiple of BP's, or None.
     """
 
     recipe: str
@@ -62,20 +63,27 @@ class CostRow:
     published_ratio: float | None
     published_macs: float | None
     step: StepCost
-    ratio: float
+    ratio: float | None
 
 
-def step_cost(settings: TrainSettings) -> StepCost:
-    """The predicted cost of a training step."""
+def step_cost(settings: TrainSettings, *, memory: bool = True, macs: bool = True) -> StepCost:
+    """The predicted cost of a training step.
+
+    Args:
+        settings: of the run.
+        memory: whether to count bytes.
+        macs: whether to count multiply-accumulates.
+    """
     classes, shape = IMAGES[settings.data]
     model = make_model(settings.model, classes=classes, image_shape=shape)
     net = localize(model, settings.rule, modules=settings.modules, memory=settings.memory, input_shape=shape)
     net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    peak = peak_memory(net, settings.batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
+    make, autocast = settings.make_stepper, settings.autocast
+    peak = peak_memory(net, settings.batch, make_stepper=make, autocast=autocast) if memory else None
     return StepCost(
-        peak_bytes=peak.total,
-        activation_bytes=peak.activations,
-        macs=sum(module.backbone + module.task_heads for module in forward_macs(net, FVCORE)),
+        peak_bytes=None if peak is None else peak.total,
+        activation_bytes=None if peak is None else peak.activations,
+        macs=sum(module.backbone + module.task_heads for module in forward_macs(net, FVCORE)) if macs else None,
         auxiliary_parameters=sum(parameter.numel() for parameter in net.auxiliary.parameters()),
     )
 
@@ -86,17 +94,26 @@ def has_costs(recipe: Recipe) -> bool:
 
 
 def cost_rows(found: Sequence[Recipe], watch: Watch) -> list[CostRow]:
-    """The costs of some recipes; steps that several share are predicted once."""
+    """The costs of some recipes of a table, of the kinds that it prints; steps that several share are predicted once.
+
+    A table that prints none gets both kinds.
+    """
+    printed = {one.quantity for recipe in found for one in recipe.published if one.quantity.is_cost}
+    memory, macs = (not printed or quantity in printed for quantity in (Quantity.MEMORY, Quantity.MACS))
     known: dict[str, StepCost] = {}
-    bps = {recipe.name: replace(recipe.settings, rule=BP(), modules="all") for recipe in found}
-    steps = {repr(settings): settings for r in found for settings in (bps[r.name], r.settings)}
+    bps = {recipe.name: replace(recipe.settings, rule=BP(), modules="all") for recipe in found} if memory else {}
+    steps = {repr(settings): settings for settings in (*bps.values(), *(recipe.settings for recipe in found))}
     for done, (key, settings) in enumerate(steps.items()):
         watch(f"{settings.model}, {settings.rule}", done, len(steps))
-        known[key] = step_cost(settings)
-    return [_row(recipe, known[repr(recipe.settings)], known[repr(bps[recipe.name])]) for recipe in found]
+        known[key] = step_cost(settings, memory=memory, macs=macs)
+    rows = []
+    for recipe in found:
+        bp = known[repr(bps[recipe.name])].peak_bytes if memory else None
+        rows.append(_row(recipe, known[repr(recipe.settings)], bp))
+    return rows
 
 
-def _row(recipe: Recipe, step: StepCost, bp: StepCost) -> CostRow:
+def _row(recipe: Recipe, step: StepCost, bp: int | None) -> CostRow:
     memory, bp_memory = _printed(recipe, Quantity.MEMORY), _published_bp(recipe)
     return CostRow(
         recipe=recipe.name,
@@ -105,7 +122,7 @@ def _row(recipe: Recipe, step: StepCost, bp: StepCost) -> CostRow:
         published_ratio=memory / bp_memory if memory and bp_memory else None,
         published_macs=_printed(recipe, Quantity.MACS),
         step=step,
-        ratio=step.peak_bytes / bp.peak_bytes,
+        ratio=step.peak_bytes / bp if step.peak_bytes and bp else None,
     )
 
 

@@ -75,19 +75,17 @@ def _table(values: Mapping[str, Any], file: Path, bps: Mapping[tuple[str, str], 
 
 
 def cost_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and cells of a table of costs."""
-    macs = any(row["published_macs"] is not None for row in rows)
-    memory = any(row["published_gb"] is not None for row in rows)
-    columns = ["row", "batch", *(["published, GB", "x BP"] if memory else []), "predicted, GiB", "x BP"]
-    columns += ["published MACs, G", "counted, G"] if macs else []
-    cells = []
-    for row in rows:
-        cell = [_row_name(row), f"{row['batch']}"]
-        cell += [_number(row["published_gb"]), _number(row["published_ratio"])] if memory else []
-        cell += [f"{row['step']['peak_bytes'] / 2**30:.2f}", f"{row['ratio']:.2f}"]
-        cell += [_number(row["published_macs"]), f"{row['step']['macs'] / 1e9:.2f}"] if macs else []
-        cells.append(cell)
-    return columns, cells
+    """Columns and cells of a table of costs; columns without any number are left out."""
+    columns: dict[str, list[str]] = {"row": [_row_name(row) for row in rows]}
+    columns["batch"] = [f"{row['batch']}" for row in rows]
+    columns["published, GB"] = [_number(row["published_gb"]) for row in rows]
+    columns["published, x BP"] = [_number(row["published_ratio"]) for row in rows]
+    columns["predicted, GiB"] = [_number(_over(row["step"]["peak_bytes"], 2**30)) for row in rows]
+    columns["predicted, x BP"] = [_number(row["ratio"]) for row in rows]
+    columns["published MACs, G"] = [_number(row["published_macs"]) for row in rows]
+    columns["counted, G"] = [_number(_over(row["step"]["macs"], 1e9)) for row in rows]
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    return list(shown), [list(row) for row in zip(*shown.values(), strict=True)]
 
 
 def accuracy_columns(
@@ -168,6 +166,10 @@ def _with_deviation(value: float | None, deviation: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value + 0.0:.2f}".replace("-0.00", "0.00")
+
+
+def _over(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit
 
 
 def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -120,14 +120,14 @@ def test_validation_images_are_the_last_of_the_training_split(tmp_path, monkeypa
     assert len(stripes(tmp_path).train) == 100
 
 
-def counted(asked) -> StepCost:
+def counted(asked, **_) -> StepCost:
     size = 2**30 * (4 if isinstance(asked.rule, ll.BP) else 3)
     return StepCost(peak_bytes=size, activation_bytes=size, macs=10**9, auxiliary_parameters=7)
 
 
 def test_costs_are_counted_once_and_compared_with_bps(monkeypatch):
     told, steps = [], []
-    monkeypatch.setattr(costs, "step_cost", lambda asked: steps.append(asked) or counted(asked))
+    monkeypatch.setattr(costs, "step_cost", lambda asked, **_: steps.append(asked) or counted(asked))
     rows = cost_rows(rows_of("hpff/table5")[:3], lambda *words: told.append(words))
     assert len(told) == len(steps) == 4
     assert [row.published_gb for row in rows] == [2.67, 3.13, 2.31]
@@ -135,6 +135,13 @@ def test_costs_are_counted_once_and_compared_with_bps(monkeypatch):
     assert rows[0].published_ratio == pytest.approx(2.67 / 3.37)  # BP is in Table 3
     assert [has_costs(recipe) for recipe in rows_of("auglocal/table6")] == [True] * 4
     assert not has_costs(find(PLAIN))
+
+
+def test_only_printed_kinds_of_cost_are_counted(monkeypatch):
+    asked = []
+    monkeypatch.setattr(costs, "step_cost", lambda settings, **kinds: asked.append(kinds) or counted(settings))
+    cost_rows(rows_of("auglocal/table11")[:2], lambda *_: None)
+    assert asked == [{"memory": False, "macs": True}] * 2
 
 
 def test_results_are_merged_and_shown_on_one_page(reproduction, tmp_path, monkeypatch):
