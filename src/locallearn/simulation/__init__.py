@@ -11,6 +11,7 @@ from locallearn.simulation.comparison import (
 from locallearn.simulation.counting import load_of as load_of, measured_times as measured_times
 from locallearn.simulation.layouts import (
     Outcome as Outcome,
+    assign as assign,
     data_parallel as data_parallel,
     module_parallel as module_parallel,
     pipeline as pipeline,
