@@ -22,6 +22,7 @@ from locallearn.recipes.page import page
 from locallearn.recipes.results import save
 from locallearn.recipes.runs import Runs, validation_accuracy
 from locallearn.training import RunFolder, Watcher, as_yaml
+from locallearn.training.lock import InUseError
 
 PLAIN = "hpff/table4a/cifar10-resnet32-il"
 
@@ -86,6 +87,15 @@ def test_a_rate_whose_loss_becomes_infinite_is_not_taken(reproduction):
     row = reproduction(lambda s: None, seeds=(0,)).row(find("man/table4a/cifar10-resnet32-ema"))
     assert row.not_run == "its loss became infinite"
     assert row.measured[0].values == ()
+
+
+def test_a_run_of_another_process_is_left_to_it(reproduction, monkeypatch):
+    def busy(*_, **__):
+        raise InUseError("runs/one is in use.")
+
+    asked = reproduction(lambda s: 0.5)
+    monkeypatch.setattr(runs, "train", busy)
+    assert asked.row(find(PLAIN)).not_run == "another process trains it (runs/one is in use.)"
 
 
 def test_a_given_rate_is_kept_and_rows_that_do_not_fit_say_why(reproduction):
