@@ -97,7 +97,18 @@ def accuracy_columns(
         rows: of the table.
         bps: accuracy of BP here, in percent, by data set and network.
     """
-    columns = ["row", "quantity", "published", "below BP", "here", "below BP", "best epoch", "seeds", "lr"]
+    columns = [
+        "row",
+        "quantity",
+        "published",
+        "below BP",
+        "here",
+        "below BP",
+        "difference",
+        "best epoch",
+        "seeds",
+        "lr",
+    ]
     cells = []
     for row in rows:
         bp = bps.get((row["data"], row["model"]))
@@ -115,6 +126,7 @@ def accuracy_columns(
                     _number(below),
                     row["not_run"] or _with_deviation(mean, statistics.stdev(values) if len(values) > 1 else None),
                     _number(own),
+                    _number(None if mean is None else mean - one["published"]),
                     _number(statistics.fmean(one["best"]) if one["best"] else None),
                     ", ".join(map(str, row["seeds"])),
                     f"{row['lr']:g}",

@@ -70,6 +70,8 @@ def run(config: Any) -> None:
         return
     shown = accuracy_columns(plain, bp_accuracies([{"rows": plain}])) if config.budget else cost_columns(plain)
     show(f"{title_of(config.table)}, {what}", *shown)
+    devices = dict.fromkeys(row["device"] for row in plain if row.get("device"))
+    say(", ".join([*(f"{name} {value}" for name, value in source().items() if value), *devices]))
 
 
 def _costs(config: Any, rows: list[Recipe]) -> list[Any]:
