@@ -54,14 +54,15 @@ def simulate(
     link: Link,
     batch: int,
     micro_batches: int | None = None,
+    accumulate: int = 1,
     stages: int | None = None,
 ) -> Simulation:
     """Simulate training steps of backpropagation and of a local rule on many equal devices.
 
-    The layouts: backpropagation data parallel (ring all-reduce in buckets of 25 MiB, as `DistributedDataParallel`) and
-    as a pipeline (GPipe and 1F1B); local learning data parallel (each module's gradients by themselves, as
-    `locallearn.parallel.data`) and module parallel. With more devices than modules, pipelines and module parallel run
-    in several copies, each on a part of the batch.
+    The layouts: backpropagation data parallel (gradients are summed in buckets of 25 MiB, as by
+    `DistributedDataParallel`) and as a pipeline (GPipe and 1F1B); local learning data parallel (each module's gradients
+    by themselves, as by `locallearn.parallel.data`) and module parallel. With more devices than modules, pipelines and
+    module parallel run in several copies, each on a part of the batch.
 
     Args:
         bp: of backpropagation; its modules are the units of a pipeline's stages.
@@ -70,13 +71,14 @@ def simulate(
         link: between devices; each has its own.
         batch: images of a step, on all devices.
         micro_batches: of the pipelines; by default four for each stage, or as many as there are images.
+        accumulate: micro-batches of module parallel, before each optimizer step.
         stages: of the pipelines and of module parallel; by default the largest divisor of `devices` that is at most
             the number of modules.
 
     Raises:
         LocalLearnError: a number is too small, or there are more stages than modules or devices.
     """
-    refuse_numbers(devices=devices, batch=batch, micro_batches=micro_batches, stages=stages)
+    refuse_numbers(devices=devices, batch=batch, micro_batches=micro_batches, accumulate=accumulate, stages=stages)
     if stages is not None and (devices % stages or stages > min(len(bp.modules), len(local.modules))):
         raise LocalLearnError(
             f"stages={stages}: give a divisor of {devices} devices that is at most"
@@ -88,6 +90,7 @@ def simulate(
         bp_stages=stages or _most_stages(devices, bp),
         local_stages=stages or _most_stages(devices, local),
         micro_batches=micro_batches,
+        accumulate=accumulate,
     )
     outcomes = _outcomes(bp, local, link, shape)
     without_links = _outcomes(bp, local, Link(bytes_per_second=inf), shape)
@@ -100,9 +103,10 @@ def simulate(
     )
 
 
-def refuse_numbers(*, devices: int, batch: int, micro_batches: int | None, stages: int | None) -> None:
+def refuse_numbers(*, devices: int, batch: int, micro_batches: int | None, accumulate: int, stages: int | None) -> None:
     """Refuse numbers that no network could have."""
-    numbers = {"devices": devices, "batch": batch, "micro_batches": micro_batches, "stages": stages}
+    numbers = {"devices": devices, "batch": batch, "micro_batches": micro_batches, "accumulate": accumulate}
+    numbers["stages"] = stages
     for name, value in numbers.items():
         if value is not None and value < 1:
             raise LocalLearnError(f"{name}={value} must be at least 1.")
@@ -120,6 +124,7 @@ class _Shape:
     bp_stages: int
     local_stages: int
     micro_batches: int | None
+    accumulate: int
 
 
 def _most_stages(devices: int, load: Load) -> int:
@@ -137,7 +142,14 @@ def _outcomes(bp: Load, local: Load, link: Link, shape: _Shape) -> tuple[Outcome
             for order in get_args(PipelineOrder)
         ),
         data_parallel("local, data parallel", local, link, devices=devices, batch=batch),
-        module_parallel(local, link, stages=shape.local_stages, copies=devices // shape.local_stages, batch=batch),
+        module_parallel(
+            local,
+            link,
+            stages=shape.local_stages,
+            copies=devices // shape.local_stages,
+            batch=batch,
+            micro_batches=min(shape.accumulate, ceil(batch * shape.local_stages / devices)),
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -130,53 +131,67 @@ def pipeline(
     )
 
 
-def module_parallel(load: Load, link: Link, *, stages: int, copies: int, batch: int) -> Outcome:
+def module_parallel(load: Load, link: Link, *, stages: int, copies: int, batch: int, micro_batches: int = 1) -> Outcome:
     """Local learning over stages: each device trains its modules on one batch while the next device has the one before.
 
     As in `locallearn.parallel.modules`, weights are those of training on one device. A device sends its features as
     soon as they are computed, and begins a batch when its optimizer step of the batch before is done. It waits for the
     gradient of an objective that ends on a later device, and for the weights that an EMA copy follows. It is at most
-    two batches ahead of the next device.
+    two (micro-)batches ahead of the next device.
+
+    Args:
+        load: of the rule.
+        link: between devices.
+        stages: devices of a copy.
+        copies: their number; each has a part of the batch.
+        batch: images of all copies in a step.
+        micro_batches: parts of a copy's batch, one after the other, before each optimizer step.
     """
-    images = ceil(batch / copies)
+    images = ceil(ceil(batch / copies) / micro_batches)
     device_of = assign(load, stages, images)
     program = Program(load, device_of, link, copies)
     firsts = [device_of.index(device) for device in range(stages)]
-    steps = 2 * (stages + 8)
+    steps = 2 * (ceil(stages / micro_batches) + 8)
     batches: list[Batch] = []
     updates: list[dict[int, int]] = []
     for step in range(steps):
-        one = program.batch(images, step)
-        batches.append(one)
-        if step >= _QUEUE + 1:
-            for first, following in pairwise(firsts):
-                _wait(program, one.forwards[first], batches[step - _QUEUE - 1].forwards[following])
+        parts = [program.batch(images, step * micro_batches + part) for part in range(micro_batches)]
+        for one in parts:
+            batches.append(one)
+            if len(batches) > _QUEUE + 1:
+                for first, following in pairwise(firsts):
+                    _wait(program, one.forwards[first], batches[-_QUEUE - 2].forwards[following])
         if step:
-            for device, first in enumerate(firsts):
-                for module, update in updates[step - 1].items():
-                    if device_of[module] == device:
-                        _wait(program, one.forwards[first], update)
-        updates.append(_updates(program, one, step))
+            for module, update in updates[step - 1].items():
+                _wait(program, parts[0].forwards[firsts[device_of[module]]], update)
+        urgency = (0, len(batches) - 1, len(load.phases))
+        updates.append({module: _update(program, parts, module, urgency) for module in parts[0].last})
         if step > 1:
-            _send_weights(program, one, updates[step - 2], step)
+            _send_weights(program, parts[0], updates[step - 2])
     schedule = run(program.tasks)
     ends = [max(schedule.ends[task] for task in done.values()) for done in updates]
     half = steps // 2
-    seconds = (ends[-1] - ends[half - 1]) / (steps - half)
-    return _outcome("local, module parallel", program, schedule, seconds, steps=steps, copies=copies, images=images)
+    return _outcome(
+        "local, module parallel",
+        program,
+        schedule,
+        (ends[-1] - ends[half - 1]) / (steps - half),
+        steps=steps,
+        copies=copies,
+        images=images,
+        micro_batches=micro_batches,
+    )
 
 
-def _updates(program: Program, one: Batch, step: int) -> dict[int, int]:
-    """The optimizer step of each module, after its gradients are summed over the copies."""
-    updates = {}
-    for module, last in one.last.items():
-        urgency = (0, step, len(one.phases))
-        arrived = program.share([module], [last], urgency) if program.copies > 1 else last
-        updates[module] = program.update(module, [arrived], urgency)
-    return updates
+def _update(program: Program, batches: Sequence[Batch], module: int, priority: tuple[int, ...]) -> int:
+    """The optimizer step of a module, after its gradients of all micro-batches are summed over the copies."""
+    after = [one.last[module] for one in batches]
+    if program.copies > 1:
+        after = [program.share([module], after, priority)]
+    return program.update(module, after, priority)
 
 
-def _send_weights(program: Program, one: Batch, updates: dict[int, int], step: int) -> None:
+def _send_weights(program: Program, one: Batch, updates: dict[int, int]) -> None:
     """Send weights of later devices back to EMA copies, which move before their network runs the next time."""
     sizes: defaultdict[tuple[int, int], float] = defaultdict(float)
     for copied in program.load.copied:
@@ -184,7 +199,7 @@ def _send_weights(program: Program, one: Batch, updates: dict[int, int], step: i
     for (by, of), size in sizes.items():
         source, target = program.device_of[of], program.device_of[by]
         if source != target:
-            sent = program.send(source, size, [updates[of]], (step, -1))
+            sent = program.send(source, size, [updates[of]], (0, -1))
             for task, phase in zip(one.phases, program.load.phases, strict=True):
                 if (phase.activity, phase.module) == ("auxiliary", by):
                     _wait(program, task, sent)

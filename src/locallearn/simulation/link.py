@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, log2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +22,12 @@ class Link:
         """The time of one message."""
         return self.latency + size / self.bytes_per_second
 
-    def all_reduce_seconds(self, size: float, devices: int) -> float:
-        """The time of a ring all-reduce: 2 (n - 1) messages, each with one n-th of the bytes."""
-        return 2 * (devices - 1) * self.seconds(size / devices)
+    def all_reduce(self, size: float, devices: int) -> tuple[float, float]:
+        """The time in which n devices sum tensors of this many bytes, and the bytes that each one sends.
 
-
-def all_reduce_bytes(size: float, devices: int) -> float:
-    """What each device sends in a ring all-reduce: 2 (n - 1) / n of the bytes."""
-    return 2 * (devices - 1) / devices * size
+        It is the faster of a ring, with 2 (n - 1) messages of one n-th of the bytes, and a double binary tree (Sanders,
+        Speck and Träff, 2009), which sends all bytes up and down and has the latency of 2 log2(n) messages.
+        """
+        ring = 2 * (devices - 1) * self.seconds(size / devices), 2 * (devices - 1) / devices * size
+        tree = 2 * ceil(log2(devices)) * self.latency + 2 * size / self.bytes_per_second, 2 * size
+        return min(ring, tree)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from locallearn.simulation.link import Link, all_reduce_bytes
+from locallearn.simulation.link import Link
 from locallearn.simulation.load import Load
 from locallearn.simulation.tasks import Place, Task
 
@@ -107,13 +107,14 @@ class Program:
     def share(self, modules: Sequence[int], after: list[int], priority: tuple[int, ...]) -> int:
         """Sum the gradients of modules of one device over all copies."""
         size = sum(self.load.modules[module].gradients for module in modules)
+        seconds, sent = self.link.all_reduce(size, self.copies)
         return self.add(
             Task(
                 place=("link", self.device_of[modules[0]]),
-                seconds=self.link.all_reduce_seconds(size, self.copies),
+                seconds=seconds,
                 after=after,
                 priority=priority,
-                sent=all_reduce_bytes(size, self.copies),
+                sent=sent,
             )
         )
 

@@ -129,6 +129,25 @@ def test_the_gradient_of_an_objective_over_two_devices_is_waited_for():
     assert found.traffic == 5
 
 
+def test_micro_batches_of_module_parallel_take_less_memory_and_no_more_time():
+    network = local(4, 2.0)
+    phases = tuple(replace(p, peak=10.0, change=0.0) for p in network.phases)
+    network = replace(network, phases=phases)
+    whole, parts = (
+        module_parallel(network, FREE, stages=4, copies=1, batch=16, micro_batches=count) for count in (1, 4)
+    )
+    assert (whole.seconds, parts.seconds) == (pytest.approx(16 * 4), pytest.approx(16 * 4))
+    assert (whole.memory, parts.memory) == (160, 40)
+
+
+def test_many_devices_sum_small_gradients_by_a_tree():
+    link = Link(bytes_per_second=1000.0, latency=0.1)
+    seconds, sent = link.all_reduce(8.0, 1024)
+    assert (seconds, sent) == (pytest.approx(2 * 10 * 0.1 + 0.016), 16)
+    assert link.all_reduce(8e6, 4) == (pytest.approx(6 * (0.1 + 2000)), 12e6)
+    assert link.all_reduce(8.0, 1) == (0, 0)
+
+
 def test_copies_share_gradients_of_the_same_modules():
     link = Link(bytes_per_second=100.0)
     found = module_parallel(local(2, 1.0, gradients=50.0), link, stages=2, copies=2, batch=2)

@@ -51,6 +51,7 @@ def parser() -> Parser:
     parser.add_argument("--link", type=str, default="25GB/s", help="what a device sends at most: 25GB/s, 100Gbit/s")
     parser.add_argument("--latency", type=str, default="5us", help="of each message: 5us, 0.1ms")
     parser.add_argument("--micro_batches", type=int | None, default=None, help="of pipelines; by default 4 a stage")
+    parser.add_argument("--accumulate", type=int, default=1, help="micro-batches of module parallel before each step")
     parser.add_argument(
         "--stages",
         type=int | None,
@@ -68,7 +69,7 @@ def run(config: Any) -> None:
     values = parser().instantiate(config)
     shape, settings, title = step_of(values)
     link = Link(bytes_per_second=parse_rate(values.link), latency=parse_seconds(values.latency))
-    numbers = {name: getattr(values, name) for name in ("devices", "batch", "micro_batches", "stages")}
+    numbers = {name: getattr(values, name) for name in ("devices", "batch", "micro_batches", "accumulate", "stages")}
     refuse_numbers(**numbers)
     speed = None if values.speed is None else parse_speed(values.speed)
     if sum((values.speed is not None, values.measure, values.times is not None)) > 1:
