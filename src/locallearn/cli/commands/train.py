@@ -9,6 +9,7 @@ from typing import Any
 from locallearn._utils.atomic_files import file_name
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json, silent
+from locallearn.cli.dry_run import show_assignment
 from locallearn.cli.parser import Parser
 from locallearn.cli.recipe_option import add_recipe
 from locallearn.cli.settings import add_run, read_settings, resume_command, resumed_checkpoint, run_path, settings_from
@@ -26,6 +27,7 @@ examples:
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
   locallearn train --resume runs/ONE                        # continue, with the same bits
   torchrun --nproc-per-node 2 -m locallearn train --parallel data    # each process trains on half of every batch
+  locallearn train --rule dgl --parallel modules=2 --dry-run         # which process would train which local modules
   locallearn train --recipe hpff/table1/cifar10-resnet32-dgl --seed 1    # a published result; options override it
 
 --rule.help NAME shows a rule's settings; --optimizer.help NAME and --schedule.help NAME do the same.
@@ -35,6 +37,11 @@ examples:
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn train [options]")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="of --parallel modules=2, print which process would train which modules, in what time and memory, and end",
+    )
     add_run(parser, TrainSettings)
     add_recipe(parser)
     return parser
@@ -44,6 +51,10 @@ def run(config: Any) -> None:
     """Train, and print the result."""
     given = settings_from(TrainSettings, parser(), config)
     launch = Launch.of()
+    if config.dry_run:
+        if launch is None or launch.rank == 0:
+            show_assignment(given, json=config.json)
+        return
     others = config.out is not None or not _asks_for_processes_alone(given)
     if (resume := resumed_checkpoint(config, others=others)) is not None:
         folder = RunFolder(config.resume)
