@@ -193,7 +193,14 @@ def _objective(rule: Rule, span: Span, sites: Sites) -> Objective:
         return of_span(auxiliary=sites.classifier, copy_features=sites.chain.begins_in_place[-1])
     site = sites.site(span.first, span.last)
     reference = sites.reference(site.layer)
-    auxiliary = rule.auxiliary(site).to(device=reference.device, dtype=reference.dtype)
+    if (given := sites.chain.types[site.layer]) != reference.dtype:
+        raise LocalLearnError(
+            f"layer {sites.chain.names[site.layer]!r} passes on {given}, but an auxiliary network after it has"
+            f" {reference.dtype}, as the parameters near by: convert in the next layer, or use BP or Checkpoint."
+        )
+    auxiliary = rule.auxiliary(site).to(device=reference.device)
+    if reference.dtype != torch.get_default_dtype():  # else copies of layers keep their types
+        auxiliary = auxiliary.to(dtype=reference.dtype)
     return of_span(auxiliary=auxiliary, layout=sites.chain.layouts[site.layer])
 
 

@@ -51,6 +51,11 @@ def little(num_classes: int, in_channels: int) -> nn.Sequential:
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes))
 
 
+def plain(num_classes: int, in_channels: int) -> nn.Sequential:
+    """The three layers without dropout."""
+    return nn.Sequential(*(part for part in little(num_classes, in_channels) if not isinstance(part, nn.Dropout)))
+
+
 def four_stages(num_classes: int, in_channels: int) -> nn.Sequential:
     """Four layers of strides 4, 8, 16 and 32, as a detector needs them."""
     parts: list[nn.Module] = []

@@ -89,9 +89,9 @@ def small_eva(**options) -> nn.Module:
     return timm_eva.Eva(**SIZES, use_rot_pos_emb=True, **options)
 
 
-def small_nest() -> nn.Module:
-    sizes = {"embed_dims": (16, 32), "num_heads": (2, 2), "depths": (2, 2), "num_levels": 2}
-    return timm_nest.Nest(img_size=32, patch_size=4, num_classes=CLASSES, **sizes)
+def small_nest(levels: int = 2) -> nn.Module:
+    sizes = {"embed_dims": (16, 32, 32)[:levels], "num_heads": (2,) * levels, "depths": (2, 2, 1)[:levels]}
+    return timm_nest.Nest(img_size=32, patch_size=4, num_classes=CLASSES, num_levels=levels, **sizes)
 
 
 TINY: dict[str, tuple[Callable[[], nn.Module], int]] = {  # with the number of layers

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed._composable.replicate import replicate
 from torch.nn.parallel import DistributedDataParallel
 
 import locallearn as ll
@@ -28,7 +29,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def recipe() -> dict:
-    _, code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    *_, code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     names: dict = {}
     exec(code, names)
     return names
@@ -48,6 +49,15 @@ def worker(rank: int, folder: str) -> None:
         with pytest.raises(ll.LocalLearnError, match=r"on_complete.*several-processes"):
             wrapped.backward(images, labels)
         del wrapper
+        net.backward(images, labels)  # a net that has trained, and was looked at
+        wrapper = DistributedDataParallel(net.model[2])
+        with pytest.raises(ll.LocalLearnError, match="DistributedDataParallel is around"):
+            net.backward(images, labels)
+        del wrapper
+        net.backward(images, labels)
+        replicate(net.model)
+        with pytest.raises(ll.LocalLearnError, match="replicate is around"):
+            net.backward(images, labels)
         with pytest.raises(ll.LocalLearnError, match="DistributedDataParallel"):
             ll.localize(DistributedDataParallel(made().model), ll.BP(), input_shape=(3, 8, 8))
     finally:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import fx, nn
 
 from locallearn._chain.layout import Carry, Kind, Layout, OnMaps, Shape as Shape
@@ -49,6 +50,7 @@ class TracedChain:
         classifier: as in `Chain`.
         image_shape: channels, height, width of one image.
         layouts: the layout of each layer's output.
+        types: the type of its numbers.
         begins_in_place: for each layer, then for the classifier, whether it writes on its input.
         classes: number of logits.
     """
@@ -58,6 +60,7 @@ class TracedChain:
     classifier: nn.Module
     image_shape: Shape
     layouts: tuple[Layout, ...]
+    types: tuple[torch.dtype, ...]
     begins_in_place: tuple[bool, ...]
     classes: int
 

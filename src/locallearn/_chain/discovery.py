@@ -78,6 +78,7 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
         LocalLearnError: a layer does not pass one tensor on, or cannot take a feature of the size it gets.
     """
     layouts: list[Layout] = []
+    types: list[torch.dtype] = []
     in_place: list[bool] = []
     channels = ChannelTracker()
     with private_api.fake_mode() as mode, torch.no_grad():
@@ -93,6 +94,7 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
                 source, feature = feature, _run(layer, feature, f"layer {name!r}")
             in_place.append(private_api.version_of(source) != version)
             other = _run(layer, other, f"layer {name!r}")
+            types.append(feature.dtype)
             where = channels.dimension_of(feature), positions.dimensions_of(feature)
             layouts.append(layout_after(name, (feature, other), *where))
         version = private_api.version_of(feature)
@@ -107,6 +109,7 @@ def trace(chain: Chain, image_shape: Shape) -> TracedChain:
         classifier=chain.classifier if logits is outputs else nn.Sequential(chain.classifier, MainOutput()),
         image_shape=image_shape,
         layouts=tuple(layouts),
+        types=tuple(types),
         begins_in_place=tuple(in_place),
         classes=logits.shape[1],
     )
@@ -120,7 +123,8 @@ def layers_offered(model: nn.Module, chain: TracedChain) -> Iterator[None]:
     except NoMapError as error:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LocalLearnWarning)
-            pattern = next((p for p in _outer(chain.names) if _passes_maps(model, chain.image_shape, p)), None)
+            names = [name for name, layout in zip(chain.names, chain.layouts, strict=True) if layout.no_map]
+            pattern = next((p for p in _outer(names) if _passes_maps(model, chain.image_shape, p)), None)
         if pattern is None:
             raise
         raise LocalLearnError(str(error).replace("layers=[...]", f'layers=[r"{pattern}"]')) from error

@@ -9,8 +9,19 @@ from torch.nn.parameter import is_lazy
 
 from locallearn._utils.errors import LocalLearnError
 
-_SHARDED = ("DTensor", "FlatParameter")
+_SHARDED = frozenset({"DTensor", "FlatParameter"})
 """Names of classes, whose imports take long."""
+
+
+def refuse_sharded(model: nn.Module) -> None:
+    """Refuse parameters that FSDP shards."""
+    for name, parameter in model.named_parameters():
+        names = type(parameter).__name__, type(parameter.data).__name__
+        if not _SHARDED.isdisjoint(names) or hasattr(parameter, "_is_flat_param"):
+            raise LocalLearnError(
+                f"parameter {name!r} is sharded over processes by FSDP, whose forward local learning does not use: give"
+                " the network as it was before, and use locallearn.parallel.data (docs/several-processes.md)."
+            )
 
 
 def refuse_other_models(model: object) -> None:
@@ -41,8 +52,4 @@ def refuse_other_models(model: object) -> None:
     for name, parameter in model.named_parameters():
         if is_lazy(parameter):
             raise LocalLearnError(f"parameter {name!r} has no size yet: run the network on a batch first.")
-        if type(parameter).__name__ in _SHARDED or type(parameter.data).__name__ in _SHARDED:
-            raise LocalLearnError(
-                f"parameter {name!r} is sharded over processes by FSDP, whose forward local learning does not use: give"
-                " the network as it was before, and use locallearn.parallel.data (docs/several-processes.md)."
-            )
+    refuse_sharded(model)

@@ -72,6 +72,10 @@ class CapturedSteps:
             raise LocalLearnError(
                 "steps captured as CUDA graphs do not share gradients with other processes: leave cuda_graphs out."
             )
+        if len(self.net.part) < len(self.net.partition):
+            raise LocalLearnError(
+                "steps captured as CUDA graphs do not exchange features with other processes: leave cuda_graphs out."
+            )
         self._record = self.record or CudaGraphs()
         self._device = device
         self._shapes: tuple[torch.Size, torch.Size] | None = None

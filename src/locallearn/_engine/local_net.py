@@ -16,9 +16,10 @@ from locallearn._chain.local_module import LocalModule
 from locallearn._engine.model_watch import ModelWatch
 from locallearn._engine.recompute_plan import Memory, plan_recompute
 from locallearn._engine.refusals import (
-    refuse_distributed_wrapper,
+    DistributedWatch,
     refuse_frozen,
     refuse_image_type,
+    refuse_label_shape,
     refuse_other_classes,
     refuse_other_images,
     refuse_other_labels,
@@ -41,7 +42,13 @@ _WORTH_A_PLAN = 2**26
 
 
 class GradientSharing(Protocol):
-    """Shares the gradients of a step with other processes, each module's as soon as they are complete."""
+    """Shares the gradients of a step with other processes, each module's as soon as they are complete.
+
+    Attributes:
+        images: of all processes in the last optimizer step.
+    """
+
+    images: int
 
     def begin(self, images: Tensor, on_complete: Callable[[int], None] | None, *, final: bool) -> Callable[[int], None]:
         """Start a (micro-)batch; what to call when a module's gradients are complete."""
@@ -66,6 +73,7 @@ class LocalNet(nn.Module):
         chain: the backbone's layers and their shapes.
         partition: which layers make which local module.
         local_modules: the local modules, which hold the backbone's own layers.
+        part: numbers of these modules: all, except under `parallel.modules`.
         loss: the task's loss.
         memory: "fast" or "lean".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
@@ -90,6 +98,7 @@ class LocalNet(nn.Module):
         self.chain, self.partition, self.loss = sites.chain, sites.partition, sites.loss
         # Tuples are not registered, so that each tensor is in the state dict once, under the backbone's own name.
         self.local_modules = tuple(local_modules)
+        self.part = range(len(self.local_modules))
         self.objectives = tuple(objectives)
         networks = {id(o.auxiliary): o.auxiliary for o in objectives if o.last < len(self.partition) - 1}
         self.auxiliary = nn.ModuleList(networks.values())
@@ -100,6 +109,7 @@ class LocalNet(nn.Module):
         self._compiled = False
         self._independent = independent(self.local_modules, self.objectives)
         self._watch = ModelWatch(model, (*local_modules, self.chain.classifier))
+        self._distributed = DistributedWatch()
         self._known_types: set[Hashable] = set()
         self._warned_of: set[str] = set()
         self.recompute_plans: dict[Hashable, RecomputePlan] = {}
@@ -157,9 +167,16 @@ class LocalNet(nn.Module):
     def unchecked_backward(self, images: Tensor, labels: Tensor, **settings: Any) -> Tensor:
         """As `backward`, but never waits for the device: it checks neither images nor losses."""
         step = self.step(images, labels, **settings)
+        if private_api.has_global_backward_hooks():
+            _out_of_place(self.auxiliary)
         try:
             return step.run()
         except (RuntimeError, MemoryError) as error:
+            if private_api.is_of_backward_hook(error):
+                raise LocalLearnError(
+                    "a full backward hook is on a module before or after one that works in place, which PyTorch refuses"
+                    " in any training: set inplace=False in the network, or remove the hook."
+                ) from error
             if not is_out_of_memory(error):
                 raise
         # outside of the handler, where the error's frames would hold the step's tensors
@@ -169,7 +186,8 @@ class LocalNet(nn.Module):
 
     def step(self, images: Tensor, labels: Tensor, **settings: Any) -> Step:
         """A training step, not yet run; `settings` are the attributes of `Step`."""
-        step = Step(modules=self.local_modules, objectives=self.objectives, images=images, labels=labels, **settings)
+        settings.setdefault("objectives", self.objectives)
+        step = Step(modules=self.local_modules, images=images, labels=labels, first=self.part.start, **settings)
         step.plan = self._recompute_plan(step)
         if self._independent:
             step.streams = streams_of(images.device, self.overlap)
@@ -207,7 +225,8 @@ class LocalNet(nn.Module):
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:
         """Parameters of a local module and of the auxiliary networks that end there; over all modules, each once."""
-        parts = (self.local_modules[module], *(objective.auxiliary for objective in self.objectives_of(module)))
+        here = [self.local_modules[module - self.part.start]] if module in self.part else []
+        parts = (*here, *(objective.auxiliary for objective in self.objectives_of(module)))
         return list({id(parameter): parameter for part in parts for parameter in part.parameters()}.values())
 
     def objectives_of(self, module: int) -> list[Objective]:
@@ -221,7 +240,7 @@ class LocalNet(nn.Module):
         As for any inference, put the network in evaluation mode first.
         """
         features, logits = images, []
-        for index, module in enumerate(self.local_modules):
+        for index, module in zip(self.part, self.local_modules, strict=True):
             features = module(features)
             logits += [objective.logits(features) for objective in self.objectives_of(index)]
         return logits
@@ -250,10 +269,12 @@ class LocalNet(nn.Module):
     def check(self, images: Tensor, labels: Tensor) -> None:
         """Refuse images and labels that this network cannot be trained on, and a network that was changed."""
         refuse_without_gradients()
-        refuse_frozen(self.parameters(), self.steps)
+        refuse_frozen((*self.model.parameters(), *self.auxiliary.parameters()), self.steps)
         refuse_other_images(images, self.chain.image_shape)
         refuse_other_labels(labels, images)
         self._refuse_image_type(images)
+        if self.loss is F.cross_entropy or isinstance(getattr(self.loss, "func", None), nn.CrossEntropyLoss):
+            refuse_label_shape(labels, self.chain.classes)
         if self.loss is F.cross_entropy:
             # Reading labels waits for an accelerator, so there the first step alone is checked.
             look = labels.device.type == "cpu" or self.steps == 0
@@ -263,8 +284,7 @@ class LocalNet(nn.Module):
                 f"a batch of one image: {self.needs_several} normalises over the batch and needs at least two."
                 " Drop the last batch, or choose another batch size."
             )
-        if self.steps == 0:
-            refuse_distributed_wrapper(list(self.parameters()))
+        self._distributed.refuse(self)
         if replaced := self._watch.replaced():
             raise LocalLearnError(
                 f"{replaced!r} was replaced after localize, so it would not be trained: change the network first, then"
@@ -275,6 +295,11 @@ class LocalNet(nn.Module):
     def _refuse_image_type(self, images: Tensor) -> None:
         """Try the first local module on images of a type and device, without computing, once for each."""
         reference = next(self.parameters())
+        if reference.is_meta and not images.is_meta:
+            raise LocalLearnError(
+                "the network is on the meta device, where nothing is computed: make it on another one, or call"
+                " net.to_empty(device=...) and load its weights."
+            )
         key = images.dtype, images.device, mixed_now(images.device)
         if (images.dtype, images.device) == (reference.dtype, reference.device) or key in self._known_types:
             return
@@ -305,3 +330,10 @@ class LocalNet(nn.Module):
         if sentence not in self._warned_of:
             self._warned_of.add(sentence)
             warnings.warn(sentence, LocalLearnWarning, stacklevel=5)
+
+
+def _out_of_place(auxiliary: nn.Module) -> None:
+    """Let activations of auxiliary networks write on nothing: PyTorch refuses it beside hooks on every module."""
+    for part in auxiliary.modules():
+        if getattr(part, "inplace", False):
+            object.__setattr__(part, "inplace", False)

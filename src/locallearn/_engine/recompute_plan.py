@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from locallearn._engine.segment import segment_spans
+from locallearn._engine.neighbours import ALONE
 from locallearn._engine.step import Step
 from locallearn._objectives.auxiliary import Auxiliary, Head, blocks_of
 from locallearn._objectives.structure import structure
@@ -78,7 +78,7 @@ class _SegmentProbe:
         return self._counted[effect]
 
     def _count(self, choice: Choice) -> list[float]:
-        step, spans = self.step, segment_spans(self.step.objectives)
+        step, spans = self.step, self.step.spans
         plan = RecomputePlan(segments=(choice[0],) * len(spans), objectives=(choice[1],) * len(step.objectives))
         known = [*self.parts.parameters(), *self.parts.buffers(), step.inputs, step.images, step.labels]
         input_bytes = 0 if step.inputs is step.images else step.inputs.nbytes  # alive, as the previous module's output
@@ -102,7 +102,9 @@ def plan_recompute(step: Step, memory: Memory) -> RecomputePlan:
         step: the step; of its batch only shape, type and device matter.
         memory: "fast" or "lean".
     """
-    objectives, spans = step.objectives, segment_spans(step.objectives)
+    if any(not (objective.first in step.part and objective.last in step.part) for objective in step.objectives):
+        return _plan_of_part(step, memory)
+    objectives, spans = step.objectives, step.spans
     overlapping = sum(o.first <= span.start <= o.last for o in objectives for span in spans) > len(spans)
     chosen = [0] * len(spans)
     if memory == "lean" or not overlapping:  # overlapping objectives take long to count, and `fast` gains little there
@@ -136,6 +138,28 @@ def choose(peaks: Sequence[Sequence[float]], memory: Memory) -> list[int]:
     return [next(c for c, peak in enumerate(by_choice) if peak <= _NEAR * least) for by_choice in peaks]
 
 
+def _plan_of_part(step: Step, memory: Memory) -> RecomputePlan:
+    """The plan of a step whose objectives reach out of its modules: that of their parts within.
+
+    Where later objectives alone train a module, its peak is not known here, and everything is stored.
+    """
+    begin, end = step.part.start, step.part.stop
+    ending = [index for index, objective in enumerate(step.objectives) if objective.last in step.part]
+    within = [
+        replace(o, first=max(o.first - begin, 0), last=o.last - begin) for o in (step.objectives[i] for i in ending)
+    ]
+    alone = replace(step, objectives=within, first=0, neighbours=ALONE)
+    policies = [STORE_ALL] * len(step.objectives)
+    trained = {module for o in within for module in range(o.first, o.last + 1)}
+    spans = [range(span.start - begin, span.stop - begin) for span in step.spans]
+    if trained != set(range(end - begin)) or alone.spans != spans:
+        return RecomputePlan(segments=(STORE_ALL,) * len(spans), objectives=tuple(policies))
+    plan = plan_recompute(alone, memory)
+    for index, policy in zip(ending, plan.objectives, strict=True):
+        policies[index] = policy
+    return RecomputePlan(segments=plan.segments, objectives=tuple(policies))
+
+
 def _leanness(policy: RecomputePolicy) -> float:
     return policy.activations + policy.blocks
 
@@ -146,10 +170,12 @@ def _chosen(step: Step, memory: Memory, overlapping: bool) -> list[int]:
         parts: list = list(countable_copy(_SegmentProbe(step).parts, mode))
         auxiliaries = parts[len(step.modules) :]
         objectives = [replace(o, auxiliary=part) for o, part in zip(step.objectives, auxiliaries, strict=True)]
-        images, labels = (
-            mode.from_tensor(t[:1]).expand(_BATCH, *t.shape[1:]).clone() for t in (step.images, step.labels)
+        images, labels, features = (
+            mode.from_tensor(t[:1]).expand(_BATCH, *t.shape[1:]).clone()
+            for t in (step.images, step.labels, step.inputs)
         )
         copy = Step(modules=parts[: len(step.modules)], objectives=objectives, images=images, labels=labels)
+        copy.features = None if step.features is None else features
         probes = [_SegmentProbe(copy)] if overlapping else list(_probes(copy))
         peaks = _peaks({probe.signature: probe for probe in probes}, CHOICES[memory])
     return choose([list(of) for probe in probes for of in zip(*peaks[probe.signature], strict=True)], memory)
@@ -195,7 +221,7 @@ def sum_of_outputs(outputs: Tensor, labels: Tensor) -> Tensor:
 
 def _probes(step: Step) -> Iterator[_SegmentProbe]:
     """One for each objective; objectives do not overlap."""
-    features = step.images
+    features = step.inputs
     for objective in step.objectives:
         modules = step.modules[objective.first : objective.last + 1]
         own = replace(objective, first=0, last=len(modules) - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from locallearn._chain.refusals import refuse_sharded
 from locallearn._nn.losses import IGNORED
+from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError
 
 
@@ -39,6 +42,7 @@ def refuse_other_images(images: Any, shape: tuple[int, ...]) -> None:
             f"images are a {type(images).__name__}: give a tensor (batch, channels, height, width), as by"
             " torch.as_tensor(images)."
         )
+    refuse_other_layout("images", images)
     if images.shape[1:] != shape:
         given, expected = (" x ".join(map(str, found)) for found in (images.shape[1:], shape))
         raise LocalLearnError(
@@ -49,6 +53,14 @@ def refuse_other_images(images: Any, shape: tuple[int, ...]) -> None:
         raise LocalLearnError("a batch without images: leave it out.")
     if images.is_inference():
         raise LocalLearnError("images were made under torch.inference_mode: make them outside, or give images.clone().")
+
+
+def refuse_other_layout(what: str, tensor: Tensor) -> None:
+    """Refuse sparse and nested tensors."""
+    if tensor.is_nested:
+        raise LocalLearnError(f"{what} are a nested tensor: give one of a single shape, as by torch.stack.")
+    if tensor.layout is not torch.strided:
+        raise LocalLearnError(f"{what} are a {tensor.layout} tensor: give {what}.to_dense().")
 
 
 def refuse_image_type(images: Tensor, reference: Tensor, error: Exception | None = None) -> None:
@@ -65,6 +77,11 @@ def refuse_image_type(images: Tensor, reference: Tensor, error: Exception | None
         ) from error
     if images.dtype == reference.dtype:
         return
+    if images.is_complex():
+        raise LocalLearnError(
+            f"images are {images.dtype} and the network's parameters {reference.dtype}: give real numbers, such as"
+            " images.abs()."
+        ) from error
     scale = "" if images.is_floating_point() else " / 255"
     name = str(reference.dtype).removeprefix("torch.")
     raise LocalLearnError(
@@ -77,11 +94,27 @@ def refuse_other_labels(labels: Any, images: Tensor) -> None:
     """Refuse labels that are no tensor, or not one for each image."""
     if not isinstance(labels, Tensor):
         raise LocalLearnError(f"labels are a {type(labels).__name__}: give a tensor, as by torch.as_tensor(labels).")
+    refuse_other_layout("labels", labels)
     if not labels.dim() or len(labels) != len(images):
         count = len(labels) if labels.dim() else "one number of"
         raise LocalLearnError(f"{count} labels for {len(images)} images: give one for each.")
     if labels.device != images.device:
         raise LocalLearnError(f"labels are on {labels.device} and images on {images.device}: move them together.")
+
+
+def refuse_label_shape(labels: Tensor, classes: int) -> None:
+    """Refuse labels of a shape that cross entropy cannot take: (batch,) are indices, (batch, classes) probabilities."""
+    shape = tuple(labels.shape)
+    if labels.dim() == 1 or (shape[1:] == (classes,) and labels.is_floating_point()):
+        return
+    remedy = f"give class indices of shape ({shape[0]},), or probabilities of shape ({shape[0]}, {classes})"
+    if shape[1:] == (1,):
+        remedy = "give labels.squeeze(1)" + ("" if labels.dtype == torch.int64 else ".long()")
+    elif shape[1:] == (classes,):
+        remedy = "if they are one-hot, give labels.argmax(1)"
+    raise LocalLearnError(
+        f"labels are {labels.dtype} of shape {shape}, which cross entropy over {classes} classes cannot take: {remedy}."
+    )
 
 
 def refuse_other_classes(labels: Tensor, classes: int, *, look: bool) -> None:
@@ -114,15 +147,38 @@ def refuse_other_classes(labels: Tensor, classes: int, *, look: bool) -> None:
         )
 
 
-def refuse_distributed_wrapper(parameters: list[nn.Parameter]) -> None:
-    """Refuse parameters inside of a `DistributedDataParallel`, which would not average their gradients."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return
-    own = set(map(id, parameters))
-    wrappers = [thing for thing in gc.get_objects() if issubclass(type(thing), DistributedDataParallel)]
-    if any(id(parameter) in own for wrapper in wrappers for parameter in wrapper.parameters()):
-        raise LocalLearnError(
-            "DistributedDataParallel is around this network, but averages gradients only when its own forward runs,"
-            " which local learning does not use: leave it out, and use locallearn.parallel.data(net), or average each"
-            " module's gradients in on_complete with torch.distributed.all_reduce (docs/several-processes.md)."
-        )
+class DistributedWatch:
+    """Notices what averages gradients over processes in a forward pass of its own, which local learning never runs.
+
+    Looking for wrappers takes as long as a step. They hold each parameter, so it is done anew only when the number of
+    references to the parameters is one not seen before.
+    """
+
+    def __init__(self) -> None:
+        self._counts: set[int] = set()
+
+    def refuse(self, net: nn.Module) -> None:
+        """Refuse a network inside of `DistributedDataParallel`, `replicate` or FSDP."""
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return
+        refuse_sharded(net)
+        parameters = list(net.parameters())
+        count = sum(map(sys.getrefcount, parameters))
+        names = {name for module in net.modules() for name in private_api.composed_by(module)}
+        if "replicate" in names:
+            raise _uses_own_forward("replicate")
+        if count in self._counts:
+            return
+        own = set(map(id, parameters))
+        wrappers = [thing for thing in gc.get_objects() if issubclass(type(thing), DistributedDataParallel)]
+        if any(id(parameter) in own for wrapper in wrappers for parameter in wrapper.parameters()):
+            raise _uses_own_forward("DistributedDataParallel")
+        self._counts.add(count)
+
+
+def _uses_own_forward(name: str) -> LocalLearnError:
+    return LocalLearnError(
+        f"{name} is around this network, but averages gradients only when its own forward runs, which local learning"
+        " does not use: leave it out, and use locallearn.parallel.data(net), or average each module's gradients in"
+        " on_complete with torch.distributed.all_reduce (docs/several-processes.md)."
+    )

@@ -15,9 +15,15 @@ from locallearn._recompute.policy import STORE_ALL, RecomputePolicy
 from locallearn._recompute.tape import CheckpointTape, GradientRoot, RunState
 
 
-def segment_spans(objectives: Iterable[Objective]) -> list[range]:
-    """The modules of each graph segment: cut before every objective's first module and after its last one."""
+def segment_spans(objectives: Iterable[Objective], part: range) -> list[range]:
+    """The modules of each graph segment: cut before every objective's first module and after its last one.
+
+    Args:
+        objectives: the objectives.
+        part: the modules to be cut.
+    """
     borders = {border for objective in objectives for border in (objective.first, objective.last + 1)}
+    borders = {border for border in borders if border in part} | {part.start, part.stop}
     return [range(first, end) for first, end in pairwise(sorted(borders))]
 
 

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from locallearn._chain.local_module import LocalModule
+from locallearn._engine.neighbours import ALONE, Neighbours
 from locallearn._engine.segment import GraphSegment, segment_spans
 from locallearn._engine.streams import IN_ORDER, InOrder
 from locallearn._objectives.auxiliary import Auxiliary, blocks_of
 from locallearn._objectives.objective import Objective
 from locallearn._recompute.policy import STORE_ALL, RecomputePlan, RecomputePolicy
-from locallearn._torch.device import is_out_of_memory
+from locallearn._torch import private_api
+from locallearn._torch.device import is_out_of_memory, mixed_now
 from locallearn._utils.errors import LocalLearnError, NonFiniteLossError, reason_of
 
 
@@ -27,9 +29,12 @@ class Step:
     it has sent its gradient through. After its last backward an auxiliary network moves its EMA copies, before any
     later module is stepped.
 
+    The modules may be a part of the network's, and the others run in other processes (`neighbours`). Objectives that
+    end before these modules play no part; those that begin before or end after them pass their gradient on.
+
     Attributes:
         modules: the local modules.
-        objectives: the objectives over them, in order of `last`, narrow spans first.
+        objectives: the objectives of the network, in order of `last`, narrow spans first.
         images: the network's input.
         labels: the targets.
         scale: factor of every loss.
@@ -40,6 +45,8 @@ class Step:
         plan: what each part recomputes in its backward pass; by default nothing.
         streams: where the work of each segment is queued; other than in order only for `independent` objectives.
         features: what the next segment gets: at first the input of the first module, by default the images.
+        first: number of the first of the modules.
+        neighbours: exchanges features and gradients with the processes of the other modules.
         span: the modules of the segment that runs.
     """
 
@@ -55,6 +62,8 @@ class Step:
     plan: RecomputePlan | None = None
     streams: InOrder = IN_ORDER
     features: Tensor | None = None
+    first: int = 0
+    neighbours: Neighbours = ALONE
     span: range = range(1)
     _segments: list[GraphSegment] = field(default_factory=list, init=False)
 
@@ -63,21 +72,34 @@ class Step:
         """What the next segment gets."""
         return self.images if self.features is None else self.features
 
+    @property
+    def part(self) -> range:
+        """Numbers of the modules."""
+        return range(self.first, self.first + len(self.modules))
+
+    @property
+    def spans(self) -> list[range]:
+        """The modules of each graph segment."""
+        return segment_spans(self.objectives, self.part)
+
     def run(self) -> Tensor:
         """Run the step; gradients are added to `.grad`.
 
         Returns:
-            Losses, detached and unweighted, of shape (objectives,).
+            Losses of the objectives that end with one of the modules, detached and unweighted, of shape (objectives,).
         """
         losses: list[Tensor] = []
         with self.streams.step():
-            for number, span in enumerate(segment_spans(self.objectives)):
+            for number, span in enumerate(self.spans):
                 self.span = span
                 with self.streams.module():
                     losses += self.run_segment(number)
                 if self.on_segment is not None:
                     self.on_segment()
-        return torch.stack(losses)
+            for index, objective in enumerate(self.objectives):
+                if objective.first < self.part.stop <= objective.last:
+                    self.send_back(index)
+        return torch.stack(losses) if losses else torch.zeros(0, device=self.images.device)
 
     def run_segment(self, number: int) -> list[Tensor]:
         """Run a segment forward, and backward all objectives that end with it; returns their losses."""
@@ -94,10 +116,13 @@ class Step:
         span = self.span
         policy = STORE_ALL if self.plan is None else self.plan.segments[number]
         stop_modules = {o.first for o in self.objectives if o.first <= span.start <= o.last}
-        segment = GraphSegment([self.modules[module] for module in span], span, stop_modules, self.inputs, policy)
+        modules = [self.modules[module - self.first] for module in span]
+        segment = GraphSegment(modules, span, stop_modules, self.inputs, policy)
         self._segments.append(segment)
         self.features = segment.output.detach()
         self.streams.passed_on(self.features)
+        if span.stop == self.part.stop:
+            self.neighbours.passed_on(self.features)
         return segment
 
     def auxiliary_backward(self, segment: GraphSegment, auxiliary: Auxiliary, indices: list[int]) -> list[Tensor]:
@@ -114,11 +139,13 @@ class Step:
         objectives = [self.objectives[index] for index in indices]
         policy = STORE_ALL if self.plan is None else self.plan.objectives[indices[0]]
         weight = sum(objective.weight for objective in objectives)
+        self.neighbours.before_use(auxiliary)
         images = self.images.detach()  # they are targets of decoders: the gradient flows through the features alone
         loss, gradient = local_loss(objectives[0], segment, images, self.labels, weight * self.scale, policy)
         with torch.autocast(self.images.device.type, enabled=False):
             if self.final and self._is_last_use(auxiliary, indices[-1]):
                 auxiliary.after_backward()
+                self.neighbours.after_last_use(auxiliary)
             for objective in objectives:
                 share = objective.weight / weight if weight else 0.0
                 segment.receive(objective.first, gradient if gradient is None or share == 1 else gradient * share)
@@ -128,19 +155,25 @@ class Step:
     def send_back(self, index: int) -> None:
         """Send an objective's gradient from segment to segment to the module where the objective begins.
 
-        Objectives that begin at the same module go together: the gradient waits until the last of them has come.
+        Objectives that begin at the same module go together: the gradient waits until the last of them has come. Where
+        that one ends after these modules, its gradient comes from the next process; where they begin before these
+        modules, the gradient goes on to the process before.
         """
         stop_module = self.objectives[index].first
         if any(later.first == stop_module for later in self.objectives[index + 1 :]):
             return
+        if self.objectives[index].last >= self.part.stop:
+            self._segments[-1].receive(stop_module, self.neighbours.receive_gradient(stop_module))
         with torch.autocast(self.images.device.type, enabled=False):
             for position in reversed(range(len(self._segments))):
                 segment = self._segments[position]
                 if stop_module not in segment.stop_modules:
                     continue
                 gradient = segment.backward(stop_module)
-                if segment.span.start > stop_module:
+                if segment.span.start > max(stop_module, self.first):
                     self._segments[position - 1].receive(stop_module, gradient)
+                elif segment.span.start > stop_module:
+                    self.neighbours.send_gradient(stop_module, gradient)
                 del gradient
                 if not segment.stop_modules:
                     self._complete(segment.span)
@@ -183,8 +216,9 @@ def local_loss(
         except LocalLearnError:
             raise
         except (TypeError, ValueError, IndexError, RuntimeError) as error:
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or private_api.is_of_backward_hook(error):
                 raise
+            refuse_other_type(features, objective.auxiliary, what, error)
             raise LocalLearnError(
                 f"{what} cannot be computed on labels of shape {tuple(labels.shape)} and type {labels.dtype}"
                 f" ({reason_of(error)}): do the loss and the labels fit the network?"
@@ -202,6 +236,17 @@ def local_loss(
             loss = loss.detach()  # its graph would hold what the tape ran last
             tape.unwind()
     return loss.detach(), features.grad
+
+
+def refuse_other_type(features: Tensor, auxiliary: Auxiliary, what: str, error: Exception) -> None:
+    """Refuse features of a type that an auxiliary network does not have, once it failed on them."""
+    types = {parameter.dtype for parameter in auxiliary.parameters()}
+    if types and features.dtype not in types and mixed_now(features.device) is None:
+        raise LocalLearnError(
+            f"{what} cannot be computed: the features are {features.dtype} and the auxiliary network is"
+            f" {' and '.join(sorted(map(str, types)))}. Convert the whole net, as by net.double(), not the model alone;"
+            " a network that changes its type between layers needs a rule without heads, such as BP()."
+        ) from error
 
 
 def independent(modules: Sequence[LocalModule], objectives: Sequence[Objective]) -> bool:

@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from locallearn._engine.local_net import LocalNet
+from locallearn._utils.errors import LocalLearnError
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter]], Optimizer]
 """From parameters to an optimizer over them."""
@@ -22,7 +23,7 @@ class Stepper:
     Args:
         net: the network; parameters that are frozen at this moment get no optimizer.
         make_optimizer: makes the optimizer over all its parameters.
-        clip_norm: largest norm of the whole gradient, or None.
+        clip_norm: largest norm of the whole gradient, or None; refused where a process has some of the modules alone.
         clip_module_norm: largest norm of one local module's gradient with its auxiliary networks', or None.
     """
 
@@ -34,6 +35,11 @@ class Stepper:
         clip_norm: float | None = None,
         clip_module_norm: float | None = None,
     ) -> None:
+        if clip_norm is not None and len(net.part) < len(net.partition):
+            raise LocalLearnError(
+                f"clip_norm={clip_norm} is the norm over all local modules, of which this process has"
+                f" {len(net.part)} of {len(net.partition)}: clip each module by clip_module_norm."
+            )
         self.net = net
         self.clip_norm, self.clip_module_norm = clip_norm, clip_module_norm
         self.optimizers = [make_optimizer(group) for group in self.groups() if group]

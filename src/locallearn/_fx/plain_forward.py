@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from locallearn._nn.attributes import changed, fingerprints
@@ -47,6 +48,7 @@ class PlainForward:
         self._attributes = [dict(vars(module)) for _, module in self._modules]
         self._fingerprints = [fingerprints(module) for _, module in self._modules]
         self._random = random_state()
+        self._seed = torch.initial_seed()
 
     def __exit__(self, error: object, *_: object) -> None:
         drew = self._drew()
@@ -61,6 +63,8 @@ class PlainForward:
             raise CannotTraceError(f"it changes the attribute {written!r}: {remedy}")
 
     def _drew(self) -> str | None:
+        if torch.initial_seed() != self._seed:
+            return "PyTorch after torch.manual_seed"
         if random.getstate() != self._random[0]:
             return "Python's random"
         state, before = np.random.get_state(legacy=False), self._random[1]

@@ -100,6 +100,8 @@ def _traced(module: nn.Module, tracer: _Tracer, bind: Bind) -> fx.Graph:
     except private_api.DataDependentOutputException as error:
         raise CannotTraceError(f"Python code reads a number from a tensor: {_REMEDY}") from error
     except Exception as error:
+        if "does not support mutation" in str(error):
+            raise CannotTraceError(f"a module writes to a list that it is given: {_REMEDY}") from error
         raise CannotTraceError(reason_of(error)) from error
 
 
@@ -217,7 +219,7 @@ class _Concrete:
 
 class _Proxy(_Concrete, fx.Proxy):
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise CannotTraceError(f"it assigns to a part of a tensor, x[...] = y: {_REMEDY}")
+        raise CannotTraceError(f"it assigns to a part of a tensor or list, x[...] = y: {_REMEDY}")
 
     def __getattr__(self, name: str) -> Any:
         return _Attribute(self, name)  # pyright: ignore[reportCallIssue]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -23,17 +25,24 @@ class EmaCopy(nn.Module):
     def __init__(self, network: nn.Module, source: nn.Module, momentum: float) -> None:
         super().__init__()
         self.network = network
-        self.sources = (source,)  # in a tuple, so that it is not registered
+        self.sources: tuple[nn.Module, ...] = (
+            source,
+        )  # in a tuple, so that it is not registered; none where `move_towards` is called
         self.momentum = momentum
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)
 
-    @torch.no_grad()
     def update(self) -> None:
         """Move the weights one step towards the source's."""
+        for source in self.sources:
+            self.move_towards(dict(source.named_parameters()))
+
+    @torch.no_grad()
+    def move_towards(self, weights: Mapping[str, Tensor]) -> None:
+        """Move the weights one step towards those of a layer of the same structure."""
         own = dict(self.network.named_buffers()) | dict(self.network.named_parameters())
-        pairs = [(own[name], source) for name, source in self.sources[0].named_parameters()]
+        pairs = [(own[name], weight) for name, weight in weights.items()]
         if pairs:
             torch._foreach_lerp_([mine for mine, _ in pairs], [source for _, source in pairs], 1.0 - self.momentum)
 

@@ -106,21 +106,20 @@ class StateCopy:
     def _tensor(self, tensor: Tensor) -> Tensor:
         if tensor.grad_fn is not None or self._all_shared:
             return tensor
-        if tensor.requires_grad or tensor.nbytes > _SMALL:
+        strided = tensor.layout is torch.strided
+        if tensor.requires_grad or (tensor.untyped_storage().nbytes() if strided else tensor.nbytes) > _SMALL:
             self.shared.append(tensor)
             return tensor
-        copied = self._clone(tensor.detach())
+        copied = self._clone(tensor.detach()) if strided else tensor.clone()
         return nn.Parameter(copied, requires_grad=False) if isinstance(tensor, nn.Parameter) else copied
 
     def _clone(self, tensor: Tensor) -> Tensor:
         """A copy; views of one storage become views of one copy."""
-        if tensor.layout != torch.strided:
-            return tensor.clone()
         storage = tensor.untyped_storage()
         if id(storage) not in self._memo:
             is_all = tensor.nbytes == storage.nbytes() and tensor.is_contiguous()
-            flat = tensor if is_all else tensor.new_empty(0).set_(storage, 0, (storage.nbytes() // tensor.itemsize,))
-            clone = flat.clone()
+            words = (storage.nbytes() // tensor.itemsize,)
+            clone = (tensor if is_all else tensor.new_empty(0).set_(storage, 0, words, (1,))).clone()
             self._memo[id(storage)] = clone.untyped_storage()
             if is_all:
                 return clone

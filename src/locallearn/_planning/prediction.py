@@ -66,7 +66,7 @@ def peak_memory(
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None for the parameters' own.
     """
-    with _ready(net, batch, make_stepper, autocast) as step:
+    with prepared_step(net, batch, make_stepper, autocast) as step:
         return _measured(*step, autocast)
 
 
@@ -85,7 +85,7 @@ def predict(
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
     """
-    with _ready(net, batch, make_stepper, autocast) as step, Work() as work:
+    with prepared_step(net, batch, make_stepper, autocast) as step, Work() as work:
         peak = _measured(*step, autocast)
     return Prediction(peak=peak, macs=work.macs, seconds=work.seconds, work=work.counts)
 
@@ -121,7 +121,7 @@ def without_data(net: LocalNet, batch: int) -> Iterator[tuple[LocalNet, Tensor, 
 
 
 @contextmanager
-def _ready(
+def prepared_step(
     net: LocalNet, batch: int, make_stepper: MakeStepper, autocast: torch.dtype | None
 ) -> Iterator[tuple[LocalNet, Stepper, Tensor, Tensor]]:
     """All that a step on fake tensors needs: a copy of the network, a stepper, images and labels.

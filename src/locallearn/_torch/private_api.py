@@ -80,6 +80,23 @@ def global_forward_hooks() -> list[dict[int, Any]]:
     return [getattr(module, name) for name in _GLOBAL_FORWARD_HOOKS]
 
 
+def has_global_backward_hooks() -> bool:
+    """Whether hooks for the backward pass of every module are registered."""
+    module = import_module("torch.nn.modules.module")
+    return bool(module._global_backward_hooks or module._global_backward_pre_hooks)
+
+
+def is_of_backward_hook(error: BaseException) -> bool:
+    """Whether PyTorch refused to write on what a module with a full backward hook takes or returns."""
+    return "BackwardHookFunction" in str(error)
+
+
+def composed_by(module: nn.Module) -> list[str]:
+    """Names of what `torch.distributed` applied to a module in place, such as `replicate`."""
+    contract: Any = import_module("torch.distributed._composable.contract")
+    return list(contract._get_registry(module) or ())
+
+
 def computes_weight(hook: object) -> bool:
     """Whether a hook is PyTorch's own that computes a weight, as `nn.utils.weight_norm` registers one."""
     return type(hook).__module__.startswith("torch.nn.utils")

@@ -135,6 +135,16 @@ def say(sentence: str) -> None:
     err.print(sentence, soft_wrap=True)
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Print no sentence and no progress: of several processes, the first one alone does. Errors are still told."""
+    err.quiet = True
+    try:
+        yield
+    finally:
+        err.quiet = False
+
+
 def _bars() -> Progress:
     """Bars with the time to go, which vanish at their end; none without a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

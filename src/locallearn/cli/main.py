@@ -13,12 +13,14 @@ from typing import Any
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 from locallearn._utils.registry import trusting
 from locallearn.cli.trust import trust_of
+from locallearn.cli.which_process import which_process
 
 HELP = """Supervised local learning: train deep networks in gradient-isolated local modules.
 
   locallearn compare --data digits --model resnet20    several rules side by side, in a minute or two
   locallearn cost --model resnet110 --rule dgl         what a training step costs, without training
   locallearn plan --rule auglocal --memory 100MiB      the fastest settings that fit
+  locallearn simulate --rule dgl --devices 64          the same on many devices: time, idle time, memory, traffic
   locallearn train --rule auglocal --rule.depth 4      train one network
   locallearn reproduce hpff/table3                     a table of the papers, beside its published numbers
   locallearn evaluate RUN --data stl10                 a trained network on other images
@@ -36,6 +38,7 @@ COMMANDS = {
     "compare": "Train by several rules, one after the other: same first weights, same batches.",
     "cost": "Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.",
     "plan": "Find the fastest partition, auxiliary depth and memory setting that fit a memory budget.",
+    "simulate": "Time, memory and traffic of a step on many devices, by BP and by a local rule.",
     "data": "Download or import a data set into the data folder.",
     "list": "List the names of models, data sets, rules, splits, loggers, schedules, and recipes of the papers.",
     "reproduce": "A table of the papers, beside its published numbers.",
@@ -141,5 +144,5 @@ def _fail(sentence: str, arguments: Sequence[str]) -> int:
         from locallearn.cli.console import show_json
 
         show_json({"error": sentence})
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {which_process()}{sentence}", file=sys.stderr)
     return 1

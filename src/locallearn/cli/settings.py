@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import trust_option
 from locallearn.cli.parser import Parser, SettingsFile
-from locallearn.training import Checkpoint, RunFolder
+from locallearn.training import Checkpoint, RunFolder, program
 
 Settings = TypeVar("Settings")
 
@@ -69,7 +69,7 @@ def resumed_checkpoint(config: Any, *, others: bool) -> Checkpoint | None:
 
 def resume_command(command: str, folder: RunFolder) -> Callable[[], str]:
     """Gives the command that goes on with a run, once it is known whether that needs `--trust-code`."""
-    return lambda: shlex.join(["locallearn", command, "--resume", str(folder.path), *trust_option()])
+    return lambda: shlex.join([*program(), command, "--resume", str(folder.path), *trust_option()])
 
 
 def run_path(out: Path | None, name: str) -> Path:

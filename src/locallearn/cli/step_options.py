@@ -12,6 +12,7 @@ from locallearn.rules import AugLocal, Rule
 from locallearn.training import SGD, FitSettings, OptimizerSettings
 
 _MOST_PIXELS = 2**44
+_MOST_CLASSES = 2**24
 
 
 def add_step(parser: Parser) -> None:
@@ -34,6 +35,8 @@ def step_of(values: Any) -> tuple[Shape, FitSettings, str]:
     for name, value in (("batch", values.batch), ("classes", values.classes)):
         if value < 1:
             raise LocalLearnError(f"--{name} must be at least 1.")
+    if values.classes > _MOST_CLASSES:
+        raise LocalLearnError(f"--classes {values.classes}: at most {_MOST_CLASSES:,} are possible.")
     if values.batch * prod(shape) > _MOST_PIXELS:
         raise LocalLearnError(f"--batch {values.batch} of {values.image} has more pixels than any memory holds.")
     settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)

@@ -13,6 +13,7 @@ from locallearn._planning.prediction import (
 from locallearn._planning.search import Candidate as Candidate
 from locallearn._torch.live_bytes import LiveBytes as LiveBytes
 from locallearn.cost.by_module import ModuleBytes as ModuleBytes, bytes_by_module as bytes_by_module
+from locallearn.cost.phases import Activity as Activity, Phase as Phase, PhaseRecorder as PhaseRecorder
 from locallearn.cost.pictures import draw_bytes as draw_bytes, draw_plan as draw_plan
 from locallearn.cost.planner import Plan as Plan, plan as plan
 from locallearn.cost.summary import (
@@ -24,5 +25,5 @@ from locallearn.cost.summary import (
     forward_macs as forward_macs,
     step_macs as step_macs,
 )
-from locallearn.cost.timeline import Phase as Phase, Timeline as Timeline, timeline as timeline
+from locallearn.cost.timeline import Timeline as Timeline, timeline as timeline
 from locallearn.cost.warning import warning_of as warning_of

@@ -94,7 +94,7 @@ def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None =
                 _record(auxiliary, recorder)
             step.on_segment = recorder.segment_ends
             step.run()
-    spans = segment_spans(net.objectives)
+    spans = segment_spans(net.objectives, net.part)
     return [_row(net, span, sizes) for span, sizes in zip(spans, recorder.rows, strict=True)]
 
 

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._nn.checkpointed import Checkpointed
-from locallearn._objectives.objective import Objective
 from locallearn._planning.prediction import without_data
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn._torch.op_counter import Work
-
-Activity = Literal["forward", "auxiliary", "backward", "recompute"]
-"""What a module does: a forward pass; forward and backward of an auxiliary network, or of the classifier, that takes
-its output; a backward pass; a second forward pass, for the backward pass."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A time in which one local module does one thing.
-
-    Attributes:
-        activity: what it does.
-        module: index of the module.
-        start, end: predicted seconds since the step began.
-    """
-
-    activity: Activity
-    module: int
-    start: float
-    end: float
+from locallearn.cost.phases import Phase, PhaseRecorder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +48,7 @@ def timeline(net: LocalNet, batch: int, *, autocast: torch.dtype | None = None) 
         step = copy.step(images, labels)
         known = [*copy.parameters(), *copy.buffers(), images, labels]
         with Work() as work, _Curve(work, known=known, parameters=copy.parameters()) as curve:
-            recorder = _Recorder(work)
+            recorder = PhaseRecorder(lambda: work.seconds)
             step.on_segment = recorder.segment_ends
             with recorder.watching(copy):
                 step.run()
@@ -99,69 +75,3 @@ class _Curve(LiveBytes):
         self.seconds.append(self._work.seconds)
         self.bytes.append(self.activations)
         return result
-
-
-class _Recorder:
-    """Learns from hooks which module does what; a phase ends where the next one begins."""
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self.phases: list[Phase] = []
-        self._now: tuple[Activity, int] = ("forward", 0)
-        self._start = 0.0
-        self._is_forward = True
-
-    def segment_ends(self) -> None:
-        """The next layers that run do so for the first time."""
-        self._is_forward = True
-
-    @contextmanager
-    def watching(self, net: LocalNet) -> Iterator[None]:
-        """Hook into the layers and the auxiliary networks of a network, for one step."""
-        with ExitStack() as hooks:
-            for index, module in enumerate(net.local_modules):
-                for layer in module.layers:
-                    self._watch_layer(layer.once if isinstance(layer, Checkpointed) else layer, index, hooks)
-            for objective in {id(o.auxiliary): o for o in net.objectives}.values():
-                self._watch_auxiliary(objective, hooks)
-            yield
-        self._begin("forward", 0)
-
-    def _watch_layer(self, layer: nn.Module, index: int, hooks: ExitStack) -> None:
-        def begins(*_: object) -> None:
-            self._begin("forward" if self._is_forward else "recompute", index)
-
-        def ends(_: nn.Module, __: object, output: Tensor) -> None:
-            if not self._is_forward:
-                self._begin("backward", index)
-            if output.requires_grad:
-                output.register_hook(lambda _: self._begin("backward", index))
-
-        hooks.callback(layer.register_forward_pre_hook(begins).remove)
-        hooks.callback(layer.register_forward_hook(ends).remove)
-
-    def _watch_auxiliary(self, objective: Objective, hooks: ExitStack) -> None:
-        auxiliary = objective.auxiliary
-
-        def begins(*_: object) -> None:
-            self._is_forward = False
-            self._begin("auxiliary", objective.last)
-
-        def ends(after: Callable[[], None] = auxiliary.after_backward) -> None:
-            after()
-            self._begin("backward", objective.last)
-
-        hooks.callback(auxiliary.register_forward_pre_hook(begins).remove)
-        auxiliary.after_backward = ends
-
-    def _begin(self, activity: Activity, module: int) -> None:
-        """Begin a phase and end the present one; one without an operator does not count."""
-        if (activity, module) == self._now:
-            return
-        if self._work.seconds > self._start:
-            before, of = self._now
-            if self.phases and (self.phases[-1].activity, self.phases[-1].module) == self._now:
-                self._start = self.phases.pop().start
-            self.phases.append(Phase(activity=before, module=of, start=self._start, end=self._work.seconds))
-            self._start = self._work.seconds
-        self._now = activity, module

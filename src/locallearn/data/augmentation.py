@@ -32,28 +32,36 @@ class Augmentation:
     flip: bool = False
 
 
-def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    augmentation: Augmentation,
+    generator: torch.Generator,
+    *,
+    batch: int | None = None,
+    part: slice = slice(None),
+) -> Tensor:
     """A random crop of each padded image, and a random flip.
 
     Args:
         images: uint8, (batch, height, width, channels).
         augmentation: what is drawn.
         generator: a CPU generator, so that all devices see the same draws.
+        batch: images of the whole batch, if these are a part of it; their draws are those that they have in it.
+        part: which part.
 
     Returns:
         Images of the same shape and type.
     """
-    batch, height, width, _ = images.shape
-    pad = augmentation.pad
-    shift = torch.randint(-pad, pad + 1, (2, batch, 1), generator=generator)
-    mirrored = torch.randint(0, 2, (batch, 1), generator=generator).bool() & augmentation.flip
-    shift, mirrored = shift.to(images.device), mirrored.to(images.device)
+    count, height, width, _ = images.shape
+    pad, batch = augmentation.pad, batch or count
+    shift = torch.randint(-pad, pad + 1, (2, batch, 1), generator=generator)[:, part].to(images.device)
+    mirrored = torch.randint(0, 2, (batch, 1), generator=generator)[part].bool().to(images.device) & augmentation.flip
     rows = torch.arange(height, device=images.device) + shift[0]
-    columns = torch.arange(width, device=images.device).expand(batch, width)
+    columns = torch.arange(width, device=images.device).expand(count, width)
     columns = torch.where(mirrored, width - 1 - columns, columns) + shift[1]
     inside_rows, rows = _into(rows, height, augmentation.border)
     inside_columns, columns = _into(columns, width, augmentation.border)
-    image = torch.arange(batch, device=images.device)[:, None, None]
+    image = torch.arange(count, device=images.device)[:, None, None]
     cropped = images[image, rows[:, :, None], columns[:, None, :]]
     return cropped * (inside_rows[:, :, None] & inside_columns[:, None, :])[..., None]
 

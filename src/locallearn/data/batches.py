@@ -59,6 +59,8 @@ class Feed(TypedSettings):
             steps. Images do not depend on it.
         bad_images: files that are no readable image: "refuse" stops with the first one's path, "skip" leaves them
             out of their batch.
+        part, parts: of every batch, this part (from 0) of so many is read: that of a process among several, which
+            share each batch. See `part_of`.
     """
 
     batch: int
@@ -66,11 +68,21 @@ class Feed(TypedSettings):
     channels_last: bool = True
     workers: int = 4
     bad_images: Literal["refuse", "skip"] = "refuse"
+    part: int = 0
+    parts: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.workers < 0:
             raise LocalLearnError(f"workers={self.workers} must not be negative.")
+        if not 0 <= self.part < self.parts:
+            raise LocalLearnError(f"part={self.part} must be at least 0 and below parts={self.parts}.")
+
+    def part_of(self, size: int) -> slice:
+        """Which images of a batch of this size are read; the first parts have one more where it does not divide."""
+        share, rest = divmod(size, self.parts)
+        start = self.part * share + min(self.part, rest)
+        return slice(start, start + share + (self.part < rest))
 
 
 @dataclass(kw_only=True)
@@ -107,7 +119,7 @@ class OrderedBatches:
         return full + (rest > self.drop_single)
 
     def rows(self, epoch: int, start: int) -> list[NDArray[np.int64]]:
-        """The numbers of the images in each batch, from batch `start` on."""
+        """The numbers of the images in each whole batch, from batch `start` on."""
         order, size = order_of(self.images_in_epoch, seed=self.seed, epoch=epoch), self.feed.batch
         if self.chosen is not None:
             order = self.chosen[order]
@@ -140,10 +152,12 @@ class TensorBatches(OrderedBatches):
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         for index, rows in enumerate(self.rows(epoch, start), start):
-            chosen = torch.from_numpy(rows).to(self._images.device)
+            part = self.feed.part_of(len(rows))
+            chosen = torch.from_numpy(rows[part]).to(self._images.device)
             images = self._images[chosen]
             if self.seed is not None:
-                images = augment(images, self.augmentation, generator_of(self.seed, epoch, index))
+                generator = generator_of(self.seed, epoch, index)
+                images = augment(images, self.augmentation, generator, batch=len(rows), part=part)
             yield self.normalised(images), self._labels[chosen]
 
 

@@ -1,3 +1,4 @@
-"""One network in many processes, on `torch.distributed`. Imports `_engine` and what is below it."""
+"""One network in many processes, on `torch.distributed`. Imports `cost` and what is below it."""
 
 from locallearn.parallel.data import data as data
+from locallearn.parallel.modules import ModulePart as ModulePart, modules as modules

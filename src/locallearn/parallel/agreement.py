@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch.distributed as dist
@@ -16,8 +17,8 @@ def refuse_other_networks(net: nn.Module, group: dist.ProcessGroup | None) -> No
     Raises:
         LocalLearnError: on every process; names the first difference.
     """
-    tensors = net.state_dict(keep_vars=True)
-    mine = {name: f"{tuple(t.shape)} {t.dtype} {t.requires_grad}" for name, t in tensors.items()}
+    tensors = (*net.named_parameters(), *net.named_buffers())
+    mine = {name: f"{tuple(t.shape)} {t.dtype} {t.requires_grad}" for name, t in tensors}
     others: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(others, mine, group=group)
     for rank, other in enumerate(others):
@@ -26,4 +27,20 @@ def refuse_other_networks(net: nn.Module, group: dist.ProcessGroup | None) -> No
                 raise LocalLearnError(
                     f"process {rank} has another network than process 0: {name} is {here or 'not there'}, not"
                     f" {there or 'not there'} (shape, type, trainable). Give all processes the same settings."
+                )
+
+
+def refuse_other_settings(settings: Mapping[str, object], group: dist.ProcessGroup | None) -> None:
+    """Refuse processes with other settings than the first one's.
+
+    Raises:
+        LocalLearnError: on every process; names the first difference.
+    """
+    others: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(others, dict(settings), group=group)
+    for rank, other in enumerate(others):
+        for name, value in others[0].items():
+            if other[name] != value:
+                raise LocalLearnError(
+                    f"process {rank} has {name}={other[name]}, and process 0 has {value}: give all processes the same."
                 )

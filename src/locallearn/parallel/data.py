@@ -22,8 +22,9 @@ def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.Pro
     """Train a network in several processes, each on its own part of every batch.
 
     After it, `net.backward` on each process's part leaves the gradient of the mean over the whole batch in `.grad`, on
-    every process, and returns the losses of the whole batch. The parts may differ in size. The gradients of a local
-    module travel as soon as they are complete, while the next one runs; then `on_complete` is called for it.
+    every process, and returns the losses of the whole batch (with the last micro-batch, those of all of them). The
+    parts may differ in size. The gradients of a local module travel as soon as they are complete, while the next one
+    runs; then `on_complete` is called for it.
 
     Batch normalisation has the statistics of each process's part, as under `DistributedDataParallel`. PredSim's
     similarity and InfoPro's contrastive loss compare the images of a part.
@@ -85,11 +86,16 @@ class GradientSharing:
     Args:
         net: the network.
         group: the processes, or None for all.
+
+    Attributes:
+        images: of all processes in the last optimizer step.
     """
 
     def __init__(self, net: LocalNet, group: dist.ProcessGroup | None) -> None:
         self._net, self._group = net, group
         self._images = 0  # of this process since the last optimizer step
+        self._sums: Tensor | float = 0.0  # of their losses
+        self.images = 0
 
     def begin(self, images: Tensor, on_complete: Callable[[int], None] | None, *, final: bool) -> Callable[[int], None]:
         """Start a (micro-)batch.
@@ -103,6 +109,7 @@ class GradientSharing:
             What the engine calls when the gradients of a local module are complete.
         """
         self._images += len(images)
+        self._latest = len(images)
         self._on_complete = on_complete
         self._travelling: list[_Travelling] = []
         if final:
@@ -111,14 +118,15 @@ class GradientSharing:
         return self._send
 
     def end(self, losses: Tensor, *, final: bool) -> Tensor:
-        """Wait for all gradients; the losses of the whole batch, the same on each process."""
+        """Wait for all gradients; the losses of all micro-batches of all processes, the same on each process."""
+        self._sums = self._sums + losses.double() * self._latest
         if not final:
             return losses
         self._settle()
-        shared = losses.double() * self._images
-        dist.all_reduce(shared, group=self._group)
-        self._images = 0
-        return (shared / self._total).to(losses.dtype)
+        dist.all_reduce(self._sums, group=self._group)
+        mean = self._sums / self._total
+        self._images, self._sums, self.images = 0, 0.0, int(self._total.item())
+        return mean.to(losses.dtype)
 
     def _send(self, module: int) -> None:
         """Send a module's gradients; those of earlier ones have had the time of this module's backward to travel."""

@@ -16,16 +16,15 @@ from locallearn._localize import localize
 from locallearn.rules import DGL, Rule
 from locallearn.testing.networks import SMALL, TINY, plain_chain, resnet14
 
-_Dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A rule, a network to train by it, and the shape of the network's images.
 
     Attributes:
-        rule: the rule; dropout in its auxiliary networks, as modules, is off in the checks.
-        make: makes the network, always with the same weights; switch off what is random in its forward pass (dropout).
+        rule: the rule.
+        make: makes the network, always with the same weights. Dropout is off in the checks; switch off whatever else is
+            random in its forward pass.
         image_shape: channels, height, width of one image.
         layers: as for `localize`.
     """
@@ -56,16 +55,9 @@ class Case:
         return copy.deepcopy(self._nets[key]).to(dtype)
 
     def localized(self, model: nn.Module, *, modules: str | int = "all", image_shape: Shape | None = None) -> LocalNet:
-        """A given network, localized as the case's own; the network itself, not a copy.
-
-        Dropout in auxiliary networks is off, because a check compares steps that draw random numbers in another order.
-        """
+        """A given network, localized as the case's own; the network itself, not a copy."""
         shape = image_shape or self.image_shape
-        net = localize(model, self.rule, modules=modules, input_shape=shape, layers=self.layers)
-        for part in net.auxiliary.modules():
-            if isinstance(part, _Dropout):
-                part.p = 0.0
-        return net
+        return localize(model, self.rule, modules=modules, input_shape=shape, layers=self.layers)
 
     @cached_property
     def quick(self) -> Case:

@@ -49,7 +49,8 @@ def check_network(
     """Run all checks of a network under a rule.
 
     Args:
-        make: makes the network, always with the same weights; switch off what is random in its forward pass (dropout).
+        make: makes the network, always with the same weights. Dropout is off in the checks; switch off whatever else is
+            random in its forward pass.
         image_shape: channels, height, width of one image; small images are enough.
         rule: `DGL()` by default.
         layers: as for `localize`.

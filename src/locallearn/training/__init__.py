@@ -21,8 +21,9 @@ from locallearn.training.from_settings import (
 from locallearn.training.loggers import Logger as Logger, TensorBoard as TensorBoard, WandB as WandB
 from locallearn.training.loop import Interrupted as Interrupted, Loop as Loop, Watcher as Watcher
 from locallearn.training.optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
+from locallearn.training.processes.launch import Launch as Launch, program as program
 from locallearn.training.run import train as train
-from locallearn.training.run_folder import RunFolder as RunFolder
+from locallearn.training.run_folder import OF_PROCESSES as OF_PROCESSES, RunFolder as RunFolder
 from locallearn.training.schedules import (
     Constant as Constant,
     Cosine as Cosine,

@@ -29,7 +29,8 @@ _DIGEST = 64
 _COMMENT = _DIGEST.to_bytes(2, "little")
 """Before the digest: a zip archive ends with the length of its comment, and the comment."""
 _DAMAGED = "is damaged: its bytes are not those that were written"
-_FORMAT = 1
+_FORMATS = (1, 2)
+"""Those that are read; the last one is written. Up to 1, state of optimizers had no names of parameters."""
 _ENTRIES: Mapping[str, type | tuple[type, ...]] = {
     "format": int,
     "net": dict,
@@ -43,7 +44,7 @@ _ENTRIES: Mapping[str, type | tuple[type, ...]] = {
     "skipped": list,
     "best": float,
 }
-"""What a checkpoint holds, with types. A change of it is another `_FORMAT`."""
+"""What a checkpoint holds, with types. A change of it is another format."""
 
 
 def save_checkpoint(state: dict[str, Any], path: Path, *, previous: Path | None = None) -> None:
@@ -58,7 +59,7 @@ def save_checkpoint(state: dict[str, Any], path: Path, *, previous: Path | None 
         LocalLearnError: the disk is full, or does not read back what was written; the old checkpoint is still there.
     """
     buffer = io.BytesIO()
-    torch.save({"format": _FORMAT, **state}, buffer)
+    torch.save({"format": _FORMATS[-1], **state}, buffer)
     archive = bytearray(buffer.getvalue())
     archive[-2:] = _COMMENT
     if previous is not None and path.exists():
@@ -137,8 +138,8 @@ def unusable(path: Path, fault: str) -> LocalLearnError:
 def _fault(state: Any) -> str | None:
     if not isinstance(state, dict):
         return f"holds a {type(state).__name__}, no state of training"
-    if state.get("format") != _FORMAT:
-        return f"has the format {state.get('format')}, not {_FORMAT}: another version of locallearn wrote it"
+    if state.get("format") not in _FORMATS:
+        return f"has the format {state.get('format')}, not {_FORMATS[-1]}: another version of locallearn wrote it"
     if different := sorted(map(str, state.keys() ^ _ENTRIES.keys())):
         return f"{'has' if different[0] in state else 'lacks'} the entry {different[0]!r}, unlike any of locallearn's"
     for name, kind in _ENTRIES.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -32,9 +33,18 @@ class Evaluation:
     head_accuracies: tuple[float | None, ...] = ()
 
 
+def _alone(values: Tensor) -> Tensor:
+    return values
+
+
 @torch.no_grad()
 def evaluate(
-    net: LocalNet, batches: Batches, *, heads: bool = False, autocast: torch.dtype | None = None
+    net: LocalNet,
+    batches: Batches,
+    *,
+    heads: bool = False,
+    autocast: torch.dtype | None = None,
+    summed: Callable[[Tensor], Tensor] = _alone,
 ) -> Evaluation:
     """Evaluate the backbone as it will be used, without auxiliary networks; training modes are restored afterwards.
 
@@ -43,32 +53,40 @@ def evaluate(
         batches: of the test split.
         heads: whether to evaluate every module's auxiliary head too.
         autocast: dtype of mixed precision, or None.
+        summed: adds numbers up over processes, of which each has some of the images.
     """
     training = [part for part in net.modules() if part.training]
     net.eval()
-    images_seen, outputs = 0, []
-    correct = top5 = loss = torch.zeros((), dtype=torch.float64, device=next(net.parameters()).device)
+    device = next(net.parameters()).device
+    outputs: list[Tensor | None] = [None] * (len(net.objectives) if heads else 0)
+    is_whole = len(net.part) == len(net.partition)  # otherwise, another process has the classifier
+    correct = torch.zeros(len(outputs) + 1, dtype=torch.float64, device=device)
+    images_seen = top5 = loss = torch.zeros(1, dtype=torch.float64, device=device)
     try:
         for images, labels in batches.epoch(1):
+            if not len(labels):  # the last batch had fewer images than there are processes
+                continue
             with mixed(images.device, autocast):
-                outputs = net.logits(images) if heads else [net(images)]  # the backbone's come last
-                assert outputs[-1] is not None
-                loss = loss + net.loss(outputs[-1], labels).double() * len(labels)
+                outputs = net.logits(images) if heads else []
+                logits = outputs[-1] if heads and is_whole else net(images)
+                assert logits is not None
+                loss = loss + net.loss(logits, labels).double() * len(labels)
             none = torch.full_like(labels, -1)
-            answers = [none if logits is None else logits.argmax(1) for logits in outputs]
-            top5 = top5 + top5_hits(outputs[-1], labels).sum()
+            answers = [none if head is None else head.argmax(1) for head in (*outputs, logits)]
+            top5 = top5 + top5_hits(logits, labels).sum()
             correct = correct + (torch.stack(answers) == labels).sum(1)
-            images_seen += len(labels)
+            images_seen = images_seen + len(labels)
     finally:
         for part in training:
             part.training = True
-    shares = (correct / images_seen).tolist()
-    by_head = [None if logits is None else share for logits, share in zip(outputs, shares, strict=True)]
+    count, total_loss, total_top5, *hits = summed(torch.cat([images_seen, loss, top5, correct])).tolist()
+    *shares, accuracy = [hit / count for hit in hits]
+    by_head = [None if head is None else share for head, share in zip(outputs, shares, strict=True)]
     return Evaluation(
-        accuracy=shares[-1],
-        top5_accuracy=float(top5) / images_seen if reports_top5(net.chain.classes) else None,
-        loss=float(loss) / images_seen,
-        head_accuracies=tuple(by_head) if heads else (),
+        accuracy=accuracy,
+        top5_accuracy=total_top5 / count if reports_top5(net.chain.classes) else None,
+        loss=total_loss / count,
+        head_accuracies=tuple(by_head),
     )
 
 

@@ -30,6 +30,7 @@ class Fit(Loop):
         settings: how to train.
         folder: where metrics and checkpoints go; None writes nothing.
         watcher: learns how training proceeds.
+        processes: which share the run; this one alone by default.
 
     Raises:
         NonFiniteLossError: in `run`, a loss became NaN or infinite; the checkpoints are from before.
@@ -45,6 +46,7 @@ class Fit(Loop):
 
     def train_step(self, images: Tensor, targets: Tensor, *, learning_rate: float) -> Tensor:
         self.stepper.set_lr(learning_rate)
+        sharing = self.net.gradient_sharing
         if self.settings.cuda_graphs:
             return self.captured(images, targets).double()
         total = torch.zeros(len(self.net.objectives), dtype=torch.float64, device=images.device)
@@ -55,9 +57,13 @@ class Fit(Loop):
             on_complete = self.stepper.on_complete if final else None
             with mixed(images.device, self.settings.autocast):
                 losses = self.net.backward(part, labels, scale=share, final=final, on_complete=on_complete)
-            total += losses * share
+            total = losses.double() if sharing and final else total + losses * share  # that of all processes
         self.stepper.finish()
         return total
+
+    def images_in(self, targets: Tensor) -> int:
+        sharing = self.net.gradient_sharing
+        return len(targets) if sharing is None else sharing.images
 
     def loss_count(self) -> int:
         return len(self.net.objectives)
@@ -66,14 +72,24 @@ class Fit(Loop):
         return {"train_loss": losses[-1], "losses": losses}
 
     def evaluate(self) -> dict[str, Any]:
-        result = evaluate(self.net, self.test, heads=self.settings.eval_heads, autocast=self.settings.autocast)
+        self.processes.share_buffers(self.net)
+        result = evaluate(
+            self.net,
+            self.test,
+            heads=self.settings.eval_heads,
+            autocast=self.settings.autocast,
+            summed=self.processes.summed,
+        )
         metrics: dict[str, Any] = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         if result.top5_accuracy is not None:
             metrics["test_top5_accuracy"] = result.top5_accuracy
-        if skipped := [*self.skipped, *self.test.skipped]:
-            metrics["skipped_images"] = skipped
+        skipped = self.processes.of_all([*self.skipped, *self.test.skipped])
+        if any(skipped):
+            metrics["skipped_images"] = [name for names in skipped for name in names]
         if self.settings.eval_heads:
-            metrics["head_accuracies"] = list(result.head_accuracies)
+            metrics["head_accuracies"] = [
+                accuracy for heads in self.processes.of_modules(result.head_accuracies) for accuracy in heads
+            ]
         return metrics
 
     def resume(self, checkpoint: Checkpoint = "last") -> None:

@@ -5,15 +5,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from torch import Tensor, nn
 
-from locallearn._torch.device import random_state, set_random_state
 from locallearn.data import Batches
 from locallearn.training.checkpoint import FILES, Checkpoint, load_checkpoint, load_weights, save_checkpoint, unusable
 from locallearn.training.loggers import logging_to
+from locallearn.training.optimizer_state import (
+    joined,
+    load_named_state,
+    named_state,
+    optimizers_of,
+    refuse_other_shapes,
+    settings_of,
+)
+from locallearn.training.processes.processes import Processes
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import LoopSettings
 from locallearn.training.settings_text import plain_settings
@@ -64,8 +73,9 @@ class Loop(ABC):
         batches: of the training split.
         test: the test split.
         settings: how to train.
-        folder: where metrics and checkpoints go; None writes nothing.
+        folder: where metrics and checkpoints go; None writes nothing. Of several processes, the first one alone has it.
         watcher: learns how training proceeds.
+        processes: which share the run; this one alone by default.
 
     Attributes:
         epoch: the current one, from 1.
@@ -82,17 +92,23 @@ class Loop(ABC):
         *,
         folder: RunFolder | None = None,
         watcher: Watcher | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.net, self.batches, self.test, self.settings = net, batches, test, settings
         self.folder, self.watcher = folder, watcher or Watcher()
         self.stepper: Any = settings.make_stepper(net)
         self.device = next(net.parameters()).device
+        self.processes = processes or Processes(self.device)
         self.best = -1.0
         self._start_epoch(1)
 
     @abstractmethod
     def train_step(self, images: Any, targets: Any, *, learning_rate: float) -> Tensor:
         """One optimizer step; the batch's mean losses, (losses,), float64, detached."""
+
+    def images_in(self, targets: Any) -> int:
+        """Images of the step just made, in all processes, of which these are the targets of this one."""
+        return len(targets)
 
     @abstractmethod
     def loss_count(self) -> int:
@@ -116,7 +132,7 @@ class Loop(ABC):
         Raises:
             Interrupted: the watcher asked to stop.
         """
-        if self.folder is not None and not self.folder.last.exists():
+        if self.processes.from_first(lambda: self.folder is not None and not self.folder.last.exists()):
             self._save()  # there are never metrics without a checkpoint, so a lost one is told from a new run
         with self._recording() as record:
             return [self._run_epoch(record) for _ in range(self.epoch, self.settings.epochs + 1)]
@@ -127,11 +143,10 @@ class Loop(ABC):
         Raises:
             LocalLearnError: it is missing, damaged, or does not fit.
         """
-        assert self.folder is not None
-        if checkpoint == "last" and self.folder.never_saved():
+        state = self.processes.from_first(lambda: self._read(checkpoint))
+        if state is None:
             return
-        file = self.folder.path / FILES[checkpoint]
-        state = load_checkpoint(file)
+        file = Path(state.pop("file"))
         epoch, step = state["epoch"], state["step"]
         steps = len(self.batches) if epoch <= self.settings.epochs else 0
         if not (1 <= epoch <= self.settings.epochs + 1 and 0 <= step <= steps):
@@ -140,24 +155,51 @@ class Loop(ABC):
                 f"is of epoch {epoch}, step {step}, and the run has {self.settings.epochs} epochs of"
                 f" {len(self.batches)} steps",
             )
-        sums = self.loss_count() if step else 0
+        own = slice(*self._own_losses())
+        sums = sum(self.processes.of_modules(self.loss_count())) if step else 0
         if len(state["sums"]) != sums or (step > 0) != (state["seen"] > 0):
             raise unusable(file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}")
-        self.folder.rows_before(epoch)  # refuses metrics that lack an epoch
+        if self.folder is not None:
+            self.folder.rows_before(epoch)  # refuses metrics that lack an epoch
         load_weights(self.net, state["net"], file=file, name="the network")
+        optimizers = optimizers_of(self.stepper)
         try:
-            before = _settings_of(self.stepper.state_dict())
-            self.stepper.load_state_dict(state["optimizers"])
-            _refuse_other_shapes(self.stepper)
-            set_random_state(state["random"], self.device)
+            before = settings_of(optimizers)
+            if state["format"] == 1:  # by number, in the order of the network's parameters
+                self.stepper.load_state_dict(state["optimizers"])
+                refuse_other_shapes(optimizers)
+            else:
+                load_named_state(self.net, optimizers, state["optimizers"])
+            self.processes.set_random_states(state["random"], epoch=epoch, step=step)
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise unusable(file, "has optimizers or random numbers that do not fit the settings") from error
-        if _settings_of(self.stepper.state_dict()) != before:
+        if settings_of(optimizers) != before:
             raise unusable(file, "has the state of another optimizer")
         for name in _PROGRESS:
             setattr(self, name, state[name])
-        if file != self.folder.last:
+        self.sums = self.sums[own]
+        if not self.processes.leads:
+            self.skipped = []  # the first process has those of all
+        if self.folder is not None and file != self.folder.last:
             save_checkpoint(state, self.folder.last)
+
+    def _own_losses(self) -> tuple[int, int]:
+        """Where this process's losses begin and end among those of all local modules."""
+        counts = self.processes.of_modules((self.processes.rank, self.loss_count()))
+        start = sum(count for rank, count in counts if rank < self.processes.rank)
+        return start, start + self.loss_count()
+
+    def _all_sums(self) -> list[float]:
+        """The sums of the losses of all local modules."""
+        return [total for sums in self.processes.of_modules(self.sums) for total in sums]
+
+    def _read(self, checkpoint: Checkpoint) -> dict[str, Any] | None:
+        """A checkpoint of the folder and the path of its file, or None if the run was stopped before its first one."""
+        assert self.folder is not None
+        if checkpoint == "last" and self.folder.never_saved():
+            return None
+        file = self.folder.path / FILES[checkpoint]
+        return load_checkpoint(file) | {"file": str(file)}
 
     def _start_epoch(self, epoch: int) -> None:
         self.epoch, self.step, self.seconds = epoch, 0, 0.0
@@ -175,10 +217,11 @@ class Loop(ABC):
     def _run_epoch(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Train for the rest of the epoch, evaluate, and write metrics and checkpoints."""
         self._train_to_end_of_epoch()
+        self.processes.at(f"testing after epoch {self.epoch}")
         row = {
             "epoch": self.epoch,
             "lr": self._learning_rate(len(self.batches) - 1),
-            **self.loss_metrics([total / self.seen for total in self.sums]),
+            **self.loss_metrics([total / self.seen for total in self._all_sums()]),
             "seconds": self.seconds,
             **self.evaluate(),
         }
@@ -190,62 +233,52 @@ class Loop(ABC):
         self._start_epoch(self.epoch + 1)
         self._save(is_best=is_best)
         self.watcher.epoch(row)
-        if self.watcher.stop_requested() and self.epoch <= self.settings.epochs:
+        if self.processes.stop_now(self.watcher.stop_requested()) and self.epoch <= self.settings.epochs:
             raise Interrupted
         return row
 
     def _train_to_end_of_epoch(self) -> None:
         start, skipped = perf_counter() - self.seconds, self.skipped
         self.net.train()
+        self._tell("reading")
         for images, targets in self.batches.epoch(self.epoch, start=self.step):
+            self._tell("training on")
             losses = self.train_step(images, targets, learning_rate=self._learning_rate(self.step)).tolist()
             sums = self.sums or [0.0] * len(losses)
-            self.sums = [total + loss * len(targets) for total, loss in zip(sums, losses, strict=True)]
-            self.seen += len(targets)
+            count = self.images_in(targets)
+            self.sums = [total + loss * count for total, loss in zip(sums, losses, strict=True)]
+            self.seen += count
             self.skipped = [*skipped, *self.batches.skipped]
             self.step += 1
             self.seconds = perf_counter() - start
             loss = self.loss_metrics(losses)["train_loss"]
             self.watcher.batch(epoch=self.epoch, step=self.step, steps=len(self.batches), loss=loss)
-            stop, every = self.watcher.stop_requested(), self.settings.checkpoint_every
+            stop = self.processes.stop_after_step(self.watcher.stop_requested())
+            every = self.settings.checkpoint_every
             if stop or (every and self.step % every == 0):
                 self._save()
             if stop:
                 raise Interrupted
+            self._tell("reading")
+
+    def _tell(self, doing: str) -> None:
+        batch = self.step + 1
+        self.processes.at(f"{doing} batch {batch} of epoch {self.epoch}" if batch <= len(self.batches) else "testing")
 
     def _learning_rate(self, step: int) -> float:
         return float(self.settings.lr(epoch=self.epoch, step=step, steps=len(self.batches)))
 
     def _save(self, *, is_best: bool = False) -> None:
-        if self.folder is None:
-            return
+        self.processes.at(f"saving at step {self.step} of epoch {self.epoch}")
         state = {name: getattr(self, name) for name in _PROGRESS} | {
             "net": self.net.state_dict(),
-            "optimizers": self.stepper.state_dict(),
-            "random": random_state(self.device),
+            "optimizers": joined(self.processes.of_modules(named_state(self.net, optimizers_of(self.stepper)))),
+            "sums": self._all_sums(),
+            "random": self.processes.random_states(),
+            "skipped": [name for names in self.processes.of_all(self.skipped) for name in names],
         }
+        if self.folder is None:
+            return
         if is_best:
             save_checkpoint(state, self.folder.best)
         save_checkpoint(state, self.folder.last, previous=self.folder.previous)
-
-
-def _refuse_other_shapes(stepper: Any) -> None:
-    """Refuse state of SGD and AdamW that does not fit its parameter: fused optimizers would write outside of it.
-
-    Raises:
-        ValueError: a tensor has another shape.
-    """
-    for optimizer in getattr(stepper, "optimizers", [stepper]):
-        for parameter, entries in optimizer.state.items():
-            for name in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
-                if (buffer := entries.get(name)) is None:
-                    continue
-                if buffer.shape != (() if name == "step" else parameter.shape) or not buffer.is_floating_point():
-                    raise ValueError(f"{name} has another shape than its parameter")
-                entries[name] = buffer.clone()  # whose elements do not overlap, as those of a file may
-
-
-def _settings_of(optimizers: Any) -> list[set[str]]:
-    """Names of the settings of each group of parameters, by which kinds of optimizer differ."""
-    states = optimizers if isinstance(optimizers, list) else [optimizers]
-    return [set(group) for state in states for group in state["param_groups"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,11 @@ from locallearn.training.curves import draw_curves
 from locallearn.training.data_card import DataCard
 from locallearn.training.fit import Fit
 from locallearn.training.from_settings import build, data_of
-from locallearn.training.loop import Watcher
+from locallearn.training.loop import Interrupted, Watcher
+from locallearn.training.processes.agreement import digest, facts_of, refuse_differences, refuse_uncut
+from locallearn.training.processes.joining import joined
+from locallearn.training.processes.parts import drops_single_image
+from locallearn.training.processes.processes import Processes
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import TrainSettings
 from locallearn.training.settings_text import rule_text
@@ -62,30 +67,73 @@ def train(
     device = device_of(settings.device)
     if settings.cuda_graphs and device.type != "cuda":
         raise LocalLearnError(f"cuda_graphs needs a CUDA GPU, but the device is {device}: leave it out.")
+    with joined(settings.parallel, device, timeout=settings.parallel_timeout) as processes:
+        try:
+            return _train(settings, RunFolder(folder), resume, watcher, say, processes)
+        except Interrupted as error:  # on all processes after the same step: none has failed
+            interrupted = error
+    raise interrupted
+
+
+def _train(
+    settings: TrainSettings,
+    run: RunFolder,
+    resume: Checkpoint | None,
+    watcher: Watcher | None,
+    say: Callable[[str], None],
+    processes: Processes,
+) -> dict[str, Any]:
+    """Train in this process, which may be one of several; only the first one touches the run folder."""
+    refuse_differences(processes, facts_of(settings))
+    if not processes.leads:
+        say = _silence
+    elif processes.restarted and run.settings.exists():
+        resume = "last"
+    processes.at("reading the data set")
     images = data_of(settings)
-    net = build(settings, images).to(device)
-    drop_single = _drops_single_image(net, settings, len(images.train), say)
-    run = RunFolder(folder)
-    with run.opened(settings, resume=resume is not None, device=device_name(device)):
-        if not run.data.exists():
+    processes.at("building the network")
+    net = build(settings, images).to(processes.device)
+    drop_single = drops_single_image(
+        len(images.train),
+        settings.batch,
+        processes=processes.layout.data,
+        micro_batches=settings.accumulate,
+        needs_several=net.needs_several,
+    )
+    if drop_single:
+        say(f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise.")
+    feed = processes.own_feed(settings.feed(processes.device))
+    batches, test = images.training(feed, seed=settings.seed, drop_single=drop_single), images.testing(feed)
+    if processes.layout.count > 1:
+        refuse_uncut(batches, settings.data)
+        refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
+    opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device))
+    with opened if processes.leads else nullcontext():
+        if processes.leads and not run.data.exists():
             write_hashed_json(run.data, asdict(DataCard.of(images)))
-        micro_batch = -(-min(settings.batch, len(images.train)) // settings.accumulate)
+        processes.at("counting memory")
+        micro_batch = -(-min(settings.batch, len(images.train)) // (processes.layout.data * settings.accumulate))
         if settings.memory == "lean":
             say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
         peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
         _warn_of_heavy_auxiliaries(net, settings, peak.total, micro_batch, say)
         if settings.compile:
             net.compile()
-        batches = images.training(settings.feed(device), seed=settings.seed, drop_single=drop_single)
-        test = images.testing(settings.feed(device))
-        fit = Fit(net, batches, test, settings, folder=run, watcher=watcher)
-        if resume is not None:
-            fit.resume(resume)
+        net = processes.share(net, synchronise_statistics=settings.synchronise_statistics)
+        processes.seed(settings.seed)
+        folder = run if processes.leads else None
+        fit = Fit(net, batches, test, settings, folder=folder, watcher=watcher, processes=processes)
+        if processes.from_first(lambda: resume is not None):
+            fit.resume(resume or "last")
         try:
             fit.run()
         except OutOfMemoryError as error:
             raise error.naming(settings.model, rule_text(settings.rule)) from error
-        return _finish(run, net, peak, settings)
+        return processes.from_first(lambda: _finish(run, net, peak, settings))
+
+
+def _silence(_: str) -> None:
+    pass
 
 
 def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings) -> dict[str, Any]:
@@ -122,23 +170,3 @@ def _warn_of_heavy_auxiliaries(
 
 def _parameters(part: nn.Module) -> int:
     return sum(parameter.numel() for parameter in part.parameters())
-
-
-def _drops_single_image(net: LocalNet, settings: TrainSettings, count: int, say: Callable[[str], None]) -> bool:
-    """Whether to leave out the last batch, because it is a single image and some part normalises over several.
-
-    Raises:
-        LocalLearnError: another batch, or a micro-batch, is a single image, and some part normalises over several.
-    """
-    last = count % settings.batch
-    sizes = {min(settings.batch, count), last} - {0}
-    with_single = {size for size in sizes if size // min(settings.accumulate, size) == 1}
-    if not with_single or net.needs_several is None:
-        return False
-    if with_single == {1} and len(sizes) == 2:
-        say(f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise.")
-        return True
-    raise LocalLearnError(
-        f"a batch of {max(with_single)} images in {settings.accumulate} parts leaves a single image in one, but"
-        f" {net.needs_several} normalises over several: choose another batch or accumulate."
-    )

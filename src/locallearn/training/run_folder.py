@@ -21,9 +21,13 @@ from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import trust_option
 from locallearn.training.checkpoint import FILES
 from locallearn.training.lock import LOCK_FILES, exclusive
+from locallearn.training.processes.launch import program
 from locallearn.training.settings_text import as_yaml, with_new_defaults
 
 _LARGEST_METRICS = 2**28  # bytes
+OF_PROCESSES = ("parallel", "synchronise_statistics", "parallel_timeout")
+"""Settings of how processes share a run, with which it may go on otherwise."""
+
 _SETTING_OF = {"train": "model", "detect": "coco"}
 """A setting that only the runs of a command have."""
 
@@ -95,7 +99,7 @@ class RunFolder:
             "platform": platform.platform(),
             "device": device,
             "threads": torch.get_num_threads(),
-            "repeat": shlex.join(["locallearn", *words, "--out", "ANOTHER_FOLDER"]),
+            "repeat": shlex.join([*program(), *words, "--out", "ANOTHER_FOLDER"]),
         }
         write_json(self.environment, environment)
         write_whole(self.settings, as_yaml(settings).encode())
@@ -105,8 +109,12 @@ class RunFolder:
 
         A run of an earlier version may lack settings that came later: it had their defaults.
         """
-        given = optional("yaml").safe_load(as_yaml(settings))  # as values, since 1 and 1.0 are one setting
-        if with_new_defaults(self.read_settings(), settings) != given:
+        now = optional("yaml").safe_load(as_yaml(settings))
+        before = with_new_defaults(self.read_settings(), settings)
+        for values in (before, now):
+            for name in OF_PROCESSES:
+                values.pop(name, None)
+        if before != now:  # as values, since 1 and 1.0 are one setting
             raise LocalLearnError(
                 f"{self.path} holds a run with other settings: choose another folder by --out, or repeat its settings."
             )

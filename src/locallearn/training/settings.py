@@ -18,10 +18,12 @@ from locallearn._utils.typed_settings import TypedSettings
 from locallearn.data import Feed
 from locallearn.rules import AugLocal, Rule
 from locallearn.training.optimizers import SGD, OptimizerSettings
+from locallearn.training.processes.layout import sizes_in
 from locallearn.training.schedules import Cosine, Schedule
 
 _LARGEST_IMAGE = 2**14
 _MOST_THREADS = 1024
+_LEAST_TIMEOUT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +169,11 @@ class TrainSettings(FitSettings):
         data_dir: folder of the data sets.
         workers: processes that decode image files; results do not depend on their number.
         bad_images: refuse stops at an image file that cannot be read, with its path; skip leaves it out and reports it.
+        parallel: of several processes that torchrun started, data: each trains on its part of every batch; modules:
+            each trains some of the local modules; or both, as in modules=2,data=2.
+        synchronise_statistics: of several processes, whether batch normalisation has the statistics of the whole batch,
+            or those of each process's part.
+        parallel_timeout: seconds after which a process that is silent, or does not go on, ends the run on all of them.
     """
 
     model: str = "resnet32"
@@ -186,6 +193,9 @@ class TrainSettings(FitSettings):
     data_dir: Path = Path("data")
     workers: int = 4
     bad_images: Literal["refuse", "skip"] = "refuse"
+    parallel: str | None = None
+    synchronise_statistics: bool = False
+    parallel_timeout: float = 600.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,6 +210,25 @@ class TrainSettings(FitSettings):
                 "memory=lean does not work with compile: the compiler decides what to recompute. Use one of them."
             )
         self.feed(torch.device("cpu"))  # it checks its own settings
+        self._refuse_other_processes()
+
+    def _refuse_other_processes(self) -> None:
+        """Refuse settings of processes that do not fit together."""
+        if self.parallel_timeout < _LEAST_TIMEOUT:
+            raise LocalLearnError(f"parallel_timeout={self.parallel_timeout} must be at least {_LEAST_TIMEOUT} s.")
+        if self.parallel is None:
+            if self.synchronise_statistics:
+                raise LocalLearnError("synchronise_statistics goes with several processes: add --parallel data.")
+            return
+        names = sizes_in(self.parallel)
+        if "modules" in names and self.compile:
+            raise LocalLearnError("compile does not work where processes have some of the modules: leave it out.")
+        if "data" not in names and self.synchronise_statistics:
+            raise LocalLearnError("synchronise_statistics goes with processes that share batches, as --parallel data.")
+        if self.cuda_graphs:
+            raise LocalLearnError("cuda_graphs does not share gradients among processes: leave it out.")
+        if self.synchronise_statistics and (self.compile or self.memory == "lean"):
+            raise LocalLearnError("synchronise_statistics works neither with compile nor with memory=lean.")
 
     def feed(self, device: torch.device) -> Feed:
         """How batches are read."""

@@ -144,3 +144,13 @@ def test_channels_are_followed_through_operators(name):
     with torch.no_grad(), tracker:
         output = function(x)
     assert tracker.dimension_of(output) == dimension
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64])
+def test_layers_that_pass_on_numbers_of_another_type_train_by_bp_alone(dtype):
+    parts = [nn.Conv2d(3, 4, 3), Operators(lambda x: x.to(dtype)), nn.Conv2d(4, 4, 3, dtype=dtype)]
+    network = nn.Sequential(*parts, Operators(lambda x: x.abs().float()), nn.Flatten(), nn.Linear(64, 3))
+    with pytest.raises(ll.LocalLearnError, match=f"layer '0' passes on {dtype}, but an auxiliary network .* or use BP"):
+        ll.localize(network, ll.Pooling(), input_shape=(3, 8, 8))
+    net = ll.localize(network, ll.BP(), input_shape=(3, 8, 8))
+    assert net.backward(torch.randn(2, 3, 8, 8), torch.arange(2)).isfinite().all()

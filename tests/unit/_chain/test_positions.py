@@ -161,3 +161,12 @@ def test_blocks_of_tokens_are_refused_and_the_levels_around_them_train():
     net = ll.localize(small_nest(), ll.DGL(), input_shape=(3, 32, 32), layers=[r"levels\.\d+"])
     assert net.chain.shapes == ((16, 8, 8), (32, 4, 4))
     assert net.backward(torch.randn(2, 3, 32, 32), torch.arange(2)).isfinite().all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", [ll.AugLocal(depth=2), ll.MAN(ll.DGL()), ll.MLAAN(ll.DGL())], ids=str)
+def test_rules_that_copy_layers_train_the_levels_of_blocks_of_tokens(rule):
+    net = ll.localize(small_nest(3), rule, input_shape=(3, 32, 32), layers=[r"levels\.\d+"])
+    assert len(net.chain) == 3
+    assert net.backward(torch.randn(2, 3, 32, 32), torch.arange(2)).isfinite().all()
+    assert all(parameter.grad is not None for parameter in net.model.parameters())

@@ -56,12 +56,31 @@ def test_a_step_without_gradients_is_refused_and_moves_nothing(net, mode):
         (IMAGES, LABELS + 1, "labels run from 1 to 3, but the network has 3 classes"),
         (IMAGES, LABELS - 1, "labels run from -1"),
         (IMAGES, torch.full((4,), -100), "all labels are -100"),
+        (IMAGES, LABELS[:, None], r"of shape \(4, 1\), .*: give labels.squeeze\(1\)\.$"),
+        (IMAGES, LABELS[:, None].float(), r"give labels.squeeze\(1\).long\(\)\.$"),
+        (IMAGES, torch.eye(4, 3).long(), r"of shape \(4, 3\), .*one-hot, give labels.argmax\(1\)\.$"),
+        (IMAGES, torch.rand(4, 5), r"give class indices of shape \(4,\), or probabilities of shape \(4, 3\)\.$"),
+        (IMAGES, torch.rand(4, 3, 2), r"labels are torch.float32 of shape \(4, 3, 2\), which cross entropy"),
+        (IMAGES, LABELS.to_sparse(), r"labels are a torch.sparse_coo tensor: give labels.to_dense\(\)"),
+        (IMAGES.to_sparse(), LABELS, r"images are a torch.sparse_coo tensor: give images.to_dense\(\)"),
+        (IMAGES.to(torch.complex64), LABELS, r"images are torch.complex64 .*: give real numbers"),
+        (torch.nested.nested_tensor(list(IMAGES[:2]), layout=torch.jagged), LABELS, "images are a nested tensor"),
     ],
 )
 def test_other_images_and_labels_are_refused_in_one_sentence(net, images, labels, sentence):
     with pytest.raises(ll.LocalLearnError, match=sentence):
         net.backward(images, labels)
     assert net.steps == 0
+
+
+def test_labels_of_another_shape_are_refused_for_a_loss_that_is_a_module():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    net = ll.localize(model, ll.BP(), input_shape=(3, 8, 8), loss=nn.CrossEntropyLoss(label_smoothing=0.1))
+    with pytest.raises(ll.LocalLearnError, match=r"give labels.squeeze\(1\)"):
+        net.backward(IMAGES, LABELS[:, None])
+    assert net.to("meta").steps == 0
+    with pytest.raises(ll.LocalLearnError, match="the network is on the meta device"):
+        net.backward(IMAGES, LABELS)
 
 
 def test_a_network_that_converts_its_images_takes_other_types():
@@ -150,3 +169,101 @@ def test_gradient_scalers_scale_by_scale(net):
         torch.testing.assert_close(scaled.grad, plain.grad)
     scaler.step(optimizer)
     scaler.update()
+
+
+@pytest.fixture
+def seen():
+    """Types of what hooks on every module were given, by the class of the module; the hooks are removed at the end."""
+    types = []
+
+    def note(module, *given):
+        types.append(
+            (type(module).__name__, type(given[-1][0] if isinstance(given[-1], tuple) else given[-1]).__name__)
+        )
+
+    hooks = nn.modules.module
+    handles = [hooks.register_module_forward_hook(note), hooks.register_module_forward_pre_hook(note)]
+    yield types
+    for handle in handles:
+        handle.remove()
+
+
+def convolutions(inplace: bool = False) -> nn.Sequential:
+    layers = [nn.Conv2d(3, 4, 3, padding=1), *(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))]
+    parts = [part for layer in layers for part in (layer, nn.ReLU(inplace))]
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(256, 3))
+
+
+@pytest.mark.parametrize(("rule", "memory"), [(ll.BP(), "lean"), (ll.Checkpoint(), "fast"), (ll.DGL(), "fast")])
+def test_hooks_on_every_module_fire_once_a_step_and_see_data(rule, memory, seen):
+    net = ll.localize(convolutions(), rule, input_shape=(3, 8, 8), memory=memory)
+    assert not seen
+    for _ in range(2):
+        net.backward(IMAGES, LABELS)
+        layers = [kind for name, kind in seen if name == "Conv2d"]
+        in_heads = sum(isinstance(part, nn.Conv2d) for part in net.auxiliary.modules())
+        assert len(layers) == 2 * (4 + in_heads)
+        assert {kind for _, kind in seen} <= {"Tensor", "Parameter"}
+        seen.clear()
+
+
+@pytest.mark.parametrize(("rule", "memory"), [(ll.BP(), "lean"), (ll.Checkpoint(), "fast")])
+def test_hooks_on_recomputed_layers_fire_once_unless_they_compute(rule, memory):
+    calls: list[str] = []
+    results = []
+    model = convolutions()
+    for how in ((ll.BP(), "fast"), (rule, memory)):
+        own = copy.deepcopy(model)
+        own[2].register_forward_hook(lambda *_: calls.append("after"))
+        own[2].register_forward_pre_hook(lambda module, inputs, settings: calls.append("before"), with_kwargs=True)
+        own[4].register_forward_hook(lambda module, inputs, output: output * 2)
+        own[4].register_full_backward_hook(lambda *_: calls.append("backward"))
+        net = ll.localize(own, how[0], input_shape=(3, 8, 8), memory=how[1])
+        net.backward(IMAGES, LABELS)
+        results.append([p.grad for p in own.parameters()])
+    assert calls == ["before", "after", "backward"] * 2
+    for plain, recomputed in zip(*results, strict=True):
+        assert torch.equal(plain, recomputed)
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+def test_backward_hooks_on_every_module_fire_beside_heads_that_work_in_place():
+    fired = set()
+    net = ll.localize(convolutions(), ll.DGL(), input_shape=(3, 8, 8))
+    handle = nn.modules.module.register_module_full_backward_hook(lambda module, *_: fired.add(id(module)))
+    try:
+        net.backward(IMAGES.clone().requires_grad_(), LABELS)
+        assert all(id(part) in fired for part in net.model)
+        in_place = ll.localize(convolutions(inplace=True), ll.DGL(), input_shape=(3, 8, 8))
+        with pytest.raises(ll.LocalLearnError, match="set inplace=False in the network, or remove the hook"):
+            in_place.backward(IMAGES, LABELS)
+    finally:
+        handle.remove()
+
+
+def test_a_model_of_another_type_than_its_heads_is_named():
+    net = ll.localize(convolutions(), ll.DGL(), input_shape=(3, 8, 8))
+    net.model.double()
+    with pytest.raises(ll.LocalLearnError, match=r"features are torch.float64 and .* network is torch.float32"):
+        net.backward(IMAGES.double(), LABELS)
+    net.double()
+    assert net.backward(IMAGES.double(), LABELS).isfinite().all()
+
+
+class TwoTypes(nn.Module):
+    """A layer whose second convolution computes in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1).double()
+
+    def forward(self, x):
+        return x + self.last(self.first(x).relu().double()).float()
+
+
+@pytest.mark.parametrize("rule", [ll.DGL(), ll.AugLocal(depth=2), ll.MAN(ll.DGL())], ids=str)
+def test_layers_of_two_types_train(rule):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), TwoTypes(), TwoTypes(), nn.Flatten(), nn.Linear(144, 3))
+    net = ll.localize(model, rule, input_shape=(3, 8, 8))
+    assert net.backward(IMAGES, LABELS).isfinite().all()
+    assert all(parameter.grad is not None for parameter in net.model.parameters())

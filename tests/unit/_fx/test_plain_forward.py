@@ -45,6 +45,7 @@ class Network(nn.Module):
         self.stem, self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), Block(), Block()
         self.fc = nn.Linear(4, 3)
         self.change, self.alpha, self.calls = change, 2.0, 0
+        self.writer = Writer()
         self.generators = {"python": random.Random(0), "numpy": np.random.default_rng(0)}
         self.values, self.table, self.torch = [], {}, torch.Generator()
 
@@ -90,6 +91,19 @@ def draws(self, x):
     return x * self.generators["python"].random() * self.generators["numpy"].random()
 
 
+class Writer(nn.Module):
+    """Writes to the list that it is given."""
+
+    def forward(self, xs):
+        xs[0] = xs[0] * 2
+        return xs[0]
+
+
+def seeds(self, x):
+    torch.manual_seed(torch.initial_seed() + 1)
+    return x * torch.rand(1)
+
+
 def counts_outside(self, x):
     OWN.calls += 1
     return x * OWN.calls
@@ -121,6 +135,8 @@ REFUSED = {
     "data": (lambda self, x: x * torch.from_numpy(np.ones(1, np.float32)), "a tensor that is no attribute"),
     "all parameters": (lambda self, x: x + sum(p.mean() for p in self.parameters()), "name each parameter"),
     "a hook": (lambda self, x: x.register_hook(print) and x, "gives a builtin_function_or_method to an operator"),
+    "a seed": (seeds, "draws random numbers from PyTorch after torch.manual_seed"),
+    "a list given to a module": (lambda self, x: self.writer([x]), "a module writes to a list that it is given"),
     "a part written": (assigns, r"assigns to a part of a tensor"),
     "random numbers of Python": (lambda self, x: x * random.random(), "draws random numbers from Python's random"),
     "random numbers of NumPy": (lambda self, x: x * np.random.rand(), "draws random numbers from NumPy"),

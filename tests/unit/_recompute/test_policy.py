@@ -37,7 +37,7 @@ RULES = {
 def step(net: ll.LocalNet, policy: RecomputePolicy) -> tuple[torch.Tensor, list[torch.Tensor], dict[str, torch.Tensor]]:
     """Losses, gradients and buffers of a step of a copy in which every part has this policy."""
     net = copy.deepcopy(net)
-    segments, objectives = len(segment_spans(net.objectives)), len(net.objectives)
+    segments, objectives = len(segment_spans(net.objectives, net.part)), len(net.objectives)
     plan = RecomputePlan(segments=(policy,) * segments, objectives=(policy,) * objectives)
     images, labels = batch(6)
     torch.manual_seed(0)

@@ -66,6 +66,7 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("cost --batch 0", "--batch must be at least 1"),
         ("cost --batch 1000000000000000000000", "has more pixels than any memory holds"),
         ("cost --image 3x999999999x9999999", "has more pixels than any memory holds"),
+        ("cost --classes 999999999999", "--classes 999999999999: at most 16,777,216 are possible"),
         ("train --data digits --image-size 99999999", "image_size=99999999 must be at most 16384"),
         (f"train --data digits --model resnet20 --rule bp --out {'a' * 300}", "File name too long"),
         (f"train --resume {'a' * 300}", "File name too long"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from locallearn import LocalLearnError
 from locallearn.data import Augmentation, Border, Feed, ImageSet, LoaderBatches, Split, TensorBatches
 from locallearn.data.augmentation import augment, normalise
 
@@ -98,6 +99,29 @@ def test_another_seed_is_another_order_and_the_global_random_state_is_not_touche
     first, other = next(batches(seed=0).epoch(1)), next(batches(seed=1).epoch(1))
     assert not torch.equal(first[1], other[1])
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_the_parts_of_a_batch_are_the_whole_batch_with_its_augmentation(parts):
+    data = image_set()
+    feeds = [Feed(batch=8, part=part, parts=parts) for part in range(parts)]
+    for made in (lambda feed: data.training(feed, seed=0, drop_single=False), data.testing):
+        whole = list(made(Feed(batch=8)).epoch(2))
+        cut = [list(made(feed).epoch(2)) for feed in feeds]
+        assert [len(x) for x, _ in whole] in ([8, 8, 5], [21])
+        for number, batch in enumerate(whole):
+            own = [batches[number] for batches in cut]
+            sizes = [len(y) for _, y in own]
+            assert sizes == sorted(sizes, reverse=True)
+            assert max(sizes) - min(sizes) <= 1
+            for tensor, *tensors in zip(batch, *own, strict=True):
+                assert torch.equal(tensor, torch.cat(tensors))
+        assert len(made(feeds[0])) == len(whole)
+
+
+def test_a_part_that_is_not_there_is_refused():
+    with pytest.raises(LocalLearnError, match="part=2 must be at least 0 and below parts=2"):
+        Feed(batch=8, part=2, parts=2)
 
 
 def test_evaluation_keeps_order_and_images():

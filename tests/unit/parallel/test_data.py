@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from processes import in_processes
-from shared_steps import RULES, SYNCHRONISED, accumulated, after_steps, each_rule, made, module_by_module
+from shared_steps import RULES, SYNCHRONISED, accumulated, after_steps, made, module_by_module
 
 import locallearn as ll
 from locallearn import LocalLearnError, parallel
@@ -16,8 +15,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:PFF:locallearn.LocalLearnWarning
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory) -> list[dict]:
-    return in_processes(each_rule, tmp_path_factory.mktemp("processes"))
+def shared(processes) -> list[dict]:
+    return [process["data"] for process in processes]
 
 
 def assert_equal(found: dict, expected: dict) -> None:

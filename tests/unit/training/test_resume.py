@@ -18,6 +18,7 @@ from locallearn import LocalLearnError
 from locallearn.cli import main
 from locallearn.training import AdamW, Interrupted, RunFolder, load_checkpoint, save_checkpoint, train
 from locallearn.training.lock import exclusive
+from locallearn.training.optimizer_state import joined, load_named_state, named_state
 
 VARIANTS = {
     "bp": {"rule": ll.BP()},
@@ -135,6 +136,31 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew_on_resume(whole, t
     assert_equal_runs(whole, tmp_path / "parts")
 
 
+def test_a_checkpoint_of_the_first_format_still_loads(whole, tmp_path):
+    with pytest.raises(Interrupted):
+        (fit := loop_of(settings(), tmp_path / "parts", StopAfter(6))).run()
+    state = load_checkpoint(tmp_path / "parts" / "last.pt")
+    save_checkpoint({**state, "format": 1, "optimizers": fit.stepper.state_dict()}, tmp_path / "parts" / "last.pt")
+    rest = loop_of(settings(), tmp_path / "parts")
+    rest.resume()
+    rest.run()
+    assert_equal_runs(whole, tmp_path / "parts")
+
+
+def test_state_of_one_optimizer_is_that_of_one_for_each_module(tmp_path):
+    with pytest.raises(Interrupted):
+        (fit := loop_of(settings(), tmp_path / "parts", StopAfter(2))).run()
+    together = named_state(fit.net, fit.stepper.optimizers)
+    by_module = settings(step="module").make_stepper(fit.net)
+    assert len(by_module.optimizers) == 3
+    load_named_state(fit.net, by_module.optimizers, together)
+    states = [named_state(fit.net, [optimizer]) for optimizer in by_module.optimizers]
+    assert joined(states)["state"].keys() == together["state"].keys()
+    for parameter, entries in fit.stepper.optimizers[0].state.items():
+        (optimizer,) = [one for one in by_module.optimizers if parameter in one.state]
+        assert torch.equal(optimizer.state[parameter]["momentum_buffer"], entries["momentum_buffer"])
+
+
 def test_a_damaged_checkpoint_stops_the_resume(copied):
     last = copied / "last.pt"
     content = bytearray(last.read_bytes())
@@ -151,8 +177,9 @@ def with_momentum(buffer):
     """Another momentum of the first parameter."""
 
     def changed(state):
-        (optimizer,) = state["optimizers"]
-        return {**state, "optimizers": [{**optimizer, "state": {**optimizer["state"], 0: {"momentum_buffer": buffer}}}]}
+        optimizers = state["optimizers"]
+        entries = {**optimizers["state"], "model.0.weight": {"momentum_buffer": buffer}}
+        return {**state, "optimizers": {**optimizers, "state": entries}}
 
     return changed
 
@@ -172,16 +199,22 @@ OTHER_CONTENT = {
     "an entry is missing": (lambda state: {**state, "seen": ...}, "lacks the entry 'seen', unlike any of locallearn's"),
     "another entry": (lambda state: {**state, "more": 1}, "has the entry 'more', unlike any of locallearn's"),
     "another type": (lambda state: {**state, "epoch": "2"}, "has a str as epoch"),
-    "another version": (lambda state: {**state, "format": 99}, "has the format 99, not 1: another version"),
+    "another version": (lambda state: {**state, "format": 99}, "has the format 99, not 2: another version"),
     "a step that is not there": (lambda state: {**state, "step": 999}, r"is of epoch 4, step 999, and the run has"),
     "an epoch that is not there": (lambda state: {**state, "epoch": 9}, r"is of epoch 9, step 0, and the run has"),
     "another optimizer": (
-        lambda state: {**state, "optimizers": [{**state["optimizers"][0], "param_groups": [
-            {"lr": 1e-3, "betas": (0.9, 0.99), "params": state["optimizers"][0]["param_groups"][0]["params"]}
-        ]}]},
+        lambda state: {**state, "optimizers": {**state["optimizers"], "param_groups": [
+            {"lr": 1e-3, "betas": (0.9, 0.99), "params": state["optimizers"]["param_groups"][0]["params"]}
+        ]}},
         "has the state of another optimizer",
     ),
-    "fewer optimizers": (lambda state: {**state, "optimizers": []}, "has optimizers or random numbers that do not fit"),
+    "no optimizers": (lambda state: {**state, "optimizers": []}, "has optimizers or random numbers that do not fit"),
+    "fewer parameters": (
+        lambda state: {**state, "optimizers": {**state["optimizers"], "param_groups": [
+            {**state["optimizers"]["param_groups"][0], "params": ["model.0.weight"]}
+        ]}},
+        "has optimizers or random numbers that do not fit",
+    ),
     "no random state": (lambda state: {**state, "random": {}}, "has optimizers or random numbers that do not fit"),
     "other weights": (lambda state: {**state, "net": {"w": torch.ones(2)}}, "do not fit the network"),
     "no weights": (lambda state: {**state, "net": {"model.0.weight": [1]}}, "do not fit the network"),

@@ -24,7 +24,7 @@ from locallearn.report import (
     write_curves,
 )
 from locallearn.rules import BP
-from locallearn.training import RunFolder, TrainSettings, build, data_of, train
+from locallearn.training import OF_PROCESSES, RunFolder, TrainSettings, build, data_of, train
 
 HELP = """Train by several rules, one after the other: same first weights, same batches. Or compare runs that are there.
 
@@ -42,6 +42,9 @@ alone are one line, with mean and standard deviation.
 DEFAULT_RULES = ["bp", "checkpoint", "dgl", "auglocal"]
 
 
+_ALONE = {name: getattr(TrainSettings(), name) for name in OF_PROCESSES}
+
+
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn compare [RUN ...] [options]")
@@ -53,7 +56,7 @@ def parser() -> Parser:
     parser.add_argument("--out", type=Path | None, help="folder of the run folders; by default a new one under runs/")
     parser.add_argument("--format", choices=FORMATS, default="table", help="of the result")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    add_settings(parser, TrainSettings, skip={"rule"})
+    add_settings(parser, TrainSettings, skip={"rule", *OF_PROCESSES})
     return parser
 
 
@@ -88,7 +91,9 @@ def _trained(config: Any, out: Path) -> list[RunFolder]:
     """The folders of all rules and seeds, once each is trained."""
     rules = {text: parse_rule(text) for text in config.rules}
     seeds = _seeds(config.seeds, config.seed)
-    settings = {text: settings_from(TrainSettings, parser(), config, rule=rule) for text, rule in rules.items()}
+    settings = {
+        text: settings_from(TrainSettings, parser(), config, rule=rule, **_ALONE) for text, rule in rules.items()
+    }
     for text, same in _pairs(config.rules):
         if rules[text] == rules[same]:
             raise LocalLearnError(f"--rules {text} and {same} are one rule: leave one out.")
@@ -134,7 +139,7 @@ def _pairs(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _refuse_training_options(config: Any) -> None:
-    given = settings_from(TrainSettings, parser(), config, rule=BP())
+    given = settings_from(TrainSettings, parser(), config, rule=BP(), **_ALONE)
     if given != TrainSettings(rule=BP()) or config.rules != DEFAULT_RULES or config.seeds != [1]:
         raise LocalLearnError(
             "run folders are compared as they are: leave out the options of training, or give no run folder."

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from locallearn._utils.atomic_files import file_name
-from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json
+from locallearn._utils.errors import LocalLearnError
+from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json, silent
 from locallearn.cli.parser import Parser
 from locallearn.cli.recipe_option import add_recipe
 from locallearn.cli.settings import add_run, read_settings, resume_command, resumed_checkpoint, run_path, settings_from
-from locallearn.training import RunFolder, TrainSettings, train
+from locallearn.training import OF_PROCESSES, Launch, RunFolder, TrainSettings, train
 
 HELP = """Train one network by one rule.
 
@@ -22,6 +25,7 @@ examples:
   locallearn train --data path/to/images --image-size 160 --workers 8 --bad-images skip    # class folders or tar shards
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
   locallearn train --resume runs/ONE                        # continue, with the same bits
+  torchrun --nproc-per-node 2 -m locallearn train --parallel data    # each process trains on half of every batch
   locallearn train --recipe hpff/table1/cifar10-resnet32-dgl --seed 1    # a published result; options override it
 
 --rule.help NAME shows a rule's settings; --optimizer.help NAME and --schedule.help NAME do the same.
@@ -39,17 +43,25 @@ def parser() -> Parser:
 def run(config: Any) -> None:
     """Train, and print the result."""
     given = settings_from(TrainSettings, parser(), config)
-    others = config.out is not None or given != TrainSettings()
+    launch = Launch.of()
+    others = config.out is not None or not _asks_for_processes_alone(given)
     if (resume := resumed_checkpoint(config, others=others)) is not None:
         folder = RunFolder(config.resume)
-        settings = read_settings(TrainSettings, folder)
+        settings = _for_these_processes(given, read_settings(TrainSettings, folder), launch)
     else:
         settings = given
         name = file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
         folder = RunFolder(run_path(config.out, name))
-    console = ConsoleWatcher(str(settings.rule), settings.epochs, batch=settings.batch)
-    with console.shown(resume_command("train", folder)) as watcher:
+        if launch is not None and launch.most_restarts and config.out is None:
+            raise LocalLearnError(
+                "torchrun --max-restarts needs a run folder to find its checkpoint in again: give it by --out FOLDER."
+            )
+    first = launch is None or launch.rank == 0
+    watcher = ConsoleWatcher(str(settings.rule), settings.epochs, batch=settings.batch)
+    with nullcontext() if first else silent(), watcher.shown(resume_command("train", folder)):
         result = train(settings, folder.path, resume=resume, watcher=watcher, say=say)
+    if not first:
+        return
     if config.json:
         show_json(result)
         return
@@ -62,3 +74,16 @@ def run(config: Any) -> None:
         ("run folder", result["folder"]),
     ]
     show("result", ("", ""), rows, texts=2)
+
+
+def _asks_for_processes_alone(given: TrainSettings) -> bool:
+    """Whether all other settings are defaults."""
+    defaults = TrainSettings()
+    return replace(given, **{name: getattr(defaults, name) for name in OF_PROCESSES}) == defaults
+
+
+def _for_these_processes(given: TrainSettings, before: TrainSettings, launch: Launch | None) -> TrainSettings:
+    """A run's settings, for the processes that go on with it: as given, or as before where torchrun started several."""
+    if given.parallel is None and launch is not None and launch.count > 1:
+        return before
+    return replace(before, **{name: getattr(given, name) for name in OF_PROCESSES})

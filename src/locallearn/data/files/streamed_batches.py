@@ -76,7 +76,8 @@ class StreamedBatches(OrderedBatches):
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         self.skipped = []
         device = torch.device(self.feed.device)
-        images, keys = _Decoded(self.files, self.side, self.seed), [(epoch, rows) for rows in self.rows(epoch, start)]
+        images = _Decoded(self.files, self.side, self.seed)
+        keys = [(epoch, rows[self.feed.part_of(len(rows))]) for rows in self.rows(epoch, start)]
         decoded = in_order(images, keys, workers=self.feed.workers, pin_memory=device.type == "cuda")
         for images, labels, bad in decoded:
             if bad:

@@ -57,6 +57,8 @@ def leave_signals_to_the_trainer(_: int) -> None:
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        os.setpgid(0, 0)  # torchrun sends SIGTERM to the trainer's whole group
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,0 +1,141 @@
+"""Two processes of one thread each: data parallel, module parallel, and PyTorch's pipeline of backpropagation.
+
+    python benchmarks/parallel.py --out benchmarks/results/parallel.json
+
+All layouts run in turn in the same two processes, each on a core of its own, and medians are over rounds. Two processes
+that have nothing to do with each other come first: s is their images a second over those of one, the most that two
+processes reach on this machine. Beside measured times stand those that `locallearn.simulation` gives for the measured
+times of modules and the measured link. Memory and traffic are counted afterwards, each layout in processes of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import _two_processes
+import locallearn as ll
+from _bench import machine
+from _two_processes import PROCESSES, net_of
+from locallearn.cost import bytes_by_module
+from locallearn.simulation import Link, Load, assign, data_parallel, module_parallel, pipeline
+
+RULES = {"dgl": ll.DGL(), "auglocal": ll.AugLocal(depth=2)}
+
+
+def spawned(function: Any, folder: Path, *arguments: Any) -> None:
+    (folder / "store").unlink(missing_ok=True)
+    torch.multiprocessing.spawn(  # pyright: ignore[reportPrivateImportUsage]
+        function, args=(str(folder), *arguments), nprocs=PROCESSES
+    )
+
+
+def times(found: dict[str, Any], settings: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Rows of layouts: images a second, the same over one process, over s, and as simulated."""
+    batch = settings.batch
+    seconds = {name: median(samples) for name, samples in found["seconds"].items()}
+    bytes_per_second, latency = found["link"]
+    link = Link(bytes_per_second=bytes_per_second, latency=latency)
+    rows: dict[str, dict[str, Any]] = {}
+    for layout, one in seconds.items():
+        name, _, kind = layout.partition(", ")
+        images = batch * (PROCESSES if kind == "two apart" else 1)
+        row = {"seconds": one, "images_per_second": images / one, "batch_norm_images": batch}
+        row["x_one_process"] = row["images_per_second"] * seconds[f"{name}, one process"] / batch
+        load: Load = found["loads"][name]
+        simulated = None
+        if kind == "data":
+            simulated = data_parallel(layout, load, link, devices=PROCESSES, batch=batch)
+            row["batch_norm_images"] = batch // PROCESSES
+        elif kind == "modules":
+            simulated = module_parallel(load, link, stages=PROCESSES, copies=1, batch=batch)
+        elif kind.startswith("1F1B"):
+            parts = int(kind.rpartition(" ")[2])
+            simulated = pipeline("1F1B", load, link, stages=PROCESSES, copies=1, batch=batch, micro_batches=parts)
+            row["batch_norm_images"] = batch // parts
+        if simulated is not None:
+            row |= {"simulated_seconds": simulated.seconds, "simulated_ratio": simulated.seconds / one}
+        rows[layout] = row
+    for layout, row in rows.items():
+        name, _, kind = layout.partition(", ")
+        if kind in ("modules", "data"):
+            row["x_s"] = row["x_one_process"] / rows[f"{name}, two apart"]["x_one_process"]
+    return rows
+
+
+def counts(layout: str, folder: Path, settings: argparse.Namespace, load: Load) -> list[dict[str, Any]]:
+    """Memory and traffic of each process; of module parallel also the predicted peak and the expected traffic."""
+    spawned(_two_processes.counted, folder, settings, layout)
+    rows = [torch.load(folder / f"counted-{rank}.pt") for rank in range(PROCESSES)]
+    name, _, kind = layout.partition(", ")
+    if kind.startswith("modules"):
+        device_of = assign(load, PROCESSES, settings.batch)
+        by_module = bytes_by_module(net_of(settings.model, settings.rules[name]), settings.batch)
+        border = load.modules[device_of.index(1) - 1].output * settings.batch
+        for rank, row in enumerate(rows):
+            own = max(one.peak for one in by_module if device_of[one.first] == rank)
+            row["predicted_activations"] = own + (border if rank else 0)  # the next batch's features arrive meanwhile
+            row["expected_sent"] = 0 if rank else border + (8 * settings.batch if "labels" in kind else 0)
+    return rows
+
+
+def show(result: dict[str, Any]) -> None:
+    table = Table(title=f"s of each rule: {result['s']}")
+    columns = ("seconds", "images_per_second", "x_one_process", "x_s", "simulated_ratio", "batch_norm_images")
+    for column in ("layout", *columns):
+        table.add_column(column)
+    for layout, row in result["rows"].items():
+        table.add_row(layout, *(f"{row[column]:.3g}" if column in row else "" for column in columns))
+    Console(width=140).print(table)
+    for layout, ranks in result["counted"].items():
+        for rank, row in enumerate(ranks):
+            print(layout, rank, {name: f"{value:,.0f}" for name, value in row.items()})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet110")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="of a layout in a round, beside a first one")
+    parser.add_argument("--micro-batches", type=int, nargs="*", default=[4, 8, 16])
+    parser.add_argument("--out", type=Path, help="a JSON file")
+    settings = parser.parse_args()
+    settings.rules = RULES
+    folder = Path(tempfile.mkdtemp())
+    try:
+        spawned(_two_processes.timed, folder, settings)
+        found = torch.load(folder / "timed.pt", weights_only=False)
+        rows = times(found, settings)
+        fastest = min((layout for layout in rows if "1F1B" in layout), key=lambda layout: rows[layout]["seconds"])
+        layouts = [fastest, *(f"{name}, modules{labels}" for name in RULES for labels in ("", ", labels"))]
+        layouts += [f"{name}, data" for name in RULES]
+        counted = {one: counts(one, folder, settings, found["loads"][one.partition(",")[0]]) for one in layouts}
+    finally:
+        shutil.rmtree(folder)
+    result = {
+        "machine": machine(torch.device("cpu")) | {"threads": 1, "processes": PROCESSES},
+        "settings": {name: getattr(settings, name) for name in ("model", "batch", "rounds", "steps")},
+        "link": found["link"],
+        "s": {name: rows[f"{name}, two apart"]["x_one_process"] for name in RULES},
+        "fastest_1f1b": fastest,
+        "rows": rows,
+        "samples": found["seconds"],
+        "counted": counted,
+    }
+    show(result)
+    if settings.out is not None:
+        settings.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

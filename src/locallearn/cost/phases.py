@@ -1,0 +1,115 @@
+"""The phases of a training step: which local module does what, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from locallearn._engine.local_net import LocalNet
+from locallearn._nn.checkpointed import Checkpointed
+from locallearn._objectives.objective import Objective
+
+Activity = Literal["forward", "auxiliary", "backward", "recompute"]
+"""What a module does: a forward pass; forward and backward of an auxiliary network, or of the classifier, that takes
+its output; a backward pass; a second forward pass, for the backward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A time in which one local module does one thing.
+
+    Attributes:
+        activity: what it does.
+        module: index of the module.
+        start, end: predicted seconds since the step began.
+    """
+
+    activity: Activity
+    module: int
+    start: float
+    end: float
+
+
+class PhaseRecorder:
+    """Learns from hooks which module does what; a phase ends where the next one begins.
+
+    Args:
+        clock: the time.
+        take_bytes: the most bytes alive since the last call, and those alive now.
+
+    Attributes:
+        phases: in order.
+        sizes: for each phase the most bytes alive in it, and those alive at its end.
+    """
+
+    def __init__(self, clock: Callable[[], float], take_bytes: Callable[[], tuple[int, int]] = lambda: (0, 0)) -> None:
+        self._clock, self._take_bytes = clock, take_bytes
+        self.phases: list[Phase] = []
+        self.sizes: list[tuple[int, int]] = []
+        self._now: tuple[Activity, int] = ("forward", 0)
+        self._start = clock()
+        self._is_forward = True
+
+    def segment_ends(self) -> None:
+        """The next layers that run do so for the first time."""
+        self._is_forward = True
+
+    @contextmanager
+    def watching(self, net: LocalNet) -> Iterator[None]:
+        """Hook into the layers and the auxiliary networks of a network, for one step."""
+        with ExitStack() as hooks:
+            for index, module in enumerate(net.local_modules):
+                for layer in module.layers:
+                    self._watch_layer(layer.once if isinstance(layer, Checkpointed) else layer, index, hooks)
+            for objective in {id(o.auxiliary): o for o in net.objectives}.values():
+                self._watch_auxiliary(objective, hooks)
+            yield
+        self._begin("forward", 0)
+
+    def _watch_layer(self, layer: nn.Module, index: int, hooks: ExitStack) -> None:
+        def begins(*_: object) -> None:
+            self._begin("forward" if self._is_forward else "recompute", index)
+
+        def ends(_: nn.Module, __: object, output: Tensor) -> None:
+            if not self._is_forward:
+                self._begin("backward", index)
+            if output.requires_grad:
+                output.register_hook(lambda _: self._begin("backward", index))
+
+        hooks.callback(layer.register_forward_pre_hook(begins).remove)
+        hooks.callback(layer.register_forward_hook(ends).remove)
+
+    def _watch_auxiliary(self, objective: Objective, hooks: ExitStack) -> None:
+        auxiliary = objective.auxiliary
+
+        def begins(*_: object) -> None:
+            self._is_forward = False
+            self._begin("auxiliary", objective.last)
+
+        def ends(after: Callable[[], None] = auxiliary.after_backward) -> None:
+            after()
+            self._begin("backward", objective.last)
+
+        hooks.callback(auxiliary.register_forward_pre_hook(begins).remove)
+        auxiliary.after_backward = ends
+        hooks.callback(vars(auxiliary).pop, "after_backward")
+
+    def _begin(self, activity: Activity, module: int) -> None:
+        """Begin a phase and end the present one; one without an operator does not count."""
+        if (activity, module) == self._now:
+            return
+        now = self._clock()
+        if now > self._start:
+            before, of = self._now
+            most, alive = self._take_bytes()
+            if self.phases and (self.phases[-1].activity, self.phases[-1].module) == self._now:
+                self._start = self.phases.pop().start
+                most = max(most, self.sizes.pop()[0])
+            self.phases.append(Phase(activity=before, module=of, start=self._start, end=now))
+            self.sizes.append((most, alive))
+            self._start = now
+        self._now = activity, module

@@ -1,0 +1,347 @@
+"""Module parallel: each process has consecutive local modules, and works on a batch while others work on the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from locallearn._engine.local_net import LocalNet
+from locallearn._engine.model_watch import ModelWatch
+from locallearn._engine.refusals import refuse_image_type
+from locallearn._engine.step import Step
+from locallearn._nn.outputs import main_output
+from locallearn._objectives.auxiliary import Auxiliary, Head, WeightedSum, WithFront
+from locallearn._objectives.patchwise import Patchwise
+from locallearn._utils.errors import LocalLearnError
+from locallearn.parallel.agreement import refuse_other_networks, refuse_other_settings
+from locallearn.parallel.assignment import (
+    Assignment,
+    balanced,
+    ended_at_borders,
+    given,
+    module_seconds,
+    own_tensors,
+    owners,
+    refuse_too_few,
+)
+from locallearn.parallel.followed import links
+from locallearn.parallel.pipeline import Pipeline, Work
+from locallearn.parallel.routes import Routes
+from locallearn.rules.infopro import ContrastiveHead
+from locallearn.rules.predsim import SimilarityMatching
+
+_WITHOUT_IMAGES = {Head, WeightedSum, WithFront, Patchwise, ContrastiveHead, SimilarityMatching}
+"""Auxiliary networks that do not read the images' values; those of other classes may."""
+
+
+def modules(
+    net: LocalNet,
+    *,
+    assignment: Sequence[int] | None = None,
+    group: dist.ProcessGroup | None = None,
+    send_labels: bool = False,
+    end_cascades: bool = False,
+    stale_copies: bool = False,
+) -> ModulePart:
+    """Give each process some of a network's local modules, with their auxiliary networks, and only those.
+
+    Every process makes the same network and calls this; all get the weights of the first one. Then each process calls
+    `backward` for each batch. The first one runs on the images, the others on the features that come from the process
+    before, which meanwhile works on the next batch. After the same batches, all weights are those of one process, bit
+    for bit, where no random numbers are drawn (each process draws its own).
+
+    Features travel forward as soon as the last module of a process has run, before its backward pass. For rules
+    without cascades, and without copies of later layers, nothing travels back:
+
+    - The gradient of a cascade over modules of several processes travels back, and the process that has its first
+      modules waits for it.
+    - The weights of a layer that EMA copies of an earlier process follow (MAN, LAM) travel back once a step. The copy
+      moves before it is used next, towards the layer as it was before the step.
+
+    Args:
+        net: the network, on its device. It is taken over: use what is returned instead.
+        assignment: number of local modules of each process; by default such that the slowest process is fastest, by
+            predicted times.
+        group: the processes, in order of their modules; by default all of them.
+        send_labels: whether labels travel with the features, and images where auxiliary networks of later processes
+            read them. Then only the first process gives images and labels. By default each process gives its own.
+        end_cascades: whether cascades end at the first module of the process that has their last one. Then no gradient
+            travels back, and earlier modules are trained by the objectives that end in their own process alone.
+        stale_copies: whether EMA copies follow weights that are n - 1 steps older, where the layer is n > 1 processes
+            ahead. By default they wait for it, up to n - 1 steps of the slowest process.
+
+    Returns:
+        The process's part of the network.
+
+    Raises:
+        LocalLearnError: there is no process group; the processes have different networks or settings; there are more
+            of them than local modules; or two processes would train one parameter.
+    """
+    _refuse_unready(net)
+    size = dist.get_world_size(group)
+    refuse_too_few(len(net.partition), size)
+    refuse_other_networks(net, group)
+    settings = {
+        "assignment": None if assignment is None else tuple(assignment),
+        "send_labels": send_labels,
+        "end_cascades": end_cascades,
+        "stale_copies": stale_copies,
+        "objectives": tuple((o.first, o.last, o.weight) for o in net.objectives),
+    }
+    refuse_other_settings(settings, group)
+    chosen = _assignment(net, assignment, size, group)
+    if end_cascades:
+        net.objectives = tuple(ended_at_borders(net.objectives, chosen))
+    return ModulePart(net, chosen, group, send_labels=send_labels, stale_copies=stale_copies)
+
+
+class ModulePart(LocalNet):
+    """Some consecutive local modules of a network, in one of several processes. Made by `parallel.modules`.
+
+    It is used as the whole network would be, in all processes alike. `backward` returns the losses of this process's
+    objectives. `parameters()`, `parameters_of`, `objectives` and `local_modules` are its own. Modules have the numbers
+    of the whole network, and parameters its names. A call of the network, `state_dict` and `logits` need all
+    processes at once; the first two return the whole result in each. Other processes' tensors are on the meta device.
+
+    Attributes:
+        assignment: how many modules each process has.
+        rank: of this process, in the group.
+        owner_of: the rank of the process that has each entry of the state dict.
+    """
+
+    def __init__(
+        self,
+        net: LocalNet,
+        assignment: Assignment,
+        group: dist.ProcessGroup | None,
+        *,
+        send_labels: bool,
+        stale_copies: bool,
+    ) -> None:
+        nn.Module.__init__(self)
+        needs_several = net.needs_several  # before anything is dropped
+        vars(self).update(vars(net))
+        vars(self)["needs_several"] = needs_several
+        self._routes = Routes(group, next(net.parameters()).device)
+        self.assignment, self.rank = assignment, self._routes.rank
+        self.part = assignment.part(self.rank)
+        self._of_network = self.objectives
+        self._sends_labels = send_labels
+        self._sends_images = any(self._reads_images(o.auxiliary) for o in self._of_network if o.last >= self.part.stop)
+        owner = owners(net, assignment)
+        tensors = net.state_dict(keep_vars=True)
+        self.owner_of = {name: owner[id(tensor)] for name, tensor in tensors.items()}
+        with torch.no_grad():
+            for tensor in (*net.parameters(), *net.buffers()):
+                dist.broadcast(tensor, group=group, group_src=0)
+        linked = links(self._of_network, assignment, owner)
+        self._pipeline = Pipeline(self._routes, assignment, self._of_network, linked, stale_copies=stale_copies)
+        own = own_tensors(net, assignment, self.rank, owner)
+        classifier = self.chain.classifier
+        _drop_others([self.model, self.auxiliary, *self.local_modules, classifier, *self._auxiliaries()], own)
+        self.objectives = tuple(o for o in self._of_network if o.last in self.part)
+        self._watch = ModelWatch(self.model, (*self.local_modules, classifier))
+        self.local_modules = self.local_modules[self.part.start : self.part.stop]
+        self._features: Tensor | None = None
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """This process's parameters, by their names in the whole network."""
+        return ((name, p) for name, p in super().named_parameters(*args, **kwargs) if not p.is_meta)
+
+    def named_buffers(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Tensor]]:
+        """This process's buffers, by their names in the whole network."""
+        return ((name, b) for name, b in super().named_buffers(*args, **kwargs) if not b.is_meta)
+
+    def backward(
+        self,
+        images: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        scale: float | Tensor = 1.0,
+        final: bool = True,
+        on_complete: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Forward and local backwards of one (micro-)batch through this process's modules, as `LocalNet.backward`.
+
+        Args:
+            images: the batch, of which later processes need the number of images, and decoders the values. With
+                `send_labels` the first process alone gives it.
+            labels: its labels.
+            scale: factor of every loss.
+            final: whether an optimizer step follows.
+            on_complete: called with a module's number as soon as its gradients are complete.
+
+        Returns:
+            The losses of the objectives that end in this process, of shape (objectives,).
+        """
+        if self._sends_labels and not self._is_first:
+            self._begin(final=final)
+            assert self._features is not None
+            labels, *rest = self._pipeline.along
+            images = rest[0] if rest else self._without_values(len(self._features))
+        if images is None or labels is None:
+            raise LocalLearnError(
+                f"process {self.rank} has no images or no labels: give each process the same batch, or call"
+                " parallel.modules with send_labels=True and give it to the first one."
+            )
+        return super().backward(images, labels, scale=scale, final=final, on_complete=on_complete)
+
+    def step(self, images: Tensor, labels: Tensor, **settings: Any) -> Step:
+        if self._features is None and not self._is_first:
+            self._begin(final=settings.get("final", True))
+        elif self._is_first:
+            self._pipeline.begin(final=settings.get("final", True))
+            if self._sends_labels:
+                self._pipeline.along = (labels, images) if self._sends_images else (labels,)
+        features, self._features = self._features, None
+        if features is not None and len(features) != len(images):
+            raise LocalLearnError(
+                f"process {self.rank} was given {len(images)} images, and the one before {len(features)}: give the same"
+                " batches in the same order to all processes."
+            )
+        return super().step(
+            images, labels, objectives=self._of_network, features=features, neighbours=self._pipeline, **settings
+        )
+
+    @torch.no_grad()
+    def forward(self, images: Tensor | None = None) -> Tensor:
+        """Inference: the backbone alone. All processes call it; the first one gives the images, all get the logits."""
+        features = self._given(images)
+        for module in self.local_modules:
+            features = module(features)
+        logits = None
+        if self.rank == self._routes.size - 1:
+            logits = main_output(self.chain.classifier(features))
+        else:
+            self._pipeline.pass_on(Work.inference, features)
+        return self._routes.broadcast(logits, self._routes.size - 1)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor | None = None) -> list[Tensor | None]:
+        """Logits of each objective of this process, as `LocalNet.logits`; all processes call it."""
+        self._pipeline.settle()
+        features, logits = self._given(images), []
+        for index, module in zip(self.part, self.local_modules, strict=True):
+            features = module(features)
+            logits += [objective.logits(features) for objective in self.objectives_of(index)]
+        self._pipeline.pass_on(Work.inference, features)
+        return logits
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """The state of the whole network, in each process; all processes call it."""
+        self._pipeline.settle()
+        state = super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
+        for name, owner in self.owner_of.items():
+            tensor = state[prefix + name]
+            state[prefix + name] = self._routes.broadcast(tensor if owner == self.rank else None, owner)
+        return state
+
+    def own_state(self) -> dict[str, Tensor]:
+        """This process's part of the state dict, by the names in the whole one; each process may call it alone."""
+        self._pipeline.settle()
+        state = super().state_dict()
+        return {name: state[name] for name, owner in self.owner_of.items() if owner == self.rank}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load this process's part of the whole network's state."""
+        self._pipeline.settle()
+        others = {name for name, owner in self.owner_of.items() if owner != self.rank}
+        part = {name: torch.empty_like(v, device="meta") if name in others else v for name, v in state_dict.items()}
+        return super().load_state_dict(part, *args, **kwargs)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of tensors that this process has sent to others in training and inference."""
+        return self._pipeline.sent_bytes
+
+    @property
+    def _is_first(self) -> bool:
+        return self.rank == 0
+
+    def _begin(self, *, final: bool) -> None:
+        """Receive the features of a batch, after what other processes wait for has been sent."""
+        self._pipeline.begin(final=final)
+        self._features, *_ = self._pipeline.receive(Work.backward)
+
+    def _given(self, images: Tensor | None) -> Tensor:
+        """The input of the first module, for inference."""
+        if not self._is_first:
+            return self._pipeline.receive(Work.inference)[0]
+        if images is None:
+            raise LocalLearnError("the first process gives the images: call net(images).")
+        return images
+
+    def _without_values(self, images: int) -> Tensor:
+        """What stands for images that no auxiliary network reads."""
+        return next(self.parameters()).new_zeros(()).expand(images, *self.chain.image_shape)
+
+    def _refuse_image_type(self, images: Tensor) -> None:
+        if self._is_first:
+            super()._refuse_image_type(images)
+        elif images.device != self._routes.device:
+            refuse_image_type(images, next(self.parameters()))
+
+    def _auxiliaries(self) -> list[Auxiliary]:
+        return [objective.auxiliary for objective in self._of_network]
+
+    @staticmethod
+    def _reads_images(auxiliary: Auxiliary) -> bool:
+        return any(isinstance(part, Auxiliary) and type(part) not in _WITHOUT_IMAGES for part in auxiliary.modules())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        def on_own(tensor: Tensor) -> Tensor:
+            return tensor if tensor.is_meta else fn(tensor)
+
+        return super()._apply(on_own, recurse)
+
+
+def _refuse_unready(net: LocalNet) -> None:
+    if not dist.is_initialized():
+        raise LocalLearnError(
+            "parallel.modules needs a process group: start the program by torchrun, and call"
+            " torch.distributed.init_process_group() first."
+        )
+    if isinstance(net, ModulePart):
+        raise LocalLearnError("the network is divided among processes already: give the one that localize returned.")
+    if net.gradient_sharing is not None:
+        raise LocalLearnError(
+            "the network shares gradients already: call parallel.modules first, and parallel.data on what it returns."
+        )
+    if net.steps:
+        raise LocalLearnError(
+            f"the network was trained for {net.steps} steps: call parallel.modules first, then load its state."
+        )
+    if any(tensor.is_meta for tensor in chain(net.parameters(), net.buffers())):
+        raise LocalLearnError("the network is on the meta device: give it weights first, as by net.to_empty().")
+
+
+def _assignment(
+    net: LocalNet, counts: Sequence[int] | None, processes: int, group: dist.ProcessGroup | None
+) -> Assignment:
+    """The given assignment, or the one that the first process finds best."""
+    if counts is not None:
+        return given(counts, len(net.partition), processes)
+    chosen = [balanced(module_seconds(net), processes) if dist.get_rank(group) == 0 else None]
+    dist.broadcast_object_list(chosen, group=group, group_src=0)
+    assert chosen[0] is not None
+    return chosen[0]
+
+
+def _drop_others(parts: Iterable[nn.Module], own: set[int]) -> None:
+    """Put all tensors that are not this process's on the meta device, where they take no memory."""
+    on_meta: dict[int, Tensor] = {}
+    for part in {id(inner): inner for outer in parts for inner in outer.modules()}.values():
+        for tensors in (part._parameters, part._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None or tensor.is_meta or id(tensor) in own:
+                    continue
+                if id(tensor) not in on_meta:
+                    meta = torch.empty_like(tensor, device="meta")
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    on_meta[id(tensor)] = nn.Parameter(meta, tensor.requires_grad) if is_parameter else meta
+                tensors[name] = on_meta[id(tensor)]  # pyright: ignore[reportArgumentType]

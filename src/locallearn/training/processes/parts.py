@@ -1,0 +1,40 @@
+"""Whether every batch can be cut into parts for processes and micro-batches."""
+
+from __future__ import annotations
+
+from locallearn._utils.errors import LocalLearnError
+
+
+def drops_single_image(
+    count: int, batch: int, *, processes: int, micro_batches: int, needs_several: str | None
+) -> bool:
+    """Whether to leave out the last batch of an epoch, because it is a single image and some part needs several.
+
+    Args:
+        count: images in an epoch.
+        batch: images in a batch.
+        processes: which share each batch.
+        micro_batches: into which each process cuts its part, as far as it has the images.
+        needs_several: a part of the network that normalises over several images, or None.
+
+    Raises:
+        LocalLearnError: of another batch, a process has no image; or one alone in a micro-batch, and some part needs
+            several.
+    """
+    last = count % batch
+    sizes = {min(batch, count), last} - {0}
+    drops = last == 1 and len(sizes) == 2 and needs_several is not None
+    for size in sizes - {1} if drops else sizes:
+        fewest = size // processes
+        if not fewest:
+            raise LocalLearnError(
+                f"{'the last' if size == last else 'a'} batch of {size} images cannot be cut among {processes}"
+                " processes: choose another batch, or fewer processes."
+            )
+        if needs_several is not None and fewest // min(micro_batches, fewest) == 1:
+            among = f" for each of {processes} processes" if processes > 1 else ""
+            raise LocalLearnError(
+                f"a batch of {size} images in {micro_batches} parts{among} leaves a single image in one, but"
+                f" {needs_several} normalises over several: choose another batch or accumulate."
+            )
+    return drops

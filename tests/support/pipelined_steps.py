@@ -1,0 +1,308 @@
+"""Training steps through a pipeline of processes, and the same steps in one process."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import re
+import weakref
+from collections.abc import Callable
+from functools import cache, partial
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import shared_steps
+import torch
+from torch import Tensor, nn
+
+import locallearn as ll
+from locallearn import parallel
+from locallearn._nn.ema import EmaCopy
+from locallearn.parallel.assignment import Assignment, ended_at_borders
+from locallearn.parallel.followed import ema_copies
+from locallearn.training import ModuleStepper, Stepper
+
+RULES: dict[str, ll.Rule] = {
+    "BP": ll.BP(),
+    "DGL": ll.DGL(hidden=1),
+    "PredSim": ll.PredSim(),
+    "InfoPro": ll.InfoPro(),
+    "InfoPro contrastive": ll.InfoPro(task_loss="contrastive"),
+    "AugLocal": ll.AugLocal(depth=2),
+    "HiLo": ll.HiLo(ll.Pooling()),
+    "HPFF": ll.HPFF(ll.InfoPro.published("hpff")),
+    "MAN": ll.MAN(ll.DGL(hidden=1)),
+    "MAN paper": ll.MAN(ll.DGL(hidden=1), fidelity="paper"),
+    "LAM": ll.LAM(),
+    "LAM of InfoPro": ll.LAM(ll.InfoPro()),
+    "MLAAN": ll.MLAAN(),
+    "HPFF of MAN": ll.HPFF(ll.MAN(ll.AugLocal(depth=2)), fidelity="paper"),
+}
+MORE: dict[str, ll.Rule] = {
+    "Checkpoint": ll.Checkpoint(),
+    "PFF": ll.PFF(ll.InfoPro()),
+    "HiLo of three": ll.HiLo(ll.Pooling(), span=3, fidelity="paper"),
+    "MANPP": ll.MANPP(ll.Pooling()),
+    "LAM paper": ll.LAM(length=4, fidelity="paper"),
+    "InfoProLoss of MLM": ll.InfoProLoss(ll.MLM(ll.Pooling())),
+}
+OVER_BORDERS = MORE | {name: RULES[name] for name in ("BP", "HiLo", "MAN paper", "LAM", "MLAAN")}
+"""For the slow test of three processes."""
+
+PAGE = Path(__file__).parents[2] / "docs" / "several-processes.md"
+
+PARTS = (2, 3)
+
+
+@cache
+def _model() -> nn.Module:
+    torch.manual_seed(0)
+    widths = (3, 6, 6, 8, 8, 8)
+    parts: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        parts += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 4))
+
+
+@cache
+def _made(rule: ll.Rule, memory: Any = "fast") -> ll.LocalNet:
+    return ll.localize(copy.deepcopy(_model()), rule, input_shape=(3, 12, 12), memory=memory)
+
+
+def made(rule: ll.Rule, **settings: Any) -> ll.LocalNet:
+    """A network of five layers, each a module where the rule allows it."""
+    return copy.deepcopy(_made(rule, **settings))
+
+
+def divided(rule: ll.Rule, counts: tuple[int, ...] = PARTS, **options: Any) -> parallel.ModulePart:
+    """This process's part of such a network; the last process has the modules that are left."""
+    net = made(rule)
+    *first, _ = counts
+    return parallel.modules(net, assignment=[*first, len(net.partition) - sum(first)], **options)
+
+
+def batch(seed: int, images: int = 6) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(images, 3, 12, 12, generator=draw), torch.arange(images) % 4
+
+
+def sgd(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=1e-3)
+
+
+def trained(net: ll.LocalNet, *, given: Callable[[int], Any] = batch, steps: int = 4) -> dict[str, Any]:
+    """Losses, state and logits after some steps, with an inference between; the last batch is smaller."""
+    optimizer = sgd(net.parameters())
+    losses = []
+    for step in range(steps):
+        images, labels = given(step)
+        few = slice(None) if images is None or step < steps - 1 else slice(3)
+        losses.append(net.backward(None if images is None else images[few], None if labels is None else labels[few]))
+        optimizer.step()
+        optimizer.zero_grad()
+        if step == 1:
+            net.eval()(batch(9, 2)[0])
+            net.train()
+    return {"losses": torch.stack(losses), "state": net.state_dict(), "logits": net.eval()(batch(9, 2)[0])}
+
+
+def stepped_by_module(net: ll.LocalNet) -> dict[str, Any]:
+    """Steps of two micro-batches each, in which every module is stepped when its gradients are complete."""
+    stepper = ModuleStepper(net, sgd, clip_module_norm=0.1)
+    completed: list[int] = []
+
+    def on_complete(module: int) -> None:
+        completed.append(module)
+        stepper.on_complete(module)
+
+    for step in range(3):
+        images, labels = batch(step)
+        net.backward(images[:4], labels[:4], scale=2 / 3, final=False, on_complete=on_complete)
+        net.backward(images[4:], labels[4:], scale=1 / 3, on_complete=on_complete)
+        stepper.finish()
+    return {"completed": completed, "state": net.state_dict()}
+
+
+def lean_in_half_precision(net: ll.LocalNet) -> dict[str, Any]:
+    with torch.autocast("cpu", torch.bfloat16):
+        return trained(net)
+
+
+def partly_frozen(net: ll.LocalNet) -> dict[str, Any]:
+    """The first process has nothing to train; the second one has a frozen module."""
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(name.split(".")[1] not in ("0", "1", "3", "4", "6", "7"))
+    return trained(net) | {"frozen": net.model.state_dict()}
+
+
+def resumed(net: ll.LocalNet) -> dict[str, Any]:
+    """A network that goes on from the whole state of another."""
+    state = trained(made(ll.MAN(ll.DGL(hidden=1))))["state"]
+    net.load_state_dict(state)
+    return trained(net, steps=2)
+
+
+def without_cascades(net: ll.LocalNet) -> ll.LocalNet:
+    """What `end_cascades` trains, in one process."""
+    net.objectives = tuple(ended_at_borders(net.objectives, Assignment(PARTS)))
+    return net
+
+
+def with_stale_copies(net: ll.LocalNet, counts: tuple[int, ...]) -> ll.LocalNet:
+    """What `stale_copies` trains, in one process."""
+    assignment = Assignment(counts)
+    for objective in net.objectives:
+        for ema in ema_copies(objective.auxiliary):
+            source = next(i for i, module in enumerate(net.local_modules) if ema.sources[0] is module.layers[0])
+            age = assignment.rank_of(source) - assignment.rank_of(objective.last) - 1
+            ema.update = partial(_move_late, ema, max(age, 0), [])
+    return net
+
+
+def _move_late(ema: EmaCopy, age: int, history: list[dict[str, Tensor]]) -> None:
+    history.append({name: p.detach().clone() for name, p in ema.sources[0].named_parameters()})
+    ema.move_towards(history[max(0, len(history) - 1 - age)])
+
+
+def first_gives(rank: int) -> Callable[[int], Any]:
+    return batch if rank == 0 else lambda step: (None, None)
+
+
+ALONE: dict[str, Callable[[], dict[str, Any]]] = {
+    **{name: lambda rule=rule: trained(made(rule)) for name, rule in RULES.items()},
+    "by module": lambda: stepped_by_module(made(RULES["MLAAN"])),
+    "lean": lambda: lean_in_half_precision(made(RULES["AugLocal"], memory="lean")),
+    "frozen": lambda: partly_frozen(made(RULES["HiLo"])),
+    "resumed": lambda: resumed(made(RULES["MAN"])),
+    "labels sent": lambda: trained(made(RULES["DGL"])),
+    "images sent": lambda: trained(made(RULES["InfoPro"])),
+    "cascades ended": lambda: trained(without_cascades(made(ll.HiLo(ll.Pooling(), fidelity="paper")))),
+}
+"""What one process does, by the name of the same in two."""
+
+
+def each_pipeline(rank: int) -> dict[str, Any]:
+    """What a process of two has after the same steps."""
+    torch.manual_seed(rank)
+    return {
+        **{name: trained(divided(rule)) for name, rule in RULES.items()},
+        "by module": stepped_by_module(divided(RULES["MLAAN"])),
+        "lean": lean_in_half_precision(parallel.modules(made(RULES["AugLocal"], memory="lean"), assignment=(1, 3))),
+        "frozen": partly_frozen(divided(RULES["HiLo"])),
+        "resumed": resumed(divided(RULES["MAN"])),
+        "labels sent": trained(divided(RULES["DGL"], send_labels=True), given=first_gives(rank)),
+        "images sent": trained(divided(RULES["InfoPro"], send_labels=True), given=first_gives(rank)),
+        "cascades ended": trained(divided(ll.HiLo(ll.Pooling(), fidelity="paper"), end_cascades=True)),
+        "part": what_it_holds(),
+        "refused": refused(rank),
+    }
+
+
+def what_it_holds() -> dict[str, Any]:
+    """The names of a part's tensors, and how many of the network's tensors are still in memory."""
+    net = made(RULES["MAN"])
+    tensors = [weakref.ref(tensor) for tensor in (*net.parameters(), *net.buffers())]
+    part = parallel.modules(net, assignment=PARTS)
+    del net
+    gc.collect()
+    own = [*part.parameters(), *part.buffers()]
+    by_module = [p for module in part.part for p in part.parameters_of(module)]
+    logits = part.logits(batch(0)[0])
+    loss = part.backward(*batch(0))
+    return {
+        "alive": sum(tensor() is not None for tensor in tensors),
+        "own": len(own),
+        "by module": {id(p) for p in by_module} == {id(p) for p in part.parameters()},
+        "elsewhere": [part.parameters_of(module) for module in range(5) if module not in part.part],
+        "objectives": [(o.first, o.last) for o in part.objectives],
+        "losses": len(loss),
+        "logits": len(logits),
+        "sent": part.sent_bytes,
+        "names": set(part.own_state()),
+    }
+
+
+def refused(rank: int) -> dict[str, str]:
+    """What a part, and what other processes refuse."""
+    part = divided(RULES["DGL"])
+    attempts: dict[str, Callable[[], object]] = {
+        "clip": lambda: Stepper(part, sgd, clip_norm=1.0),
+        "twice": lambda: parallel.modules(part),
+        "images": lambda: part.backward(None, batch(0)[1]),
+        "counts": lambda: parallel.modules(made(RULES["DGL"]), assignment=(4, 4)),
+        "settings": lambda: parallel.modules(made(RULES["DGL"]), assignment=(2 + rank, 3 - rank)),
+        "options": lambda: parallel.modules(made(RULES["DGL"]), send_labels=rank == 1),
+        "untrained": lambda: parallel.modules(made(RULES["HiLo"]), assignment=(1, 4), end_cascades=True),
+        "too many": lambda: parallel.modules(ll.localize(_model(), ll.BP(), modules=1, input_shape=(3, 12, 12))),
+        "other batch": lambda: part.backward(*batch(0, 6 - rank)),
+        "other method": lambda: part(batch(0)[0]) if rank else part.backward(*batch(0)),
+    }
+    return {name: _refusal(attempt) for name, attempt in attempts.items()}
+
+
+def _refusal(attempt: Callable[[], object]) -> str:
+    try:
+        attempt()
+    except ll.LocalLearnError as error:
+        return str(error)
+    return "nothing"
+
+
+def in_three(rank: int) -> dict[str, Any]:
+    """Parts of three processes, whose rules reach over two borders."""
+    results: dict[str, Any] = {name: trained(divided(rule, (1, 1, 3))) for name, rule in OVER_BORDERS.items()}
+    results["stale"] = trained(divided(RULES["LAM"], (1, 1, 3), stale_copies=True), steps=8)
+    results["page"] = len(by_the_page().own_state())
+    return results
+
+
+def by_the_page() -> parallel.ModulePart:
+    """What the loop of docs/several-processes.md trains."""
+    names = _code_of_page(1)
+    names["dist"] = SimpleNamespace(init_process_group=lambda backend: None)
+    return names["main"]([(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))])
+
+
+def _code_of_page(block: int) -> dict[str, Any]:
+    """The names in a Python block of the page."""
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[block], names)
+    return names
+
+
+def by_data_and_modules(rank: int) -> dict[str, Any]:
+    """Two pipelines of two processes that share each batch, as rows of a mesh of devices."""
+    part_of = _code_of_page(2)["part_of"]
+    half = partial(_half, rank % 2)
+    return {
+        name: stepped(part_of(made(RULES[name]).double().eval()), half)
+        for name in ("DGL", "HiLo", "MAN", "MLAAN", "BP")
+    }
+
+
+def stepped(net: ll.LocalNet, given: Callable[[int], Any]) -> dict[str, Any]:
+    """Losses and state after two steps in evaluation mode."""
+    optimizer = sgd(net.parameters())
+    losses = []
+    for step in range(2):
+        losses.append(net.backward(*given(step)))
+        optimizer.step()
+        optimizer.zero_grad()
+    return {"losses": torch.stack(losses), "state": net.state_dict()}
+
+
+def double_batch(step: int) -> tuple[Tensor, Tensor]:
+    images, labels = batch(step)
+    return images.double(), labels
+
+
+def _half(index: int, step: int) -> tuple[Tensor, Tensor]:
+    images, labels = double_batch(step)
+    return images[index::2], labels[index::2]
+
+
+def both(rank: int) -> dict[str, Any]:
+    """What a process of two does in `make test`: first as one that shares batches, then as one of a pipeline."""
+    return {"data": shared_steps.each_rule(rank), "modules": each_pipeline(rank)}

@@ -1,0 +1,224 @@
+"""Whole runs in several processes that torchrun starts: equal to one process, stopped, killed, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import assert_equal_runs, timeless
+
+from locallearn.training import load_checkpoint
+from locallearn.training.loggers import numbers_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SUPPORT = Path(__file__).parents[3] / "support"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(SUPPORT), "OMP_NUM_THREADS": "1"}
+TORCHRUN = ("-m", "torch.distributed.run")
+EPOCHS = 20
+SMALL = (
+    "--model",
+    "small_runs.little",
+    "--data",
+    "small_runs.stripes",
+    "--rule",
+    "dgl",
+    "--batch",
+    "17",
+    "--threads",
+    "1",
+)
+PLAIN = ("--model", "small_runs.plain", "--rule", "man(dgl)", "--optimizer.lr", "0.05")
+
+
+@contextmanager
+def started(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process of Python, killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        env=ENVIRONMENT | environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def words(folder: Path, *options: str, processes: int = 2, torchrun: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """A run of `train` by torchrun."""
+    start = (*TORCHRUN, "--standalone", "--nproc-per-node", str(processes), *torchrun, "-m", "locallearn")
+    return (*start, "train", *SMALL, "--epochs", str(EPOCHS), "--out", str(folder), *options)
+
+
+def trained(*words: str) -> str:
+    """What a process that succeeds tells on standard error."""
+    with started(*words) as process:
+        _, told = process.communicate(timeout=400)
+        assert process.returncode == 0, told
+        return told
+
+
+def rank_of(process: subprocess.Popen[str], rank: int) -> int:
+    """The process number of a rank that torchrun started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for child in children:
+        if f"RANK={rank}\0".encode() in Path(f"/proc/{child}/environ").read_bytes():
+            return int(child)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def wait_for_epochs(folder: Path, epochs: int) -> None:
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        metrics = folder / "metrics.jsonl"
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= epochs:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run did not get there")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run in two processes that was never stopped; its batches have parts of unequal size."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    told = trained(*words(folder, "--parallel", "data"))
+    assert told.count(f"epoch {EPOCHS}/{EPOCHS}") == 1, "the first process alone prints"
+    return folder
+
+
+def assert_close_runs(one: Path, two: Path) -> None:
+    """Metrics agree up to the rounding of sums in another order, which training magnifies."""
+    rows, others = timeless(one), timeless(two)
+    assert len(rows) == len(others) == EPOCHS
+    for row, other in zip(rows[:2], others[:2], strict=True):
+        assert numbers_of(other) == pytest.approx(numbers_of(row), rel=1e-3)
+    assert others[-1]["test_loss"] == pytest.approx(rows[-1]["test_loss"], rel=0.05)
+
+
+def goes_on(folder: Path, *options: str, processes: int) -> None:
+    """Resume a run, by torchrun or in one process alone."""
+    torchrun = (*TORCHRUN, "--standalone", "--nproc-per-node", str(processes)) if processes > 1 else ()
+    trained(*torchrun, "-m", "locallearn", "train", "--trust-code", "--resume", str(folder), *options)
+
+
+def stopped(folder: Path, *options: str, processes: int = 2) -> None:
+    """Start a run, and stop it after two epochs or more."""
+    with started(*words(folder, *options, processes=processes)) as process:
+        wait_for_epochs(folder, 2)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=200)
+    resume = f"torchrun --nproc-per-node {processes} -m locallearn train --resume {folder}"
+    assert f"stopped; continue with: {resume}" in told, told
+    assert "error: " not in told
+    assert 2 <= len(timeless(folder)) < EPOCHS
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(whole, tmp_path):
+    stopped(tmp_path / "run", "--parallel", "data")
+    goes_on(tmp_path / "run", processes=2)
+    assert_equal_runs(whole, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """A run in one process, of a network without random layers."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    trained("-m", "locallearn", "train", *SMALL, *PLAIN, "--epochs", str(EPOCHS), "--out", str(folder))
+    return folder
+
+
+def test_two_processes_train_as_one_does_with_the_statistics_of_the_whole_batch(alone, tmp_path):
+    trained(*words(tmp_path / "run", *PLAIN, "--parallel", "data", "--synchronise-statistics", "true"))
+    assert_close_runs(alone, tmp_path / "run")
+
+
+def test_modules_in_two_processes_and_then_in_one_have_the_bits_of_one(alone, tmp_path):
+    folder = tmp_path / "run"
+    stopped(folder, *PLAIN, "--parallel", "modules")
+    assert load_checkpoint(folder / "last.pt")["random"]["layout"] == "modules=2,data=1"
+    shutil.copytree(folder, tmp_path / "modules")
+    goes_on(folder, processes=1)
+    assert_equal_runs(alone, folder)
+    goes_on(tmp_path / "modules", processes=2)
+    assert_equal_runs(alone, tmp_path / "modules")
+
+
+def test_four_processes_and_then_two_train_as_one_does(alone, tmp_path):
+    folder, whole_batch = tmp_path / "run", ("--synchronise-statistics", "true")
+    stopped(folder, *PLAIN, *whole_batch, "--parallel", "modules=2,data=2", processes=4)
+    goes_on(folder, *whole_batch, "--parallel", "data", processes=2)
+    assert_close_runs(alone, folder)
+
+
+def test_a_killed_process_is_named_and_torchrun_brings_the_run_back(whole, tmp_path):
+    folder = tmp_path / "run"
+    with started(*words(folder, "--parallel", "data", torchrun=("--max-restarts", "1"))) as process:
+        wait_for_epochs(folder, 2)
+        os.kill(rank_of(process, 1), signal.SIGKILL)
+        _, told = process.communicate(timeout=400)
+        assert process.returncode == 0, told
+    assert "error: process 0 of 2: process 1 of 2 is gone; it was " in told
+    assert_equal_runs(whole, folder)
+
+
+def test_a_process_that_is_held_ends_the_run_in_time(tmp_path):
+    folder = tmp_path / "run"
+    with started(*words(folder, "--parallel", "data", "--parallel-timeout", "20", "--epochs", "1000")) as process:
+        wait_for_epochs(folder, 1)
+        held = rank_of(process, 1)
+        os.kill(held, signal.SIGSTOP)
+        assert process.stderr is not None
+        lines = []
+        while not lines or "ends: no sign of life" not in lines[-1]:
+            lines.append(process.stderr.readline())
+            assert lines[-1], lines
+        os.kill(held, signal.SIGKILL)
+        process.communicate(timeout=200)
+    assert process.returncode != 0
+    assert "error: process 0 of 2 ends: no sign of life from process 1 of 2 (" in lines[-1]
+    assert "of epoch" in lines[-1]
+
+
+def apart(folder: Path, *options: Any) -> list[str]:
+    """What two processes tell that are started by hand, with options of their own."""
+    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29731"}
+    start = ("-m", "locallearn", "train", *SMALL, "--out", str(folder), "--parallel", "data", "--epochs", "1")
+    with (
+        started(*start, *options[0], RANK="0", **where) as first,
+        started(*start, *options[1], RANK="1", **where) as second,
+    ):
+        told = [process.communicate(timeout=200)[1] for process in (first, second)]
+        assert first.returncode == second.returncode == 1, told
+    return told
+
+
+def test_processes_with_other_settings_are_refused(tmp_path):
+    sentence = "process 1 has another batch than process 0: 16, not 17. Give all processes the same settings"
+    for rank, told in enumerate(apart(tmp_path / "run", (), ("--batch", "16"))):
+        assert f"error: process {rank} of 2: {sentence}" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_one_process_is_told_by_it_and_ends_the_other(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a file").write_text("of a user")
+    first, second = apart(tmp_path / "run", (), ())
+    assert "error: process 0 of 2: " in first
+    assert "holds other files: choose a new folder by --out" in first
+    assert "process 1 of 2" in second
+    assert "process 0 of 2 " in second
+    assert json.dumps(sorted(path.name for path in (tmp_path / "run").iterdir())) == '["a file"]'
