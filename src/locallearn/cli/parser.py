@@ -40,8 +40,10 @@ class SettingsFile(jsonargparse.ActionConfigFile):
     """Reads settings from a YAML file, once it is known to be one."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        for name in {"config", "out", "resume", "from"} & read_yaml(Path(values)).keys():
-            raise LocalLearnError(f"{values}: a file of settings cannot choose files of runs; leave out {name}.")
+        for name in {"config", "out", "resume", "from", "recipe"} & read_yaml(Path(values)).keys():
+            raise LocalLearnError(
+                f"{values}: a file of settings cannot choose recipes or files of runs; leave out {name}."
+            )
         super().__call__(parser, cfg, values, option_string)
 
 

@@ -57,16 +57,18 @@ def rows_of(table: str) -> list[Recipe]:
     return found
 
 
-def matching_rows(found: Sequence[Recipe], pattern: str) -> list[Recipe]:
-    """The recipes of a table whose row has a pattern in its name.
+def matching_rows(found: Sequence[Recipe], patterns: Sequence[str]) -> list[Recipe]:
+    """The recipes of a table whose row has any of some patterns in its name.
 
     Raises:
-        LocalLearnError: none has.
+        LocalLearnError: a pattern is in none.
     """
-    rows = [recipe for recipe in found if fnmatch(recipe.row, f"*{pattern}*")]
-    if not rows:
-        raise LocalLearnError(f"no row has {pattern!r} in its name; {did_you_mean(pattern, [r.row for r in found])}")
-    return rows
+    named = {pattern: [r.row for r in found if fnmatch(r.row, f"*{pattern}*")] for pattern in patterns}
+    for pattern, rows in named.items():
+        if not rows:
+            near = did_you_mean(pattern, [recipe.row for recipe in found])
+            raise LocalLearnError(f"no row has {pattern!r} in its name; {near}")
+    return [recipe for recipe in found if any(recipe.row in rows for rows in named.values())]
 
 
 def find(name: str) -> Recipe:

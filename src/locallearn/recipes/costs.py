@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from locallearn._localize import localize
+from locallearn._torch import private_api
+from locallearn._torch.live_bytes import LiveBytes
 from locallearn.cost import FVCORE, forward_macs, peak_memory
 from locallearn.recipes.catalogue import recipes
 from locallearn.recipes.recipe import Quantity, Recipe
@@ -55,6 +58,7 @@ class CostRow:
         published_macs: multiply-accumulates in units of 1e9.
         step: the predicted cost.
         ratio: predicted peak as a multiple of BP's, or None.
+        plain_ratio: the same of BP as PyTorch runs it, which stores all that its layers save (`plain_bp_bytes`).
     """
 
     recipe: str
@@ -64,6 +68,7 @@ class CostRow:
     published_macs: float | None
     step: StepCost
     ratio: float | None
+    plain_ratio: float | None
 
 
 def step_cost(settings: TrainSettings, *, memory: bool = True, macs: bool = True) -> StepCost:
@@ -88,6 +93,24 @@ def step_cost(settings: TrainSettings, *, memory: bool = True, macs: bool = True
     )
 
 
+def plain_bp_bytes(settings: TrainSettings) -> int:
+    """Peak bytes of a step of backpropagation as PyTorch runs it, counted on fake tensors: nothing is recomputed.
+
+    With parameters, gradients, one tensor of optimizer state for each parameter, buffers and the batch.
+    """
+    classes, shape = IMAGES[settings.data]
+    model = make_model(settings.model, classes=classes, image_shape=shape).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    with private_api.fake_mode() as mode:
+        net = private_api.fake_copy(model, mode).train()
+        images = torch.zeros(settings.batch, *shape).to(memory_format=torch.channels_last)
+        labels = torch.zeros(settings.batch, dtype=torch.long)
+        known = [*net.parameters(), *net.buffers(), images, labels]
+        with LiveBytes(known=known, parameters=net.parameters()) as live:
+            cross_entropy(net(images), labels).backward()
+        state = sum(parameter.nbytes for parameter in net.parameters())
+        return live.peak + state + sum(tensor.nbytes for tensor in known)
+
+
 def has_costs(recipe: Recipe) -> bool:
     """Whether the paper prints a cost of this row, or describes it for its cost alone."""
     return recipe.kind == "cost" or any(one.quantity.is_cost for one in recipe.published)
@@ -106,14 +129,16 @@ def cost_rows(found: Sequence[Recipe], watch: Watch) -> list[CostRow]:
     for done, (key, settings) in enumerate(steps.items()):
         watch(f"{settings.model}, {settings.rule}", done, len(steps))
         known[key] = step_cost(settings, memory=memory, macs=macs)
+    plain = {key: plain_bp_bytes(settings) for key, settings in {repr(bp): bp for bp in bps.values()}.items()}
     rows = []
     for recipe in found:
-        bp = known[repr(bps[recipe.name])].peak_bytes if memory else None
-        rows.append(_row(recipe, known[repr(recipe.settings)], bp))
+        bp = repr(bps[recipe.name]) if memory else ""
+        both = (known[bp].peak_bytes, plain[bp]) if memory else (None, None)
+        rows.append(_row(recipe, known[repr(recipe.settings)], *both))
     return rows
 
 
-def _row(recipe: Recipe, step: StepCost, bp: int | None) -> CostRow:
+def _row(recipe: Recipe, step: StepCost, bp: int | None, plain_bp: int | None) -> CostRow:
     memory, bp_memory = _printed(recipe, Quantity.MEMORY), _published_bp(recipe)
     return CostRow(
         recipe=recipe.name,
@@ -123,6 +148,7 @@ def _row(recipe: Recipe, step: StepCost, bp: int | None) -> CostRow:
         published_macs=_printed(recipe, Quantity.MACS),
         step=step,
         ratio=step.peak_bytes / bp if step.peak_bytes and bp else None,
+        plain_ratio=step.peak_bytes / plain_bp if step.peak_bytes and plain_bp else None,
     )
 
 

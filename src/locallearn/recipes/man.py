@@ -7,12 +7,13 @@ the settings of InfoPro's own code, whose numbers the table repeats.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from locallearn.recipes.hpff import BASES, LR_AND_BATCH
 from locallearn.recipes.protocols import Method, PaperTable, divided, imagenet, tops
 from locallearn.recipes.recipe import Quantity, Recipe
 from locallearn.rules import BP, DGL, MAN, ImageNetInfoPro, InfoPro, Rule
-from locallearn.training import TrainSettings
+from locallearn.training import SGD, TrainSettings
 
 METHODS: Mapping[str, Method] = {"bp": ("E2E", BP()), **BASES} | {
     f"man-{name}": (f"{label}*", MAN(rule)) for name, (label, rule) in BASES.items()
@@ -117,7 +118,9 @@ def recipes() -> Iterator[Recipe]:
     for (method, k), columns in TABLE3.items():
         for model, memory in zip(("resnet101", "resnet152", "resnext101-32x8d"), columns, strict=True):
             numbers = {Quantity.MEMORY: str(memory)}
-            yield table.row(_imagenet(model, method, k), method, METHODS[method][0], numbers, k=k)
+            lr, batch = LR_AND_BATCH[model]  # of BP too, with whose memory all is compared
+            settings = replace(_imagenet(model, method, k), batch=batch, optimizer=SGD(lr=lr))
+            yield table.row(settings, method, METHODS[method][0], numbers, k=k)
     for number, small, large in (("4", TABLE4A, TABLE4B), ("5", TABLE5A, TABLE5B)):
         table = PaperTable(paper="MAN", number=f"{number}(a)")
         for row, (label, rule, error) in small.items():

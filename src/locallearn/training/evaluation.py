@@ -59,7 +59,7 @@ def evaluate(
     net.eval()
     device = next(net.parameters()).device
     outputs: list[Tensor | None] = [None] * (len(net.objectives) if heads else 0)
-    has_last = net.part.stop == len(net.partition)  # otherwise, other processes have the classifier
+    is_whole = len(net.part) == len(net.partition)  # otherwise, another process has the classifier
     correct = torch.zeros(len(outputs) + 1, dtype=torch.float64, device=device)
     images_seen = top5 = loss = torch.zeros(1, dtype=torch.float64, device=device)
     try:
@@ -68,7 +68,7 @@ def evaluate(
                 continue
             with mixed(images.device, autocast):
                 outputs = net.logits(images) if heads else []
-                logits = outputs[-1] if heads and has_last else net(images)
+                logits = outputs[-1] if heads and is_whole else net(images)
                 assert logits is not None
                 loss = loss + net.loss(logits, labels).double() * len(labels)
             none = torch.full_like(labels, -1)

@@ -22,6 +22,7 @@ from locallearn.recipes.page import page
 from locallearn.recipes.results import save
 from locallearn.recipes.runs import Runs, validation_accuracy
 from locallearn.training import RunFolder, Watcher, as_yaml
+from locallearn.training.lock import InUseError
 
 PLAIN = "hpff/table4a/cifar10-resnet32-il"
 
@@ -88,6 +89,15 @@ def test_a_rate_whose_loss_becomes_infinite_is_not_taken(reproduction):
     assert row.measured[0].values == ()
 
 
+def test_a_run_of_another_process_is_left_to_it(reproduction, monkeypatch):
+    def busy(*_, **__):
+        raise InUseError("runs/one is in use.")
+
+    asked = reproduction(lambda s: 0.5)
+    monkeypatch.setattr(runs, "train", busy)
+    assert asked.row(find(PLAIN)).not_run == "another process trains it (runs/one is in use.)"
+
+
 def test_a_given_rate_is_kept_and_rows_that_do_not_fit_say_why(reproduction):
     assert reproduction(lambda s: 0.5, seeds=(4,), lr=0.1).row(find(PLAIN)).lr == 0.1
     assert [s.seed for s in reproduction.trained] == [4]
@@ -128,10 +138,11 @@ def counted(asked, **_) -> StepCost:
 def test_costs_are_counted_once_and_compared_with_bps(monkeypatch):
     told, steps = [], []
     monkeypatch.setattr(costs, "step_cost", lambda asked, **_: steps.append(asked) or counted(asked))
+    monkeypatch.setattr(costs, "plain_bp_bytes", lambda asked: 6 * 2**30)
     rows = cost_rows(rows_of("hpff/table5")[:3], lambda *words: told.append(words))
     assert len(told) == len(steps) == 4
     assert [row.published_gb for row in rows] == [2.67, 3.13, 2.31]
-    assert [row.ratio for row in rows] == [0.75] * 3
+    assert [(row.ratio, row.plain_ratio) for row in rows] == [(0.75, 0.5)] * 3
     assert rows[0].published_ratio == pytest.approx(2.67 / 3.37)  # BP is in Table 3
     assert [has_costs(recipe) for recipe in rows_of("auglocal/table6")] == [True] * 4
     assert not has_costs(find(PLAIN))
@@ -144,8 +155,16 @@ def test_only_printed_kinds_of_cost_are_counted(monkeypatch):
     assert asked == [{"memory": False, "macs": True}] * 2
 
 
+def test_plain_bp_stores_two_maps_for_each_convolution():
+    asked = replace(find("hpff/table1/cifar10-resnet32-bp").settings, model="resnet20", batch=64)
+    stages = ((7, 16, 32), (6, 32, 16), (6, 64, 8))  # convolutions, channels and side; the stem is in the first
+    maps = sum(2 * count * channels * side**2 for count, channels, side in stages)
+    assert costs.plain_bp_bytes(asked) == pytest.approx(4 * 64 * maps, rel=0.1)
+
+
 def test_results_are_merged_and_shown_on_one_page(reproduction, tmp_path, monkeypatch):
     monkeypatch.setattr(costs, "step_cost", counted)
+    monkeypatch.setattr(costs, "plain_bp_bytes", lambda asked: 6 * 2**30)
     (tmp_path / "digits.md").write_text("# Every system on digits\n")
     for rows in (rows_of("hpff/table5")[:3], rows_of("hpff/table5")[3:]):
         file = save("hpff/table5", cost_rows(rows, lambda *_: None), tmp_path, command="again", what="cost")
@@ -157,9 +176,9 @@ def test_results_are_merged_and_shown_on_one_page(reproduction, tmp_path, monkey
     text = page(tmp_path)
     assert text == (tmp_path / "README.md").read_text()
     assert "[Every system on digits](digits.md)" in text
-    assert "| `cifar10-resnet32-infopro` | 1024 | 2.67 | 0.79 | 3.00 | 0.75 |" in text
+    assert "| `cifar10-resnet32-infopro` | 1024 | 2.67 | 0.79 | 3.00 | 0.75 | 0.50 |" in text
     assert "Why it is so." in text
-    errors = "| 14.08 | 7.71 | 40.00 ± 0.00 | 10.00 | 39.00 | 0, 1 | 0.05 |"
+    errors = "| 14.08 | 7.71 | 40.00 ± 0.00 | 10.00 | 25.92 | 39.00 | 0, 1 | 0.05 |"
     assert f"| `cifar10-resnet32-il` | test error, % {errors}" in text
 
 

@@ -43,7 +43,9 @@ def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn reproduce TABLE [options]")
     parser.add_argument("table", type=str, help="a table, such as hpff/table3")
-    parser.add_argument("--rows", type=str, default="*", help="a part of the rows' names; * stands for anything")
+    parser.add_argument(
+        "--rows", nargs="+", type=str, default=["*"], help="parts of the rows' names; * stands for anything"
+    )
     parser.add_argument("--budget", type=Budget | None, help="how much is trained; by default only costs are counted")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="how many seeds, from 0, or several seeds")
     parser.add_argument("--lr", type=float | None, help="the small budget's learning rate; by default chosen")
@@ -70,6 +72,8 @@ def run(config: Any) -> None:
         return
     shown = accuracy_columns(plain, bp_accuracies([{"rows": plain}])) if config.budget else cost_columns(plain)
     show(f"{title_of(config.table)}, {what}", *shown)
+    devices = dict.fromkeys(row["device"] for row in plain if row.get("device"))
+    say(", ".join([*(f"{name} {value}" for name, value in source().items() if value), *devices]))
 
 
 def _costs(config: Any, rows: list[Recipe]) -> list[Any]:

@@ -87,6 +87,8 @@ class Heartbeat:
         self.stop()
         with suppress(RuntimeError):
             self._store.compare_set(_VERDICT, "", f"{self._launch.named()} failed, and tells why")
+        if self._launch.rank == 0 and not self._launch.hosted:
+            sleep(3 * self._interval)  # the store ends with this process
 
     def cause(self) -> str:
         """Why the others cannot be reached any more: a verdict, or who is silent, in a few seconds."""
