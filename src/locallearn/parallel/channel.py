@@ -116,7 +116,8 @@ class Route:
     def _broken(self, doing: str, error: Exception) -> LocalLearnError:
         return LocalLearnError(
             f"process {dist.get_rank(self.group)} was {doing} {self.what}, and process {self.peer} is gone or silent"
-            f" ({reason_of(error)}): look at that process's own error, and start all processes again."
+            f" ({reason_of(error).partition('. This is')[0]}): look at that process's own error, and start all"
+            " processes again."
         )
 
 
