@@ -28,6 +28,12 @@ def device_of(name: str) -> torch.device:
         raise LocalLearnError(f"device {name!r} is asked for, but PyTorch finds no CUDA GPU here: use --device cpu.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise LocalLearnError(f"device {name!r} is asked for, but there are {torch.cuda.device_count()} GPUs.")
+    try:
+        torch.empty(1, device=device).add_(1)
+    except (RuntimeError, NotImplementedError, AssertionError, ImportError) as error:
+        raise LocalLearnError(
+            f"this PyTorch cannot compute on device {name!r}: give auto, cpu, cuda or cuda:0."
+        ) from error
     return device
 
 

@@ -34,6 +34,8 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch, gpus, device):
         ("gpu", 0, "unknown device 'gpu': give auto, cpu, cuda or cuda:0"),
         ("cuda", 0, "finds no CUDA GPU here: use --device cpu"),
         ("cuda:2", 2, "'cuda:2' is asked for, but there are 2 GPUs"),
+        ("vulkan", 0, "this PyTorch cannot compute on device 'vulkan': give auto"),
+        ("meta", 0, "'meta' computes nothing"),
     ],
 )
 def test_a_device_that_does_not_exist_is_refused(monkeypatch, name, gpus, reason):
