@@ -19,7 +19,9 @@ from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
+from locallearn.data import hold_out
 from locallearn.rules import BP
+from locallearn.training.best_epoch import best_epoch, chosen_on
 from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.curves import draw_curves
 from locallearn.training.data_card import DataCard
@@ -54,7 +56,9 @@ def train(
         say: prints a sentence for a person.
 
     Returns:
-        The summary that is also in `result.json`: test_accuracy, best_accuracy, seconds_per_epoch (median),
+        The summary that is also in `result.json`: test_accuracy (of the last epoch), best_accuracy (test accuracy of
+        the best epoch), best_epoch, best_chosen_on ("validation" or "test" images), validation_accuracy (of the last
+        epoch) and best_validation_accuracy if there are validation images, seconds_per_epoch (median),
         peak_activation_bytes, peak_total_bytes, backbone_parameters, auxiliary_parameters, epochs, folder.
 
     Raises:
@@ -90,7 +94,9 @@ def _train(
     elif processes.restarted and run.settings.exists():
         resume = "last"
     processes.at("reading the data set")
-    images = data_of(settings)
+    images, validation = data_of(settings), None
+    if settings.validation is not None:
+        images, validation = hold_out(images, settings.validation, seed=settings.seed)
     processes.at("building the network")
     net = build(settings, images).to(processes.device)
     drop_single = drops_single_image(
@@ -122,7 +128,16 @@ def _train(
         net = processes.share(net, synchronise_statistics=settings.synchronise_statistics)
         processes.seed(settings.seed)
         folder = run if processes.leads else None
-        fit = Fit(net, batches, test, settings, folder=folder, watcher=watcher, processes=processes)
+        fit = Fit(
+            net,
+            batches,
+            test,
+            settings,
+            validation=None if validation is None else validation.testing(feed),
+            folder=folder,
+            watcher=watcher,
+            processes=processes,
+        )
         if processes.from_first(lambda: resume is not None):
             fit.resume(resume or "last")
         try:
@@ -138,11 +153,21 @@ def _silence(_: str) -> None:
 
 def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings) -> dict[str, Any]:
     """Write the summary and the picture of a run whose epochs are over."""
-    rows = run.rows_before(settings.epochs + 1, "test_accuracy", "train_loss", "seconds")
+    needed = ["test_accuracy", "train_loss", "seconds"]
+    if settings.validation is not None:
+        needed.append("validation_accuracy")
+    rows = run.rows_before(settings.epochs + 1, *needed)
+    best, validated = best_epoch(rows), {}
+    if settings.validation is not None:
+        last, highest = (row["validation_accuracy"] for row in (rows[-1], best))
+        validated = {"validation_accuracy": last, "best_validation_accuracy": highest}
     result = {
         "test_accuracy": rows[-1]["test_accuracy"],
         **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},
-        "best_accuracy": max(row["test_accuracy"] for row in rows),
+        "best_accuracy": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+        "best_chosen_on": chosen_on(rows),
+        **validated,
         "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
         "peak_activation_bytes": peak.activations,
         "peak_total_bytes": peak.total,

@@ -42,7 +42,7 @@ class RunFolder:
     `metrics.jsonl`           one line of JSON for each epoch
     `events.out.tfevents.*`   the same for TensorBoard, unless `loggers` leaves it out
     `last.pt`, `last.prev.pt` checkpoints: the latest, and the one before it
-    `best.pt`                 the checkpoint of the highest test accuracy (of `train` only)
+    `best.pt`                 the checkpoint of the best epoch by validation or test accuracy (of `train` only)
     `result.json`             the summary, once the run is finished
     `curves.png`              loss and accuracy as a picture
     `.lock`, `owner.json`     held by the process that trains here: its host and process number
