@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -42,6 +42,7 @@ def train(
     folder: Path,
     *,
     resume: Checkpoint | None = None,
+    changing: Collection[str] = (),
     watcher: Watcher | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -52,6 +53,8 @@ def train(
         folder: the run folder; new, unless `resume`.
         resume: the checkpoint to go on from, bit for bit: "last", "previous" or "best" of the folder. A run that was
             stopped before its first one starts from the beginning.
+        changing: settings in which the run may go on otherwise than it began, of "epochs", "optimizer", "schedule"; the
+            folder's `history.json` says so.
         watcher: learns how training proceeds.
         say: prints a sentence for a person.
 
@@ -73,7 +76,7 @@ def train(
         raise LocalLearnError(f"cuda_graphs needs a CUDA GPU, but the device is {device}: leave it out.")
     with joined(settings.parallel, device, timeout=settings.parallel_timeout) as processes:
         try:
-            return _train(settings, RunFolder(folder), resume, watcher, say, processes)
+            return _train(settings, RunFolder(folder), resume, changing, watcher, say, processes)
         except Interrupted as error:  # on all processes after the same step: none has failed
             interrupted = error
     raise interrupted
@@ -83,6 +86,7 @@ def _train(
     settings: TrainSettings,
     run: RunFolder,
     resume: Checkpoint | None,
+    changing: Collection[str],
     watcher: Watcher | None,
     say: Callable[[str], None],
     processes: Processes,
@@ -113,7 +117,7 @@ def _train(
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
-    opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device))
+    opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)
     with opened if processes.leads else nullcontext():
         if processes.leads and not run.data.exists():
             write_hashed_json(run.data, asdict(DataCard.of(images)))
@@ -140,11 +144,25 @@ def _train(
         )
         if processes.from_first(lambda: resume is not None):
             fit.resume(resume or "last")
+            if processes.leads and run.differences(settings):
+                _change(run, settings, fit, say)
         try:
             fit.run()
         except OutOfMemoryError as error:
             raise error.naming(settings.model, rule_text(settings.rule)) from error
         return processes.from_first(lambda: _finish(run, net, peak, settings))
+
+
+def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[str], None]) -> None:
+    """Write changed settings, which hold from where training goes on."""
+    changed = " and ".join(run.differences(settings))
+    if fit.epoch > settings.epochs:
+        raise LocalLearnError(
+            f"{run.path} has trained its {settings.epochs} epochs: give more by --epochs to go on with another"
+            f" {changed}."
+        )
+    run.change_settings(settings, epoch=fit.epoch, step=fit.step)
+    say(f"{changed} changed from step {fit.step + 1} of epoch {fit.epoch} on: {run.history.name} says so.")
 
 
 def _silence(_: str) -> None:
