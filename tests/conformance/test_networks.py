@@ -76,16 +76,18 @@ def calm(network: str) -> nn.Module:
 
 
 class Forgetful(nn.Module):
-    """Its forward makes something new each time."""
+    """Its chain leaves out what the forward does last."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.body, self.fc = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
-        self.calls: list[int] = []
+        self.stem, self.body = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
 
     def forward(self, x):
-        self.calls.append(1)
-        return self.fc(self.body(self.stem(x)).mean((2, 3))) * len(self.calls)
+        return self.head(self.body(self.stem(x))) * 2
+
+    def chain(self) -> ll.Chain:
+        return ll.Chain(layers={"stem": self.stem, "body": self.body}, classifier=self.head)
 
 
 def forgetful() -> nn.Module:
@@ -95,5 +97,5 @@ def forgetful() -> nn.Module:
 
 
 def test_one_line_checks_a_network_of_ones_own_and_names_what_fails():
-    with pytest.raises(AssertionError, match=r"chain_computes_what_the_network_computes: .* training=True"):
+    with pytest.raises(AssertionError, match=r"chain_computes_what_the_network_computes: "):
         check_network(forgetful, IMAGES)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import locallearn as ll
 from locallearn import parallel
 from locallearn._nn.ema import EmaCopy
+from locallearn.cost import LiveBytes
 from locallearn.parallel.assignment import Assignment, ended_at_borders
 from locallearn.parallel.followed import ema_copies
 from locallearn.training import ModuleStepper, Stepper
@@ -54,6 +55,9 @@ OVER_BORDERS = MORE | {name: RULES[name] for name in ("BP", "HiLo", "MAN paper",
 PAGE = Path(__file__).parents[2] / "docs" / "several-processes.md"
 
 PARTS = (2, 3)
+
+MEASURED = ("DGL", "AugLocal", "MAN", "HiLo")
+"""Rules whose peak memory is compared with its prediction."""
 
 
 @cache
@@ -196,6 +200,7 @@ def each_pipeline(rank: int) -> dict[str, Any]:
         "images sent": trained(divided(RULES["InfoPro"], send_labels=True), given=first_gives(rank)),
         "cascades ended": trained(divided(ll.HiLo(ll.Pooling(), fidelity="paper"), end_cascades=True)),
         "part": what_it_holds(),
+        "peaks": peaks(),
         "refused": refused(rank),
     }
 
@@ -222,6 +227,22 @@ def what_it_holds() -> dict[str, Any]:
         "sent": part.sent_bytes,
         "names": set(part.own_state()),
     }
+
+
+def peaks() -> dict[str, int]:
+    """The peak of all live tensors of a process, by rule."""
+    return {name: _peak(divided(RULES[name])) for name in MEASURED}
+
+
+def _peak(part: parallel.ModulePart) -> int:
+    stepper = Stepper(part, sgd)
+    images, labels = batch(0, 64)
+    known = [*part.parameters(), *part.buffers(), images, labels]
+    with LiveBytes(known=known, parameters=part.parameters()) as live:
+        for _ in range(3):
+            part.backward(images, labels, on_complete=stepper.on_complete)
+            stepper.finish()
+    return live.peak + sum(tensor.nbytes for tensor in known)
 
 
 def refused(rank: int) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -35,7 +35,7 @@ class Phase:
 
 
 class PhaseRecorder:
-    """Learns from hooks which module does what; a phase ends where the next one begins.
+    """Learns which module does what; a phase ends where the next one begins.
 
     Args:
         clock: the time.
@@ -60,30 +60,31 @@ class PhaseRecorder:
 
     @contextmanager
     def watching(self, net: LocalNet) -> Iterator[None]:
-        """Hook into the layers and the auxiliary networks of a network, for one step."""
-        with ExitStack() as hooks:
+        """Watch the layers and the auxiliary networks of a network, for one step."""
+        with ExitStack() as stack:
             for index, module in enumerate(net.local_modules):
                 for layer in module.layers:
-                    self._watch_layer(layer.once if isinstance(layer, Checkpointed) else layer, index, hooks)
+                    self._watch_layer(layer.once if isinstance(layer, Checkpointed) else layer, index, stack)
             for objective in {id(o.auxiliary): o for o in net.objectives}.values():
-                self._watch_auxiliary(objective, hooks)
+                self._watch_auxiliary(objective, stack)
             yield
         self._begin("forward", 0)
 
-    def _watch_layer(self, layer: nn.Module, index: int, hooks: ExitStack) -> None:
-        def begins(*_: object) -> None:
-            self._begin("forward" if self._is_forward else "recompute", index)
+    def _watch_layer(self, layer: nn.Module, index: int, stack: ExitStack) -> None:
+        run = layer.forward
 
-        def ends(_: nn.Module, __: object, output: Tensor) -> None:
+        def watched(*given: Tensor) -> Tensor:
+            self._begin("forward" if self._is_forward else "recompute", index)
+            output = run(*given)
             if not self._is_forward:
                 self._begin("backward", index)
             if output.requires_grad:
                 output.register_hook(lambda _: self._begin("backward", index))
+            return output
 
-        hooks.callback(layer.register_forward_pre_hook(begins).remove)
-        hooks.callback(layer.register_forward_hook(ends).remove)
+        stack.enter_context(_replaced(layer, "forward", watched))  # forward hooks do not fire in a second run
 
-    def _watch_auxiliary(self, objective: Objective, hooks: ExitStack) -> None:
+    def _watch_auxiliary(self, objective: Objective, stack: ExitStack) -> None:
         auxiliary = objective.auxiliary
 
         def begins(*_: object) -> None:
@@ -94,9 +95,8 @@ class PhaseRecorder:
             after()
             self._begin("backward", objective.last)
 
-        hooks.callback(auxiliary.register_forward_pre_hook(begins).remove)
-        auxiliary.after_backward = ends
-        hooks.callback(vars(auxiliary).pop, "after_backward")
+        stack.callback(auxiliary.register_forward_pre_hook(begins).remove)
+        stack.enter_context(_replaced(auxiliary, "after_backward", ends))
 
     def _begin(self, activity: Activity, module: int) -> None:
         """Begin a phase and end the present one; one without an operator does not count."""
@@ -113,3 +113,17 @@ class PhaseRecorder:
             self.sizes.append((most, alive))
             self._start = now
         self._now = activity, module
+
+
+@contextmanager
+def _replaced(module: nn.Module, method: str, by: Callable[..., Any]) -> Iterator[None]:
+    """Replace a method of one module."""
+    before = vars(module).get(method)
+    setattr(module, method, by)
+    try:
+        yield
+    finally:
+        if before is None:
+            delattr(module, method)
+        else:
+            setattr(module, method, before)

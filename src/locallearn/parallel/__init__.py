@@ -2,3 +2,4 @@
 
 from locallearn.parallel.data import data as data
 from locallearn.parallel.modules import ModulePart as ModulePart, modules as modules
+from locallearn.parallel.prediction import ProcessCost as ProcessCost, predict_modules as predict_modules

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 
@@ -20,9 +21,6 @@ _TYPES = (
 _DIMS = 6
 _TENSORS = 4
 _HEADER = 2 + _TENSORS * (2 + 2 * _DIMS)
-
-DEPTH = 2
-"""Messages that a process sends ahead before it waits for the one that receives."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,8 @@ class Route:
     def _broken(self, doing: str, error: Exception) -> LocalLearnError:
         return LocalLearnError(
             f"process {dist.get_rank(self.group)} was {doing} {self.what}, and process {self.peer} is gone or silent"
-            f" ({reason_of(error)}): look at that process's own error, and start all processes again."
+            f" ({reason_of(error).partition('. This is')[0]}): look at that process's own error, and start all"
+            " processes again."
         )
 
 
@@ -140,29 +139,45 @@ class Sender:
 
     A header tells kind, number, types and sizes of the tensors, then these follow. Where receives are posted ahead,
     they expect tensors as those before; if others come, what was expected is sent first, empty.
+
+    One message is under way at a time. With the receive that is posted ahead, the process that sends can be two
+    messages ahead of the work of the other.
+
+    Args:
+        route: the way.
+        must_arrive: whether this process, before it drops the sender or ends, waits until the last message was taken.
     """
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, *, must_arrive: bool = True) -> None:
         self.route = route
         self.sent_bytes = 0
         self._expected: list[Layout] = []
-        self._under_way: deque[tuple[list[dist.Work], list[Tensor]]] = deque()
+        self._works: list[dist.Work] = []
+        self._tensors: list[Tensor] = []
+        if must_arrive:
+            weakref.finalize(self, _wait_at_the_end, self._works, self._tensors)
+        else:
+            weakref.finalize(self, _unfinished.append, (self._works, self._tensors))
 
     def send(self, kind: int, *tensors: Tensor) -> None:
-        """Begin to send; waits while `DEPTH` earlier messages have not been taken. The tensors must not change."""
-        while self._under_way and (len(self._under_way) >= DEPTH or _done(self._under_way[0][0])):
-            works, _ = self._under_way.popleft()
-            for work in works:
-                self.route.wait(work, "sending")
+        """Begin to send; waits until the message before was taken. The tensors must not change."""
+        self.drain()
         layouts = [Layout.of(tensor) for tensor in tensors]
         fill = self._expected if layouts != self._expected else []
         dense = [layout.empty(self.route.wire) for layout in fill]
         dense += [layout.dense(t).to(self.route.wire) for layout, t in zip(layouts, tensors, strict=True)]
         header = _header(kind, layouts)
-        works = [self.route.send(header, self.route.headers), *map(self.route.send, dense)]
-        self._under_way.append((works, [header, *dense]))
+        self._works += [self.route.send(header, self.route.headers), *map(self.route.send, dense)]
+        self._tensors += [header, *dense]
         self._expected = layouts if self.route.ahead else []
         self.sent_bytes += sum(tensor.nbytes for tensor in dense)
+
+    def drain(self) -> None:
+        """Wait until the last message was taken, and let go of its tensors."""
+        for work in self._works:
+            self.route.wait(work, "sending")
+        self._works.clear()
+        self._tensors.clear()
 
 
 class Receiver:
@@ -171,6 +186,8 @@ class Receiver:
     def __init__(self, route: Route) -> None:
         self.route = route
         self._layouts: list[Layout] = []
+        self._pending: list[object] = []
+        weakref.finalize(self, _unfinished.append, self._pending)
         if route.ahead:
             self._post([])
 
@@ -200,10 +217,21 @@ class Receiver:
         self._header = torch.empty(_HEADER, dtype=torch.int64)
         self._header_work = self.route.receive(self._header, self.route.headers)
         self._posted = self._posted_for(layouts)
+        self._pending[:] = [self._header, self._header_work, self._posted]
 
     def _posted_for(self, layouts: list[Layout]) -> list[tuple[Tensor, dist.Work]]:
         tensors = [layout.empty(self.route.wire) for layout in layouts]
         return [(tensor, self.route.receive(tensor)) for tensor in tensors]
+
+
+_unfinished: list[object] = []
+"""What a dropped channel had begun: gloo serves a process no more when a message meets a receive that is gone."""
+
+
+def _wait_at_the_end(works: list[dist.Work], tensors: list[Tensor]) -> None:
+    with suppress(RuntimeError):  # the other process is gone, and says itself why
+        for work in works:
+            work.wait()
 
 
 def packed(tensors: Sequence[Tensor]) -> Tensor:
@@ -237,10 +265,6 @@ def _read(header: Tensor) -> tuple[int, list[Layout]]:
     kind, count, *rest = header.tolist()
     size = 2 + 2 * _DIMS
     return kind, [Layout.from_numbers(rest[i * size : (i + 1) * size]) for i in range(count)]
-
-
-def _done(works: Sequence[dist.Work]) -> bool:
-    return all(work.is_completed() for work in works)
 
 
 def broadcast(

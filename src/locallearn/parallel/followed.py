@@ -27,6 +27,11 @@ class Link:
     layers: list[nn.Module] = field(default_factory=list)
     copies: list[tuple[EmaCopy, int]] = field(default_factory=list)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the layers' weights."""
+        return sum(parameter.nbytes for layer in self.layers for parameter in layer.parameters())
+
     def add(self, copy: EmaCopy, layer: nn.Module) -> None:
         """Add a copy of a layer."""
         if not any(layer is known for known in self.layers):

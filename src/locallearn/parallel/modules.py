@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -30,6 +30,7 @@ from locallearn.parallel.assignment import (
     refuse_too_few,
 )
 from locallearn.parallel.followed import links
+from locallearn.parallel.part import NetPart
 from locallearn.parallel.pipeline import Pipeline, Work
 from locallearn.parallel.routes import Routes
 from locallearn.rules.infopro import ContrastiveHead
@@ -100,17 +101,14 @@ def modules(
     return ModulePart(net, chosen, group, send_labels=send_labels, stale_copies=stale_copies)
 
 
-class ModulePart(LocalNet):
-    """Some consecutive local modules of a network, in one of several processes. Made by `parallel.modules`.
+class ModulePart(NetPart):
+    """The part of a network that one of several processes trains. Made by `parallel.modules`.
 
     It is used as the whole network would be, in all processes alike. `backward` returns the losses of this process's
-    objectives. `parameters()`, `parameters_of`, `objectives` and `local_modules` are its own. Modules have the numbers
-    of the whole network, and parameters its names. A call of the network, `state_dict` and `logits` need all
-    processes at once; the first two return the whole result in each. Other processes' tensors are on the meta device.
+    objectives. A call of the network, `state_dict` and `logits` need all processes at once; the first two return the
+    whole result in each. Other processes' tensors are on the meta device.
 
     Attributes:
-        assignment: how many modules each process has.
-        rank: of this process, in the group.
         owner_of: the rank of the process that has each entry of the state dict.
     """
 
@@ -123,39 +121,24 @@ class ModulePart(LocalNet):
         send_labels: bool,
         stale_copies: bool,
     ) -> None:
-        nn.Module.__init__(self)
+        rank, owner = dist.get_rank(group), owners(net, assignment)
         needs_several = net.needs_several  # before anything is dropped
-        vars(self).update(vars(net))
+        super().__init__(net, assignment, rank, owner)
         vars(self)["needs_several"] = needs_several
         self._routes = Routes(group, next(net.parameters()).device)
-        self.assignment, self.rank = assignment, self._routes.rank
-        self.part = assignment.part(self.rank)
-        self._of_network = self.objectives
         self._sends_labels = send_labels
-        self._sends_images = any(self._reads_images(o.auxiliary) for o in self._of_network if o.last >= self.part.stop)
-        owner = owners(net, assignment)
-        tensors = net.state_dict(keep_vars=True)
-        self.owner_of = {name: owner[id(tensor)] for name, tensor in tensors.items()}
+        self._sends_images = any(_reads_images(o.auxiliary) for o in self.of_network if o.last >= self.part.stop)
+        self.owner_of = {name: owner[id(tensor)] for name, tensor in net.state_dict(keep_vars=True).items()}
         with torch.no_grad():
             for tensor in (*net.parameters(), *net.buffers()):
                 dist.broadcast(tensor, group=group, group_src=0)
-        linked = links(self._of_network, assignment, owner)
-        self._pipeline = Pipeline(self._routes, assignment, self._of_network, linked, stale_copies=stale_copies)
-        own = own_tensors(net, assignment, self.rank, owner)
-        classifier = self.chain.classifier
-        _drop_others([self.model, self.auxiliary, *self.local_modules, classifier, *self._auxiliaries()], own)
-        self.objectives = tuple(o for o in self._of_network if o.last in self.part)
-        self._watch = ModelWatch(self.model, (*self.local_modules, classifier))
-        self.local_modules = self.local_modules[self.part.start : self.part.stop]
+        linked = links(self.of_network, assignment, owner)
+        self._pipeline = Pipeline(self._routes, assignment, self.of_network, linked, stale_copies=stale_copies)
+        run = (*net.local_modules, self.chain.classifier)
+        auxiliaries = (objective.auxiliary for objective in self.of_network)
+        _drop_others([self.model, self.auxiliary, *run, *auxiliaries], own_tensors(net, assignment, rank, owner))
+        self._watch = ModelWatch(self.model, run)
         self._features: Tensor | None = None
-
-    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        """This process's parameters, by their names in the whole network."""
-        return ((name, p) for name, p in super().named_parameters(*args, **kwargs) if not p.is_meta)
-
-    def named_buffers(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Tensor]]:
-        """This process's buffers, by their names in the whole network."""
-        return ((name, b) for name, b in super().named_buffers(*args, **kwargs) if not b.is_meta)
 
     def backward(
         self,
@@ -204,9 +187,7 @@ class ModulePart(LocalNet):
                 f"process {self.rank} was given {len(images)} images, and the one before {len(features)}: give the same"
                 " batches in the same order to all processes."
             )
-        return super().step(
-            images, labels, objectives=self._of_network, features=features, neighbours=self._pipeline, **settings
-        )
+        return super().step(images, labels, features=features, neighbours=self._pipeline, **settings)
 
     @torch.no_grad()
     def forward(self, images: Tensor | None = None) -> Tensor:
@@ -286,18 +267,21 @@ class ModulePart(LocalNet):
         elif images.device != self._routes.device:
             refuse_image_type(images, next(self.parameters()))
 
-    def _auxiliaries(self) -> list[Auxiliary]:
-        return [objective.auxiliary for objective in self._of_network]
-
-    @staticmethod
-    def _reads_images(auxiliary: Auxiliary) -> bool:
-        return any(isinstance(part, Auxiliary) and type(part) not in _WITHOUT_IMAGES for part in auxiliary.modules())
+    def __deepcopy__(self, known: dict[int, object]) -> ModulePart:
+        raise LocalLearnError(
+            f"process {self.rank} has a part of the network, which cannot be copied: copy what localize returned, or"
+            " load the state dict into another network."
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         def on_own(tensor: Tensor) -> Tensor:
             return tensor if tensor.is_meta else fn(tensor)
 
         return super()._apply(on_own, recurse)
+
+
+def _reads_images(auxiliary: Auxiliary) -> bool:
+    return any(isinstance(part, Auxiliary) and type(part) not in _WITHOUT_IMAGES for part in auxiliary.modules())
 
 
 def _refuse_unready(net: LocalNet) -> None:

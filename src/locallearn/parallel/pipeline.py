@@ -62,7 +62,9 @@ class Pipeline(Neighbours):
         self._followers: list[Followers] = []
         for (source, follower), link in links.items():
             if source == rank:
-                self._followed.append(FollowedLayers(link, Sender(routes.route(Purpose.WEIGHTS, follower, ahead=True))))
+                self._followed.append(
+                    FollowedLayers(link, Sender(routes.route(Purpose.WEIGHTS, follower, ahead=True), must_arrive=False))
+                )
             if follower == rank:
                 age = source - follower - 1 if stale_copies else 0
                 receiver = Receiver(routes.route(Purpose.WEIGHTS, source, ahead=True))
@@ -92,6 +94,8 @@ class Pipeline(Neighbours):
                 f"process {peer} runs {Work(message.kind).name} and process {peer + 1} {work.name} on a batch: call the"
                 " same methods in the same order in all processes."
             )
+        if self._gradients_out is not None:
+            self._gradients_out.drain()  # the process before has taken them: it goes on with the next batch
         features, *along = message.tensors
         self.along = tuple(along)
         return features, *along

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn.parallel.channel import Route, broadcast
 
 _last_number = 0
@@ -68,8 +69,18 @@ class Routes:
         )
 
     def broadcast(self, tensor: Tensor | None, owner: int) -> Tensor:
-        """A tensor of one process, in all of them; those without it give None."""
-        return broadcast(tensor, owner, self.group, self._headers, self.device)
+        """A tensor of one process, in all of them; those without it give None.
+
+        Raises:
+            LocalLearnError: a process is gone or silent.
+        """
+        try:
+            return broadcast(tensor, owner, self.group, self._headers, self.device)
+        except RuntimeError as error:
+            raise LocalLearnError(
+                f"process {self.rank} was exchanging a result with all others, and one of them is gone or silent"
+                f" ({reason_of(error).partition('. This is')[0]}): look at the others' errors, and start all again."
+            ) from error
 
 
 def _agreed_number(group: dist.ProcessGroup) -> int:

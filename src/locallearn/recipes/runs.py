@@ -33,7 +33,16 @@ from locallearn.training import (
 )
 from locallearn.training.settings_text import with_new_defaults
 
-NO_RESULT = ("data_dir", "workers", "checkpoint_every", "loggers", "threads", "device", "eval_heads")
+NO_RESULT = (
+    "data_dir",
+    "workers",
+    "checkpoint_every",
+    "loggers",
+    "threads",
+    "device",
+    "eval_heads",
+    "parallel_timeout",
+)
 """Settings that do not change which result a run has, but for rounding."""
 
 Watching = Callable[[str, TrainSettings], AbstractContextManager[Watcher]]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from pipelined_steps import (
     ALONE,
+    MEASURED,
     OVER_BORDERS,
     RULES,
     by_data_and_modules,
     double_batch,
     in_three,
     made,
+    sgd,
     stepped,
     trained,
     with_stale_copies,
@@ -69,6 +73,15 @@ def test_features_alone_travel_forward_and_followed_layers_alone_back(parts):
     features = 6 * 6 * 12 * 12 * 4
     assert parts[0]["part"]["sent"] == 2 * features
     assert parts[1]["part"]["sent"] == sum(p.nbytes for p in made(RULES["MAN"]).local_modules[2].parameters())
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_peak_memory_of_a_process_is_as_predicted(name, parts):
+    net = made(RULES[name])
+    make_stepper = partial(Stepper, make_optimizer=sgd)
+    predicted = parallel.predict_modules(net, 2, 64, assignment=(2, len(net.partition) - 2), make_stepper=make_stepper)
+    for cost, part in zip(predicted, parts, strict=True):
+        assert cost.peak.total == pytest.approx(part["peaks"][name], rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,8 @@ def test_mistakes_are_told(options, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
-SMOKE = [recipe.name for recipe in rows_of("hpff/table4a")] + ["mlaan/table6/cifar10-resnet32-mlaan-dgl"]
+SMOKE = [f"hpff/table4a/cifar10-resnet32-{row}" for row in ("cl", "il-cl-pff")]
+SMOKE.append("mlaan/table6/cifar10-resnet32-mlaan-dgl")
 
 
 @pytest.mark.slow
@@ -205,5 +206,5 @@ SMOKE = [recipe.name for recipe in rows_of("hpff/table4a")] + ["mlaan/table6/cif
 def test_smoke(name, tmp_path):
     table, _, row = name.rpartition("/")
     options = ["--budget", "smoke", "--out", str(tmp_path / "runs"), "--save", str(tmp_path)]
-    assert run("reproduce", table, "--rows", row.removeprefix("cifar10-resnet32"), *options) == 0
+    assert run("reproduce", table, "--rows", row, *options) == 0
     assert json.loads(next((tmp_path / "tables").glob("*-smoke.json")).read_text())["rows"][0]["measured"][0]["values"]

@@ -9,6 +9,7 @@ from typing import Any
 from locallearn._utils.atomic_files import file_name
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json, silent
+from locallearn.cli.dry_run import show_assignment
 from locallearn.cli.parser import COMMAND, Parser
 from locallearn.cli.recipe_option import add_recipe
 from locallearn.cli.settings import add_run, read_settings, resume_command, resumed_checkpoint, run_path, settings_from
@@ -28,6 +29,7 @@ examples:
   locallearn train --resume runs/ONE                        # continue, with the same bits
   locallearn train --resume runs/ONE --epochs 100           # for more epochs; or by another --optimizer.lr, --schedule
   torchrun --nproc-per-node 2 -m locallearn train --parallel data    # each process trains on half of every batch
+  locallearn train --rule dgl --parallel modules=2 --dry-run         # which process would train which local modules
   locallearn train --recipe hpff/table1/cifar10-resnet32-dgl --seed 1    # a published result; options override it
 
 --rule.help NAME shows a rule's settings; --optimizer.help NAME and --schedule.help NAME do the same.
@@ -40,6 +42,11 @@ _CHANGEABLE = {"--epochs": "epochs", "--optimizer.lr": "optimizer", "--schedule"
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn train [options]")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="of --parallel modules=2, print which process would train which modules, in what time and memory, and end",
+    )
     add_run(parser, TrainSettings)
     add_recipe(parser)
     return parser
@@ -49,6 +56,10 @@ def run(config: Any) -> None:
     """Train, and print the result."""
     given = settings_from(TrainSettings, parser(), config)
     launch = Launch.of()
+    if config.dry_run:
+        if launch is None or launch.rank == 0:
+            show_assignment(given, json=config.json)
+        return
     changing = _changing()
     others = config.out is not None or not _asks_for_nothing_else(given, changing)
     if (resume := resumed_checkpoint(config, others=others)) is not None:

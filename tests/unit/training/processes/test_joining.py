@@ -7,7 +7,7 @@ import socket
 
 import pytest
 import torch
-from command_line import run
+from command_line import result_of, run
 from small_runs import assert_equal_runs, loop_of, settings
 
 from locallearn import LocalLearnError
@@ -55,6 +55,22 @@ def test_torchrun_without_a_layout_is_refused(torchrun, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "error: process 1 of 2: torchrun started 2 processes, and each would train the same run" in told
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_shows_which_process_trains_which_modules(capsys):
+    small = ("--data", "small_runs.stripes", "--model", "small_runs.plain", "--rule", "dgl", "--batch", "8")
+    shown = result_of(capsys, "train", "--trust-code", *small, "--parallel", "modules=2,data=2", "--dry-run")
+    assert (shown["layout"], shown["micro_batch"]) == ("modules=2,data=2", 4)
+    first, second = shown["processes"]
+    assert (first["processes"], second["processes"]) == ([0, 1], [2, 3])
+    assert first["modules"][0] == 0
+    assert first["modules"][1] + 1 == second["modules"][0]
+    assert second["modules"][1] == 2
+    assert max(row["share_of_slowest"] for row in shown["processes"]) == 1
+    assert first["sent_bytes"] > second["sent_bytes"] == 0
+    for parallel, told in (("data", "add --parallel modules=2"), ("modules", "needs the number of processes")):
+        assert run("train", "--trust-code", *small, "--parallel", parallel, "--dry-run") == 1
+        assert told in capsys.readouterr().err
 
 
 def test_restarts_need_a_folder(torchrun, monkeypatch, capsys):

@@ -50,6 +50,7 @@ def test_a_layout_of_other_processes_is_refused(text, told):
 def test_a_process_knows_what_torchrun_says():
     launch = Launch.of(TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "2"})
     assert launch == Launch(rank=1, count=4, local_rank=1, local_count=4, host="::1", port=29500, restarts=2)
+    assert launch is not None
     assert launch.named() == "process 1 of 4"
     assert Launch.of({}) is None
 

@@ -101,12 +101,11 @@ def whole(tmp_path_factory) -> Path:
 
 
 def assert_close_runs(one: Path, two: Path) -> None:
-    """Metrics agree up to the rounding of sums in another order, which training magnifies."""
+    """The first epochs agree up to the rounding of sums in another order, which training soon magnifies."""
     rows, others = timeless(one), timeless(two)
     assert len(rows) == len(others) == EPOCHS
-    for row, other in zip(rows[:2], others[:2], strict=True):
-        assert numbers_of(other) == pytest.approx(numbers_of(row), rel=1e-3)
-    assert others[-1]["test_loss"] == pytest.approx(rows[-1]["test_loss"], rel=0.05)
+    assert numbers_of(others[0]) == pytest.approx(numbers_of(rows[0]), rel=1e-3)
+    assert rows[-1]["test_accuracy"] == others[-1]["test_accuracy"] == 1.0
 
 
 def goes_on(folder: Path, *options: str, processes: int) -> None:

@@ -1,0 +1,65 @@
+"""`locallearn train --parallel modules --dry-run`: which process would train which local modules."""
+
+from __future__ import annotations
+
+from math import prod
+
+from locallearn._utils.errors import LocalLearnError
+from locallearn.cli.console import mebibytes, show, show_json
+from locallearn.parallel import predict_modules
+from locallearn.training import Launch, TrainSettings, build, data_of
+from locallearn.training.processes.layout import Layout, sizes_in
+
+
+def show_assignment(settings: TrainSettings, *, json: bool) -> None:
+    """Print the local modules of each process, with predicted time and memory of a step. Nothing is trained.
+
+    Raises:
+        LocalLearnError: the layout has no processes over modules, or their number is unknown.
+    """
+    layout = _layout(settings)
+    images = data_of(settings)
+    net = build(settings, images)
+    micro_batch = -(-min(settings.batch, len(images.train)) // (layout.data * settings.accumulate))
+    costs = predict_modules(
+        net, layout.modules, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast
+    )
+    slowest = max(cost.seconds for cost in costs)
+    rows = [
+        {
+            "processes": list(range(row * layout.data, (row + 1) * layout.data)),
+            "modules": [cost.modules.start, cost.modules.stop - 1],
+            "share_of_slowest": cost.seconds / slowest,
+            "peak_activation_bytes": cost.peak.activations,
+            "peak_total_bytes": cost.peak.total,
+            "sent_bytes": cost.sent,
+        }
+        for row, cost in enumerate(costs)
+    ]
+    speedup = sum(cost.seconds for cost in costs) / slowest
+    if json:
+        show_json({"layout": str(layout), "micro_batch": micro_batch, "speedup_of_modules": speedup, "processes": rows})
+        return
+    columns = ("process", "local modules", "time", "activations", "peak memory", "sent in a step")
+    cells = [
+        (
+            ", ".join(map(str, row["processes"])),
+            "{} to {}".format(*row["modules"]),
+            f"{row['share_of_slowest']:.2f}",
+            *(mebibytes(row[name]) for name in ("peak_activation_bytes", "peak_total_bytes", "sent_bytes")),
+        )
+        for row in rows
+    ]
+    title = f"{settings.model}, {settings.rule}, {micro_batch} images in a micro-batch; time as a share of the slowest"
+    show(f"{title}\nsteps are at most {speedup:.2f} times as fast as in one process", columns, cells, texts=2)
+
+
+def _layout(settings: TrainSettings) -> Layout:
+    sizes = {} if settings.parallel is None else sizes_in(settings.parallel)
+    if "modules" not in sizes:
+        raise LocalLearnError("--dry-run shows which process trains which modules: add --parallel modules=2.")
+    launch = Launch.of()
+    given = [size for size in sizes.values() if size is not None]
+    if launch is None and len(given) < len(sizes):
+        raise LocalLearnError("--dry-run without torchrun needs the number of processes: write --parallel modules=2.")
+    return Layout.of(settings.parallel or "", prod(given) if launch is None else launch.count)
