@@ -63,7 +63,10 @@ def resumed_checkpoint(config: Any, *, others: bool) -> Checkpoint | None:
             raise LocalLearnError(f"--from {config['from']} goes with --resume RUN: give the run to go on with.")
         return None
     if others:
-        raise LocalLearnError("--resume takes all settings from the run it continues: leave out the other options.")
+        raise LocalLearnError(
+            "--resume takes all settings from the run it continues: leave out the other options, but for those that may"
+            " change, --epochs, --optimizer.lr and --schedule of locallearn train."
+        )
     return config["from"]
 
 

@@ -26,3 +26,4 @@ from locallearn.data.official.digits import digits as digits
 from locallearn.data.official.imagenet import imagenet as imagenet
 from locallearn.data.official.stl10 import stl10 as stl10
 from locallearn.data.official.svhn import svhn as svhn
+from locallearn.data.validation import hold_out as hold_out

@@ -46,6 +46,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def chosen(self, rows: NDArray[np.int64]) -> Split:
+        """Some of the images."""
+        return Split(images=self.images[rows], labels=self.labels[rows])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Feed(TypedSettings):

@@ -73,8 +73,8 @@ class Group:
 
     @cached_property
     def best_accuracy(self) -> Spread:
-        """The highest test accuracy of any epoch."""
-        return spread([max(row["test_accuracy"] for row in run.rows) for run in self.runs])
+        """Test accuracy after each run's best epoch."""
+        return spread([run.best_accuracy for run in self.runs])
 
     @cached_property
     def seconds(self) -> Spread:

@@ -7,6 +7,7 @@ from typing import Any
 
 from locallearn.report.groups import Group, baseline_of, spread
 from locallearn.report.runs import RESULTS, Run
+from locallearn.training import chosen_on
 
 
 def numbers(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
@@ -24,6 +25,7 @@ def numbers(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
             "test_accuracy_deviation": group.accuracy.deviation,
             "test_accuracies": [run.accuracy for run in group.runs],
             "best_accuracy": group.best_accuracy.mean,
+            "best_chosen_on": chosen_on(group.runs[0].rows),
             "points_behind_bp": None if bp is None else 100 * (bp.accuracy.mean - group.accuracy.mean),
             **_top5(group),
             "seconds_per_epoch": group.seconds.mean,
@@ -42,7 +44,7 @@ def rows_of_runs(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
                 "seed": run.settings.seed,
                 "epochs": len(run.rows),
                 "test_accuracy": run.accuracy,
-                "best_accuracy": max(row["test_accuracy"] for row in run.rows),
+                "best_accuracy": run.best_accuracy,
                 "seconds_per_epoch": spread([row["seconds"] for row in run.rows]).mean,
                 **{name: run.result.get(name) for name in RESULTS},
                 "folder": str(run.path),

@@ -11,7 +11,7 @@ from typing import Any
 from locallearn._utils.atomic_files import read_json
 from locallearn._utils.errors import LocalLearnError
 from locallearn.report.analyses import Analyses, read_analyses
-from locallearn.training import RunFolder, TrainSettings
+from locallearn.training import RunFolder, TrainSettings, best_epoch
 from locallearn.training.data_card import DataCard
 from locallearn.training.trained import data_card_of
 
@@ -57,6 +57,11 @@ class Run:
     def accuracy(self) -> float:
         """Test accuracy after the last epoch."""
         return self.rows[-1]["test_accuracy"]
+
+    @property
+    def best_accuracy(self) -> float:
+        """Test accuracy after the best epoch."""
+        return best_epoch(self.rows)["test_accuracy"]
 
 
 def read_run(path: Path, settings: TrainSettings) -> Run:

@@ -17,6 +17,7 @@ from locallearn.report.groups import (
 )
 from locallearn.report.runs import Run, names_of
 from locallearn.report.steps import StepRecord
+from locallearn.training import chosen_on
 
 _NOTHING = "-"
 
@@ -59,7 +60,7 @@ def summary(groups: Sequence[Group], steps: Mapping[str, StepRecord]) -> Table:
     columns: dict[str, list[Cell]] = {"test accuracy": _accuracies([group.accuracy for group in groups])}
     if bp is not None and len(groups) > 1:
         columns["behind BP, points"] = [_behind(group, bp) for group in groups]
-    columns["best of all epochs"] = _accuracies([group.best_accuracy for group in groups])
+    columns[_best_heading(groups)] = _accuracies([group.best_accuracy for group in groups])
     if all("test_top5_accuracy" in run.rows[-1] for group in groups for run in group.runs):
         top5 = [spread([run.rows[-1]["test_top5_accuracy"] for run in group.runs]) for group in groups]
         columns["top-5 accuracy"] = _accuracies(top5)
@@ -121,6 +122,11 @@ def _environment(run: Run) -> dict[str, str]:
     own = {str(name): str(version) for name, version in found.items()} if isinstance(found, dict) else {}
     rest = ("python", "platform", "device", "threads")
     return own | {name: str(run.environment[name]) for name in rest if name in run.environment}
+
+
+def _best_heading(groups: Sequence[Group]) -> str:
+    chosen = dict.fromkeys(chosen_on(run.rows) for group in groups for run in group.runs)
+    return "best of all epochs" if list(chosen) == ["test"] else f"best epoch, by {' or '.join(chosen)} images"
 
 
 def _accuracies(values: Sequence[Spread]) -> list[Cell]:

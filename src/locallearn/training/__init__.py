@@ -2,6 +2,7 @@
 
 from locallearn._engine.cuda_graphs import CapturedSteps as CapturedSteps
 from locallearn._engine.stepper import ModuleStepper as ModuleStepper, Stepper as Stepper
+from locallearn.training.best_epoch import best_epoch as best_epoch, chosen_on as chosen_on
 from locallearn.training.checkpoint import (
     Checkpoint as Checkpoint,
     digest_of as digest_of,

@@ -23,7 +23,7 @@ from locallearn._utils.errors import LocalLearnError
 Checkpoint = Literal["last", "previous", "best"]
 
 FILES: Mapping[Checkpoint, str] = {"last": "last.pt", "previous": "last.prev.pt", "best": "best.pt"}
-"""The checkpoints of a run: the latest, the one before it, and that of the highest test accuracy."""
+"""The checkpoints of a run: the latest, the one before it, and that of the best epoch."""
 
 _DIGEST = 64
 _COMMENT = _DIGEST.to_bytes(2, "little")

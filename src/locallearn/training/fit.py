@@ -21,12 +21,14 @@ class Fit(Loop):
     """Trains a local network. See `Loop` for epochs, checkpoints and resuming.
 
     A row of metrics has epoch, lr (of the last step), train_loss (of the last objective), losses (of all), seconds (of
-    training alone), test_accuracy, test_loss, test_top5_accuracy of 100 classes or more, head_accuracies on request,
-    and skipped_images (names of files that could not be read and were left out), if there are any.
+    training alone), test_accuracy, test_loss, test_top5_accuracy of 100 classes or more, validation_accuracy and
+    validation_loss if there are validation images, head_accuracies on request, and skipped_images (names of files that
+    could not be read and were left out), if there are any.
 
     Args:
         net: the network, on its device.
         batches, test: of the two splits.
+        validation: images held out of the training split, on which the best epoch is chosen; none by default.
         settings: how to train.
         folder: where metrics and checkpoints go; None writes nothing.
         watcher: learns how training proceeds.
@@ -83,7 +85,12 @@ class Fit(Loop):
         metrics: dict[str, Any] = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         if result.top5_accuracy is not None:
             metrics["test_top5_accuracy"] = result.top5_accuracy
-        skipped = self.processes.of_all([*self.skipped, *self.test.skipped])
+        skipped = [*self.skipped, *self.test.skipped]
+        if self.validation is not None:
+            chosen = evaluate(self.net, self.validation, autocast=self.settings.autocast, summed=self.processes.summed)
+            metrics |= {"validation_accuracy": chosen.accuracy, "validation_loss": chosen.loss}
+            skipped += self.validation.skipped
+        skipped = self.processes.of_all(skipped)
         if any(skipped):
             metrics["skipped_images"] = [name for names in skipped for name in names]
         if self.settings.eval_heads:

@@ -15,8 +15,8 @@ from locallearn._utils.registry import call
 
 _LAYOUT = {
     "training": {
-        "accuracy": ["Multiline", ["test_accuracy", "test_top5_accuracy"]],
-        "loss of the classifier": ["Multiline", ["train_loss", "test_loss"]],
+        "accuracy": ["Multiline", ["(test|validation)_accuracy", "test_top5_accuracy"]],
+        "loss of the classifier": ["Multiline", ["train_loss", "(test|validation)_loss"]],
         "training loss of each objective": ["Multiline", ["losses/.*"]],
         "test accuracy of each head": ["Multiline", ["head_accuracies/.*"]],
     }

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from locallearn.data import Batches
+from locallearn.training.best_epoch import choosing_accuracy
 from locallearn.training.checkpoint import FILES, Checkpoint, load_checkpoint, load_weights, save_checkpoint, unusable
 from locallearn.training.loggers import logging_to
 from locallearn.training.optimizer_state import (
@@ -66,13 +67,15 @@ class Loop(ABC):
     """Trains a network for some epochs; a stopped loop resumes at any step with equal bits.
 
     A subclass defines the step and the evaluation. After each epoch the loop evaluates, adds a row of metrics to the
-    run folder, and writes a checkpoint; `best.pt` is that of the highest `test_accuracy`, where rows have one.
+    run folder, and writes a checkpoint; `best.pt` is that of the highest `validation_accuracy`, or
+    `test_accuracy` where rows have no other.
 
     Args:
         net: the network, on its device.
         batches: of the training split.
         test: the test split.
         settings: how to train.
+        validation: images on which the best epoch is chosen, if there are any besides the test split.
         folder: where metrics and checkpoints go; None writes nothing. Of several processes, the first one alone has it.
         watcher: learns how training proceeds.
         processes: which share the run; this one alone by default.
@@ -90,11 +93,13 @@ class Loop(ABC):
         test: Any,
         settings: LoopSettings,
         *,
+        validation: Any = None,
         folder: RunFolder | None = None,
         watcher: Watcher | None = None,
         processes: Processes | None = None,
     ) -> None:
         self.net, self.batches, self.test, self.settings = net, batches, test, settings
+        self.validation = validation
         self.folder, self.watcher = folder, watcher or Watcher()
         self.stepper: Any = settings.make_stepper(net)
         self.device = next(net.parameters()).device
@@ -228,7 +233,7 @@ class Loop(ABC):
         if self.folder is not None:
             self.folder.add_epoch(row)
         record(row)
-        accuracy = row.get("test_accuracy", -1.0)
+        accuracy = choosing_accuracy(row)
         is_best, self.best = accuracy > self.best, max(self.best, accuracy)
         self._start_epoch(self.epoch + 1)
         self._save(is_best=is_best)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +19,9 @@ from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
+from locallearn.data import hold_out
 from locallearn.rules import BP
+from locallearn.training.best_epoch import best_epoch, chosen_on
 from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.curves import draw_curves
 from locallearn.training.data_card import DataCard
@@ -40,6 +42,7 @@ def train(
     folder: Path,
     *,
     resume: Checkpoint | None = None,
+    changing: Collection[str] = (),
     watcher: Watcher | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -50,11 +53,15 @@ def train(
         folder: the run folder; new, unless `resume`.
         resume: the checkpoint to go on from, bit for bit: "last", "previous" or "best" of the folder. A run that was
             stopped before its first one starts from the beginning.
+        changing: settings in which the run may go on otherwise than it began, of "epochs", "optimizer", "schedule"; the
+            folder's `history.json` says so.
         watcher: learns how training proceeds.
         say: prints a sentence for a person.
 
     Returns:
-        The summary that is also in `result.json`: test_accuracy, best_accuracy, seconds_per_epoch (median),
+        The summary that is also in `result.json`: test_accuracy (of the last epoch), best_accuracy (test accuracy of
+        the best epoch), best_epoch, best_chosen_on ("validation" or "test" images), validation_accuracy (of the last
+        epoch) and best_validation_accuracy if there are validation images, seconds_per_epoch (median),
         peak_activation_bytes, peak_total_bytes, backbone_parameters, auxiliary_parameters, epochs, folder.
 
     Raises:
@@ -69,7 +76,7 @@ def train(
         raise LocalLearnError(f"cuda_graphs needs a CUDA GPU, but the device is {device}: leave it out.")
     with joined(settings.parallel, device, timeout=settings.parallel_timeout) as processes:
         try:
-            return _train(settings, RunFolder(folder), resume, watcher, say, processes)
+            return _train(settings, RunFolder(folder), resume, changing, watcher, say, processes)
         except Interrupted as error:  # on all processes after the same step: none has failed
             interrupted = error
     raise interrupted
@@ -79,6 +86,7 @@ def _train(
     settings: TrainSettings,
     run: RunFolder,
     resume: Checkpoint | None,
+    changing: Collection[str],
     watcher: Watcher | None,
     say: Callable[[str], None],
     processes: Processes,
@@ -90,7 +98,9 @@ def _train(
     elif processes.restarted and run.settings.exists():
         resume = "last"
     processes.at("reading the data set")
-    images = data_of(settings)
+    images, validation = data_of(settings), None
+    if settings.validation is not None:
+        images, validation = hold_out(images, settings.validation, seed=settings.seed)
     processes.at("building the network")
     net = build(settings, images).to(processes.device)
     drop_single = drops_single_image(
@@ -107,7 +117,7 @@ def _train(
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
-    opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device))
+    opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)
     with opened if processes.leads else nullcontext():
         if processes.leads and not run.data.exists():
             write_hashed_json(run.data, asdict(DataCard.of(images)))
@@ -122,14 +132,37 @@ def _train(
         net = processes.share(net, synchronise_statistics=settings.synchronise_statistics)
         processes.seed(settings.seed)
         folder = run if processes.leads else None
-        fit = Fit(net, batches, test, settings, folder=folder, watcher=watcher, processes=processes)
+        fit = Fit(
+            net,
+            batches,
+            test,
+            settings,
+            validation=None if validation is None else validation.testing(feed),
+            folder=folder,
+            watcher=watcher,
+            processes=processes,
+        )
         if processes.from_first(lambda: resume is not None):
             fit.resume(resume or "last")
+            if processes.leads and run.differences(settings):
+                _change(run, settings, fit, say)
         try:
             fit.run()
         except OutOfMemoryError as error:
             raise error.naming(settings.model, rule_text(settings.rule)) from error
         return processes.from_first(lambda: _finish(run, net, peak, settings))
+
+
+def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[str], None]) -> None:
+    """Write changed settings, which hold from where training goes on."""
+    changed = " and ".join(run.differences(settings))
+    if fit.epoch > settings.epochs:
+        raise LocalLearnError(
+            f"{run.path} has trained its {settings.epochs} epochs: give more by --epochs to go on with another"
+            f" {changed}."
+        )
+    run.change_settings(settings, epoch=fit.epoch, step=fit.step)
+    say(f"{changed} changed from step {fit.step + 1} of epoch {fit.epoch} on: {run.history.name} says so.")
 
 
 def _silence(_: str) -> None:
@@ -138,11 +171,21 @@ def _silence(_: str) -> None:
 
 def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings) -> dict[str, Any]:
     """Write the summary and the picture of a run whose epochs are over."""
-    rows = run.rows_before(settings.epochs + 1, "test_accuracy", "train_loss", "seconds")
+    needed = ["test_accuracy", "train_loss", "seconds"]
+    if settings.validation is not None:
+        needed.append("validation_accuracy")
+    rows = run.rows_before(settings.epochs + 1, *needed)
+    best, validated = best_epoch(rows), {}
+    if settings.validation is not None:
+        last, highest = (row["validation_accuracy"] for row in (rows[-1], best))
+        validated = {"validation_accuracy": last, "best_validation_accuracy": highest}
     result = {
         "test_accuracy": rows[-1]["test_accuracy"],
         **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},
-        "best_accuracy": max(row["test_accuracy"] for row in rows),
+        "best_accuracy": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+        "best_chosen_on": chosen_on(rows),
+        **validated,
         "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
         "peak_activation_bytes": peak.activations,
         "peak_total_bytes": peak.total,

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import locallearn
-from locallearn._utils.atomic_files import read_yaml, regular_file, write_json, write_whole
+from locallearn._utils.atomic_files import read_json, read_yaml, regular_file, write_json, write_whole
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import trust_option
@@ -42,7 +42,8 @@ class RunFolder:
     `metrics.jsonl`           one line of JSON for each epoch
     `events.out.tfevents.*`   the same for TensorBoard, unless `loggers` leaves it out
     `last.pt`, `last.prev.pt` checkpoints: the latest, and the one before it
-    `best.pt`                 the checkpoint of the highest test accuracy (of `train` only)
+    `best.pt`                 the checkpoint of the best epoch by validation or test accuracy (of `train` only)
+    `history.json`            settings that changed when training went on, with the epoch and step; else missing
     `result.json`             the summary, once the run is finished
     `curves.png`              loss and accuracy as a picture
     `.lock`, `owner.json`     held by the process that trains here: its host and process number
@@ -55,10 +56,17 @@ class RunFolder:
         self.last, self.previous, self.best = (path / file for file in FILES.values())
         self.result, self.curves = path / "result.json", path / "curves.png"
         self.data, self.environment = path / "data.json", path / "environment.json"
+        self.history = path / "history.json"
 
     @contextmanager
     def opened(
-        self, settings: Any, *, resume: bool, device: str, command: Sequence[str] = ("train",)
+        self,
+        settings: Any,
+        *,
+        resume: bool,
+        device: str,
+        command: Sequence[str] = ("train",),
+        changing: Collection[str] = (),
     ) -> Iterator[None]:
         """The folder for one process alone: a new one, or that of a run to go on with.
 
@@ -67,12 +75,13 @@ class RunFolder:
             resume: whether the run is there already.
             device: name of the training device.
             command: words that, with the settings, repeat the run.
+            changing: settings that may differ from those of the run that is there.
 
         Raises:
             LocalLearnError: it holds a run or other files, or none to go on with; or another process trains there.
         """
         if resume:
-            self.refuse_other_settings(settings)
+            self.refuse_other_settings(settings, changing=changing)
         else:
             self._refuse_taken()
         with exclusive(self.path):
@@ -104,20 +113,42 @@ class RunFolder:
         write_json(self.environment, environment)
         write_whole(self.settings, as_yaml(settings).encode())
 
-    def refuse_other_settings(self, settings: Any) -> None:
-        """Refuse to resume a run that has other settings, or is not there.
-
-        A run of an earlier version may lack settings that came later: it had their defaults.
-        """
-        now = optional("yaml").safe_load(as_yaml(settings))
-        before = with_new_defaults(self.read_settings(), settings)
-        for values in (before, now):
-            for name in OF_PROCESSES:
-                values.pop(name, None)
-        if before != now:  # as values, since 1 and 1.0 are one setting
+    def refuse_other_settings(self, settings: Any, *, changing: Collection[str] = ()) -> None:
+        """Refuse to resume a run that has other settings than these, except those in `changing`, or is not there."""
+        if self.differences(settings).keys() - set(changing):
             raise LocalLearnError(
                 f"{self.path} holds a run with other settings: choose another folder by --out, or repeat its settings."
             )
+
+    def differences(self, settings: Any) -> dict[str, tuple[Any, Any]]:
+        """Names of the settings that differ from those of the run that is there, with the values before and now.
+
+        A run of an earlier version may lack settings that came later: it had their defaults.
+
+        Raises:
+            LocalLearnError: it is not there.
+        """
+        now = optional("yaml").safe_load(as_yaml(settings))
+        before = with_new_defaults(self.read_settings(), settings)
+        names = {**before, **now}.keys() - set(OF_PROCESSES)
+        pairs = {name: (before.get(name), now.get(name)) for name in sorted(names)}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}  # as values: 1 and 1.0 are one
+
+    def change_settings(self, settings: Any, *, epoch: int, step: int) -> None:
+        """Go on with other settings: write them, and add to the history what changes, and where.
+
+        A result of the settings before is removed.
+
+        Args:
+            settings: the new ones.
+            epoch: the first one that has them, from 1.
+            step: within this epoch, from 0, likewise.
+        """
+        changes = {name: {"before": before, "now": now} for name, (before, now) in self.differences(settings).items()}
+        history = read_json(self.history) if self.history.exists() else []
+        write_json(self.history, [*history, {"epoch": epoch, "step": step, "changes": changes}])
+        self.result.unlink(missing_ok=True)
+        write_whole(self.settings, as_yaml(settings).encode())
 
     def read_settings(self, command: Literal["train", "detect"] | None = None) -> dict[str, Any]:
         """The settings as values.

@@ -165,6 +165,8 @@ class TrainSettings(FitSettings):
         threads: CPU threads; equal numbers give equal bits.
         channels_last: memory format of images and weights.
         train_images: how many images of the training split to use; all by default.
+        validation: share of the training images, or how many, to hold out as validation images, on which the best
+            epoch is chosen; without it, the best epoch is chosen on the test images, as in the papers.
         image_size: height and width to which images are resized; by default their own, and 224 for image files.
         data_dir: folder of the data sets.
         workers: processes that decode image files; results do not depend on their number.
@@ -189,6 +191,7 @@ class TrainSettings(FitSettings):
     threads: int | None = None
     channels_last: bool = True
     train_images: int | None = None
+    validation: int | float | None = None
     image_size: int | None = None
     data_dir: Path = Path("data")
     workers: int = 4
@@ -209,8 +212,17 @@ class TrainSettings(FitSettings):
             raise LocalLearnError(
                 "memory=lean does not work with compile: the compiler decides what to recompute. Use one of them."
             )
+        if self.validation is not None and not self._is_amount(self.validation):
+            raise LocalLearnError(
+                f"validation={self.validation} is neither a share of the training images, above 0 and below 1, nor a"
+                " whole number of images, at least 1."
+            )
         self.feed(torch.device("cpu"))  # it checks its own settings
         self._refuse_other_processes()
+
+    @staticmethod
+    def _is_amount(validation: float) -> bool:
+        return validation >= 1 if isinstance(validation, int) else 0 < validation < 1
 
     def _refuse_other_processes(self) -> None:
         """Refuse settings of processes that do not fit together."""

@@ -146,7 +146,7 @@ def test_a_folder_with_other_files_is_not_filled(capsys, tmp_path):
 def test_resume_takes_no_other_settings(capsys, tmp_path):
     out = str(tmp_path / "run")
     assert run("train", *SMALL, "--rule", "bp", "--epochs", "1", "--out", out) == 0
-    assert run("train", "--resume", out, "--epochs", "3") == 1
+    assert run("train", "--resume", out, "--batch", "3") == 1
     assert "leave out the other options" in capsys.readouterr().err
 
 

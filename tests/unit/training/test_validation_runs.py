@@ -1,0 +1,71 @@
+"""Runs with validation images choose their best epoch on these, and report its test accuracy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from small_runs import StopAfter, assert_equal_runs, settings, stripes, timeless
+
+from locallearn import LocalLearnError
+from locallearn.data import Feed, hold_out
+from locallearn.training import Interrupted, RunFolder, build, evaluate, load_checkpoint, train
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run with validation images."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(settings(validation=0.2), folder)
+    return folder
+
+
+def test_the_best_epoch_is_chosen_on_validation_images(whole):
+    rows, result = timeless(whole), json.loads((whole / "result.json").read_text())
+    accuracies = [row["validation_accuracy"] for row in rows]
+    best = rows[accuracies.index(max(accuracies))]
+    assert result["best_chosen_on"] == "validation"
+    assert result["best_epoch"] == best["epoch"]
+    assert result["best_accuracy"] == best["test_accuracy"]
+    assert (result["validation_accuracy"], result["best_validation_accuracy"]) == (accuracies[-1], max(accuracies))
+    state = load_checkpoint(whole / "best.pt")
+    assert (state["epoch"] - 1, state["best"]) == (best["epoch"], max(accuracies))
+
+
+def test_its_accuracy_is_that_of_the_images_held_out(whole):
+    asked = settings(validation=0.2)
+    held = hold_out(stripes(Path()), 0.2, seed=0)[1]
+    net = build(asked, held)
+    net.load_state_dict(load_checkpoint(whole / "last.pt")["net"])
+    result = evaluate(net, held.testing(Feed(batch=32)))
+    assert result.accuracy == timeless(whole)[-1]["validation_accuracy"]
+    assert result.loss == pytest.approx(timeless(whole)[-1]["validation_loss"])
+
+
+def test_stopping_and_resuming_changes_no_bit(whole, tmp_path):
+    with pytest.raises(Interrupted):
+        train(settings(validation=0.2), tmp_path / "parts", watcher=StopAfter(4))  # 3 steps an epoch
+    torch.rand(7)
+    train(settings(validation=0.2), tmp_path / "parts", resume="last")
+    assert_equal_runs(whole, tmp_path / "parts")
+
+
+def test_without_it_the_test_images_choose_and_a_run_of_an_earlier_version_resumes(tmp_path):
+    result = train(settings(epochs=1), tmp_path / "run")
+    assert result["best_chosen_on"] == "test"
+    assert "validation_accuracy" not in timeless(tmp_path / "run")[0]
+    file = RunFolder(tmp_path / "run").settings
+    older = yaml.safe_load(file.read_text())
+    del older["validation"]
+    file.write_text(yaml.safe_dump(older))
+    assert train(settings(epochs=1), tmp_path / "run", resume="last")["best_accuracy"] == result["best_accuracy"]
+
+
+@pytest.mark.parametrize("amount", [0, -3, 0.0, 1.0, 1.5, np.nan])
+def test_what_is_neither_a_share_nor_a_number_of_images_is_refused(amount):
+    with pytest.raises(LocalLearnError, match="validation="):
+        settings(validation=amount)
