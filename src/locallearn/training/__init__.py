@@ -2,7 +2,6 @@
 
 from locallearn._engine.cuda_graphs import CapturedSteps as CapturedSteps
 from locallearn._engine.stepper import ModuleStepper as ModuleStepper, Stepper as Stepper
-from locallearn.training.best_epoch import best_epoch as best_epoch, chosen_on as chosen_on
 from locallearn.training.checkpoint import (
     Checkpoint as Checkpoint,
     digest_of as digest_of,
@@ -11,7 +10,12 @@ from locallearn.training.checkpoint import (
     save_checkpoint as save_checkpoint,
 )
 from locallearn.training.curves import draw_curves as draw_curves
-from locallearn.training.evaluation import Evaluation as Evaluation, evaluate as evaluate
+from locallearn.training.evaluation import (
+    Evaluation as Evaluation,
+    best_epoch as best_epoch,
+    chosen_on as chosen_on,
+    evaluate as evaluate,
+)
 from locallearn.training.fit import Fit as Fit
 from locallearn.training.from_settings import (
     build as build,

@@ -1,9 +1,10 @@
-"""Test accuracy of the backbone and, on request, of every module's auxiliary head."""
+"""Accuracy of the backbone and, on request, of every module's auxiliary head; and which epoch is the best by it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,3 +99,22 @@ def reports_top5(classes: int) -> bool:
 def top5_hits(logits: Tensor, labels: Tensor) -> Tensor:
     """Whether the class of each image is among its five largest logits (all, where there are fewer)."""
     return (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).any(1)
+
+
+def choosing_accuracy(row: Mapping[str, Any]) -> float:
+    """The accuracy by which epochs are compared: on validation images, or on the test images where there are none.
+
+    Args:
+        row: metrics of an epoch. Those without an accuracy, as of a detector, are never better than others.
+    """
+    return row.get("validation_accuracy", row.get("test_accuracy", -1.0))
+
+
+def best_epoch(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The metrics of the best epoch, whose checkpoint is `best.pt`; the first one of several."""
+    return max(rows, key=choosing_accuracy)
+
+
+def chosen_on(rows: Sequence[Mapping[str, Any]]) -> str:
+    """On which images the best epoch is chosen: "validation" or "test"."""
+    return "validation" if all("validation_accuracy" in row for row in rows) else "test"

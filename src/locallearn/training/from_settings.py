@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,10 +19,19 @@ from locallearn.training.data_card import DataCard
 from locallearn.training.settings import TrainSettings
 
 
-def build(settings: TrainSettings, images: DataSet | DataCard) -> LocalNet:
-    """The network of a run, on the CPU; runs that differ in the rule alone start from equal backbone weights."""
+def build(
+    settings: TrainSettings, images: DataSet | DataCard, *, start: Callable[[nn.Module], None] = lambda _: None
+) -> LocalNet:
+    """The network of a run, on the CPU; runs that differ in the rule alone start from equal backbone weights.
+
+    Args:
+        settings: of the run.
+        images: what it trains on.
+        start: takes the backbone, as initialised, before local modules are made of it.
+    """
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)
+    start(model)
     net = localize(
         model,
         settings.rule,

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from locallearn.data import Batches
-from locallearn.training.best_epoch import choosing_accuracy
 from locallearn.training.checkpoint import FILES, Checkpoint, load_checkpoint, load_weights, save_checkpoint, unusable
+from locallearn.training.evaluation import choosing_accuracy
 from locallearn.training.loggers import logging_to
 from locallearn.training.optimizer_state import (
     joined,

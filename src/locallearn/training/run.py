@@ -21,10 +21,10 @@ from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import hold_out
 from locallearn.rules import BP
-from locallearn.training.best_epoch import best_epoch, chosen_on
 from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.curves import draw_curves
 from locallearn.training.data_card import DataCard
+from locallearn.training.evaluation import best_epoch, chosen_on
 from locallearn.training.fit import Fit
 from locallearn.training.from_settings import build, data_of
 from locallearn.training.loop import Interrupted, Watcher
@@ -35,6 +35,7 @@ from locallearn.training.processes.processes import Processes
 from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import TrainSettings
 from locallearn.training.settings_text import rule_text
+from locallearn.training.warm_start import WarmStart
 
 
 def train(
@@ -102,7 +103,13 @@ def _train(
     if settings.validation is not None:
         images, validation = hold_out(images, settings.validation, seed=settings.seed)
     processes.at("building the network")
-    net = build(settings, images).to(processes.device)
+    goes_on = processes.from_first(lambda: resume is not None and run.settings.exists() and not run.never_saved())
+    if settings.init_from is None or goes_on:
+        net = build(settings, images)
+    else:
+        warm = WarmStart.read(settings.init_from)
+        net = build(settings, images, start=lambda model: warm.load(model, say))
+    net.to(processes.device)
     drop_single = drops_single_image(
         len(images.train),
         settings.batch,

@@ -167,6 +167,8 @@ class TrainSettings(FitSettings):
         train_images: how many images of the training split to use; all by default.
         validation: share of the training images, or how many, to hold out as validation images, on which the best
             epoch is chosen; without it, the best epoch is chosen on the test images, as in the papers.
+        init_from: a run folder, or a file of safetensors, whose weights the backbone starts from; a classifier with
+            another number of classes starts anew.
         image_size: height and width to which images are resized; by default their own, and 224 for image files.
         data_dir: folder of the data sets.
         workers: processes that decode image files; results do not depend on their number.
@@ -192,6 +194,7 @@ class TrainSettings(FitSettings):
     channels_last: bool = True
     train_images: int | None = None
     validation: int | float | None = None
+    init_from: Path | None = None
     image_size: int | None = None
     data_dir: Path = Path("data")
     workers: int = 4

@@ -26,6 +26,7 @@ examples:
   locallearn train --data path/to/images --image-size 160 --workers 8 --bad-images skip    # class folders or tar shards
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
   locallearn train --validation 0.1                         # choose the best epoch on a tenth of the training images
+  locallearn train --init-from runs/ONE --data stl10        # start from its weights, with a new classifier
   locallearn train --resume runs/ONE                        # continue, with the same bits
   locallearn train --resume runs/ONE --epochs 100           # for more epochs; or by another --optimizer.lr, --schedule
   torchrun --nproc-per-node 2 -m locallearn train --parallel data    # each process trains on half of every batch
