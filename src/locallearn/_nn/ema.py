@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from locallearn._nn.state_copy import WEIGHTS
 from locallearn._utils.errors import LocalLearnError
 
 
@@ -50,9 +51,11 @@ class EmaCopy(nn.Module):
 def parameters_to_buffers(layer: nn.Module) -> nn.Module:
     """Turn all parameters into buffers, in place: no optimizer sees them; gradients still reach the input."""
     for part in layer.modules():
-        for name, parameter in list(part.named_parameters(recurse=False)):
+        parameters = list(part.named_parameters(recurse=False))
+        for name, parameter in parameters:
             delattr(part, name)
             part.register_buffer(name, parameter.detach())
+        setattr(part, WEIGHTS, tuple(name for name, _ in parameters))
     return layer
 
 

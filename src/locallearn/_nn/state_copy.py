@@ -20,6 +20,9 @@ from locallearn._utils.errors import LocalLearnError
 State = list[tuple[nn.Module, dict[str, Any]]]
 """Modules and their attributes, as in `vars(module)`."""
 
+WEIGHTS = "weights_as_buffers"
+"""Attribute of a module: names of buffers that are weights, of an EMA copy; shared, as weights that train are."""
+
 _SMALL = 2**16
 """Bytes up to which a tensor that does not train is copied; a larger one is watched."""
 
@@ -44,8 +47,8 @@ def state_of(modules: Iterable[nn.Module]) -> State:
 class StateCopy:
     """A copy of the state of modules: buffers, frozen weights, numbers, lists, generators of random numbers.
 
-    Modules, weights that train, large tensors and hooks are shared with the original. Modules that are hidden in lists
-    or other attributes belong to the state.
+    Modules, weights that train or follow others, large tensors and hooks are shared with the original. Modules that are
+    hidden in lists or other attributes belong to the state.
 
     Args:
         state: the modules and their attributes.
@@ -67,6 +70,10 @@ class StateCopy:
             self._memo.update((id(module), module) for module, _ in pending)
             for _, attributes in pending:
                 self._copied(attributes["_parameters"])
+                for name in () if self._all_shared else attributes.get(WEIGHTS, ()):
+                    if id(weight := attributes["_buffers"][name]) not in self._memo:
+                        self._memo[id(weight)] = weight
+                        self.shared.append(weight)
             for module, attributes in pending:
                 own = attributes.copy()
                 for name, value in attributes.items():
