@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from locallearn._torch.live_bytes import tensors_in
 from locallearn._torch.private_api import TorchDispatchMode
 
 
@@ -46,12 +47,12 @@ class ChannelTracker(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._operators += 1
-        features = [value for value in _tensors(args) if value in self._channels]
+        features = [value for value in tensors_in(args) if value in self._channels]
         before = [(tensor.shape, self._channels[tensor]) for tensor in features]  # an operator may write on it
         result = func(*args, **(kwargs or {}))
         if features:
             name = func.overloadpacket.__name__
-            for output in _tensors([result]):
+            for output in tensors_in(result):
                 self._channels[output] = self._after(name, args, before, output)
         return result
 
@@ -61,8 +62,8 @@ class ChannelTracker(TorchDispatchMode):
             return self._set(1) if output.dim() > 1 else None
         if name == "native_layer_norm" and len(args[1]) == 1:
             return self._set(output.dim() - 1)
-        if name in _PRODUCTS:
-            first = _PRODUCTS[name]
+        if name in PRODUCTS:
+            first = PRODUCTS[name]
             return self._of_product(args[first], args[first + 1], output)
         if name.startswith("_scaled_dot_product"):
             return self._channels.get(args[2])
@@ -86,18 +87,8 @@ class ChannelTracker(TorchDispatchMode):
 
 
 _CHANNELS_FIRST = {"convolution", "_convolution", "native_group_norm", "cudnn_batch_norm", "miopen_batch_norm"}
-_PRODUCTS = {"mm": 0, "bmm": 0, "linear": 0, "matmul": 0, "addmm": 1, "baddbmm": 1}
+PRODUCTS = {"mm": 0, "bmm": 0, "linear": 0, "matmul": 0, "addmm": 1, "baddbmm": 1}
 """Names of operators that multiply matrices, to the index of the first of the two."""
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            found += _tensors(value)
-    return found
 
 
 def _permuted(args: Any, shape: Sequence[int], channels: int, after: Sequence[int]) -> int | None:

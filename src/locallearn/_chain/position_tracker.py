@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from locallearn._chain.channel_tracker import PRODUCTS
 from locallearn._chain.positions import (
     Dimension,
     Dimensions,
@@ -20,6 +21,7 @@ from locallearn._chain.positions import (
     viewed,
     whole,
 )
+from locallearn._torch.live_bytes import tensors_in
 from locallearn._torch.private_api import TorchDispatchMode
 
 
@@ -41,15 +43,16 @@ class PositionTracker(TorchDispatchMode):
         return self._known.get(tensor) or unknown(tensor.shape)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = [self._known.get(tensor) for tensor in _tensors(args)]  # an operator may write on it
-        shapes = [tensor.shape for tensor in _tensors(args)]
+        given = list(tensors_in(args))
+        before = [self._known.get(tensor) for tensor in given]  # an operator may write on it
+        shapes = [tensor.shape for tensor in given]
         result = func(*args, **(kwargs or {}))
         operands = [
             (shape, known or unknown(shape)) for shape, known in zip(shapes, before, strict=True) if known is not None
         ]
         if operands:
             name = func.overloadpacket.__name__
-            outputs = _tensors([result])
+            outputs = list(tensors_in(result))
             for index, output in enumerate(outputs):
                 self._known[output] = self._after(name, args, operands, outputs, index)
         return result
@@ -57,8 +60,8 @@ class PositionTracker(TorchDispatchMode):
     def _after(self, name: str, args: Any, operands: list[Any], outputs: list[Tensor], index: int) -> Dimensions:
         shape = outputs[index].shape
         first = operands[0][1]
-        if name in _PRODUCTS:
-            left, right = args[_PRODUCTS[name]], args[_PRODUCTS[name] + 1]
+        if name in PRODUCTS:
+            left, right = args[PRODUCTS[name]], args[PRODUCTS[name] + 1]
             return _product(self._known.get(left), self._known.get(right), shape)
         if name == "cat":
             return self._concatenated(args, shape)
@@ -83,16 +86,6 @@ class PositionTracker(TorchDispatchMode):
         after = [next((d[i] for d in each if shows_positions(d[i])), each[0][i]) for i in range(len(shape))]
         after[dimension] = joined_parts([d[dimension] for d in each])
         return _fitting(tuple(after), shape)
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    tensors: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            tensors.append(value)
-        elif isinstance(value, list | tuple):
-            tensors += _tensors(value)
-    return tensors
 
 
 def _dimension(args: Any, index: int, count: int, default: int = 0) -> int:
@@ -188,9 +181,6 @@ def _picked(args: Any, before: Dimensions, shape: Sequence[int]) -> Dimensions:
 def _reordered(args: Any, before: Dimensions, shape: Sequence[int]) -> Dimensions:
     return unknown(shape)
 
-
-_PRODUCTS = {"mm": 0, "bmm": 0, "linear": 0, "matmul": 0, "addmm": 1, "baddbmm": 1}
-"""Names of operators that multiply matrices, to the index of the first of the two."""
 
 _SPLITS = ("split", "split_with_sizes", "split_copy", "split_with_sizes_copy")
 

@@ -102,13 +102,10 @@ def _measured(
     net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, autocast: torch.dtype | None
 ) -> PeakMemory:
     """The peak of one step; the optimizers have their state."""
-    state = [
-        value for optimizer in stepper.optimizers for values in optimizer.state.values() for value in values.values()
-    ]
-    known = [t for t in (*net.parameters(), *net.buffers(), *state, images, labels) if isinstance(t, Tensor)]
+    known = known_tensors(net, stepper, images, labels)
     with LiveBytes(known=known, parameters=net.parameters()) as live:
         _step(net, stepper, images, labels, autocast)
-    return PeakMemory(activations=live.peak_activations, total=_bytes(known) + live.peak)
+    return PeakMemory(activations=live.peak_activations, total=bytes_of(known) + live.peak)
 
 
 @contextmanager
@@ -131,13 +128,26 @@ def prepared_step(
     with without_data(net, batch) as (net, images, labels):
         with mixed(images.device, autocast):
             net.step(images, labels)  # makes the recompute plan before anything is counted
-        stepper = make_stepper(net)
-        for parameter in {p for module in range(len(net.local_modules)) for p in net.parameters_of(module)}:
-            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-        for optimizer in stepper.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        yield net, stepper, images, labels
+        yield net, stepper_with_state(net, make_stepper), images, labels
+
+
+def stepper_with_state(net: LocalNet, make_stepper: MakeStepper) -> Stepper:
+    """A stepper whose optimizers have the state of a step in which all gradients are zero."""
+    stepper = make_stepper(net)
+    for parameter in {p for module in net.part for p in net.parameters_of(module)}:
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    for optimizer in stepper.optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    return stepper
+
+
+def known_tensors(net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor) -> list[Tensor]:
+    """What is there before a step: parameters, buffers, the optimizers' state, and the batch."""
+    state = [
+        value for optimizer in stepper.optimizers for values in optimizer.state.values() for value in values.values()
+    ]
+    return [t for t in (*net.parameters(), *net.buffers(), *state, images, labels) if isinstance(t, Tensor)]
 
 
 def example_batch(net: LocalNet, batch: int) -> tuple[Tensor, Tensor]:
@@ -163,6 +173,7 @@ def _step(net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, dtype
     stepper.finish()
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the memory of some tensors; what several share counts once."""
     storages = {id(storage): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
     return sum(storages.values())

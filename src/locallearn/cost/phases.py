@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from locallearn._engine.local_net import LocalNet
+from locallearn._engine.step import Step
 from locallearn._nn.checkpointed import Checkpointed
 from locallearn._objectives.objective import Objective
 
@@ -54,21 +55,21 @@ class PhaseRecorder:
         self._start = clock()
         self._is_forward = True
 
-    def segment_ends(self) -> None:
-        """The next layers that run do so for the first time."""
-        self._is_forward = True
-
-    @contextmanager
-    def watching(self, net: LocalNet) -> Iterator[None]:
-        """Watch the layers and the auxiliary networks of a network, for one step."""
+    def run(self, net: LocalNet, step: Step) -> None:
+        """Run a step of a network, and watch its layers and auxiliary networks meanwhile."""
+        step.on_segment = self._segment_ends
         with ExitStack() as stack:
             for index, module in enumerate(net.local_modules):
                 for layer in module.layers:
                     self._watch_layer(layer.once if isinstance(layer, Checkpointed) else layer, index, stack)
             for objective in {id(o.auxiliary): o for o in net.objectives}.values():
                 self._watch_auxiliary(objective, stack)
-            yield
+            step.run()
         self._begin("forward", 0)
+
+    def _segment_ends(self) -> None:
+        """The next layers that run do so for the first time."""
+        self._is_forward = True
 
     def _watch_layer(self, layer: nn.Module, index: int, stack: ExitStack) -> None:
         run = layer.forward

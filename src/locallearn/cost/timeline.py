@@ -49,9 +49,7 @@ def timeline(net: LocalNet, batch: int, *, autocast: torch.dtype | None = None) 
         known = [*copy.parameters(), *copy.buffers(), images, labels]
         with Work() as work, _Curve(work, known=known, parameters=copy.parameters()) as curve:
             recorder = PhaseRecorder(lambda: work.seconds)
-            step.on_segment = recorder.segment_ends
-            with recorder.watching(copy):
-                step.run()
+            recorder.run(copy, step)
     return Timeline(
         seconds=tuple(curve.seconds),
         activations=tuple(curve.bytes),

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.neighbours import Neighbours
-from locallearn._planning.prediction import MakeStepper, PeakMemory, nesterov_sgd, without_data
+from locallearn._planning.prediction import (
+    MakeStepper,
+    PeakMemory,
+    bytes_of,
+    known_tensors,
+    nesterov_sgd,
+    stepper_with_state,
+    without_data,
+)
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn.parallel.assignment import balanced, given, module_seconds, owners
@@ -117,14 +125,8 @@ def _peak(
 ) -> tuple[PeakMemory, int]:
     """The peak of a step, and the bytes that it sends."""
     part.step(images, labels, features=received)  # makes the recompute plan before anything is counted
-    stepper = make_stepper(part)
-    for parameter in part.parameters():
-        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-    for optimizer in stepper.optimizers:
-        optimizer.step()
-        optimizer.zero_grad()
-    state = [v for o in stepper.optimizers for values in o.state.values() for v in values.values()]
-    known = [t for t in (*part.parameters(), *part.buffers(), *state, images, labels) if isinstance(t, Tensor)]
+    stepper = stepper_with_state(part, make_stepper)
+    known = known_tensors(part, stepper, images, labels)
     followed = sum(link.nbytes for (source, _), link in linked.items() if source == part.rank)
     following = sum(2 * link.nbytes for (_, follower), link in linked.items() if follower == part.rank)
     next_batch = 0 if received is None else received.nbytes  # its features may come meanwhile
@@ -135,6 +137,5 @@ def _peak(
         del features
         step.run()
         stepper.finish()
-    storages = {id(storage): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in known)}
-    total = sum(storages.values()) + live.peak + next_batch + followed + following
+    total = bytes_of(known) + live.peak + next_batch + followed + following
     return PeakMemory(activations=live.peak_activations + next_batch, total=total), neighbours.sent + followed

@@ -97,9 +97,7 @@ def measured_times(
         with mixed(x.device, autocast):
             step = copy.step(x, y)
             recorder = PhaseRecorder(clock)
-            step.on_segment = recorder.segment_ends
-            with recorder.watching(copy):
-                step.run()
+            recorder.run(copy, step)
         copy.zero_grad()
         row: defaultdict[tuple[Activity, int], float] = defaultdict(float)
         for phase in recorder.phases:
@@ -114,9 +112,7 @@ def _counted(net: LocalNet, images: int, make_stepper: MakeStepper, autocast: to
         with mixed(x.device, autocast), Work() as work, LiveBytes(known=known, parameters=copy.parameters()) as live:
             step = copy.step(x, y)
             recorder = PhaseRecorder(lambda: work.seconds, lambda: (live.take_peak(), live.activations))
-            step.on_segment = recorder.segment_ends
-            with recorder.watching(copy):
-                step.run()
+            recorder.run(copy, step)
         with Work() as update:
             stepper.finish()
         optimizer_state = {p: state for optimizer in stepper.optimizers for p, state in optimizer.state.items()}

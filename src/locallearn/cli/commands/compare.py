@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ alone are one line, with mean and standard deviation.
 """
 
 DEFAULT_RULES = ["bp", "checkpoint", "dgl", "auglocal"]
-
 
 _ALONE = {name: getattr(TrainSettings(), name) for name in OF_PROCESSES}
 
@@ -94,7 +94,7 @@ def _trained(config: Any, out: Path) -> list[RunFolder]:
     settings = {
         text: settings_from(TrainSettings, parser(), config, rule=rule, **_ALONE) for text, rule in rules.items()
     }
-    for text, same in _pairs(config.rules):
+    for text, same in combinations(config.rules, 2):
         if rules[text] == rules[same]:
             raise LocalLearnError(f"--rules {text} and {same} are one rule: leave one out.")
     images = data_of(next(iter(settings.values())))
@@ -132,10 +132,6 @@ def _seeds(given: Sequence[int], first: int) -> list[int]:
     if given[0] < 1:
         raise LocalLearnError(f"--seeds {given[0]}: give at least 1, or a list such as --seeds 0 1 2.")
     return list(range(first, first + given[0]))
-
-
-def _pairs(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
-    return ((one, other) for index, one in enumerate(texts) for other in texts[index + 1 :])
 
 
 def _refuse_training_options(config: Any) -> None:
