@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -170,10 +170,17 @@ class DistributedWatch:
         if count in self._counts:
             return
         own = set(map(id, parameters))
-        wrappers = [thing for thing in gc.get_objects() if issubclass(type(thing), DistributedDataParallel)]
+        kinds = set(_with_subclasses(DistributedDataParallel))  # asking each object's type by issubclass takes longest
+        wrappers = [thing for thing in gc.get_objects() if type(thing) in kinds]
         if any(id(parameter) in own for wrapper in wrappers for parameter in wrapper.parameters()):
             raise _uses_own_forward("DistributedDataParallel")
         self._counts.add(count)
+
+
+def _with_subclasses(kind: type) -> Iterator[type]:
+    yield kind
+    for subclass in kind.__subclasses__():
+        yield from _with_subclasses(subclass)
 
 
 def _uses_own_forward(name: str) -> LocalLearnError:
