@@ -9,7 +9,6 @@ from math import prod
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from locallearn._chain.local_module import LocalModule
@@ -17,6 +16,7 @@ from locallearn._engine.model_watch import ModelWatch
 from locallearn._engine.recompute_plan import Memory, plan_recompute
 from locallearn._engine.refusals import (
     DistributedWatch,
+    is_cross_entropy,
     refuse_frozen,
     refuse_image_type,
     refuse_label_shape,
@@ -273,9 +273,9 @@ class LocalNet(nn.Module):
         refuse_other_images(images, self.chain.image_shape)
         refuse_other_labels(labels, images)
         self._refuse_image_type(images)
-        if self.loss is F.cross_entropy or isinstance(getattr(self.loss, "func", None), nn.CrossEntropyLoss):
+        if is_cross_entropy(self.loss) or isinstance(getattr(self.loss, "func", None), nn.CrossEntropyLoss):
             refuse_label_shape(labels, self.chain.classes)
-        if self.loss is F.cross_entropy:
+        if is_cross_entropy(self.loss):
             # Reading labels waits for an accelerator, so there the first step alone is checked.
             look = labels.device.type == "cpu" or self.steps == 0
             refuse_other_classes(labels, self.chain.classes, look=look)

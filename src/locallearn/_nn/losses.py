@@ -53,21 +53,23 @@ def similarity(rows: Tensor) -> Tensor:
 
 
 def similarity_matching(rows: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Mean square of the difference between the similarities of features and of one-hot labels.
+    """Mean square of the difference between the similarities of features and of labels as vectors.
 
     Source: PredSim, official code, `train.py`; all entries of the batch x batch matrix count, the diagonal too.
 
     Args:
         rows: (batch, n).
-        labels: class indices (batch,).
+        labels: class indices (batch,), compared as one-hot vectors; or vectors (batch, classes), such as probabilities.
         classes: number of classes.
     """
-    _refuse_other_labels("similarity matching", labels)
+    if labels.shape[1:] != (classes,):
+        _refuse_other_labels("similarity matching", labels)
     with torch.autocast(rows.device.type, enabled=False):
         rows = _at_least_float32(rows)
-        one_hot = labels[:, None] == torch.arange(classes, device=labels.device)
-        difference = similarity(rows) - similarity(one_hot.to(rows.dtype))
-        counted = labels != IGNORED
+        vectors, counted = labels, torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+        if labels.dim() == 1:
+            vectors, counted = labels[:, None] == torch.arange(classes, device=labels.device), labels != IGNORED
+        difference = similarity(rows) - similarity(vectors.to(rows.dtype))
         pairs = counted[:, None] & counted[None, :]
         return (difference.square() * pairs).sum() / pairs.sum()
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import localize
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import call, names
-from locallearn.data import DataSet, image_folder
+from locallearn.data import Batches, DataSet, Feed, MixedBatches, StreamedBatches, TensorBatches, image_folder
 from locallearn.models import from_library
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.settings import TrainSettings
@@ -32,6 +34,7 @@ def build(
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)
     start(model)
+    smoothing = settings.label_smoothing
     net = localize(
         model,
         settings.rule,
@@ -40,6 +43,7 @@ def build(
         overlap=settings.overlap,
         layers=settings.layers,
         input_shape=images.image_shape,
+        loss=partial(F.cross_entropy, label_smoothing=smoothing) if smoothing else F.cross_entropy,
         seed=settings.seed,
         image_mean=[value / 255 for value in images.mean],
         image_std=[value / 255 for value in images.std],
@@ -47,6 +51,40 @@ def build(
     if settings.channels_last:
         net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return net
+
+
+def training_batches(settings: TrainSettings, images: DataSet, feed: Feed, *, drop_single: bool) -> Batches:
+    """The training split as batches, augmented and not yet mixed.
+
+    Raises:
+        LocalLearnError: the data set makes batches of its own, and would not augment them as the settings ask for.
+    """
+    batches = images.training(settings.training_feed(feed), seed=settings.seed, drop_single=drop_single)
+    if settings.rand_augment is not None and not isinstance(batches, TensorBatches | StreamedBatches):
+        raise LocalLearnError(
+            f"{settings.data} makes its batches by {type(batches).__name__}, which does not know rand_augment: leave it"
+            " out, and augment there."
+        )
+    return batches
+
+
+def mixed(settings: TrainSettings, batches: Batches, feed: Feed, *, classes: int) -> Batches:
+    """Training batches with mixup or CutMix, as the settings ask for.
+
+    Raises:
+        LocalLearnError: a process's part of a batch might lack the image before it.
+    """
+    if not settings.mixes:
+        return batches
+    ahead = settings.training_feed(feed).ahead
+    if ahead and settings.bad_images == "skip":
+        raise LocalLearnError(
+            "mixup and cutmix pair the images of a batch over processes, so bad_images=skip does not work with them:"
+            " mend the files, or use one process."
+        )
+    return MixedBatches(
+        batches=batches, mixup=settings.mixup, cutmix=settings.cutmix, classes=classes, seed=settings.seed, ahead=ahead
+    )
 
 
 def data_of(settings: TrainSettings) -> DataSet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from locallearn._torch.device import device_of, mixed
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches, DataSet, shared_classes
 from locallearn.training.evaluation import reports_top5, top5_hits
-from locallearn.training.files.checkpoint import load_checkpoint, load_weights
+from locallearn.training.files.checkpoint import load_checkpoint, load_weights, trained_weights
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.from_settings import build, data_of
@@ -42,7 +43,7 @@ class Transfer:
         never_right: classes that only the network knows, to how often they were its answer.
         skipped: image files that could not be read.
         head_accuracies: of each objective whose auxiliary network classifies, by the local modules that it covers;
-            counted as `accuracy`. Empty unless asked for.
+            counted as `accuracy`, with the weights of the last step. Empty unless asked for.
     """
 
     accuracy: float
@@ -100,7 +101,8 @@ def evaluate_run(
         other = _fitted_to(own, replace(asked, data=data, train_images=None))
     on, file = device_of(asked.device), folder / f"{checkpoint}.pt"
     net = build(settings, own)
-    load_weights(net, load_checkpoint(file)["net"], file=file, name=settings.model)
+    state = load_checkpoint(file)
+    load_weights(net, trained_weights(state), file=file, name=settings.model)
     shared = shared_classes(other.classes, own.classes)
     if len(shared) < 2:
         raise LocalLearnError(
@@ -109,7 +111,12 @@ def evaluate_run(
         )
     net.to(on).eval()
     batches = other.testing(asked.feed(on))
-    return _tested(net, batches, other.classes, own.classes, shared, settings.autocast, heads=heads)
+    tested = partial(_tested, net, batches, other.classes, own.classes, shared, settings.autocast)
+    if not (heads and state["average"]):
+        return tested(heads=heads)
+    result = tested(heads=False)
+    load_weights(net, state["net"], file=file, name=settings.model)  # with which the heads were trained
+    return replace(result, head_accuracies=tested(heads=True).head_accuracies)
 
 
 def _fitted_to(own: DataCard, settings: TrainSettings) -> DataSet:
