@@ -75,6 +75,7 @@ class LocalNet(nn.Module):
         local_modules: the local modules, which hold the backbone's own layers.
         part: numbers of these modules: all, except under `parallel.modules`.
         loss: the task's loss.
+        label_shape: of one image, (), or (classes,) of probabilities and several labels; a predicted step needs it.
         memory: "fast" or "lean".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
@@ -103,6 +104,7 @@ class LocalNet(nn.Module):
         networks = {id(o.auxiliary): o.auxiliary for o in objectives if o.last < len(self.partition) - 1}
         self.auxiliary = nn.ModuleList(networks.values())
         self.steps = 0
+        self.label_shape: tuple[int, ...] = ()
         self.memory: Memory = memory
         self.overlap = 0
         self._explain_out_of_memory = explain_out_of_memory

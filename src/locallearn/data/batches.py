@@ -23,7 +23,7 @@ _RAND_AUGMENT = 2
 
 
 class Batches(Protocol):
-    """What training reads, as pairs: images (batch, channels, height, width) and labels (batch,)."""
+    """Pairs that training reads: images (batch, channels, height, width), and labels (batch,) or (batch, classes)."""
 
     @property
     def skipped(self) -> Sequence[str]:
@@ -41,10 +41,13 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images as uint8, (n, height, width, channels), and labels as int64, (n,)."""
+    """Images as uint8, (n, height, width, channels), and labels as int64, (n,).
+
+    Where images have several labels, or probabilities, labels are (n, classes): numbers from 0 to 1.
+    """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,7 +115,7 @@ class OrderedBatches:
     """Batches of images that are known by their numbers.
 
     Args:
-        labels: of all images, (n,).
+        labels: of all images, (n,), or (n, classes) as in `Split`.
         mean, std: of each channel, in units of pixel values (0 to 255).
         feed: how batches come to the network.
         seed: of order and augmentation; None for evaluation: no augmentation, no shuffling.
@@ -120,7 +123,7 @@ class OrderedBatches:
         chosen: numbers of the images to use; all by default.
     """
 
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     mean: Sequence[float]
     std: Sequence[float]
     feed: Feed

@@ -94,19 +94,20 @@ class Fit(Loop):
 
     def _evaluated(self, *, heads: bool) -> dict[str, Any]:
         self.processes.share_buffers(self.net)
+        over: Any = {"summed": self.processes.summed, "gathered": self.processes.gathered}
         result = evaluate(
             self.net,
             self.test,
             heads=heads,
             autocast=self.settings.autocast,
-            summed=self.processes.summed,
+            **over,
         )
         metrics: dict[str, Any] = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         if result.top5_accuracy is not None:
             metrics["test_top5_accuracy"] = result.top5_accuracy
         skipped = [*self.skipped, *self.test.skipped]
         if self.validation is not None:
-            chosen = evaluate(self.net, self.validation, autocast=self.settings.autocast, summed=self.processes.summed)
+            chosen = evaluate(self.net, self.validation, autocast=self.settings.autocast, **over)
             metrics |= {"validation_accuracy": chosen.accuracy, "validation_loss": chosen.loss}
             skipped += self.validation.skipped
         skipped = self.processes.of_all(skipped)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +14,13 @@ from torch import nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import localize
+from locallearn._objectives.auxiliary import Loss
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.registry import call, names
+from locallearn._utils.registry import call, find, names
 from locallearn.data import Batches, DataSet, Feed, MixedBatches, StreamedBatches, TensorBatches, image_folder
 from locallearn.models import from_library
 from locallearn.training.files.data_card import DataCard
-from locallearn.training.settings import TrainSettings
+from locallearn.training.settings import LOSSES, TrainSettings
 
 
 def build(
@@ -34,7 +36,6 @@ def build(
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)
     start(model)
-    smoothing = settings.label_smoothing
     net = localize(
         model,
         settings.rule,
@@ -43,7 +44,7 @@ def build(
         overlap=settings.overlap,
         layers=settings.layers,
         input_shape=images.image_shape,
-        loss=partial(F.cross_entropy, label_smoothing=smoothing) if smoothing else F.cross_entropy,
+        loss=_loss_of(settings),
         seed=settings.seed,
         image_mean=[value / 255 for value in images.mean],
         image_std=[value / 255 for value in images.std],
@@ -51,6 +52,15 @@ def build(
     if settings.channels_last:
         net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return net
+
+
+def _loss_of(settings: TrainSettings) -> Loss:
+    if settings.label_smoothing:
+        return partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
+    loss: Any = LOSSES.get(settings.loss) or find("losses", settings.loss)
+    if callable(loss):
+        return cast(Loss, loss)
+    raise LocalLearnError(f"loss {settings.loss!r} is no function from logits and labels to a number.")
 
 
 def training_batches(settings: TrainSettings, images: DataSet, feed: Feed, *, drop_single: bool) -> Batches:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -125,6 +126,8 @@ def _train(
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
+    if settings.mixes or getattr(batches, "labels", np.empty(0)).ndim == 2:
+        net.label_shape = (len(images.classes),)
     settings.refuse_misfit(net, steps=len(batches))
     batches = mixed(settings, batches, feed, classes=len(images.classes))
     opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)

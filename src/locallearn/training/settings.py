@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
 from locallearn._engine.stepper import ModuleStepper, Stepper
-from locallearn._objectives.auxiliary import Auxiliary
-from locallearn._utils.errors import LocalLearnError
+from locallearn._nn.losses import binary_cross_entropy
+from locallearn._objectives.auxiliary import Auxiliary, Loss
+from locallearn._utils.errors import LocalLearnError, did_you_mean
 from locallearn._utils.registry import path_of
 from locallearn._utils.typed_settings import TypedSettings
 from locallearn.data import Feed
@@ -23,6 +26,9 @@ from locallearn.training.averaging import WeightAverage
 from locallearn.training.optimizers import SGD, OptimizerSettings
 from locallearn.training.processes.layout import sizes_in
 from locallearn.training.schedules import Cosine, Schedule
+
+LOSSES: Mapping[str, Loss] = {"cross-entropy": F.cross_entropy, "binary-cross-entropy": binary_cross_entropy}
+"""Losses by their names."""
 
 _LARGEST_IMAGE = 2**14
 _MOST_THREADS = 1024
@@ -205,6 +211,8 @@ class TrainSettings(FitSettings):
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         threads: CPU threads; equal numbers give equal bits.
         channels_last: memory format of images and weights.
+        loss: cross-entropy; binary-cross-entropy, for images with several labels; or the dotted path of a function from
+            logits (batch, classes) and labels to a number. Local losses that classify use it too.
         label_smoothing: share of each label that is spread evenly over all classes.
         mixup: a of the Beta distribution from which mixup draws its proportions, such as 0.2; 0 leaves it out.
         cutmix: the same of CutMix, such as 1; with both, each batch has one of them, chosen at random.
@@ -238,6 +246,7 @@ class TrainSettings(FitSettings):
     device: str = "auto"
     threads: int | None = None
     channels_last: bool = True
+    loss: str = "cross-entropy"
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -258,6 +267,10 @@ class TrainSettings(FitSettings):
         self.refuse_seed(self.seed)
         self.refuse_below(1, "batch", "threads", "image_size")
         self.refuse_below(0, "label_smoothing", "mixup", "cutmix")
+        if self.loss not in LOSSES and "." not in self.loss:
+            raise LocalLearnError(f"unknown loss {self.loss!r}; {did_you_mean(self.loss, LOSSES)}")
+        if self.label_smoothing and self.loss != "cross-entropy":
+            raise LocalLearnError(f"label_smoothing goes with cross-entropy, not with loss={self.loss}: leave it out.")
         if self.label_smoothing >= 1:
             raise LocalLearnError(f"label_smoothing={self.label_smoothing} is a share, from 0 to below 1.")
         if self.threads is not None and self.threads > _MOST_THREADS:
@@ -302,10 +315,12 @@ class TrainSettings(FitSettings):
         super().refuse_misfit(net, steps=steps)
         parts = (part for objective in net.objectives for part in objective.auxiliary.modules())
         needing = next((part for part in parts if isinstance(part, Auxiliary) and part.needs_class_indices), None)
-        if self.mixes and needing is not None:
+        if net.label_shape and needing is not None:
+            several = f"images of {self.data} have several labels"
+            why = "mixup and cutmix turn labels into probabilities" if self.mixes else several
             raise LocalLearnError(
-                f"mixup and cutmix turn labels into probabilities, but {type(needing).__name__}, a part of"
-                f" {type(self.rule).__name__}, needs one class for each image: leave them out, or choose another rule."
+                f"{why}, but {type(needing).__name__}, a part of {type(self.rule).__name__}, needs one class for each"
+                " image: choose another rule."
             )
 
     @property
