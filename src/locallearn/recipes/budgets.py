@@ -29,7 +29,7 @@ def unfit(recipe: Recipe, budget: Budget) -> str:
     if recipe.kind == "cost":
         return "the table prints costs alone"
     if recipe.kind == "detect":
-        return "train it, then run locallearn detect"
+        return f"locallearn train --recipe {recipe.name}, then locallearn detect RUN with the same --recipe"
     if budget == "small" and recipe.settings.data not in TRAIN_IMAGES:
         return "the small budget is for small images"
     return ""

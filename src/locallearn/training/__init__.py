@@ -10,6 +10,7 @@ from locallearn.training.checkpoint import (
     save_checkpoint as save_checkpoint,
 )
 from locallearn.training.curves import draw_curves as draw_curves
+from locallearn.training.data_card import refuse_other_data as refuse_other_data
 from locallearn.training.evaluation import (
     Evaluation as Evaluation,
     best_epoch as best_epoch,
@@ -39,6 +40,7 @@ from locallearn.training.schedules import (
     StepDecay as StepDecay,
 )
 from locallearn.training.settings import (
+    NO_RESULT as NO_RESULT,
     FitSettings as FitSettings,
     LoopSettings as LoopSettings,
     TrainSettings as TrainSettings,
