@@ -100,6 +100,13 @@ def test_a_run_of_another_process_is_left_to_it(reproduction):
     assert asked.row(find(PLAIN)).not_run == "another process trains it (runs/one is in use.)"
 
 
+def test_smoke_has_three_modules_unless_the_rule_joins_or_refuses_them():
+    names = (PLAIN, "auglocal/table1/cifar10-resnet32-auglocal-d4")
+    modules = [at_budget(find(name).settings, "smoke").modules for name in names]
+    assert modules == [3, "all"]
+    assert at_budget(find("mlaan/table4/cifar10-resnet32-mlm-lam").settings, "smoke").modules == 3
+
+
 def test_a_given_rate_is_kept_and_rows_that_do_not_fit_say_why(reproduction):
     assert reproduction(lambda s: 0.5, seeds=(4,), lr=0.1).row(find(PLAIN)).lr == 0.1
     assert [s.seed for s in reproduction.trained] == [4]
@@ -276,12 +283,14 @@ def test_mistakes_are_told(options, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
-SMOKE = [f"hpff/table4a/cifar10-resnet32-{row}" for row in ("cl", "il-cl-pff")]
-SMOKE.append("mlaan/table6/cifar10-resnet32-mlaan-dgl")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SMOKE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hpff/table4a/cifar10-resnet32-cl",
+        "mlaan/table6/cifar10-resnet32-mlaan-dgl",
+        pytest.param("hpff/table4a/cifar10-resnet32-il-cl-pff", marks=pytest.mark.slow),
+    ],
+)
 def test_smoke(name, tmp_path):
     table, _, row = name.rpartition("/")
     options = ["--budget", "smoke", "--out", str(tmp_path / "runs"), "--save", str(tmp_path)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def _to_go(reproduction: Reproduction, rows: list[Recipe]) -> str:
     seconds, planned = reproduction.runs.mean_seconds, reproduction.planned(rows)
     if not planned:
         return ""
-    return f"; at most {planned} runs to go" + (f", {planned * seconds / 60:.0f} minutes" if seconds else "")
+    return f"; at most {planned} runs to go" + (f", {timedelta(seconds=round(planned * seconds))}" if seconds else "")
 
 
 def _command(config: Any) -> str:
