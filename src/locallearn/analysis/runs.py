@@ -30,7 +30,7 @@ from locallearn.training import (
     load_weights,
     refuse_other_data,
 )
-from locallearn.training.data_card import DataCard
+from locallearn.training.files.data_card import DataCard
 from locallearn.training.trained import data_card_of
 
 Watch = Callable[[str, int, int], None]

@@ -14,8 +14,8 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import mixed
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches
-from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.evaluation import evaluate
+from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.loop import Loop
 from locallearn.training.settings import FitSettings
 

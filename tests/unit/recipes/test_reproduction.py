@@ -23,7 +23,7 @@ from locallearn.recipes.results import save
 from locallearn.recipes.runs import Runs, validation_accuracy
 from locallearn.recipes.workers import Alone, SideBySide
 from locallearn.training import Interrupted, RunFolder, Watcher, as_yaml, train
-from locallearn.training.lock import InUseError
+from locallearn.training.files.lock import InUseError
 
 PLAIN = "hpff/table4a/cifar10-resnet32-il"
 
