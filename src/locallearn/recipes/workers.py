@@ -121,7 +121,7 @@ class SideBySide(Alone):
 
     def map(self, function: Callable[[Given], Result], given: Iterable[Given]) -> list[Result]:
         everything = list(given)
-        with ThreadPoolExecutor(max(1, len(everything))) as threads:
+        with ThreadPoolExecutor(self.count) as threads:  # so that the first ones are finished first
             futures = [threads.submit(function, one) for one in everything]
         errors = [error for future in futures if (error := future.exception()) is not None]
         for error in sorted(errors, key=lambda error: isinstance(error, Interrupted)):  # first what stopped the others
@@ -212,6 +212,8 @@ def _called(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Resu
 
 
 def _train(key: str, settings: TrainSettings, folder: Path, resume: Checkpoint | None) -> float:
+    if _Process.stop.is_set():  # while it waited for its turn
+        raise Interrupted
     begun = monotonic()
 
     def say(sentence: str) -> None:
