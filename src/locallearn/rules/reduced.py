@@ -83,5 +83,5 @@ class PoolToAtMost(nn.Module):
         return joined(tokens, self._pooled(maps))
 
     def _pooled(self, maps: Tensor) -> Tensor:
-        size = [min(side, most) for side, most in zip(maps.shape[2:], self.size, strict=True)]
-        return F.adaptive_avg_pool2d(maps, size)
+        height, width = (min(side, most) for side, most in zip(maps.shape[2:], self.size, strict=True))
+        return F.adaptive_avg_pool2d(maps, (height, width))
