@@ -20,7 +20,16 @@ from locallearn._utils.errors import LocalLearnError, did_you_mean
 from locallearn._utils.registry import names_of_file
 from locallearn.data import Batches, DataSet, Feed, OrderedBatches
 from locallearn.rules import BP
-from locallearn.training import RunFolder, TrainSettings, build, data_of, digest_of, load_checkpoint, load_weights
+from locallearn.training import (
+    RunFolder,
+    TrainSettings,
+    build,
+    data_of,
+    digest_of,
+    load_checkpoint,
+    load_weights,
+    trained_weights,
+)
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.trained import data_card_of
 
@@ -109,7 +118,7 @@ class Run:
     @cached_property
     def net(self) -> LocalNet:
         """The trained network, on its device, in evaluation mode."""
-        state: dict[str, Any] = load_checkpoint(self._file)["net"]
+        state: dict[str, Any] = trained_weights(load_checkpoint(self._file))
         with names_of_file(trust_code=self._trust_code), torch.random.fork_rng(devices=[]):
             net = build(self.settings, self.card)
         if not self.has_heads:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,7 +28,7 @@ from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.fit import Fit
-from locallearn.training.from_settings import build, data_of
+from locallearn.training.from_settings import build, data_of, mixed, training_batches
 from locallearn.training.loop import Interrupted, Watcher
 from locallearn.training.processes.agreement import digest, facts_of, refuse_differences, refuse_uncut
 from locallearn.training.processes.joining import joined
@@ -62,8 +63,9 @@ def train(
     Returns:
         The summary that is also in `result.json`: test_accuracy (of the last epoch), best_accuracy (test accuracy of
         the best epoch), best_epoch, best_chosen_on ("validation" or "test" images), validation_accuracy (of the last
-        epoch) and best_validation_accuracy if there are validation images, seconds_per_epoch (median),
-        peak_activation_bytes, peak_total_bytes, backbone_parameters, auxiliary_parameters, epochs, folder.
+        epoch) and best_validation_accuracy if there are validation images, unaveraged_test_accuracy (of the last epoch)
+        with `ema`, seconds_per_epoch (median), peak_activation_bytes, peak_total_bytes, backbone_parameters,
+        auxiliary_parameters, epochs, folder.
 
     Raises:
         LocalLearnError: a setting does not fit the network, the data or the folder; nothing is written then.
@@ -120,10 +122,14 @@ def _train(
     if drop_single:
         say(f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise.")
     feed = processes.own_feed(settings.feed(processes.device))
-    batches, test = images.training(feed, seed=settings.seed, drop_single=drop_single), images.testing(feed)
+    batches, test = training_batches(settings, images, feed, drop_single=drop_single), images.testing(feed)
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
+    if settings.mixes or getattr(batches, "labels", np.empty(0)).ndim == 2:
+        net.label_shape = (len(images.classes),)
+    settings.refuse_misfit(net, steps=len(batches))
+    batches = mixed(settings, batches, feed, classes=len(images.classes))
     opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)
     with opened if processes.leads else nullcontext():
         if processes.leads and not run.data.exists():
@@ -149,6 +155,8 @@ def _train(
             watcher=watcher,
             processes=processes,
         )
+        if fit.average is not None:
+            peak = replace(peak, total=peak.total + fit.average.nbytes)
         if processes.from_first(lambda: resume is not None):
             fit.resume(resume or "last")
             if processes.leads and run.differences(settings):
@@ -188,7 +196,7 @@ def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSett
         validated = {"validation_accuracy": last, "best_validation_accuracy": highest}
     result = {
         "test_accuracy": rows[-1]["test_accuracy"],
-        **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},
+        **{name: rows[-1][name] for name in ("test_top5_accuracy", "unaveraged_test_accuracy") if name in rows[-1]},
         "best_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
         "best_chosen_on": chosen_on(rows),
