@@ -72,7 +72,7 @@ def localize(
             reconstruct images use it. The default, 0.5, is near the mean of most photographs.
         image_std: standard deviation by which the images were then divided; by default 0.25.
         memory: `"fast"`, or `"lean"` to recompute activations in the backward pass wherever that lowers a step's peak
-            memory: at most about two thirds of the activations of `"fast"`, in 1.1 to 1.4 times its time. Losses and
+            memory: at most about two thirds of the activations of `"fast"`, in up to 1.25 times its time. Losses and
             gradients are those of `"fast"`, bit for bit.
         overlap: on a CUDA GPU, how many modules may still run backward while the next one runs forward, each on its own
             stream; each takes the memory of one module more. On other devices, and for rules with cascades, modules

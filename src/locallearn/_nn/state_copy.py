@@ -156,7 +156,12 @@ class StateCopy:
 
 
 def mark_of(tensor: Tensor) -> tuple[int, int, int]:
-    """Differs after a write: also after one through `.data`, except on an accelerator, which it never waits for."""
+    """Differs after a write: also after one through `.data`, except on an accelerator, which it never waits for.
+
+    Of a tensor without numbers of its own, such as a fake one, only PyTorch's count of writes is known.
+    """
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return private_api.version_of(tensor), 0, 0
     total = 0
     if tensor.device.type == "cpu" and (size := tensor.element_size()) in _INTEGERS:
         flat = tensor.detach().reshape(-1).view(_INTEGERS[size]).numpy()

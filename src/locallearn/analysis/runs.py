@@ -21,7 +21,7 @@ from locallearn._utils.registry import names_of_file
 from locallearn.data import Batches, DataSet, Feed, OrderedBatches
 from locallearn.rules import BP
 from locallearn.training import RunFolder, TrainSettings, build, data_of, digest_of, load_checkpoint, load_weights
-from locallearn.training.data_card import DataCard
+from locallearn.training.files.data_card import DataCard
 from locallearn.training.trained import data_card_of
 
 Watch = Callable[[str, int, int], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,14 +17,18 @@ from locallearn.parallel.batch_norm import synchronise_batch_norm
 from locallearn.parallel.channel import buckets, share_values
 from locallearn.parallel.modules import ModulePart
 
+_ON_THE_WAY = 4
+"""Modules whose gradients travel at once. Waiting after each would make all processes as slow as the slowest is in each
+module, and not only as slow as the slowest is over a step."""
+
 
 def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.ProcessGroup | None = None) -> LocalNet:
     """Train a network in several processes, each on its own part of every batch.
 
     After it, `net.backward` on each process's part leaves the gradient of the mean over the whole batch in `.grad`, on
     every process, and returns the losses of the whole batch (with the last micro-batch, those of all of them). The
-    parts may differ in size. The gradients of a local module travel as soon as they are complete, while the next one
-    runs; then `on_complete` is called for it.
+    parts may differ in size. The gradients of a local module travel as soon as they are complete, while the next ones
+    run; then `on_complete` is called for it.
 
     Batch normalisation has the statistics of each process's part, as under `DistributedDataParallel`. PredSim's
     similarity and InfoPro's contrastive loss compare the images of a part.
@@ -67,14 +72,13 @@ def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.Pro
 
 @dataclass
 class _Travelling:
-    """Gradients of a local module on their way."""
+    """Some gradients of a local module on their way."""
 
-    module: int
     gradients: list[Tensor]
     flat: Tensor
     work: dist.Work
 
-    def arrive(self, total: float) -> None:
+    def arrive(self, total: Tensor) -> None:
         """Wait, and put the mean into `.grad`."""
         self.work.wait()
         self.flat /= total
@@ -114,7 +118,7 @@ class GradientSharing:
         self._images += len(images)
         self._latest = len(images)
         self._on_complete = on_complete
-        self._travelling: list[_Travelling] = []
+        self._travelling: deque[tuple[int, list[_Travelling]]] = deque()
         if final:
             self._total = torch.tensor([float(self._images)], dtype=torch.float64, device=images.device)
             self._count = dist.all_reduce(self._total, group=self._group, async_op=True)
@@ -125,36 +129,32 @@ class GradientSharing:
         self._sums = self._sums + losses.double() * self._latest
         if not final:
             return losses
-        self._settle()
+        self._settle(0)
         dist.all_reduce(self._sums, group=self._group)
         mean = self._sums / self._total
         self._images, self._sums, self.images = 0, 0.0, int(self._total.item())
         return mean.to(losses.dtype)
 
     def _send(self, module: int) -> None:
-        """Send a module's gradients; those of earlier ones have had the time of this module's backward to travel."""
-        self._settle()
+        """Send a module's gradients; those of earlier ones have had the time of later backward passes to travel."""
+        self._settle(_ON_THE_WAY - 1)
         gradients = [p.grad for p in self._net.parameters_of(module) if p.grad is not None]
+        travelling: list[_Travelling] = []
         for bucket in buckets(gradients):
             flat = torch.cat([gradient.flatten() for gradient in bucket]).mul_(self._images)
             work = dist.all_reduce(flat, group=self._group, async_op=True)
             assert work is not None
-            self._travelling.append(_Travelling(module, bucket, flat, work))
-        if not gradients:
-            self._done(module)
+            travelling.append(_Travelling(bucket, flat, work))
+        self._travelling.append((module, travelling))
 
-    def _settle(self) -> None:
-        """Put what has arrived in its place, and call the user's `on_complete`."""
-        if self._travelling:
-            assert self._count is not None
-            self._count.wait()
-            total = self._total.item()
-            for travelling in self._travelling:
-                travelling.arrive(total)
-            module = self._travelling[0].module
-            self._travelling = []
-            self._done(module)
-
-    def _done(self, module: int) -> None:
-        if self._on_complete is not None:
-            self._on_complete(module)
+    def _settle(self, left: int) -> None:
+        """Put what has arrived in its place and call the user's `on_complete`, until few modules are on their way."""
+        while len(self._travelling) > left:
+            module, arriving = self._travelling.popleft()
+            if arriving:
+                assert self._count is not None
+                self._count.wait()
+                for travelling in arriving:
+                    travelling.arrive(self._total)
+            if self._on_complete is not None:
+                self._on_complete(module)

@@ -11,7 +11,7 @@ from locallearn.recipes.budgets import RATES, Budget, at_budget, unfit
 from locallearn.recipes.recipe import Quantity, Recipe
 from locallearn.recipes.runs import Finished, Runs
 from locallearn.training import TrainSettings, evaluate_run, rule_text
-from locallearn.training.lock import InUseError
+from locallearn.training.files.lock import InUseError
 
 
 @dataclass(frozen=True, kw_only=True)

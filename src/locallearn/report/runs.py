@@ -12,7 +12,7 @@ from locallearn._utils.atomic_files import read_json
 from locallearn._utils.errors import LocalLearnError
 from locallearn.report.analyses import Analyses, read_analyses
 from locallearn.training import RunFolder, TrainSettings, best_epoch
-from locallearn.training.data_card import DataCard
+from locallearn.training.files.data_card import DataCard
 from locallearn.training.trained import data_card_of
 
 RESULTS = ("peak_activation_bytes", "backbone_parameters", "auxiliary_parameters")

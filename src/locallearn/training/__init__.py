@@ -2,13 +2,6 @@
 
 from locallearn._engine.cuda_graphs import CapturedSteps as CapturedSteps
 from locallearn._engine.stepper import ModuleStepper as ModuleStepper, Stepper as Stepper
-from locallearn.training.checkpoint import (
-    Checkpoint as Checkpoint,
-    digest_of as digest_of,
-    load_checkpoint as load_checkpoint,
-    load_weights as load_weights,
-    save_checkpoint as save_checkpoint,
-)
 from locallearn.training.curves import draw_curves as draw_curves
 from locallearn.training.evaluation import (
     Evaluation as Evaluation,
@@ -16,6 +9,14 @@ from locallearn.training.evaluation import (
     chosen_on as chosen_on,
     evaluate as evaluate,
 )
+from locallearn.training.files.checkpoint import (
+    Checkpoint as Checkpoint,
+    digest_of as digest_of,
+    load_checkpoint as load_checkpoint,
+    load_weights as load_weights,
+    save_checkpoint as save_checkpoint,
+)
+from locallearn.training.files.run_folder import OF_PROCESSES as OF_PROCESSES, RunFolder as RunFolder
 from locallearn.training.fit import Fit as Fit
 from locallearn.training.from_settings import (
     build as build,
@@ -28,7 +29,6 @@ from locallearn.training.loop import Interrupted as Interrupted, Loop as Loop, W
 from locallearn.training.optimizers import SGD as SGD, AdamW as AdamW, OptimizerSettings as OptimizerSettings
 from locallearn.training.processes.launch import Launch as Launch, program as program
 from locallearn.training.run import train as train
-from locallearn.training.run_folder import OF_PROCESSES as OF_PROCESSES, RunFolder as RunFolder
 from locallearn.training.schedules import (
     Constant as Constant,
     Cosine as Cosine,

@@ -11,8 +11,8 @@ from torch import Tensor
 from locallearn._engine.cuda_graphs import CapturedSteps
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import mixed
-from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.evaluation import evaluate
+from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.loop import Loop
 from locallearn.training.settings import FitSettings
 

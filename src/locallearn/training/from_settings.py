@@ -15,7 +15,7 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import call, names
 from locallearn.data import DataSet, image_folder
 from locallearn.models import from_library
-from locallearn.training.data_card import DataCard
+from locallearn.training.files.data_card import DataCard
 from locallearn.training.settings import TrainSettings
 
 

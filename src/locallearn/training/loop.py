@@ -12,10 +12,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from locallearn.data import Batches
-from locallearn.training.checkpoint import FILES, Checkpoint, load_checkpoint, load_weights, save_checkpoint, unusable
 from locallearn.training.evaluation import choosing_accuracy
-from locallearn.training.loggers import logging_to
-from locallearn.training.optimizer_state import (
+from locallearn.training.files.checkpoint import (
+    FILES,
+    Checkpoint,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    unusable,
+)
+from locallearn.training.files.optimizer_state import (
     joined,
     load_named_state,
     named_state,
@@ -23,8 +29,9 @@ from locallearn.training.optimizer_state import (
     refuse_other_shapes,
     settings_of,
 )
+from locallearn.training.files.run_folder import RunFolder
+from locallearn.training.loggers import logging_to
 from locallearn.training.processes.processes import Processes
-from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import LoopSettings
 from locallearn.training.settings_text import plain_settings
 

@@ -22,10 +22,11 @@ from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import hold_out
 from locallearn.parallel import ModulePart
 from locallearn.rules import BP
-from locallearn.training.checkpoint import Checkpoint
 from locallearn.training.curves import draw_curves
-from locallearn.training.data_card import DataCard
 from locallearn.training.evaluation import best_epoch, chosen_on
+from locallearn.training.files.checkpoint import Checkpoint
+from locallearn.training.files.data_card import DataCard
+from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.fit import Fit
 from locallearn.training.from_settings import build, data_of
 from locallearn.training.loop import Interrupted, Watcher
@@ -34,7 +35,6 @@ from locallearn.training.processes.joining import joined
 from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
-from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import TrainSettings
 from locallearn.training.settings_text import rule_text
 from locallearn.training.warm_start import WarmStart

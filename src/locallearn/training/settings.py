@@ -156,7 +156,7 @@ class TrainSettings(FitSettings):
         layers: names, or regular expressions of names, of the submodules that each end a layer; by default the layers
             are discovered.
         memory: fast, or lean to recompute in the backward pass what lowers the peak memory: two thirds of the
-            activation memory or less, in 1.1 to 1.4 times the time.
+            activation memory or less, in up to 1.25 times the time.
         overlap: experimental, not yet measured on a GPU: number of modules whose backward passes may overlap the next
             module's forward pass, on a CUDA GPU; each adds the memory of one module.
         batch: images in a batch.

@@ -11,10 +11,10 @@ from torch import nn
 
 from locallearn._chain.layout import Shape
 from locallearn._utils.registry import names_of_file
-from locallearn.training.checkpoint import load_checkpoint, load_weights
-from locallearn.training.data_card import DataCard
+from locallearn.training.files.checkpoint import load_checkpoint, load_weights
+from locallearn.training.files.data_card import DataCard
+from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.from_settings import data_of, make_model
-from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import TrainSettings
 
 _NEEDED = ("model", "data", "train_images", "image_size")

@@ -15,11 +15,11 @@ from locallearn._objectives.objective import Objective
 from locallearn._torch.device import device_of, mixed
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches, DataSet, shared_classes
-from locallearn.training.checkpoint import load_checkpoint, load_weights
-from locallearn.training.data_card import DataCard
 from locallearn.training.evaluation import reports_top5, top5_hits
+from locallearn.training.files.checkpoint import load_checkpoint, load_weights
+from locallearn.training.files.data_card import DataCard
+from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.from_settings import build, data_of
-from locallearn.training.run_folder import RunFolder
 from locallearn.training.settings import TrainSettings
 from locallearn.training.trained import data_card_of
 

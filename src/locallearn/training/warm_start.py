@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from locallearn._utils.atomic_files import machine_memory, regular_file
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
-from locallearn.training.checkpoint import FILES, load_checkpoint
+from locallearn.training.files.checkpoint import FILES, load_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import locallearn as ll
+from locallearn._torch.private_api import fake_copy, fake_mode
 
 IMAGES, LABELS = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
 
@@ -205,6 +207,13 @@ def test_hooks_on_every_module_fire_once_a_step_and_see_data(rule, memory, seen)
         assert len(layers) == 2 * (4 + in_heads)
         assert {kind for _, kind in seen} <= {"Tensor", "Parameter"}
         seen.clear()
+
+
+def test_arithmetic_of_a_checkpointed_module_can_be_counted_on_tensors_without_data():
+    net = ll.localize(convolutions(), ll.Checkpoint(), input_shape=(3, 8, 8))
+    with fake_mode() as mode, FlopCounterMode(display=False) as counter:
+        fake_copy(net.local_modules[0], mode)(mode.from_tensor(IMAGES)).sum().backward()
+    assert counter.get_total_flops() > 0
 
 
 @pytest.mark.parametrize(("rule", "memory"), [(ll.BP(), "lean"), (ll.Checkpoint(), "fast")])

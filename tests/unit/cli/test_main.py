@@ -304,6 +304,6 @@ def test_a_full_disk_is_told_in_a_sentence(capsys, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
 
-    monkeypatch.setattr("locallearn.training.run_folder.RunFolder.add_epoch", full)
+    monkeypatch.setattr("locallearn.training.files.run_folder.RunFolder.add_epoch", full)
     assert run("train", *SMALL, "--epochs", "1", "--rule", "bp", "--out", str(tmp_path / "run")) == 1
     assert "error: metrics.jsonl: No space left on device" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from locallearn._utils.registry import load
 from locallearn.export import export_run, load_exported
 from locallearn.training import load_run, train
 
-HIDDEN = "locallearn.training.run_folder.os.system"
+HIDDEN = "locallearn.training.files.run_folder.os.system"
 """A function of the system, reached through a module of ours."""
 
 CODE = """

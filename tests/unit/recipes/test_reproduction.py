@@ -22,7 +22,7 @@ from locallearn.recipes.page import page
 from locallearn.recipes.results import save
 from locallearn.recipes.runs import Runs, validation_accuracy
 from locallearn.training import RunFolder, Watcher, as_yaml
-from locallearn.training.lock import InUseError
+from locallearn.training.files.lock import InUseError
 
 PLAIN = "hpff/table4a/cifar10-resnet32-il"
 

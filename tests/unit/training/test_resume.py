@@ -17,8 +17,8 @@ import locallearn as ll
 from locallearn import LocalLearnError
 from locallearn.cli import main
 from locallearn.training import AdamW, Interrupted, RunFolder, load_checkpoint, save_checkpoint, train
-from locallearn.training.lock import exclusive
-from locallearn.training.optimizer_state import joined, load_named_state, named_state
+from locallearn.training.files.lock import exclusive
+from locallearn.training.files.optimizer_state import joined, load_named_state, named_state
 
 VARIANTS = {
     "bp": {"rule": ll.BP()},
@@ -304,7 +304,7 @@ def test_two_processes_cannot_train_in_one_folder(copied):
 
 
 def test_a_lock_of_a_process_that_died_is_free(whole, copied):
-    code = "import os, sys; from pathlib import Path; from locallearn.training.lock import exclusive\n"
+    code = "import os, sys; from pathlib import Path; from locallearn.training.files.lock import exclusive\n"
     code += "with exclusive(Path(sys.argv[1])): os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code, str(copied)], check=False).returncode == 9
     assert (copied / "owner.json").exists()

@@ -19,8 +19,8 @@ from locallearn._utils.atomic_files import read_json, read_yaml, regular_file, w
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import trust_option
-from locallearn.training.checkpoint import FILES
-from locallearn.training.lock import LOCK_FILES, exclusive
+from locallearn.training.files.checkpoint import FILES
+from locallearn.training.files.lock import LOCK_FILES, exclusive
 from locallearn.training.processes.launch import program
 from locallearn.training.settings_text import as_yaml, with_new_defaults
 
