@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import Thread
 
+import torch
 from torch import Tensor
 
 from locallearn._objectives.objective import Objective
@@ -60,6 +61,9 @@ class AsynchronousPipeline(Pipeline):
             tensors = self._arrivals.batch()
         else:
             tensors = self._of_kind(work, self._arrivals.other()).tensors
+        for tensor in tensors:
+            if tensor.is_cuda:  # its memory belongs to the thread's stream
+                tensor.record_stream(torch.cuda.current_stream(tensor.device))
         self.along = tuple(tensors[1:])
         return tuple(tensors)
 
@@ -115,15 +119,25 @@ class _Arrivals:
         return message
 
     def _receive(self) -> None:
+        device = self._receiver.route.device
+        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.buffer.open()
         try:
-            while (message := self._receiver.receive()).kind in _UPDATES:
-                self.buffer.write(message.tensors, final=_UPDATES[Work(message.kind)])
+            with torch.cuda.stream(stream):
+                while (message := self._next(stream)).kind in _UPDATES:
+                    self.buffer.write(message.tensors, final=_UPDATES[Work(message.kind)])
             self._other = message
         except LocalLearnError as error:
             self._other = error
         finally:
             self.buffer.open(False)
+
+    def _next(self, stream: torch.cuda.Stream | None) -> Message:
+        """The next message, once its tensors are there."""
+        message = self._receiver.receive()
+        if stream is not None:
+            stream.synchronize()
+        return message
 
 
 def refuse_waiting(
