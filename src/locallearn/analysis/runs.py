@@ -20,7 +20,17 @@ from locallearn._utils.errors import LocalLearnError, did_you_mean
 from locallearn._utils.registry import names_of_file
 from locallearn.data import Batches, DataSet, Feed, OrderedBatches
 from locallearn.rules import BP
-from locallearn.training import RunFolder, TrainSettings, build, data_of, digest_of, load_checkpoint, load_weights
+from locallearn.training import (
+    RunFolder,
+    TrainSettings,
+    build,
+    data_of,
+    digest_of,
+    load_checkpoint,
+    load_weights,
+    refuse_other_data,
+    trained_weights,
+)
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.trained import data_card_of
 
@@ -109,7 +119,7 @@ class Run:
     @cached_property
     def net(self) -> LocalNet:
         """The trained network, on its device, in evaluation mode."""
-        state: dict[str, Any] = load_checkpoint(self._file)["net"]
+        state: dict[str, Any] = trained_weights(load_checkpoint(self._file))
         with names_of_file(trust_code=self._trust_code), torch.random.fork_rng(devices=[]):
             net = build(self.settings, self.card)
         if not self.has_heads:
@@ -199,28 +209,20 @@ def pooled(features: Tensor) -> Tensor:
     return (features.mean((2, 3)) if features.dim() == 4 else features).float()
 
 
-def refuse_different_data(runs: Sequence[Run]) -> None:
-    """Refuse to compare runs on different images.
+def refuse_other_images(runs: Sequence[Run]) -> None:
+    """Refuse to compare runs on different data, or with different sizes or normalisation of images.
 
     Raises:
         LocalLearnError: names the first run that differs, and in what.
     """
+    refuse_other_data(runs)
     first, *others = runs
     for other in others:
-        if (one := first.card.classes) != (two := other.card.classes):
+        if first.card != other.card:
             raise LocalLearnError(
-                f"{first.path} and {other.path} have different classes ({_some(one)}; {_some(two)}): compare runs of"
-                " one data set."
+                f"{first.path} and {other.path} saw different images ({_images(first)}; {_images(other)}): compare runs"
+                " with one size of images."
             )
-        if first.settings.data != other.settings.data or first.card != other.card:
-            raise LocalLearnError(
-                f"{first.path} and {other.path} saw different data ({_images(first)}; {_images(other)}): compare runs"
-                " of one data set, with one size of images."
-            )
-
-
-def _some(classes: Sequence[str]) -> str:
-    return f"{len(classes)}: {', '.join(classes[:3])}{', ...' * (len(classes) > 3)}"
 
 
 def _images(run: Run) -> str:

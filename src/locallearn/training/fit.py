@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from locallearn._engine.cuda_graphs import CapturedSteps
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import mixed
+from locallearn._utils.errors import LocalLearnError
+from locallearn.data import Batches
 from locallearn.training.evaluation import evaluate
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.loop import Loop
 from locallearn.training.settings import FitSettings
+
+_UNAVERAGED = ("test_accuracy", "validation_accuracy")
+"""Metrics that are reported of the last weights too, where the average of weights is evaluated."""
 
 
 class Fit(Loop):
@@ -23,13 +29,15 @@ class Fit(Loop):
     A row of metrics has epoch, lr (of the last step), train_loss (of the last objective), losses (of all), seconds (of
     training alone), test_accuracy, test_loss, test_top5_accuracy of 100 classes or more, validation_accuracy and
     validation_loss if there are validation images, head_accuracies on request, and skipped_images (names of files that
-    could not be read and were left out), if there are any.
+    could not be read and were left out), if there are any. With `ema`, these are of the averaged weights, but for
+    head_accuracies, unaveraged_test_accuracy and unaveraged_validation_accuracy, which are of the last ones.
 
     Args:
         net: the network, on its device.
         batches, test: of the two splits.
         validation: images held out of the training split, on which the best epoch is chosen; none by default.
         settings: how to train.
+        frozen: parts that stay in evaluation mode, as batch normalisation whose statistics stay.
         folder: where metrics and checkpoints go; None writes nothing.
         watcher: learns how training proceeds.
         processes: which share the run; this one alone by default.
@@ -41,6 +49,22 @@ class Fit(Loop):
     net: LocalNet
     settings: FitSettings
 
+    def __init__(
+        self,
+        net: LocalNet,
+        batches: Batches,
+        test: Batches,
+        settings: FitSettings,
+        *,
+        frozen: Sequence[nn.Module] = (),
+        **others: Any,
+    ) -> None:
+        super().__init__(net, batches, test, settings, **others)
+        self.frozen = frozen
+        self._validated: list[float] = []  # validation accuracy of each epoch so far
+        if self.settings.early_stopping is not None and self.validation is None:
+            raise LocalLearnError("early_stopping needs validation images: give Fit some by validation=.")
+
     @cached_property
     def captured(self) -> CapturedSteps:
         """The step as a CUDA graph."""
@@ -48,6 +72,12 @@ class Fit(Loop):
 
     def train_step(self, images: Tensor, targets: Tensor, *, learning_rate: float) -> Tensor:
         self.stepper.set_lr(learning_rate)
+        losses = self._stepped(images, targets)
+        if self.average is not None:
+            self.average.update(self.net.steps)
+        return losses
+
+    def _stepped(self, images: Tensor, targets: Tensor) -> Tensor:
         sharing = self.net.gradient_sharing
         if self.settings.cuda_graphs:
             return self.captured(images, targets).double()
@@ -74,31 +104,54 @@ class Fit(Loop):
         return {"train_loss": losses[-1], "losses": losses}
 
     def evaluate(self) -> dict[str, Any]:
+        last = self._evaluated(heads=self.settings.eval_heads)
+        if self.average is None:
+            return last
+        with self.average.in_use():
+            averaged = self._evaluated(heads=False)
+        unaveraged = {f"unaveraged_{name}": value for name, value in last.items() if name in _UNAVERAGED}
+        return last | averaged | unaveraged
+
+    def _evaluated(self, *, heads: bool) -> dict[str, Any]:
         self.processes.share_buffers(self.net)
+        over: Any = {"summed": self.processes.summed, "gathered": self.processes.gathered}
         result = evaluate(
             self.net,
             self.test,
-            heads=self.settings.eval_heads,
+            heads=heads,
             autocast=self.settings.autocast,
-            summed=self.processes.summed,
+            **over,
         )
         metrics: dict[str, Any] = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         if result.top5_accuracy is not None:
             metrics["test_top5_accuracy"] = result.top5_accuracy
         skipped = [*self.skipped, *self.test.skipped]
         if self.validation is not None:
-            chosen = evaluate(self.net, self.validation, autocast=self.settings.autocast, summed=self.processes.summed)
+            chosen = evaluate(self.net, self.validation, autocast=self.settings.autocast, **over)
             metrics |= {"validation_accuracy": chosen.accuracy, "validation_loss": chosen.loss}
+            self._validated.append(chosen.accuracy)
             skipped += self.validation.skipped
         skipped = self.processes.of_all(skipped)
         if any(skipped):
             metrics["skipped_images"] = [name for names in skipped for name in names]
-        if self.settings.eval_heads:
+        if heads:
             metrics["head_accuracies"] = [
                 accuracy for heads in self.processes.of_modules(result.head_accuracies) for accuracy in heads
             ]
         return metrics
 
+    def is_over(self) -> bool:
+        patience, values = self.settings.early_stopping, self._validated
+        return patience is not None and len(values) > patience and max(values[-patience:]) <= max(values[:-patience])
+
+    def begin_training(self) -> None:
+        super().begin_training()
+        for part in self.frozen:
+            part.eval()
+
     def resume(self, checkpoint: Checkpoint = "last") -> None:
         super().resume(checkpoint)
+        if self.settings.early_stopping is not None:
+            rows = self.processes.from_first(lambda: self.folder.rows_before(self.epoch) if self.folder else [])
+            self._validated = [row["validation_accuracy"] for row in rows]
         self.net.steps = (self.epoch - 1) * len(self.batches) + self.step

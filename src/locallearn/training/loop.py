@@ -19,6 +19,7 @@ from locallearn.training.files.checkpoint import (
     load_checkpoint,
     load_weights,
     save_checkpoint,
+    trained_weights,
     unusable,
 )
 from locallearn.training.files.optimizer_state import (
@@ -109,6 +110,7 @@ class Loop(ABC):
         self.validation = validation
         self.folder, self.watcher = folder, watcher or Watcher()
         self.stepper: Any = settings.make_stepper(net)
+        self.average = settings.average_of(net)
         self.device = next(net.parameters()).device
         self.processes = processes or Processes(self.device)
         self.best = -1.0
@@ -134,6 +136,14 @@ class Loop(ABC):
     def evaluate(self) -> dict[str, Any]:
         """Metrics of the test split."""
 
+    def is_over(self) -> bool:
+        """Asked before each epoch: whether training ends before all epochs are over."""
+        return False
+
+    def begin_training(self) -> None:
+        """Called before the steps of an epoch: modes of the network."""
+        self.net.train()
+
     def run(self) -> list[dict[str, Any]]:
         """Train for the epochs that remain.
 
@@ -146,8 +156,11 @@ class Loop(ABC):
         """
         if self.processes.from_first(lambda: self.folder is not None and not self.folder.last.exists()):
             self._save()  # there are never metrics without a checkpoint, so a lost one is told from a new run
+        rows = []
         with self._recording() as record:
-            return [self._run_epoch(record) for _ in range(self.epoch, self.settings.epochs + 1)]
+            while self.epoch <= self.settings.epochs and not self.is_over():
+                rows.append(self._run_epoch(record))
+        return rows
 
     def resume(self, checkpoint: Checkpoint = "last") -> None:
         """Go back to a checkpoint of the folder; a run that was stopped before its first one starts from the beginning.
@@ -173,6 +186,11 @@ class Loop(ABC):
             raise unusable(file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}")
         if self.folder is not None:
             self.folder.rows_before(epoch)  # refuses metrics that lack an epoch
+        if (self.average is None) == bool(state["average"]):
+            raise unusable(file, f"has {'an' if self.average is None else 'no'} average of the weights")
+        if self.average is not None:
+            with self.average.in_use():
+                load_weights(self.net, trained_weights(state), file=file, name="the network")
         load_weights(self.net, state["net"], file=file, name="the network")
         optimizers = optimizers_of(self.stepper)
         try:
@@ -251,7 +269,7 @@ class Loop(ABC):
 
     def _train_to_end_of_epoch(self) -> None:
         start, skipped = perf_counter() - self.seconds, self.skipped
-        self.net.train()
+        self.begin_training()
         self._tell("reading")
         for images, targets in self.batches.epoch(self.epoch, start=self.step):
             self._tell("training on")
@@ -284,6 +302,7 @@ class Loop(ABC):
         self.processes.at(f"saving at step {self.step} of epoch {self.epoch}")
         state = {name: getattr(self, name) for name in _PROGRESS} | {
             "net": self.net.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
             "optimizers": joined(self.processes.of_modules(named_state(self.net, optimizers_of(self.stepper)))),
             "sums": self._all_sums(),
             "random": self.processes.random_states(),

@@ -66,6 +66,10 @@ class Processes:
         """The sum over the parts of the batch."""
         return values
 
+    def gathered(self, values: Tensor) -> Tensor:
+        """The rows of all parts of the batch, on the CPU."""
+        return values
+
     def stop_after_step(self, wanted: bool) -> bool:
         """Whether all stop after this step."""
         return wanted
@@ -142,6 +146,11 @@ class ManyProcesses(Processes):
     def summed(self, values: Tensor) -> Tensor:
         dist.all_reduce(values, group=self.data_group)
         return values
+
+    def gathered(self, values: Tensor) -> Tensor:
+        parts: list[Any] = [None] * self.layout.data
+        dist.all_gather_object(parts, values, group=self.data_group)
+        return torch.cat(parts)
 
     def stop_after_step(self, wanted: bool) -> bool:
         return self._vote.after_step(wanted)

@@ -38,7 +38,18 @@ SMALL = (
     "--threads",
     "1",
 )
-PLAIN = ("--model", "small_runs.plain", "--rule", "man(dgl)", "--optimizer.lr", "0.05")
+PLAIN = (
+    "--model",
+    "small_runs.plain",
+    "--rule",
+    "man(dgl)",
+    "--optimizer.lr",
+    "0.05",
+    "--mixup",
+    "0.1",
+    "--ema",
+    "0.5",
+)
 
 
 @contextmanager
