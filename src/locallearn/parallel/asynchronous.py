@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -92,6 +94,7 @@ class _Arrivals:
         if self._thread is None:
             self._thread = Thread(target=self._receive, name="replay buffer", daemon=True)
             self._thread.start()
+            _threads.add(self._thread)
         tensors = self.buffer.read()
         if isinstance(self._other, LocalLearnError):
             raise self._other
@@ -138,6 +141,17 @@ class _Arrivals:
         if stream is not None:
             stream.synchronize()
         return message
+
+
+_threads: weakref.WeakSet[Thread] = weakref.WeakSet()
+
+
+@atexit.register
+def _wait_for_earlier() -> None:
+    """Let the process before end first, which would fail without this one; unless this one failed itself."""
+    if not hasattr(sys, "last_value"):
+        for thread in list(_threads):
+            thread.join()
 
 
 def refuse_waiting(
