@@ -92,6 +92,7 @@ class _Arrivals:
             LocalLearnError: the process before is gone or silent, or has not trained on any batch.
         """
         if self._thread is None:
+            self.buffer.open()
             self._thread = Thread(target=self._receive, name="replay buffer", daemon=True)
             self._thread.start()
             _threads.add(self._thread)
@@ -115,7 +116,7 @@ class _Arrivals:
             self._receive()
         else:
             self._thread.join()
-        self._thread, message = None, self._other
+        message, self._thread, self._other = self._other, None, None
         if isinstance(message, LocalLearnError):
             raise message
         assert message is not None
@@ -124,7 +125,6 @@ class _Arrivals:
     def _receive(self) -> None:
         device = self._receiver.route.device
         stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.buffer.open()
         try:
             with torch.cuda.stream(stream):
                 while (message := self._next(stream)).kind in _UPDATES:
