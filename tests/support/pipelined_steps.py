@@ -212,11 +212,15 @@ def asynchronous(rank: int) -> dict[str, Any]:
             optimizer.step()
             optimizer.zero_grad()
 
+    def look() -> None:
+        part.eval()(batch(9, 2)[0])
+        part.train()
+
+    look()
     train(range(5) if rank == 0 else range(1))
     dist.barrier()
     train(() if rank == 0 else range(5))
-    part.eval()(batch(9, 2)[0])
-    part.train()
+    look()
     train([5])
     return {"state": part.state_dict(), "order": order, "staleness": part.staleness}
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import Thread
 
+import torch
 from torch import Tensor
 
 from locallearn._objectives.objective import Objective
@@ -60,6 +63,9 @@ class AsynchronousPipeline(Pipeline):
             tensors = self._arrivals.batch()
         else:
             tensors = self._of_kind(work, self._arrivals.other()).tensors
+        for tensor in tensors:
+            if tensor.is_cuda:  # its memory belongs to the thread's stream
+                tensor.record_stream(torch.cuda.current_stream(tensor.device))
         self.along = tuple(tensors[1:])
         return tuple(tensors)
 
@@ -86,8 +92,10 @@ class _Arrivals:
             LocalLearnError: the process before is gone or silent, or has not trained on any batch.
         """
         if self._thread is None:
+            self.buffer.open()
             self._thread = Thread(target=self._receive, name="replay buffer", daemon=True)
             self._thread.start()
+            _threads.add(self._thread)
         tensors = self.buffer.read()
         if isinstance(self._other, LocalLearnError):
             raise self._other
@@ -108,22 +116,42 @@ class _Arrivals:
             self._receive()
         else:
             self._thread.join()
-        self._thread, message = None, self._other
+        message, self._thread, self._other = self._other, None, None
         if isinstance(message, LocalLearnError):
             raise message
         assert message is not None
         return message
 
     def _receive(self) -> None:
-        self.buffer.open()
+        device = self._receiver.route.device
+        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         try:
-            while (message := self._receiver.receive()).kind in _UPDATES:
-                self.buffer.write(message.tensors, final=_UPDATES[Work(message.kind)])
+            with torch.cuda.stream(stream):
+                while (message := self._next(stream)).kind in _UPDATES:
+                    self.buffer.write(message.tensors, final=_UPDATES[Work(message.kind)])
             self._other = message
         except LocalLearnError as error:
             self._other = error
         finally:
             self.buffer.open(False)
+
+    def _next(self, stream: torch.cuda.Stream | None) -> Message:
+        """The next message, once its tensors are there."""
+        message = self._receiver.receive()
+        if stream is not None:
+            stream.synchronize()
+        return message
+
+
+_threads: weakref.WeakSet[Thread] = weakref.WeakSet()
+
+
+@atexit.register
+def _wait_for_earlier() -> None:
+    """Let the process before end first, which would fail without this one; unless this one failed itself."""
+    if not hasattr(sys, "last_value"):
+        for thread in list(_threads):
+            thread.join()
 
 
 def refuse_waiting(

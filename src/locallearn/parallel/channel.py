@@ -112,12 +112,12 @@ class Route:
         group = group or self.group
         try:
             return function(tensor, dist.get_global_rank(group, self.peer), group=group, tag=self.tag)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # of gloo, or of a group that was destroyed
             raise self._broken("exchanging", error) from error
 
     def _broken(self, doing: str, error: Exception) -> LocalLearnError:
         return LocalLearnError(
-            f"process {dist.get_rank(self.group)} was {doing} {self.what}, and process {self.peer} is gone or silent"
+            f"process {self.group.rank()} was {doing} {self.what}, and process {self.peer} is gone or silent"
             f" ({reason_of(error).partition('. This is')[0]}): look at that process's own error, and start all"
             " processes again."
         )

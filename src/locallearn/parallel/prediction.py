@@ -22,6 +22,7 @@ from locallearn._planning.prediction import (
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn.parallel.assignment import balanced, given, module_seconds, owners
+from locallearn.parallel.asynchronous import refuse_waiting
 from locallearn.parallel.followed import Link, links
 from locallearn.parallel.part import NetPart
 
@@ -65,7 +66,7 @@ def predict_modules(
         replay_buffer: as of `parallel.modules`. A full buffer is counted, and images that travel.
 
     Raises:
-        LocalLearnError: there are more processes than local modules, or the assignment does not fit.
+        LocalLearnError: there are more processes than local modules, or assignment or replay buffer do not fit.
     """
     seconds = module_seconds(net, batch)
     if assignment is None:
@@ -75,6 +76,8 @@ def predict_modules(
     with without_data(net, batch) as (copy, images, labels), mixed(images.device, autocast):
         owner = owners(copy, chosen)
         linked = links(copy.objectives, chosen, owner)
+        if replay_buffer is not None:
+            refuse_waiting(copy.objectives, chosen, linked)
         features = [images]
         with torch.no_grad():
             for module in copy.local_modules:

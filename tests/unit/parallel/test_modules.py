@@ -98,6 +98,17 @@ def test_peak_memory_of_a_process_is_as_predicted(name, parts):
         assert cost.peak.total == pytest.approx(part["peaks"][name], rel=0.02)
 
 
+def test_the_peak_of_an_asynchronous_process_has_its_full_buffer():
+    net = localized(RULES["DGL"])
+    first, second = parallel.predict_modules(net, 2, 4, assignment=(2, 3))
+    first_replayed, replayed = parallel.predict_modules(net, 2, 4, assignment=(2, 3), replay_buffer=3)
+    features, labels = 4 * 6 * 12 * 12 * 4, 4 * 8
+    assert first_replayed == first
+    assert replayed.peak.total - second.peak.total == 3 * features + 4 * labels
+    with pytest.raises(LocalLearnError, match="replay_buffer: the gradient of local modules"):
+        parallel.predict_modules(localized(RULES["HiLo"]), 2, 4, assignment=(2, 3), replay_buffer=3)
+
+
 @pytest.mark.parametrize(
     ("attempt", "sentence"),
     [
