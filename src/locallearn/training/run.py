@@ -21,6 +21,7 @@ from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import hold_out
+from locallearn.parallel import ModulePart
 from locallearn.rules import BP
 from locallearn.training.curves import draw_curves
 from locallearn.training.evaluation import best_epoch, chosen_on
@@ -33,6 +34,7 @@ from locallearn.training.loop import Interrupted, Watcher
 from locallearn.training.processes.agreement import digest, facts_of, refuse_differences, refuse_uncut
 from locallearn.training.processes.joining import joined
 from locallearn.training.processes.parts import drops_single_image
+from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
 from locallearn.training.settings import TrainSettings
 from locallearn.training.settings_text import rule_text
@@ -65,7 +67,9 @@ def train(
         the best epoch), best_epoch, best_chosen_on ("validation" or "test" images), validation_accuracy (of the last
         epoch) and best_validation_accuracy if there are validation images, unaveraged_test_accuracy (of the last epoch)
         with `ema`, seconds_per_epoch (median), peak_activation_bytes, peak_total_bytes, backbone_parameters,
-        auxiliary_parameters, epochs, folder.
+        auxiliary_parameters, epochs, folder. Where processes have some of the local modules each, the peaks are those
+        of the process that needs most, and processes has a row for each; in the asynchronous form, replay_buffer and,
+        for each process, staleness (as `parallel.Staleness`, since the run began or went on).
 
     Raises:
         LocalLearnError: a setting does not fit the network, the data or the folder; nothing is written then.
@@ -142,7 +146,19 @@ def _train(
         _warn_of_heavy_auxiliaries(net, settings, peak.total, micro_batch, say)
         if settings.compile:
             net.compile()
-        net = processes.share(net, synchronise_statistics=settings.synchronise_statistics)
+        several: dict[str, Any] = {}
+        if processes.layout.modules > 1:
+            rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, micro_batch))
+            several = {"processes": rows}
+            peak = PeakMemory(
+                activations=max(row["peak_activation_bytes"] for row in rows),
+                total=max(row["peak_total_bytes"] for row in rows),
+            )
+        net = processes.share(
+            net,
+            synchronise_statistics=settings.synchronise_statistics,
+            replay_buffer=settings.replay_buffer,
+        )
         processes.seed(settings.seed)
         folder = run if processes.leads else None
         fit = Fit(
@@ -165,7 +181,13 @@ def _train(
             fit.run()
         except OutOfMemoryError as error:
             raise error.naming(settings.model, rule_text(settings.rule)) from error
-        return processes.from_first(lambda: _finish(run, net, peak, settings))
+        if isinstance(net, ModulePart) and net.replay_buffer is not None:
+            ages = processes.of_modules(net.staleness)
+            several |= {
+                "replay_buffer": net.replay_buffer,
+                "staleness": [None if age is None else asdict(age) for age in ages],
+            }
+        return processes.from_first(lambda: _finish(run, net, peak, settings, several))
 
 
 def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[str], None]) -> None:
@@ -184,7 +206,9 @@ def _silence(_: str) -> None:
     pass
 
 
-def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings) -> dict[str, Any]:
+def _finish(
+    run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings, several: dict[str, Any]
+) -> dict[str, Any]:
     """Write the summary and the picture of a run whose epochs are over."""
     needed = ["test_accuracy", "train_loss", "seconds"]
     if settings.validation is not None:
@@ -208,6 +232,7 @@ def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSett
         "auxiliary_parameters": _parameters(net.auxiliary),
         "epochs": len(rows),
         "folder": str(run.path),
+        **several,
     }
     write_json(run.result, result)
     draw_curves({str(settings.rule): rows}, run.curves)

@@ -231,6 +231,8 @@ class TrainSettings(FitSettings):
             each trains some of the local modules; or both, as in modules=2,data=2.
         synchronise_statistics: of several processes, whether batch normalisation has the statistics of the whole batch,
             or those of each process's part.
+        replay_buffer: of processes that have some of the local modules each, the asynchronous form: each process trains
+            on batches out of a buffer of this many, and waits for no other one. Such a run cannot be repeated.
         parallel_timeout: seconds after which a process that is silent, or does not go on, ends the run on all of them.
     """
 
@@ -260,12 +262,13 @@ class TrainSettings(FitSettings):
     bad_images: Literal["refuse", "skip"] = "refuse"
     parallel: str | None = None
     synchronise_statistics: bool = False
+    replay_buffer: int | None = None
     parallel_timeout: float = 600.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_seed(self.seed)
-        self.refuse_below(1, "batch", "threads", "image_size")
+        self.refuse_below(1, "batch", "threads", "image_size", "replay_buffer")
         self.refuse_below(0, "label_smoothing", "mixup", "cutmix")
         if self.loss not in LOSSES and "." not in self.loss:
             raise LocalLearnError(f"unknown loss {self.loss!r}; {did_you_mean(self.loss, LOSSES)}")
@@ -300,8 +303,15 @@ class TrainSettings(FitSettings):
         if self.parallel is None:
             if self.synchronise_statistics:
                 raise LocalLearnError("synchronise_statistics goes with several processes: add --parallel data.")
+            if self.replay_buffer is not None:
+                raise LocalLearnError("replay_buffer goes with several processes: add --parallel modules.")
             return
         names = sizes_in(self.parallel)
+        if self.replay_buffer is not None and names.keys() != {"modules"}:
+            raise LocalLearnError(
+                f"replay_buffer goes with --parallel modules alone, not with {self.parallel}: processes that share a"
+                " batch train on it at the same time."
+            )
         if "modules" in names and self.compile:
             raise LocalLearnError("compile does not work where processes have some of the modules: leave it out.")
         if "data" not in names and self.synchronise_statistics:
