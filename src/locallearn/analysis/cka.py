@@ -31,7 +31,7 @@ from torch import Tensor
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn.analysis.cache import Say, answered, silent
-from locallearn.analysis.runs import Run, Watch, refuse_different_data, unwatched
+from locallearn.analysis.runs import Run, Watch, refuse_other_images, unwatched
 
 _FEWEST = 4
 """Images of a batch, by the factor n - 3."""
@@ -136,7 +136,7 @@ def cka(
     Raises:
         LocalLearnError: the runs saw different data, or there are too few images.
     """
-    refuse_different_data([run, against])
+    refuse_other_images([run, against])
     if images is not None and images < _FEWEST:
         raise LocalLearnError(f"images={images}: unbiased CKA needs at least {_FEWEST} images, better hundreds.")
     if batch < _FEWEST:

@@ -28,6 +28,7 @@ from locallearn.training import (
     digest_of,
     load_checkpoint,
     load_weights,
+    refuse_other_data,
     trained_weights,
 )
 from locallearn.training.files.data_card import DataCard
@@ -213,28 +214,20 @@ def pooled(features: Tensor) -> Tensor:
     return (features.mean((2, 3)) if features.dim() == 4 else features).float()
 
 
-def refuse_different_data(runs: Sequence[Run]) -> None:
-    """Refuse to compare runs on different images.
+def refuse_other_images(runs: Sequence[Run]) -> None:
+    """Refuse to compare runs on different data, or with different sizes or normalisation of images.
 
     Raises:
         LocalLearnError: names the first run that differs, and in what.
     """
+    refuse_other_data(runs)
     first, *others = runs
     for other in others:
-        if (one := first.card.classes) != (two := other.card.classes):
+        if first.card != other.card:
             raise LocalLearnError(
-                f"{first.path} and {other.path} have different classes ({_some(one)}; {_some(two)}): compare runs of"
-                " one data set."
+                f"{first.path} and {other.path} saw different images ({_images(first)}; {_images(other)}): compare runs"
+                " with one size of images."
             )
-        if first.settings.data != other.settings.data or first.card != other.card:
-            raise LocalLearnError(
-                f"{first.path} and {other.path} saw different data ({_images(first)}; {_images(other)}): compare runs"
-                " of one data set, with one size of images."
-            )
-
-
-def _some(classes: Sequence[str]) -> str:
-    return f"{len(classes)}: {', '.join(classes[:3])}{', ...' * (len(classes) > 3)}"
 
 
 def _images(run: Run) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +81,27 @@ class Reproduction:
         self.runs, self.seeds, self.common, self.lr = runs, tuple(seeds), common, lr
         self.budget: Budget = budget
 
+    def rows(
+        self, recipes: Sequence[Recipe], told: Callable[[AccuracyRow], None] = lambda _: None
+    ) -> list[AccuracyRow]:
+        """Train what some rows lack, side by side where the workers do so.
+
+        Args:
+            recipes: of the rows.
+            told: called with each row once it is there.
+        """
+
+        def one(recipe: Recipe) -> AccuracyRow:
+            try:
+                row = self.row(recipe)
+            except BaseException:
+                self.runs.workers.stop()
+                raise
+            told(row)
+            return row
+
+        return self.runs.workers.map(one, recipes)
+
     def row(self, recipe: Recipe) -> AccuracyRow:
         """Train what a row lacks."""
         if why := unfit(recipe, self.budget):
@@ -88,7 +109,7 @@ class Reproduction:
         settings = replace(at_budget(recipe.settings, self.budget), **self.common)
         try:
             settings = self._with_rate(settings)
-            found = [self.runs.run(replace(settings, seed=seed)) for seed in self.seeds]
+            found = self.runs.workers.map(self.runs.run, [replace(settings, seed=seed) for seed in self.seeds])
         except InUseError as error:
             return _row(recipe, settings, [], f"another process trains it ({error})")
         finished = [run for run in found if run is not None]
@@ -106,7 +127,7 @@ class Reproduction:
         if self.lr is not None:
             return _at_rate(settings, self.lr)
         trials = [replace(_at_rate(settings, rate), seed=self.seeds[0]) for rate in RATES]
-        finished = [run for run in map(self.runs.run, trials) if run is not None]
+        finished = [run for run in self.runs.workers.map(self.runs.run, trials) if run is not None]
         if not finished:
             return trials[0]
         best = max(finished, key=self.runs.validated) if len(finished) > 1 else finished[0]
@@ -143,8 +164,8 @@ def _row(recipe: Recipe, settings: TrainSettings, runs: Sequence[Finished], not_
 
 
 def _value(recipe: Recipe, quantity: Quantity, run: Finished) -> float:
-    if recipe.kind == "evaluate" and run.settings.data != "digits":
-        return _in_unit(quantity, evaluate_run(run.folder, run.settings, data="stl10").accuracy)
+    if recipe.test_data is not None and run.settings.data == recipe.settings.data:  # not at the budget smoke
+        return _in_unit(quantity, evaluate_run(run.folder, run.settings, data=recipe.test_data).accuracy)
     top5 = quantity in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY)
     accuracy = run.result.get("test_top5_accuracy", float("nan")) if top5 else run.result["test_accuracy"]
     return _in_unit(quantity, accuracy)

@@ -15,6 +15,7 @@ from torch import nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import net_of
+from locallearn._nn.frozen import frozen_parts
 from locallearn._torch.device import device_name, device_of
 from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
@@ -67,9 +68,10 @@ def train(
         the best epoch), best_epoch, best_chosen_on ("validation" or "test" images), validation_accuracy (of the last
         epoch) and best_validation_accuracy if there are validation images, unaveraged_test_accuracy (of the last epoch)
         with `ema`, seconds_per_epoch (median), peak_activation_bytes, peak_total_bytes, backbone_parameters,
-        auxiliary_parameters, epochs, folder. Where processes have some of the local modules each, the peaks are those
-        of the process that needs most, and processes has a row for each; in the asynchronous form, replay_buffer and,
-        for each process, staleness (as `parallel.Staleness`, since the run began or went on).
+        auxiliary_parameters, epochs, stopped_early (where it did), folder. Where processes have some of the local
+        modules each, the peaks are those of the process that needs most, and processes has a row for each; in the
+        asynchronous form, replay_buffer and, for each process, staleness (as `parallel.Staleness`, since the run began
+        or went on).
 
     Raises:
         LocalLearnError: a setting does not fit the network, the data or the folder; nothing is written then.
@@ -116,6 +118,7 @@ def _train(
         warm = WarmStart.read(settings.init_from)
         net = build(settings, images, start=lambda model: warm.load(model, say))
     net.to(processes.device)
+    frozen = [] if settings.freeze is None else frozen_parts(net.model, net.chain.layers)
     drop_single = drops_single_image(
         len(images.train),
         settings.batch,
@@ -167,6 +170,7 @@ def _train(
             test,
             settings,
             validation=None if validation is None else validation.testing(feed),
+            frozen=frozen,
             folder=folder,
             watcher=watcher,
             processes=processes,
@@ -181,13 +185,15 @@ def _train(
             fit.run()
         except OutOfMemoryError as error:
             raise error.naming(settings.model, rule_text(settings.rule)) from error
+        if processes.leads and fit.epoch <= settings.epochs:
+            _stopped_early(run, fit, say)
         if isinstance(net, ModulePart) and net.replay_buffer is not None:
             ages = processes.of_modules(net.staleness)
             several |= {
                 "replay_buffer": net.replay_buffer,
                 "staleness": [None if age is None else asdict(age) for age in ages],
             }
-        return processes.from_first(lambda: _finish(run, net, peak, settings, several))
+        return processes.from_first(lambda: _finish(run, net, peak, settings, several, epochs=fit.epoch - 1))
 
 
 def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[str], None]) -> None:
@@ -206,14 +212,21 @@ def _silence(_: str) -> None:
     pass
 
 
+def _stopped_early(run: RunFolder, fit: Fit, say: Callable[[str], None]) -> None:
+    """Say and write that training ended before all epochs were over."""
+    best = best_epoch(run.rows_before(fit.epoch, "validation_accuracy"))["epoch"]
+    run.add_history({"epoch": fit.epoch, "step": 0, "stopped_early": {"best_epoch": best}})
+    say(f"stopped early after epoch {fit.epoch - 1}: no better validation accuracy since epoch {best}.")
+
+
 def _finish(
-    run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings, several: dict[str, Any]
+    run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings, several: dict[str, Any], *, epochs: int
 ) -> dict[str, Any]:
     """Write the summary and the picture of a run whose epochs are over."""
     needed = ["test_accuracy", "train_loss", "seconds"]
     if settings.validation is not None:
         needed.append("validation_accuracy")
-    rows = run.rows_before(settings.epochs + 1, *needed)
+    rows = run.rows_before(epochs + 1, *needed)
     best, validated = best_epoch(rows), {}
     if settings.validation is not None:
         last, highest = (row["validation_accuracy"] for row in (rows[-1], best))
@@ -231,6 +244,7 @@ def _finish(
         "backbone_parameters": _parameters(net.model),
         "auxiliary_parameters": _parameters(net.auxiliary),
         "epochs": len(rows),
+        **({"stopped_early": True} if epochs < settings.epochs else {}),
         "folder": str(run.path),
         **several,
     }
