@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def in_processes(function: Callable[[int], object], folder: Path, *, count: int 
 
 def _work(rank: int, function: Callable[[int], object], folder: str, count: int) -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # garbage collections and searches of all objects take longest over what the imports made
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
     try:
         torch.save(function(rank), f"{folder}/{rank}.pt")

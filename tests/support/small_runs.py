@@ -15,6 +15,7 @@ from torch import nn
 import locallearn as ll
 from locallearn.data import Augmentation, Border, ImageSet, Split
 from locallearn.training import SGD, Fit, RunFolder, TrainSettings, Watcher, build, data_of, load_checkpoint
+from locallearn.training.from_settings import mixed, training_batches
 
 
 def stripes(root: Path) -> ImageSet:
@@ -41,6 +42,23 @@ def stripes(root: Path) -> ImageSet:
 def many_classes(root: Path) -> ImageSet:
     """The stripes under 120 names."""
     return replace(stripes(root), classes=tuple(f"class {number}" for number in range(120)))
+
+
+def several_labels(root: Path) -> ImageSet:
+    """The stripes; those that are not diagonal have a second label."""
+    data = stripes(root)
+
+    def with_vectors(split: Split) -> Split:
+        vectors = np.eye(3, dtype=np.float32)[split.labels]
+        vectors[split.labels < 2, 2] = 1
+        return Split(images=split.images, labels=vectors)
+
+    return replace(data, train=with_vectors(data.train), test=with_vectors(data.test))
+
+
+def square(logits, labels):
+    """A loss of a user's own, of labels as vectors."""
+    return ((logits.sigmoid() - labels) ** 2).mean() / 2
 
 
 def little(num_classes: int, in_channels: int) -> nn.Sequential:
@@ -88,7 +106,8 @@ def loop_of(asked: TrainSettings, folder: Path, watcher: Watcher | None = None) 
     net, random = _built()
     torch.set_rng_state(random)
     images, feed = stripes(folder), asked.feed(torch.device("cpu"))
-    train, test = images.training(feed, seed=0, drop_single=False), images.testing(feed)
+    train = training_batches(asked, images, feed, drop_single=False)
+    train, test = mixed(asked, train, feed, classes=3), images.testing(feed)
     return Fit(copy.deepcopy(net), train, test, asked, folder=RunFolder(folder), watcher=watcher)
 
 
@@ -112,7 +131,7 @@ class StopAfter(Watcher):
 def final(folder) -> dict:
     state = load_checkpoint(folder / "last.pt")
     progress = {name: state[name] for name in ("epoch", "step", "best")}
-    return {f"net.{k}": v for k, v in state["net"].items()} | progress
+    return {f"{part}.{k}": v for part in ("net", "average") for k, v in state[part].items()} | progress
 
 
 def assert_equal_runs(one, other) -> None:

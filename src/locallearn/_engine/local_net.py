@@ -9,7 +9,6 @@ from math import prod
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from locallearn._chain.local_module import LocalModule
@@ -17,6 +16,7 @@ from locallearn._engine.model_watch import ModelWatch
 from locallearn._engine.recompute_plan import Memory, plan_recompute
 from locallearn._engine.refusals import (
     DistributedWatch,
+    is_cross_entropy,
     refuse_frozen,
     refuse_image_type,
     refuse_label_shape,
@@ -75,6 +75,7 @@ class LocalNet(nn.Module):
         local_modules: the local modules, which hold the backbone's own layers.
         part: numbers of these modules: all, except under `parallel.modules`.
         loss: the task's loss.
+        label_shape: of one image, (), or (classes,) of probabilities and several labels; a predicted step needs it.
         memory: "fast" or "lean".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
@@ -103,6 +104,7 @@ class LocalNet(nn.Module):
         networks = {id(o.auxiliary): o.auxiliary for o in objectives if o.last < len(self.partition) - 1}
         self.auxiliary = nn.ModuleList(networks.values())
         self.steps = 0
+        self.label_shape: tuple[int, ...] = ()
         self.memory: Memory = memory
         self.overlap = 0
         self._explain_out_of_memory = explain_out_of_memory
@@ -273,9 +275,9 @@ class LocalNet(nn.Module):
         refuse_other_images(images, self.chain.image_shape)
         refuse_other_labels(labels, images)
         self._refuse_image_type(images)
-        if self.loss is F.cross_entropy or isinstance(getattr(self.loss, "func", None), nn.CrossEntropyLoss):
+        if is_cross_entropy(self.loss) or isinstance(getattr(self.loss, "func", None), nn.CrossEntropyLoss):
             refuse_label_shape(labels, self.chain.classes)
-        if self.loss is F.cross_entropy:
+        if is_cross_entropy(self.loss):
             # Reading labels waits for an accelerator, so there the first step alone is checked.
             look = labels.device.type == "cpu" or self.steps == 0
             refuse_other_classes(labels, self.chain.classes, look=look)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -100,6 +101,12 @@ def refuse_other_labels(labels: Any, images: Tensor) -> None:
         raise LocalLearnError(f"{count} labels for {len(images)} images: give one for each.")
     if labels.device != images.device:
         raise LocalLearnError(f"labels are on {labels.device} and images on {images.device}: move them together.")
+
+
+def is_cross_entropy(loss: Any) -> bool:
+    """Whether a loss is PyTorch's cross entropy, maybe with label smoothing and nothing else."""
+    smoothed = getattr(loss, "func", None) is F.cross_entropy and loss.keywords.keys() <= {"label_smoothing"}
+    return loss is F.cross_entropy or smoothed
 
 
 def refuse_label_shape(labels: Tensor, classes: int) -> None:

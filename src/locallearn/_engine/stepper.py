@@ -25,6 +25,7 @@ class Stepper:
         make_optimizer: makes the optimizer over all its parameters.
         clip_norm: largest norm of the whole gradient, or None; refused where a process has some of the modules alone.
         clip_module_norm: largest norm of one local module's gradient with its auxiliary networks', or None.
+        lr_factors: factor of the learning rate for each local module and its auxiliary networks; by default 1 for all.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Stepper:
         *,
         clip_norm: float | None = None,
         clip_module_norm: float | None = None,
+        lr_factors: Sequence[float] = (),
     ) -> None:
         if clip_norm is not None and len(net.part) < len(net.partition):
             raise LocalLearnError(
@@ -42,11 +44,18 @@ class Stepper:
             )
         self.net = net
         self.clip_norm, self.clip_module_norm = clip_norm, clip_module_norm
-        self.optimizers = [make_optimizer(group) for group in self.groups() if group]
+        self.lr_factors = lr_factors
+        groups = self.groups()
+        self.optimizers = [make_optimizer(group) for group in groups if group]
+        factors = lr_factors or [1.0] * len(groups)
+        self._factors = [factor for factor, group in zip(factors, groups, strict=True) if group]
 
     def groups(self) -> list[list[nn.Parameter]]:
         """Parameters of each optimizer."""
-        return [_trainable(self.net.parameters())]
+        return self._groups_of_modules() if self.lr_factors else [_trainable(self.net.parameters())]
+
+    def _groups_of_modules(self) -> list[list[nn.Parameter]]:
+        return [_trainable(self.net.parameters_of(module)) for module in range(len(self.net.partition))]
 
     @property
     def on_complete(self) -> Callable[[int], None] | None:
@@ -66,12 +75,13 @@ class Stepper:
             optimizer.zero_grad()
 
     def set_lr(self, lr: float) -> None:
-        """Set the learning rate of all parameters."""
-        for group in self._param_groups():
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr)
-            else:
-                group["lr"] = lr
+        """Set the learning rate, to which the factors of modules are applied."""
+        for factor, optimizer in zip(self._factors, self.optimizers, strict=True):
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(factor * lr)
+                else:
+                    group["lr"] = factor * lr
 
     def make_capturable(self, device: torch.device) -> None:
         """Put the learning rate into a tensor on the device, where captured steps read it and `set_lr` changes it."""
@@ -101,12 +111,19 @@ class ModuleStepper(Stepper):
     The norm of the whole gradient is never known, so only modules can be clipped.
     """
 
-    def __init__(self, net: LocalNet, make_optimizer: MakeOptimizer, *, clip_module_norm: float | None = None) -> None:
-        super().__init__(net, make_optimizer, clip_module_norm=clip_module_norm)
+    def __init__(
+        self,
+        net: LocalNet,
+        make_optimizer: MakeOptimizer,
+        *,
+        clip_module_norm: float | None = None,
+        lr_factors: Sequence[float] = (),
+    ) -> None:
+        super().__init__(net, make_optimizer, clip_module_norm=clip_module_norm, lr_factors=lr_factors)
         self._of_module = dict(zip((i for i, group in enumerate(self.groups()) if group), self.optimizers, strict=True))
 
     def groups(self) -> list[list[nn.Parameter]]:
-        return [_trainable(self.net.parameters_of(module)) for module in range(len(self.net.partition))]
+        return self._groups_of_modules()
 
     @property
     def on_complete(self) -> Callable[[int], None]:

@@ -17,6 +17,24 @@ _NEVER = -1e4
 """A logit whose share of a softmax is zero."""
 
 
+def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross entropy of all classes of all images, for images with any number of labels.
+
+    Args:
+        logits: (batch, classes).
+        labels: (batch, classes), 1 for each label of an image and 0 for the others, or probabilities; or class indices
+            (batch,), each an image's only label.
+    """
+    if labels.dim() == 1 and not labels.is_floating_point():
+        labels = labels[:, None] == torch.arange(logits.shape[1], device=labels.device)
+    if labels.shape != logits.shape:
+        raise LocalLearnError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}, which binary cross entropy over"
+            f" {logits.shape[1]} classes cannot take: give 0 or 1 for each class, of shape {tuple(logits.shape)}."
+        )
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+
+
 def channel_deviations(features: Tensor) -> Tensor:
     """Standard deviation of each channel over its positions, unbiased: (batch, channels). A single position has 0."""
     if features.shape[2:].numel() == 1:
@@ -53,21 +71,23 @@ def similarity(rows: Tensor) -> Tensor:
 
 
 def similarity_matching(rows: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Mean square of the difference between the similarities of features and of one-hot labels.
+    """Mean square of the difference between the similarities of features and of labels as vectors.
 
     Source: PredSim, official code, `train.py`; all entries of the batch x batch matrix count, the diagonal too.
 
     Args:
         rows: (batch, n).
-        labels: class indices (batch,).
+        labels: class indices (batch,), compared as one-hot vectors; or vectors (batch, classes), such as probabilities.
         classes: number of classes.
     """
-    _refuse_other_labels("similarity matching", labels)
+    if labels.shape[1:] != (classes,):
+        _refuse_other_labels("similarity matching", labels)
     with torch.autocast(rows.device.type, enabled=False):
         rows = _at_least_float32(rows)
-        one_hot = labels[:, None] == torch.arange(classes, device=labels.device)
-        difference = similarity(rows) - similarity(one_hot.to(rows.dtype))
-        counted = labels != IGNORED
+        vectors, counted = labels, torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+        if labels.dim() == 1:
+            vectors, counted = labels[:, None] == torch.arange(classes, device=labels.device), labels != IGNORED
+        difference = similarity(rows) - similarity(vectors.to(rows.dtype))
         pairs = counted[:, None] & counted[None, :]
         return (difference.square() * pairs).sum() / pairs.sum()
 

@@ -27,9 +27,11 @@ class Auxiliary(nn.Module):
 
     Attributes:
         prefix: prefix tokens that its features carry (`Layout.to_carrying_map`); 0 where it takes plain maps.
+        needs_class_indices: whether its loss takes one class for each image, and neither probabilities nor several.
     """
 
     prefix: int = 0
+    needs_class_indices: bool = False
 
     def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """The scalar loss.

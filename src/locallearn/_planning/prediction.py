@@ -156,7 +156,8 @@ def example_batch(net: LocalNet, batch: int) -> tuple[Tensor, Tensor]:
     images = torch.zeros((batch, *net.chain.image_shape), device=reference.device, dtype=reference.dtype)
     if any(_is_channels_last(parameter) for parameter in net.parameters()):
         images = images.to(memory_format=torch.channels_last)
-    return images, torch.zeros(batch, device=reference.device, dtype=torch.long)
+    kind = reference.dtype if net.label_shape else torch.long
+    return images, torch.zeros((batch, *net.label_shape), device=reference.device, dtype=kind)
 
 
 def _is_channels_last(tensor: Tensor) -> bool:

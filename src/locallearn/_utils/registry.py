@@ -142,4 +142,4 @@ def call(kind: str, name: str, *args: Any, **kwargs: Any) -> Any:
         raise LocalLearnError(f"{_SINGULAR[kind]} {name!r} is no function as it must be: {error}{hint}") from error
 
 
-_SINGULAR = {"rules": "rule", "models": "model", "data": "data set", "loggers": "logger"}
+_SINGULAR = {"rules": "rule", "models": "model", "data": "data set", "loggers": "logger", "losses": "loss"}

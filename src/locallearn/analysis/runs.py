@@ -29,6 +29,7 @@ from locallearn.training import (
     load_checkpoint,
     load_weights,
     refuse_other_data,
+    trained_weights,
 )
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.trained import data_card_of
@@ -118,7 +119,7 @@ class Run:
     @cached_property
     def net(self) -> LocalNet:
         """The trained network, on its device, in evaluation mode."""
-        state: dict[str, Any] = load_checkpoint(self._file)["net"]
+        state: dict[str, Any] = trained_weights(load_checkpoint(self._file))
         with names_of_file(trust_code=self._trust_code), torch.random.fork_rng(devices=[]):
             net = build(self.settings, self.card)
         if not self.has_heads:

@@ -41,7 +41,13 @@ class _Stderr:
 err = Console(file=_Stderr(), highlight=False)  # pyright: ignore[reportArgumentType]
 """Standard error, for progress and sentences; results go to standard output."""
 
-_SCORES = {"test_accuracy": "test accuracy", "test_top5_accuracy": "top-5", "box_ap": "box AP", "mask_ap": "mask AP"}
+_SCORES = {
+    "test_accuracy": "test accuracy",
+    "unaveraged_test_accuracy": "without EMA",
+    "test_top5_accuracy": "top-5",
+    "box_ap": "box AP",
+    "mask_ap": "mask AP",
+}
 _SHOWN = 3  # names of bad images printed after an epoch; metrics.jsonl has all
 
 

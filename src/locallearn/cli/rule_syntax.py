@@ -28,6 +28,7 @@ _CLASSES = {
         "epoch-decay": _TRAINING + "EpochDecay",
         "step-decay": _TRAINING + "StepDecay",
         "constant": _TRAINING + "Constant",
+        "torch": _TRAINING + "TorchSchedule",
     },
 }
 CLASS_OPTIONS = ("--rule", *_CLASSES)

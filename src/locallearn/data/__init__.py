@@ -20,6 +20,7 @@ from locallearn.data.files.file_set import FileSet as FileSet, ImageFiles as Ima
 from locallearn.data.files.shards import ShardFiles as ShardFiles
 from locallearn.data.files.streamed_batches import StreamedBatches as StreamedBatches
 from locallearn.data.image_set import ImageSet as ImageSet
+from locallearn.data.mixing import MixedBatches as MixedBatches
 from locallearn.data.official.cifar10 import cifar10 as cifar10
 from locallearn.data.official.cifar100 import cifar100 as cifar100
 from locallearn.data.official.digits import digits as digits

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 import torch
 from torch import Tensor
+
+from locallearn._torch.vision_libraries import import_torchvision
+from locallearn._utils.optional_imports import optional
 
 
 class Border(Enum):
@@ -38,7 +42,7 @@ def augment(
     generator: torch.Generator,
     *,
     batch: int | None = None,
-    part: slice = slice(None),
+    part: Tensor | slice = slice(None),
 ) -> Tensor:
     """A random crop of each padded image, and a random flip.
 
@@ -47,7 +51,7 @@ def augment(
         augmentation: what is drawn.
         generator: a CPU generator, so that all devices see the same draws.
         batch: images of the whole batch, if these are a part of it; their draws are those that they have in it.
-        part: which part.
+        part: their places in it.
 
     Returns:
         Images of the same shape and type.
@@ -64,6 +68,29 @@ def augment(
     image = torch.arange(count, device=images.device)[:, None, None]
     cropped = images[image, rows[:, :, None], columns[:, None, :]]
     return cropped * (inside_rows[:, :, None] & inside_columns[:, None, :])[..., None]
+
+
+def rand_augment(images: Tensor, operations: int, magnitude: int, *, seeds: Sequence[int]) -> None:
+    """RandAugment (Cubuk et al. 2020), torchvision's, of each image in place.
+
+    Args:
+        images: uint8, (batch, height, width, channels).
+        operations: how many operations each image has, one after the other.
+        magnitude: theirs, from 0 to 30.
+        seeds: of the draws for each image.
+    """
+    transform = rand_augment_transform(operations, magnitude)
+    with torch.random.fork_rng(devices=[]):
+        for image, seed in zip(images, seeds, strict=True):
+            torch.default_generator.manual_seed(seed)
+            image.copy_(transform(image.permute(2, 0, 1)).permute(1, 2, 0))
+
+
+@cache
+def rand_augment_transform(operations: int, magnitude: int) -> Callable[[Tensor], Tensor]:
+    """Torchvision's RandAugment of an image (channels, height, width); it draws from PyTorch's global generator."""
+    import_torchvision()
+    return optional("torchvision.transforms.v2", extra="vision").RandAugment(operations, magnitude)
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float], *, channels_last: bool) -> Tensor:

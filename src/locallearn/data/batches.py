@@ -15,12 +15,15 @@ from torch.utils.data import DataLoader
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.typed_settings import TypedSettings
-from locallearn.data.augmentation import Augmentation, augment, normalise
-from locallearn.data.order import generator_of, order_of
+from locallearn.data.augmentation import Augmentation, augment, normalise, rand_augment
+from locallearn.data.order import generator_of, order_of, seed_of
+
+_RAND_AUGMENT = 2
+"""Tells the seeds of this draw from those of the order and of crops."""
 
 
 class Batches(Protocol):
-    """What training reads, as pairs: images (batch, channels, height, width) and labels (batch,)."""
+    """Pairs that training reads: images (batch, channels, height, width), and labels (batch,) or (batch, classes)."""
 
     @property
     def skipped(self) -> Sequence[str]:
@@ -38,10 +41,13 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images as uint8, (n, height, width, channels), and labels as int64, (n,)."""
+    """Images as uint8, (n, height, width, channels), and labels as int64, (n,).
+
+    Where images have several labels, or probabilities, labels are (n, classes): numbers from 0 to 1.
+    """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,6 +71,10 @@ class Feed(TypedSettings):
             out of their batch.
         part, parts: of every batch, this part (from 0) of so many is read: that of a process among several, which
             share each batch. See `part_of`.
+        rand_augment: number of operations and their magnitude (0 to 30) of torchvision's RandAugment, which follows the
+            other augmentations of training; none by default.
+        ahead: whether the part begins with the image before it, that of the first part with the batch's last one:
+            `MixedBatches` mixes each image with the one before.
     """
 
     batch: int
@@ -74,6 +84,8 @@ class Feed(TypedSettings):
     bad_images: Literal["refuse", "skip"] = "refuse"
     part: int = 0
     parts: int = 1
+    rand_augment: tuple[int, ...] | None = None
+    ahead: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,12 +93,21 @@ class Feed(TypedSettings):
             raise LocalLearnError(f"workers={self.workers} must not be negative.")
         if not 0 <= self.part < self.parts:
             raise LocalLearnError(f"part={self.part} must be at least 0 and below parts={self.parts}.")
+        if self.rand_augment is not None and not _is_rand_augment(self.rand_augment):
+            raise LocalLearnError(
+                f"rand_augment={list(self.rand_augment)}: give how many operations, at least 1, and their magnitude,"
+                " from 0 to 30, as in [2,9]."
+            )
 
-    def part_of(self, size: int) -> slice:
+    def part_of(self, size: int) -> NDArray[np.int64]:
         """Which images of a batch of this size are read; the first parts have one more where it does not divide."""
         share, rest = divmod(size, self.parts)
         start = self.part * share + min(self.part, rest)
-        return slice(start, start + share + (self.part < rest))
+        return np.arange(start - self.ahead, start + share + (self.part < rest)) % size
+
+
+def _is_rand_augment(values: Sequence[int]) -> bool:
+    return len(values) == 2 and values[0] >= 1 and 0 <= values[1] <= 30
 
 
 @dataclass(kw_only=True)
@@ -94,7 +115,7 @@ class OrderedBatches:
     """Batches of images that are known by their numbers.
 
     Args:
-        labels: of all images, (n,).
+        labels: of all images, (n,), or (n, classes) as in `Split`.
         mean, std: of each channel, in units of pixel values (0 to 255).
         feed: how batches come to the network.
         seed: of order and augmentation; None for evaluation: no augmentation, no shuffling.
@@ -102,7 +123,7 @@ class OrderedBatches:
         chosen: numbers of the images to use; all by default.
     """
 
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     mean: Sequence[float]
     std: Sequence[float]
     feed: Feed
@@ -161,7 +182,10 @@ class TensorBatches(OrderedBatches):
             images = self._images[chosen]
             if self.seed is not None:
                 generator = generator_of(self.seed, epoch, index)
-                images = augment(images, self.augmentation, generator, batch=len(rows), part=part)
+                images = augment(images, self.augmentation, generator, batch=len(rows), part=torch.from_numpy(part))
+                if self.feed.rand_augment is not None:
+                    seeds = [seed_of(self.seed, epoch, row, _RAND_AUGMENT) for row in rows[part].tolist()]
+                    rand_augment(images, *self.feed.rand_augment, seeds=seeds)
             yield self.normalised(images), self._labels[chosen]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from locallearn._chain.layout import Shape
 from locallearn._utils.errors import LocalLearnError
@@ -37,7 +38,9 @@ class ImageSet:
         for name, split in (("training", self.train), ("test", self.test)):
             if not len(split):
                 raise LocalLearnError(f"the {name} split has no images.")
-            if split.labels.min() < 0 or split.labels.max() >= len(self.classes):
+            if split.labels.ndim == 2:
+                self._refuse_other_vectors(name, split.labels)
+            elif split.labels.min() < 0 or split.labels.max() >= len(self.classes):
                 raise LocalLearnError(
                     f"the {name} split has labels from {split.labels.min()} to {split.labels.max()},"
                     f" but there are {len(self.classes)} classes (0 to {len(self.classes) - 1})."
@@ -45,6 +48,14 @@ class ImageSet:
 
         if self.augmentation.pad >= min(self.train.images.shape[1:3]):
             raise LocalLearnError(f"augmentation pads {self.augmentation.pad} pixels, more than the images have.")
+
+    def _refuse_other_vectors(self, split: str, labels: NDArray[Any]) -> None:
+        """Refuse labels of images with several that are not a number from 0 to 1 for each class."""
+        if labels.shape[1] != len(self.classes) or labels.min() < 0 or labels.max() > 1:
+            raise LocalLearnError(
+                f"the {split} split has labels of shape {labels.shape} from {labels.min()} to {labels.max()}: give each"
+                f" image a number from 0 to 1 for each of {len(self.classes)} classes."
+            )
 
     @property
     def image_shape(self) -> Shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from locallearn.data.image_set import ImageSet
 
 def hold_out(images: DataSet, amount: float, *, seed: int) -> tuple[DataSet, DataSet]:
     """Hold out a part of the training split that has every class in the proportion of the whole.
+
+    Of images with several labels the part is drawn from all of them alike.
 
     Args:
         images: the data set; an `ImageSet` or a `FileSet`.
@@ -42,10 +45,12 @@ def hold_out(images: DataSet, amount: float, *, seed: int) -> tuple[DataSet, Dat
 
 
 def _drawn(
-    labels: NDArray[np.int64], classes: tuple[str, ...], amount: float, seed: int
+    labels: NDArray[Any], classes: tuple[str, ...], amount: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The numbers of the images that are held out, and of the others, both ascending."""
     count = amount if isinstance(amount, int) else round(amount * len(labels))
+    if labels.ndim == 2:
+        return _of_several_labels(count, len(labels), seed)
     sizes = np.bincount(labels, minlength=len(classes))
     quotas = count * sizes / len(labels)
     counts = np.floor(quotas).astype(np.int64)
@@ -64,3 +69,10 @@ def _drawn(
     is_held = np.zeros(len(labels), bool)
     is_held[held] = True
     return np.flatnonzero(is_held), np.flatnonzero(~is_held)
+
+
+def _of_several_labels(count: int, images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if not 0 < count < images:
+        raise LocalLearnError(f"validation holds out {count:,} of {images:,} training images: give another number.")
+    order = np.random.default_rng(seed).permutation(images)
+    return np.sort(order[:count]), np.sort(order[count:])

@@ -30,6 +30,7 @@ from locallearn.training import (
     load_images,
     load_weights,
     rule_text,
+    trained_weights,
 )
 from locallearn.training.settings_text import with_new_defaults
 
@@ -132,7 +133,7 @@ def validation_accuracy(run: Finished) -> float:
     images = replace(images, test=held_out)
     device, file = device_of(settings.device), run.folder / "last.pt"
     net = build(settings, images).to(device)
-    load_weights(net, load_checkpoint(file)["net"], file=file, name=settings.model)
+    load_weights(net, trained_weights(load_checkpoint(file)), file=file, name=settings.model)
     return evaluate(net, images.testing(settings.feed(device)), autocast=settings.autocast).accuracy
 
 

@@ -217,6 +217,8 @@ class HPFFImageNetInfoPro(ImageNetInfoPro):
 class ContrastiveHead(Head):
     """A head trained by the supervised contrastive loss of its outputs; it gives no logits."""
 
+    needs_class_indices = True
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__(network, supervised_contrastive)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from locallearn._chain.layout import Shape
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import localize
+from locallearn._objectives.auxiliary import Loss
 from locallearn.rules import DGL, Rule
 from locallearn.testing.networks import SMALL, TINY, plain_chain, resnet14
 
@@ -27,12 +29,14 @@ class Case:
             random in its forward pass.
         image_shape: channels, height, width of one image.
         layers: as for `localize`.
+        loss: the task's loss, which takes class indices.
     """
 
     rule: Rule = field(default_factory=DGL)
     make: Callable[[], nn.Module] = resnet14
     image_shape: Shape = SMALL
     layers: tuple[str, ...] | None = None
+    loss: Loss = F.cross_entropy
     _nets: dict[Hashable, LocalNet] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def net(
@@ -57,12 +61,12 @@ class Case:
     def localized(self, model: nn.Module, *, modules: str | int = "all", image_shape: Shape | None = None) -> LocalNet:
         """A given network, localized as the case's own; the network itself, not a copy."""
         shape = image_shape or self.image_shape
-        return localize(model, self.rule, modules=modules, input_shape=shape, layers=self.layers)
+        return localize(model, self.rule, modules=modules, input_shape=shape, layers=self.layers, loss=self.loss)
 
     @cached_property
     def quick(self) -> Case:
         """The case for long checks: where the rule alone is under test, the same rule on a smaller network."""
-        return Case(rule=self.rule, make=plain_chain, image_shape=TINY) if self.make is resnet14 else self
+        return replace(self, make=plain_chain, image_shape=TINY) if self.make is resnet14 else self
 
     def takes(self, image_shape: Shape) -> bool:
         """Whether the network accepts images of this shape; some are bound to one size."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from torch import nn
 
 from locallearn._chain.layout import Shape
+from locallearn._objectives.auxiliary import Loss
 from locallearn._utils.errors import LocalLearnError
 from locallearn.rules import DGL, Rule
 from locallearn.testing import step_checks as step, training_checks as training
@@ -34,13 +36,17 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
 """The checks that every rule and every network passes, each a function of a `Case`."""
 
 
-def check_rule(rule: Rule) -> None:
+def check_rule(rule: Rule, loss: Loss = F.cross_entropy) -> None:
     """Run all checks of a rule on small networks; takes about 20 seconds on one core.
+
+    Args:
+        rule: the rule.
+        loss: the task's loss, which takes class indices.
 
     Raises:
         AssertionError: names the first check that fails, and says why.
     """
-    _check(Case(rule=rule), f"{rule}, ")
+    _check(Case(rule=rule, loss=loss), f"{rule}, ")
 
 
 def check_network(

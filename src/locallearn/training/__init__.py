@@ -15,6 +15,7 @@ from locallearn.training.files.checkpoint import (
     load_checkpoint as load_checkpoint,
     load_weights as load_weights,
     save_checkpoint as save_checkpoint,
+    trained_weights as trained_weights,
 )
 from locallearn.training.files.data_card import refuse_other_data as refuse_other_data
 from locallearn.training.files.run_folder import OF_PROCESSES as OF_PROCESSES, RunFolder as RunFolder
@@ -52,5 +53,6 @@ from locallearn.training.settings_text import (
     public_path as public_path,
     rule_text as rule_text,
 )
+from locallearn.training.torch_schedule import TorchSchedule as TorchSchedule
 from locallearn.training.trained import Trained as Trained, load_run as load_run
 from locallearn.training.transfer import Transfer as Transfer, evaluate_run as evaluate_run

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from locallearn._engine.local_net import LocalNet
+from locallearn._engine.refusals import is_cross_entropy
+from locallearn._objectives.auxiliary import Loss
 from locallearn._torch.device import mixed
 from locallearn.data import Batches
+from locallearn.training.average_precision import mean_average_precision
 
 _FEWEST_CLASSES = 100
 """From which on the top-5 accuracy is reported beside the top-1 accuracy."""
@@ -22,7 +25,8 @@ class Evaluation:
     """Results on a test split.
 
     Attributes:
-        accuracy: share of images that the backbone classifies correctly.
+        accuracy: share of images that the backbone classifies correctly; where images have several labels, the mean
+            average precision.
         top5_accuracy: share whose class is among the backbone's five likeliest, of 100 classes or more; else None.
         loss: mean of the task's loss.
         head_accuracies: of each objective's auxiliary network, None where it does not classify; empty if not asked for.
@@ -38,6 +42,12 @@ def _alone(values: Tensor) -> Tensor:
     return values
 
 
+def _is_multi_label(labels: Tensor, loss: Loss) -> bool:
+    """Whether images have several labels, and not probabilities of one class."""
+    is_of_one = is_cross_entropy(loss) or isinstance(getattr(loss, "func", None), nn.CrossEntropyLoss)
+    return labels.dim() == 2 and not is_of_one
+
+
 @torch.no_grad()
 def evaluate(
     net: LocalNet,
@@ -46,6 +56,7 @@ def evaluate(
     heads: bool = False,
     autocast: torch.dtype | None = None,
     summed: Callable[[Tensor], Tensor] = _alone,
+    gathered: Callable[[Tensor], Tensor] = _alone,
 ) -> Evaluation:
     """Evaluate the backbone as it will be used, without auxiliary networks; training modes are restored afterwards.
 
@@ -55,6 +66,7 @@ def evaluate(
         heads: whether to evaluate every module's auxiliary head too.
         autocast: dtype of mixed precision, or None.
         summed: adds numbers up over processes, of which each has some of the images.
+        gathered: joins rows of these processes.
     """
     training = [part for part in net.modules() if part.training]
     net.eval()
@@ -62,6 +74,8 @@ def evaluate(
     outputs: list[Tensor | None] = [None] * (len(net.objectives) if heads else 0)
     is_whole = len(net.part) == len(net.partition)  # otherwise, another process has the classifier
     correct = torch.zeros(len(outputs) + 1, dtype=torch.float64, device=device)
+    scores: list[Tensor] = []
+    truths: list[Tensor] = []
     images_seen = top5 = loss = torch.zeros(1, dtype=torch.float64, device=device)
     try:
         for images, labels in batches.epoch(1):
@@ -72,20 +86,30 @@ def evaluate(
                 logits = outputs[-1] if heads and is_whole else net(images)
                 assert logits is not None
                 loss = loss + net.loss(logits, labels).double() * len(labels)
+            images_seen = images_seen + len(labels)
+            if _is_multi_label(labels, net.loss):
+                unknown = torch.zeros_like(logits)
+                heads_and_own = [unknown if output is None else output for output in (*outputs, logits)]
+                scores.append(torch.stack(heads_and_own, 1).float().cpu())
+                truths.append(labels.cpu())
+                continue
+            labels = labels.argmax(1) if labels.dim() == 2 else labels
             none = torch.full_like(labels, -1)
             answers = [none if head is None else head.argmax(1) for head in (*outputs, logits)]
             top5 = top5 + top5_hits(logits, labels).sum()
             correct = correct + (torch.stack(answers) == labels).sum(1)
-            images_seen = images_seen + len(labels)
     finally:
         for part in training:
             part.training = True
     count, total_loss, total_top5, *hits = summed(torch.cat([images_seen, loss, top5, correct])).tolist()
     *shares, accuracy = [hit / count for hit in hits]
+    if scores:
+        ranked, truth = gathered(torch.cat(scores)), gathered(torch.cat(truths))
+        *shares, accuracy = [mean_average_precision(ranked[:, place], truth) for place in range(len(hits))]
     by_head = [None if head is None else share for head, share in zip(outputs, shares, strict=True)]
     return Evaluation(
         accuracy=accuracy,
-        top5_accuracy=total_top5 / count if reports_top5(net.chain.classes) else None,
+        top5_accuracy=total_top5 / count if reports_top5(net.chain.classes) and not scores else None,
         loss=total_loss / count,
         head_accuracies=tuple(by_head),
     )

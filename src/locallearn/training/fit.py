@@ -19,6 +19,9 @@ from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.loop import Loop
 from locallearn.training.settings import FitSettings
 
+_UNAVERAGED = ("test_accuracy", "validation_accuracy")
+"""Metrics that are reported of the last weights too, where the average of weights is evaluated."""
+
 
 class Fit(Loop):
     """Trains a local network. See `Loop` for epochs, checkpoints and resuming.
@@ -26,7 +29,8 @@ class Fit(Loop):
     A row of metrics has epoch, lr (of the last step), train_loss (of the last objective), losses (of all), seconds (of
     training alone), test_accuracy, test_loss, test_top5_accuracy of 100 classes or more, validation_accuracy and
     validation_loss if there are validation images, head_accuracies on request, and skipped_images (names of files that
-    could not be read and were left out), if there are any.
+    could not be read and were left out), if there are any. With `ema`, these are of the averaged weights, but for
+    head_accuracies, unaveraged_test_accuracy and unaveraged_validation_accuracy, which are of the last ones.
 
     Args:
         net: the network, on its device.
@@ -68,6 +72,12 @@ class Fit(Loop):
 
     def train_step(self, images: Tensor, targets: Tensor, *, learning_rate: float) -> Tensor:
         self.stepper.set_lr(learning_rate)
+        losses = self._stepped(images, targets)
+        if self.average is not None:
+            self.average.update(self.net.steps)
+        return losses
+
+    def _stepped(self, images: Tensor, targets: Tensor) -> Tensor:
         sharing = self.net.gradient_sharing
         if self.settings.cuda_graphs:
             return self.captured(images, targets).double()
@@ -94,27 +104,38 @@ class Fit(Loop):
         return {"train_loss": losses[-1], "losses": losses}
 
     def evaluate(self) -> dict[str, Any]:
+        metrics = self._evaluated(heads=self.settings.eval_heads)
+        if self.average is not None:
+            unaveraged = {f"unaveraged_{name}": value for name, value in metrics.items() if name in _UNAVERAGED}
+            with self.average.in_use():
+                metrics |= self._evaluated(heads=False)
+            metrics |= unaveraged
+        if self.validation is not None:
+            self._validated.append(metrics["validation_accuracy"])
+        return metrics
+
+    def _evaluated(self, *, heads: bool) -> dict[str, Any]:
         self.processes.share_buffers(self.net)
+        over: Any = {"summed": self.processes.summed, "gathered": self.processes.gathered}
         result = evaluate(
             self.net,
             self.test,
-            heads=self.settings.eval_heads,
+            heads=heads,
             autocast=self.settings.autocast,
-            summed=self.processes.summed,
+            **over,
         )
         metrics: dict[str, Any] = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         if result.top5_accuracy is not None:
             metrics["test_top5_accuracy"] = result.top5_accuracy
         skipped = [*self.skipped, *self.test.skipped]
         if self.validation is not None:
-            chosen = evaluate(self.net, self.validation, autocast=self.settings.autocast, summed=self.processes.summed)
+            chosen = evaluate(self.net, self.validation, autocast=self.settings.autocast, **over)
             metrics |= {"validation_accuracy": chosen.accuracy, "validation_loss": chosen.loss}
-            self._validated.append(chosen.accuracy)
             skipped += self.validation.skipped
         skipped = self.processes.of_all(skipped)
         if any(skipped):
             metrics["skipped_images"] = [name for names in skipped for name in names]
-        if self.settings.eval_heads:
+        if heads:
             metrics["head_accuracies"] = [
                 accuracy for heads in self.processes.of_modules(result.head_accuracies) for accuracy in heads
             ]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from locallearn._chain.discovery import chain_of
@@ -15,13 +18,14 @@ from locallearn._chain.partition import partition
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import localize
 from locallearn._nn.frozen import freeze
+from locallearn._objectives.auxiliary import Loss
 from locallearn._planning.by_cost import parse_cost_spec
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.registry import call, names
-from locallearn.data import DataSet, image_folder
+from locallearn._utils.registry import call, find, names
+from locallearn.data import Batches, DataSet, Feed, MixedBatches, StreamedBatches, TensorBatches, image_folder
 from locallearn.models import from_library
 from locallearn.training.files.data_card import DataCard
-from locallearn.training.settings import TrainSettings
+from locallearn.training.settings import LOSSES, TrainSettings
 
 
 def build(
@@ -46,6 +50,7 @@ def build(
         overlap=settings.overlap,
         layers=settings.layers,
         input_shape=images.image_shape,
+        loss=_loss_of(settings),
         seed=settings.seed,
         image_mean=[value / 255 for value in images.mean],
         image_std=[value / 255 for value in images.std],
@@ -70,6 +75,49 @@ def _freeze(model: nn.Module, settings: TrainSettings, shape: Shape) -> int | st
     first = trained.index(True) if True in trained else len(trained) - 1
     ends = partition(settings.modules, names := list(layers)).ends
     return settings.modules if ends[0] >= first else [names[end] for end in ends if end >= first]
+
+
+def _loss_of(settings: TrainSettings) -> Loss:
+    if settings.label_smoothing:
+        return partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
+    loss: Any = LOSSES.get(settings.loss) or find("losses", settings.loss)
+    if callable(loss):
+        return cast(Loss, loss)
+    raise LocalLearnError(f"loss {settings.loss!r} is no function from logits and labels to a number.")
+
+
+def training_batches(settings: TrainSettings, images: DataSet, feed: Feed, *, drop_single: bool) -> Batches:
+    """The training split as batches, augmented and not yet mixed.
+
+    Raises:
+        LocalLearnError: the data set makes batches of its own, and would not augment them as the settings ask for.
+    """
+    batches = images.training(settings.training_feed(feed), seed=settings.seed, drop_single=drop_single)
+    if settings.rand_augment is not None and not isinstance(batches, TensorBatches | StreamedBatches):
+        raise LocalLearnError(
+            f"{settings.data} makes its batches by {type(batches).__name__}, which does not know rand_augment: leave it"
+            " out, and augment there."
+        )
+    return batches
+
+
+def mixed(settings: TrainSettings, batches: Batches, feed: Feed, *, classes: int) -> Batches:
+    """Training batches with mixup or CutMix, as the settings ask for.
+
+    Raises:
+        LocalLearnError: a process's part of a batch might lack the image before it.
+    """
+    if not settings.mixes:
+        return batches
+    ahead = settings.training_feed(feed).ahead
+    if ahead and settings.bad_images == "skip":
+        raise LocalLearnError(
+            "mixup and cutmix pair the images of a batch over processes, so bad_images=skip does not work with them:"
+            " mend the files, or use one process."
+        )
+    return MixedBatches(
+        batches=batches, mixup=settings.mixup, cutmix=settings.cutmix, classes=classes, seed=settings.seed, ahead=ahead
+    )
 
 
 def data_of(settings: TrainSettings) -> DataSet:

@@ -15,7 +15,7 @@ from locallearn._utils.registry import call
 
 _LAYOUT = {
     "training": {
-        "accuracy": ["Multiline", ["(test|validation)_accuracy", "test_top5_accuracy"]],
+        "accuracy": ["Multiline", ["(unaveraged_)?(test|validation)_accuracy", "test_top5_accuracy"]],
         "loss of the classifier": ["Multiline", ["train_loss", "(test|validation)_loss"]],
         "training loss of each objective": ["Multiline", ["losses/.*"]],
         "test accuracy of each head": ["Multiline", ["head_accuracies/.*"]],

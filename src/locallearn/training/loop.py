@@ -19,6 +19,7 @@ from locallearn.training.files.checkpoint import (
     load_checkpoint,
     load_weights,
     save_checkpoint,
+    trained_weights,
     unusable,
 )
 from locallearn.training.files.optimizer_state import (
@@ -109,6 +110,7 @@ class Loop(ABC):
         self.validation = validation
         self.folder, self.watcher = folder, watcher or Watcher()
         self.stepper: Any = settings.make_stepper(net)
+        self.average = settings.average_of(net)
         self.device = next(net.parameters()).device
         self.processes = processes or Processes(self.device)
         self.best = -1.0
@@ -184,6 +186,11 @@ class Loop(ABC):
             raise unusable(file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}")
         if self.folder is not None:
             self.folder.rows_before(epoch)  # refuses metrics that lack an epoch
+        if (self.average is None) == bool(state["average"]):
+            raise unusable(file, f"has {'an' if self.average is None else 'no'} average of the weights")
+        if self.average is not None:
+            with self.average.in_use():
+                load_weights(self.net, trained_weights(state), file=file, name="the network")
         load_weights(self.net, state["net"], file=file, name="the network")
         optimizers = optimizers_of(self.stepper)
         try:
@@ -295,6 +302,7 @@ class Loop(ABC):
         self.processes.at(f"saving at step {self.step} of epoch {self.epoch}")
         state = {name: getattr(self, name) for name in _PROGRESS} | {
             "net": self.net.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
             "optimizers": joined(self.processes.of_modules(named_state(self.net, optimizers_of(self.stepper)))),
             "sums": self._all_sums(),
             "random": self.processes.random_states(),

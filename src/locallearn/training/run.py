@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,6 +22,7 @@ from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import hold_out
+from locallearn.parallel import ModulePart
 from locallearn.rules import BP
 from locallearn.training.curves import draw_curves
 from locallearn.training.evaluation import best_epoch, chosen_on
@@ -28,11 +30,12 @@ from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.fit import Fit
-from locallearn.training.from_settings import build, data_of
+from locallearn.training.from_settings import build, data_of, mixed, training_batches
 from locallearn.training.loop import Interrupted, Watcher
 from locallearn.training.processes.agreement import digest, facts_of, refuse_differences, refuse_uncut
 from locallearn.training.processes.joining import joined
 from locallearn.training.processes.parts import drops_single_image
+from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
 from locallearn.training.settings import TrainSettings
 from locallearn.training.settings_text import rule_text
@@ -63,9 +66,12 @@ def train(
     Returns:
         The summary that is also in `result.json`: test_accuracy (of the last epoch), best_accuracy (test accuracy of
         the best epoch), best_epoch, best_chosen_on ("validation" or "test" images), validation_accuracy (of the last
-        epoch) and best_validation_accuracy if there are validation images, seconds_per_epoch (median),
-        peak_activation_bytes, peak_total_bytes, backbone_parameters, auxiliary_parameters, epochs, stopped_early (where
-        it did), folder.
+        epoch) and best_validation_accuracy if there are validation images, unaveraged_test_accuracy (of the last epoch)
+        with `ema`, seconds_per_epoch (median), peak_activation_bytes, peak_total_bytes, backbone_parameters,
+        auxiliary_parameters, epochs, stopped_early (where it did), folder. Where processes have some of the local
+        modules each, the peaks are those of the process that needs most, and processes has a row for each; in the
+        asynchronous form, replay_buffer and, for each process, staleness (as `parallel.Staleness`, since the run began
+        or went on).
 
     Raises:
         LocalLearnError: a setting does not fit the network, the data or the folder; nothing is written then.
@@ -123,10 +129,14 @@ def _train(
     if drop_single:
         say(f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise.")
     feed = processes.own_feed(settings.feed(processes.device))
-    batches, test = images.training(feed, seed=settings.seed, drop_single=drop_single), images.testing(feed)
+    batches, test = training_batches(settings, images, feed, drop_single=drop_single), images.testing(feed)
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
+    if settings.mixes or getattr(batches, "labels", np.empty(0)).ndim == 2:
+        net.label_shape = (len(images.classes),)
+    settings.refuse_misfit(net, steps=len(batches))
+    batches = mixed(settings, batches, feed, classes=len(images.classes))
     opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)
     with opened if processes.leads else nullcontext():
         if processes.leads and not run.data.exists():
@@ -139,7 +149,19 @@ def _train(
         _warn_of_heavy_auxiliaries(net, settings, peak.total, micro_batch, say)
         if settings.compile:
             net.compile()
-        net = processes.share(net, synchronise_statistics=settings.synchronise_statistics)
+        several: dict[str, Any] = {}
+        if processes.layout.modules > 1:
+            rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, micro_batch))
+            several = {"processes": rows}
+            peak = PeakMemory(
+                activations=max(row["peak_activation_bytes"] for row in rows),
+                total=max(row["peak_total_bytes"] for row in rows),
+            )
+        net = processes.share(
+            net,
+            synchronise_statistics=settings.synchronise_statistics,
+            replay_buffer=settings.replay_buffer,
+        )
         processes.seed(settings.seed)
         folder = run if processes.leads else None
         fit = Fit(
@@ -153,6 +175,8 @@ def _train(
             watcher=watcher,
             processes=processes,
         )
+        if fit.average is not None:
+            peak = replace(peak, total=peak.total + fit.average.nbytes)
         if processes.from_first(lambda: resume is not None):
             fit.resume(resume or "last")
             if processes.leads and run.differences(settings):
@@ -163,7 +187,13 @@ def _train(
             raise error.naming(settings.model, rule_text(settings.rule)) from error
         if processes.leads and fit.epoch <= settings.epochs:
             _stopped_early(run, fit, say)
-        return processes.from_first(lambda: _finish(run, net, peak, settings, epochs=fit.epoch - 1))
+        if isinstance(net, ModulePart) and net.replay_buffer is not None:
+            ages = processes.of_modules(net.staleness)
+            several |= {
+                "replay_buffer": net.replay_buffer,
+                "staleness": [None if age is None else asdict(age) for age in ages],
+            }
+        return processes.from_first(lambda: _finish(run, net, peak, settings, several, epochs=fit.epoch - 1))
 
 
 def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[str], None]) -> None:
@@ -189,7 +219,15 @@ def _stopped_early(run: RunFolder, fit: Fit, say: Callable[[str], None]) -> None
     say(f"stopped early after epoch {fit.epoch - 1}: no better validation accuracy since epoch {best}.")
 
 
-def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings, *, epochs: int) -> dict[str, Any]:
+def _finish(
+    run: RunFolder,
+    net: LocalNet,
+    peak: PeakMemory,
+    settings: TrainSettings,
+    several: dict[str, Any],
+    *,
+    epochs: int,
+) -> dict[str, Any]:
     """Write the summary and the picture of a run whose epochs are over."""
     needed = ["test_accuracy", "train_loss", "seconds"]
     if settings.validation is not None:
@@ -201,7 +239,7 @@ def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSett
         validated = {"validation_accuracy": last, "best_validation_accuracy": highest}
     result = {
         "test_accuracy": rows[-1]["test_accuracy"],
-        **{name: rows[-1][name] for name in ("test_top5_accuracy",) if name in rows[-1]},
+        **{name: rows[-1][name] for name in ("test_top5_accuracy", "unaveraged_test_accuracy") if name in rows[-1]},
         "best_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
         "best_chosen_on": chosen_on(rows),
@@ -214,6 +252,7 @@ def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSett
         "epochs": len(rows),
         **({"stopped_early": True} if epochs < settings.epochs else {}),
         "folder": str(run.path),
+        **several,
     }
     write_json(run.result, result)
     draw_curves({str(settings.rule): rows}, run.curves)

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
 from locallearn._engine.stepper import ModuleStepper, Stepper
-from locallearn._utils.errors import LocalLearnError
+from locallearn._nn.losses import binary_cross_entropy
+from locallearn._objectives.auxiliary import Auxiliary, Loss
+from locallearn._utils.errors import LocalLearnError, did_you_mean
 from locallearn._utils.registry import path_of
 from locallearn._utils.typed_settings import TypedSettings
 from locallearn.data import Feed
 from locallearn.rules import AugLocal, Rule
+from locallearn.training.averaging import WeightAverage
 from locallearn.training.optimizers import SGD, OptimizerSettings
 from locallearn.training.processes.layout import sizes_in
 from locallearn.training.schedules import Cosine, Schedule
+
+LOSSES: Mapping[str, Loss] = {"cross-entropy": F.cross_entropy, "binary-cross-entropy": binary_cross_entropy}
+"""Losses by their names."""
 
 NO_RESULT = ("data_dir", "workers", "checkpoint_every", "loggers", "eval_heads", "parallel_timeout")
 """Settings on which no result depends."""
@@ -83,6 +92,10 @@ class LoopSettings(TypedSettings, ABC):
     def make_stepper(self, net: Any) -> Any:
         """What steps the network's parameters, with the state of its optimizers."""
 
+    def average_of(self, net: Any) -> WeightAverage | None:
+        """The moving average of the network's weights, if it is asked for."""
+        return None
+
     @abstractmethod
     def lr(self, *, epoch: int, step: int, steps: int) -> float:
         """The learning rate of a step.
@@ -103,6 +116,10 @@ class FitSettings(LoopSettings):
         accumulate: number of micro-batches in a batch; gradients are summed, batch statistics are each micro-batch's.
         step: "together" steps all modules after the last backward pass, as in the papers; "module" steps each module
             as soon as its gradient is complete and frees the gradient: same weights, less memory.
+        ema: decay of a moving average of the backbone's weights, such as 0.999, with which it is evaluated and
+            exported; takes the memory of these weights once more. None by default.
+        module_lr: factors of the learning rate, from the first local module with its auxiliary networks to the last:
+            one for each, or a few, as in [2,1], between which the others lie on straight lines. By default all are 1.
         clip_norm: largest norm of the whole gradient.
         clip_module_norm: largest norm of the gradient of one local module and its auxiliary networks.
         compile: compile each local module and auxiliary network with torch.compile.
@@ -116,6 +133,8 @@ class FitSettings(LoopSettings):
     schedule: Schedule = field(default_factory=Cosine)
     accumulate: int = 1
     step: Literal["together", "module"] = "together"
+    ema: float | None = None
+    module_lr: tuple[float, ...] = ()
     clip_norm: float | None = None
     clip_module_norm: float | None = None
     compile: bool = False
@@ -130,6 +149,10 @@ class FitSettings(LoopSettings):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise LocalLearnError(f"{name}={value} must be larger than 0.")
+        if any(factor < 0 for factor in self.module_lr):
+            raise LocalLearnError(f"module_lr={list(self.module_lr)} must not be negative.")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise LocalLearnError(f"ema={self.ema} must be at least 0 and below 1, such as 0.999.")
         if self.step == "module" and self.clip_norm is not None:
             raise LocalLearnError(
                 "clip_norm needs the whole gradient, but step=module frees each module's at once: use clip_module_norm."
@@ -139,10 +162,34 @@ class FitSettings(LoopSettings):
 
     def make_stepper(self, net: LocalNet) -> Stepper:
         """The optimizers of a network, with the moment at which they step."""
-        make, clip = self.optimizer.make, self.clip_module_norm
+        modules: Any = {"clip_module_norm": self.clip_module_norm, "lr_factors": self._lr_factors(len(net.partition))}
         if self.step == "module":
-            return ModuleStepper(net, make, clip_module_norm=clip)
-        return Stepper(net, make, clip_norm=self.clip_norm, clip_module_norm=clip)
+            return ModuleStepper(net, self.optimizer.make, **modules)
+        return Stepper(net, self.optimizer.make, clip_norm=self.clip_norm, **modules)
+
+    def refuse_misfit(self, net: LocalNet, *, steps: int) -> None:
+        """Refuse settings that do not fit the network or its number of steps, before a run begins.
+
+        Args:
+            net: the whole network.
+            steps: number of steps in an epoch.
+
+        Raises:
+            LocalLearnError: names the setting.
+        """
+        self._lr_factors(len(net.partition))
+        self.lr(epoch=self.epochs, step=steps - 1, steps=steps)
+
+    def _lr_factors(self, modules: int) -> list[float]:
+        """The factor of the learning rate for each local module, or nothing."""
+        given = len(self.module_lr)
+        if given > modules:
+            raise LocalLearnError(f"module_lr has {given} factors, but there are {modules} local modules.")
+        places = [module * (given - 1) / (modules - 1) if modules > 1 else 0.0 for module in range(modules)]
+        return np.interp(places, range(given), self.module_lr).tolist() if given else []
+
+    def average_of(self, net: LocalNet) -> WeightAverage | None:
+        return None if self.ema is None else WeightAverage(net, self.ema)
 
     def lr(self, *, epoch: int, step: int, steps: int) -> float:
         return self.schedule.lr(self.optimizer.lr, epoch=epoch, epochs=self.epochs, step=step, steps=steps)
@@ -171,6 +218,13 @@ class TrainSettings(FitSettings):
         device: cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.
         threads: CPU threads; equal numbers give equal bits.
         channels_last: memory format of images and weights.
+        loss: cross-entropy; binary-cross-entropy, for images with several labels; or the dotted path of a function from
+            logits (batch, classes) and labels to a number. Local losses that classify use it too.
+        label_smoothing: share of each label that is spread evenly over all classes.
+        mixup: a of the Beta distribution from which mixup draws its proportions, such as 0.2; 0 leaves it out.
+        cutmix: the same of CutMix, such as 1; with both, each batch has one of them, chosen at random.
+        rand_augment: how many operations of RandAugment each training image has, and their magnitude from 0 to 30, as
+            in [2,9]; none by default.
         train_images: how many images of the training split to use; all by default.
         validation: share of the training images, or how many, to hold out as validation images, on which the best
             epoch is chosen; without it, the best epoch is chosen on the test images, as in the papers.
@@ -187,6 +241,8 @@ class TrainSettings(FitSettings):
             each trains some of the local modules; or both, as in modules=2,data=2.
         synchronise_statistics: of several processes, whether batch normalisation has the statistics of the whole batch,
             or those of each process's part.
+        replay_buffer: of processes that have some of the local modules each, the asynchronous form: each process trains
+            on batches out of a buffer of this many, and waits for no other one. Such a run cannot be repeated.
         parallel_timeout: seconds after which a process that is silent, or does not go on, ends the run on all of them.
     """
 
@@ -202,6 +258,11 @@ class TrainSettings(FitSettings):
     device: str = "auto"
     threads: int | None = None
     channels_last: bool = True
+    loss: str = "cross-entropy"
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    rand_augment: tuple[int, ...] | None = None
     train_images: int | None = None
     validation: int | float | None = None
     init_from: Path | None = None
@@ -212,12 +273,20 @@ class TrainSettings(FitSettings):
     bad_images: Literal["refuse", "skip"] = "refuse"
     parallel: str | None = None
     synchronise_statistics: bool = False
+    replay_buffer: int | None = None
     parallel_timeout: float = 600.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_seed(self.seed)
-        self.refuse_below(1, "batch", "threads", "image_size")
+        self.refuse_below(1, "batch", "threads", "image_size", "replay_buffer")
+        self.refuse_below(0, "label_smoothing", "mixup", "cutmix")
+        if self.loss not in LOSSES and "." not in self.loss:
+            raise LocalLearnError(f"unknown loss {self.loss!r}; {did_you_mean(self.loss, LOSSES)}")
+        if self.label_smoothing and self.loss != "cross-entropy":
+            raise LocalLearnError(f"label_smoothing goes with cross-entropy, not with loss={self.loss}: leave it out.")
+        if self.label_smoothing >= 1:
+            raise LocalLearnError(f"label_smoothing={self.label_smoothing} is a share, from 0 to below 1.")
         if self.threads is not None and self.threads > _MOST_THREADS:
             raise LocalLearnError(f"threads={self.threads} must be at most {_MOST_THREADS}.")
         if self.image_size is not None and self.image_size > _LARGEST_IMAGE:
@@ -241,7 +310,7 @@ class TrainSettings(FitSettings):
                 "freeze leaves parts of the network as they start, which would be random: give trained weights by"
                 " --init-from."
             )
-        self.feed(torch.device("cpu"))  # it checks its own settings
+        self.training_feed(self.feed(torch.device("cpu")))  # it checks its own settings
         self._refuse_other_processes()
 
     @staticmethod
@@ -255,8 +324,15 @@ class TrainSettings(FitSettings):
         if self.parallel is None:
             if self.synchronise_statistics:
                 raise LocalLearnError("synchronise_statistics goes with several processes: add --parallel data.")
+            if self.replay_buffer is not None:
+                raise LocalLearnError("replay_buffer goes with several processes: add --parallel modules.")
             return
         names = sizes_in(self.parallel)
+        if self.replay_buffer is not None and names.keys() != {"modules"}:
+            raise LocalLearnError(
+                f"replay_buffer goes with --parallel modules alone, not with {self.parallel}: processes that share a"
+                " batch train on it at the same time."
+            )
         if "modules" in names and self.compile:
             raise LocalLearnError("compile does not work where processes have some of the modules: leave it out.")
         if "data" not in names and self.synchronise_statistics:
@@ -265,6 +341,28 @@ class TrainSettings(FitSettings):
             raise LocalLearnError("cuda_graphs does not share gradients among processes: leave it out.")
         if self.synchronise_statistics and (self.compile or self.memory == "lean"):
             raise LocalLearnError("synchronise_statistics works neither with compile nor with memory=lean.")
+
+    def refuse_misfit(self, net: LocalNet, *, steps: int) -> None:
+        super().refuse_misfit(net, steps=steps)
+        parts = (part for objective in net.objectives for part in objective.auxiliary.modules())
+        needing = next((part for part in parts if isinstance(part, Auxiliary) and part.needs_class_indices), None)
+        if net.label_shape and needing is not None:
+            several = f"images of {self.data} have several labels"
+            why = "mixup and cutmix turn labels into probabilities" if self.mixes else several
+            raise LocalLearnError(
+                f"{why}, but {type(needing).__name__}, a part of {type(self.rule).__name__}, needs one class for each"
+                " image: choose another rule."
+            )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are mixed."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    def training_feed(self, feed: Feed) -> Feed:
+        """How batches of training are read, where `feed` is how all are."""
+        augment = None if self.rand_augment is None else tuple(self.rand_augment)
+        return replace(feed, rand_augment=augment, ahead=self.mixes and feed.parts > 1)
 
     def feed(self, device: torch.device) -> Feed:
         """How batches are read."""

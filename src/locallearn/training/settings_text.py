@@ -46,6 +46,8 @@ def plain(value: Any) -> Any:
         return {"class_path": public_path(type(value)), "init_args": plain_settings(value)}
     if isinstance(value, tuple | list):
         return [plain(part) for part in value]
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from locallearn._engine.local_net import LocalNet
@@ -15,8 +17,8 @@ from locallearn._objectives.objective import Objective
 from locallearn._torch.device import device_of, mixed
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches, DataSet, shared_classes
-from locallearn.training.evaluation import reports_top5, top5_hits
-from locallearn.training.files.checkpoint import load_checkpoint, load_weights
+from locallearn.training.evaluation import evaluate, reports_top5, top5_hits
+from locallearn.training.files.checkpoint import load_checkpoint, load_weights, trained_weights
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.from_settings import build, data_of
@@ -42,7 +44,7 @@ class Transfer:
         never_right: classes that only the network knows, to how often they were its answer.
         skipped: image files that could not be read.
         head_accuracies: of each objective whose auxiliary network classifies, by the local modules that it covers;
-            counted as `accuracy`. Empty unless asked for.
+            counted as `accuracy`, with the weights of the last step. Empty unless asked for.
     """
 
     accuracy: float
@@ -100,16 +102,52 @@ def evaluate_run(
         other = _fitted_to(own, replace(asked, data=data, train_images=None))
     on, file = device_of(asked.device), folder / f"{checkpoint}.pt"
     net = build(settings, own)
-    load_weights(net, load_checkpoint(file)["net"], file=file, name=settings.model)
-    shared = shared_classes(other.classes, own.classes)
-    if len(shared) < 2:
-        raise LocalLearnError(
-            f"{data} ({_some(other.classes)}) and {settings.data} ({_some(own.classes)}) share {len(shared)} classes by"
-            " name: there is nothing to test."
-        )
+    state = load_checkpoint(file)
+    load_weights(net, trained_weights(state), file=file, name=settings.model)
     net.to(on).eval()
     batches = other.testing(asked.feed(on))
-    return _tested(net, batches, other.classes, own.classes, shared, settings.autocast, heads=heads)
+    if getattr(batches, "labels", np.empty(0)).ndim == 2:
+        if own is not other:
+            raise LocalLearnError(f"images of {data} have several labels: test them by a run of its own.")
+        tested = partial(_tested_on_several_labels, net, batches, len(other.test), own.classes, settings.autocast)
+    else:
+        shared = shared_classes(other.classes, own.classes)
+        if len(shared) < 2:
+            raise LocalLearnError(
+                f"{data} ({_some(other.classes)}) and {settings.data} ({_some(own.classes)}) share {len(shared)}"
+                " classes by name: there is nothing to test."
+            )
+        tested = partial(_tested, net, batches, other.classes, own.classes, shared, settings.autocast)
+    if not (heads and state["average"]):
+        return tested(heads=heads)
+    result = tested(heads=False)
+    load_weights(net, state["net"], file=file, name=settings.model)  # with which the heads were trained
+    return replace(result, head_accuracies=tested(heads=True).head_accuracies)
+
+
+def _tested_on_several_labels(
+    net: LocalNet,
+    batches: Batches,
+    images: int,
+    classes: Sequence[str],
+    autocast: torch.dtype | None,
+    *,
+    heads: bool,
+) -> Transfer:
+    """The accuracy as `evaluate` has it, of all classes."""
+    result = evaluate(net, batches, heads=heads, autocast=autocast)
+    by_head = zip(net.objectives, result.head_accuracies, strict=heads)
+    return Transfer(
+        accuracy=result.accuracy,
+        shared_accuracy=result.accuracy,
+        images=images,
+        classes={name: name for name in classes},
+        class_accuracies={},
+        left_out={},
+        never_right={},
+        skipped=tuple(batches.skipped),
+        head_accuracies={_modules_of(o): accuracy for o, accuracy in by_head if accuracy is not None},
+    )
 
 
 def _fitted_to(own: DataCard, settings: TrainSettings) -> DataSet:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from locallearn._utils.atomic_files import machine_memory, regular_file
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
-from locallearn.training.files.checkpoint import FILES, load_checkpoint
+from locallearn.training.files.checkpoint import FILES, load_checkpoint, trained_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class WarmStart:
         if path.suffix == ".safetensors":
             return WarmStart(file=path, weights=_safetensors(path))
         file = path if path.suffix == ".pt" else path / FILES["last"]
-        net = load_checkpoint(file)["net"]
+        net = trained_weights(load_checkpoint(file))
         weights = {name.removeprefix("model."): part for name, part in net.items() if name.startswith("model.")}
         return WarmStart(file=file, weights=weights)
 

@@ -172,9 +172,18 @@ def test_the_gradient_of_the_contrastive_loss(labels):
     "labels", [torch.tensor([0.0, 1.0, 2.0]), torch.eye(3), torch.eye(3, dtype=torch.long)], ids=["float", "soft", "2d"]
 )
 def test_labels_that_are_no_classes_are_refused(loss, labels):
-    more = (3,) if loss is similarity_matching else ()
+    more = (4,) if loss is similarity_matching else ()
     with pytest.raises(ll.LocalLearnError, match="one class index per image"):
         loss(randn(3, 4), labels, *more)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1], [0, 1, 2]], ids=str)
+def test_similarity_matching_compares_probabilities_as_vectors(labels):
+    rows, indices = randn(3, 4), torch.tensor(labels)
+    one_hot = torch.nn.functional.one_hot(indices, 4)
+    expected = similarity_matching(rows, indices, 4)
+    assert torch.equal(similarity_matching(rows, one_hot.float(), 4), expected)
+    assert not torch.equal(similarity_matching(rows, 0.7 * one_hot + 0.3 * one_hot.roll(1, 0), 4), expected)
 
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]

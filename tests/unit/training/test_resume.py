@@ -27,6 +27,7 @@ VARIANTS = {
     "step by module": {"step": "module", "clip_module_norm": 1.0},
     "adamw, micro-batches, heads": {"optimizer": AdamW(), "accumulate": 2, "eval_heads": True, "clip_norm": 1.0},
     "bf16": {"precision": "bf16"},
+    "soft labels of PredSim": {"rule": ll.PredSim(), "label_smoothing": 0.1, "mixup": 0.2, "accumulate": 2},
 }
 
 
@@ -199,7 +200,7 @@ OTHER_CONTENT = {
     "an entry is missing": (lambda state: {**state, "seen": ...}, "lacks the entry 'seen', unlike any of locallearn's"),
     "another entry": (lambda state: {**state, "more": 1}, "has the entry 'more', unlike any of locallearn's"),
     "another type": (lambda state: {**state, "epoch": "2"}, "has a str as epoch"),
-    "another version": (lambda state: {**state, "format": 99}, "has the format 99, not 2: another version"),
+    "another version": (lambda state: {**state, "format": 99}, "has the format 99, not 3: another version"),
     "a step that is not there": (lambda state: {**state, "step": 999}, r"is of epoch 4, step 999, and the run has"),
     "an epoch that is not there": (lambda state: {**state, "epoch": 9}, r"is of epoch 9, step 0, and the run has"),
     "another optimizer": (

@@ -1,9 +1,10 @@
 from itertools import pairwise
 
 import pytest
+import torch
 
 from locallearn import LocalLearnError
-from locallearn.training import Constant, Cosine, EpochDecay, ImageNetCosine, PaperCosine, StepDecay
+from locallearn.training import Constant, Cosine, EpochDecay, ImageNetCosine, PaperCosine, StepDecay, TorchSchedule
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,47 @@ def test_constant_is_constant():
 def test_a_warmup_over_all_steps_is_refused():
     with pytest.raises(LocalLearnError, match=r"warmup=1\.0 is a share of all steps"):
         Cosine(warmup=1.0)
+
+
+TORCH = {
+    "MultiStepLR": {"milestones": [2, 4], "gamma": 0.1},
+    "CosineAnnealingLR": {},
+    "OneCycleLR": {"max_lr": 0.3},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3},
+    "ExponentialLR": {"gamma": 0.9},
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize("each", ["epoch", "step"])
+def test_a_scheduler_of_pytorch_has_its_own_rates_in_whatever_order_they_are_asked_for(name, each):
+    epochs, steps = 5, 4
+    length = epochs * steps if each == "step" else epochs
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    filled = {"CosineAnnealingLR": {"T_max": length}, "OneCycleLR": {"total_steps": length}}.get(name, {})
+    filled |= {"cycle_momentum": False} if "Cyc" in name else {}
+    scheduler = getattr(torch.optim.lr_scheduler, name)(optimizer, **TORCH[name], **filled)
+    expected = []
+    for _ in range(length):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    schedule = TorchSchedule(scheduler=name, arguments=TORCH[name], each=each)
+    places = [(epoch, step) for epoch in range(1, epochs + 1) for step in range(steps)]
+    for epoch, step in reversed(places):  # as after a resume, the first one asked for is not the first one
+        done = (epoch - 1) * steps + step if each == "step" else epoch - 1
+        assert schedule.lr(0.1, epoch=epoch, epochs=epochs, step=step, steps=steps) == expected[done]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"scheduler": "LambdaLR"}, "scheduler='LambdaLR' is not valid"),
+        ({"scheduler": "StepLR", "arguments": {}}, "StepLR does not take the arguments {}"),
+        ({"scheduler": "OneCycleLR", "arguments": {"max_lr": 1, "cycle_momentum": True}}, "cannot change the momentum"),
+        ({"arguments": [1]}, "give names and values"),
+    ],
+)
+def test_a_scheduler_that_cannot_be_used_is_refused(wrong, message):
+    with pytest.raises(LocalLearnError, match=message):
+        TorchSchedule(**wrong)

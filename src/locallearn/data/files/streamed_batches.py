@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from locallearn._torch.vision_libraries import import_torchvision
 from locallearn._utils.errors import LocalLearnError, describe
 from locallearn._utils.optional_imports import optional
+from locallearn.data.augmentation import rand_augment_transform
 from locallearn.data.batches import OrderedBatches
 from locallearn.data.files.workers import in_order
 from locallearn.data.order import seed_of
@@ -71,12 +72,12 @@ class StreamedBatches(OrderedBatches):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _transform(self.side, self.seed is not None)  # raises at once if torchvision is missing
+        _transform(self.side, self.seed is not None, self.feed.rand_augment)  # raises at once without torchvision
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         self.skipped = []
         device = torch.device(self.feed.device)
-        images = _Decoded(self.files, self.side, self.seed)
+        images = _Decoded(self.files, self.side, self.seed, self.feed.rand_augment)
         keys = [(epoch, rows[self.feed.part_of(len(rows))]) for rows in self.rows(epoch, start)]
         decoded = in_order(images, keys, workers=self.feed.workers, pin_memory=device.type == "cuda")
         for images, labels, bad in decoded:
@@ -103,10 +104,11 @@ class _Decoded(Dataset[tuple[Tensor, Tensor, list[str]]]):
     files: Files
     side: int
     seed: int | None
+    rand_augment: tuple[int, ...] | None = None
 
     def __getitem__(self, key: tuple[int, NDArray[np.int64]]) -> tuple[Tensor, Tensor, list[str]]:
         epoch, rows = key
-        transform = _transform(self.side, self.seed is not None)
+        transform = _transform(self.side, self.seed is not None, self.rand_augment)
         images = torch.empty((len(rows), self.side, self.side, 3), dtype=torch.uint8)
         good: list[int] = []
         bad: list[str] = []
@@ -137,10 +139,11 @@ def _decode(content: bytes) -> Tensor:
 
 
 @lru_cache
-def _transform(side: int, augmented: bool) -> Callable[[Tensor], Tensor]:
+def _transform(side: int, augmented: bool, rand_augment: tuple[int, ...] | None = None) -> Callable[[Tensor], Tensor]:
     """The transform of an image; it draws from PyTorch's global generator."""
     import_torchvision()
     v2: Any = optional("torchvision.transforms.v2", extra="vision")
     if augmented:
-        return v2.Compose([v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip()])
+        more = [] if rand_augment is None else [rand_augment_transform(*rand_augment)]
+        return v2.Compose([v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip(), *more])
     return v2.Compose([v2.Resize(round(side * _RESIZED), antialias=True), v2.CenterCrop(side)])

@@ -29,11 +29,13 @@ _DIGEST = 64
 _COMMENT = _DIGEST.to_bytes(2, "little")
 """Before the digest: a zip archive ends with the length of its comment, and the comment."""
 _DAMAGED = "is damaged: its bytes are not those that were written"
-_FORMATS = (1, 2)
-"""Those that are read; the last one is written. Up to 1, state of optimizers had no names of parameters."""
+_FORMATS = (1, 2, 3)
+"""Those that are read; the last one is written. Up to 1, state of optimizers had no names of parameters; up to 2, there
+was no average of weights."""
 _ENTRIES: Mapping[str, type | tuple[type, ...]] = {
     "format": int,
     "net": dict,
+    "average": dict,
     "optimizers": (list, dict),
     "random": dict,
     "epoch": int,
@@ -106,7 +108,14 @@ def _read(path: Path) -> dict[str, Any] | str:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # PyTorch's own words advise to run whatever code the file holds
         return "holds more than numbers and tensors, which locallearn never writes"
+    if isinstance(state, dict) and state.get("format") in _FORMATS[:2]:
+        state = {"average": {}, **state}
     return _fault(state) or state
+
+
+def trained_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of a checkpoint's network as they are evaluated: their averages, where the run has them."""
+    return {**state["net"], **state["average"]}
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, name: str) -> None:
@@ -145,7 +154,7 @@ def _fault(state: Any) -> str | None:
     for name, kind in _ENTRIES.items():
         if not isinstance(state[name], kind):
             return f"has a {type(state[name]).__name__} as {name}"
-    for name, kind in (("net", str), ("sums", float), ("skipped", str)):
+    for name, kind in (("net", str), ("average", str), ("sums", float), ("skipped", str)):
         if not all(isinstance(part, kind) for part in state[name]):
             return f"has other things than those of type {kind.__name__} in {name}"
     return None

@@ -25,7 +25,7 @@ from locallearn.training.processes.launch import program
 from locallearn.training.settings_text import as_yaml, with_new_defaults
 
 _LARGEST_METRICS = 2**28  # bytes
-OF_PROCESSES = ("parallel", "synchronise_statistics", "parallel_timeout")
+OF_PROCESSES = ("parallel", "synchronise_statistics", "replay_buffer", "parallel_timeout")
 """Settings of how processes share a run, with which it may go on otherwise."""
 
 _SETTING_OF = {"train": "model", "detect": "coco"}

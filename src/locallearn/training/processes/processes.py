@@ -66,6 +66,10 @@ class Processes:
         """The sum over the parts of the batch."""
         return values
 
+    def gathered(self, values: Tensor) -> Tensor:
+        """The rows of all parts of the batch, on the CPU."""
+        return values
+
     def stop_after_step(self, wanted: bool) -> bool:
         """Whether all stop after this step."""
         return wanted
@@ -74,7 +78,7 @@ class Processes:
         """Whether anybody wants to stop."""
         return wanted
 
-    def share(self, net: LocalNet, *, synchronise_statistics: bool) -> LocalNet:
+    def share(self, net: LocalNet, *, synchronise_statistics: bool, replay_buffer: int | None) -> LocalNet:
         """The network, or this process's part of it, that trains in all processes."""
         return net
 
@@ -119,7 +123,7 @@ class ManyProcesses(Processes):
         self.part = mesh["data"].get_local_rank()
         self.restarted = launch.restarts > 0
         self._beat = beat
-        self._vote = StopVote(2 * layout.modules - 1)
+        self._vote = StopVote(1)
 
     def at(self, activity: str) -> None:
         self._beat.at(activity)
@@ -143,15 +147,21 @@ class ManyProcesses(Processes):
         dist.all_reduce(values, group=self.data_group)
         return values
 
+    def gathered(self, values: Tensor) -> Tensor:
+        parts: list[Any] = [None] * self.layout.data
+        dist.all_gather_object(parts, values, group=self.data_group)
+        return torch.cat(parts)
+
     def stop_after_step(self, wanted: bool) -> bool:
         return self._vote.after_step(wanted)
 
     def stop_now(self, wanted: bool) -> bool:
         return self._vote.now(wanted)
 
-    def share(self, net: LocalNet, *, synchronise_statistics: bool) -> LocalNet:
+    def share(self, net: LocalNet, *, synchronise_statistics: bool, replay_buffer: int | None) -> LocalNet:
         if self.layout.modules > 1:
-            net = parallel.modules(net, group=self.modules_group)
+            net = parallel.modules(net, group=self.modules_group, replay_buffer=replay_buffer)
+            self._vote = StopVote(2 * self.layout.modules - 1 + (replay_buffer or 0))
             if self.layout.data == 1:
                 return net
         return parallel.data(net, synchronise_statistics=synchronise_statistics, group=self.data_group)

@@ -14,6 +14,7 @@ from locallearn.training import load_checkpoint, save_checkpoint
 
 STATE = {
     "net": {"weights": torch.arange(300.0)},
+    "average": {},
     "optimizers": [],
     "random": {},
     "epoch": 3,

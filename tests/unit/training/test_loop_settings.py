@@ -1,0 +1,131 @@
+"""What may be added to the loop: averaged weights, learning rates of modules, PyTorch's schedulers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_runs import StopAfter, assert_equal_runs, loop_of, settings
+
+import locallearn as ll
+from locallearn import LocalLearnError
+from locallearn.training import AdamW, Interrupted, RunFolder, TorchSchedule, load_checkpoint, load_run, train
+
+ONE_CYCLE = TorchSchedule(scheduler="OneCycleLR", arguments={"max_lr": 0.1}, each="step")
+
+VARIANTS = {
+    "averaged weights": {"ema": 0.9},
+    "learning rates of modules": {"module_lr": (2.0, 0.5), "optimizer": AdamW(decay_norms_and_biases=False)},
+    "RandAugment, mixup and CutMix": {"mixup": 0.2, "cutmix": 1.0, "rand_augment": (2, 9)},
+    "one cycle, by module": {"schedule": ONE_CYCLE, "module_lr": (2.0, 0.5), "step": "module", "ema": 0.5},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_stopping_in_mid_epoch_and_resuming_changes_no_bit(variant, tmp_path):
+    asked = settings(**VARIANTS[variant], epochs=2)
+    loop_of(asked, tmp_path / "whole").run()
+    with pytest.raises(Interrupted):
+        loop_of(asked, tmp_path / "parts", StopAfter(6)).run()
+    rest = loop_of(asked, tmp_path / "parts")
+    rest.resume()
+    rest.run()
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_averages_are_those_of_the_formula_and_the_weights_stay(tmp_path):
+    fit = loop_of(settings(ema=0.4), tmp_path)
+    model = fit.net.model
+    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    addresses = [tensor.data_ptr() for tensor in model.state_dict().values()]
+    for step, (images, labels) in enumerate(fit.batches.epoch(1), 1):
+        fit.train_step(images, labels, learning_rate=0.1)
+        decay = min(0.4, (1 + step) / (10 + step))
+        for name, tensor in model.state_dict().items():
+            moved = expected[name].lerp(tensor, 1 - decay) if tensor.is_floating_point() else tensor
+            expected[name] = moved.clone()
+    assert {
+        name.removeprefix("model."): value for name, value in fit.average.state_dict().items()
+    }.keys() == expected.keys()
+    with fit.average.in_use():
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, expected[name]), name
+    assert [tensor.data_ptr() for tensor in model.state_dict().values()] == addresses
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    """A run with averaged weights, and what its loop prints as a result."""
+    folder = tmp_path_factory.mktemp("runs") / "averaged"
+    return folder, train(settings(ema=0.9, epochs=2, eval_heads=True), folder)
+
+
+def test_both_accuracies_are_reported_and_the_averaged_weights_are_used(averaged):
+    folder, result = averaged
+    row, state = RunFolder(folder).rows()[-1], load_checkpoint(folder / "last.pt")
+    assert row["unaveraged_test_accuracy"] == row["head_accuracies"][-1] == result["unaveraged_test_accuracy"]
+    model = load_run(folder, trust_code=True).model
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state["average"][f"model.{name}"])
+    assert any(not torch.equal(state["net"][name], tensor) for name, tensor in state["average"].items())
+
+
+def test_the_memory_of_the_averages_is_counted(averaged, tmp_path):
+    _, result = averaged
+    without = train(settings(epochs=1), tmp_path / "run")
+    tensors = load_checkpoint(tmp_path / "run" / "last.pt")["net"]
+    size = sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith("model."))
+    assert result["peak_total_bytes"] - without["peak_total_bytes"] == size
+
+
+def test_factors_of_modules_lie_on_straight_lines(tmp_path):
+    fit = loop_of(settings(module_lr=(2.0, 1.0)), tmp_path)
+    fit.stepper.set_lr(0.1)
+    assert [o.param_groups[0]["lr"] for o in fit.stepper.optimizers] == pytest.approx([0.2, 0.15, 0.1])
+    plain, equal = (loop_of(settings(module_lr=factors), tmp_path) for factors in ((), (1.0, 1.0, 1.0)))
+    for loop in (plain, equal):
+        torch.manual_seed(0)
+        loop._train_to_end_of_epoch()
+    for name, tensor in plain.net.state_dict().items():
+        assert torch.equal(tensor, equal.net.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"module_lr": (1.0, 2.0, 3.0, 4.0)}, "module_lr has 4 factors, but there are 3 local modules"),
+        (
+            {"mixup": 0.2, "rule": ll.InfoPro.original()},
+            "mixup and cutmix turn labels into probabilities, but ContrastiveHead, a part of InfoPro",
+        ),
+        (
+            {"schedule": TorchSchedule(scheduler="OneCycleLR", arguments={"max_lr": 0.1, "total_steps": 1})},
+            "OneCycleLR ends before epoch 3 of 3",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_the_run_are_refused_before_a_folder_is_made(wrong, told, tmp_path):
+    with pytest.raises(LocalLearnError, match=told):
+        train(settings(**wrong), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"ema": 1.0}, "ema=1.0 must be at least 0 and below 1"),
+        ({"module_lr": (-1.0,)}, "must not be negative"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0 is a share, from 0 to below 1"),
+        ({"mixup": -0.1}, "mixup=-0.1 must be at least 0"),
+        ({"rand_augment": (2,)}, "give how many operations"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(wrong, told):
+    with pytest.raises(LocalLearnError, match=told):
+        settings(**wrong)
+
+
+def test_a_checkpoint_without_the_average_is_refused(tmp_path):
+    with pytest.raises(Interrupted):
+        loop_of(settings(), tmp_path, StopAfter(1)).run()
+    with pytest.raises(LocalLearnError, match="has no average of the weights"):
+        loop_of(settings(ema=0.9), tmp_path).resume()
