@@ -48,6 +48,7 @@ from locallearn.rules import (
     InfoProLoss as InfoProLoss,
     Pooling as Pooling,
     PredSim as PredSim,
+    Reduced as Reduced,
     RepetitiveAugLocal as RepetitiveAugLocal,
     Rule as Rule,
     SequentialAugLocal as SequentialAugLocal,

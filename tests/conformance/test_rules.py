@@ -44,6 +44,8 @@ RULES = {
     "MLAAN of InfoPro, paper": ll.MLAAN(ll.InfoPro(), fidelity="paper"),
     "HPFF of MAN of AugLocal": ll.HPFF(ll.MAN(ll.AugLocal(depth=3)), fidelity="paper"),
     "MAN of HPFF of PredSim": ll.MAN(ll.HPFF(ll.PredSim())),
+    "Reduced": ll.Reduced(ll.DGL(), grid=4),
+    "Reduced, of MAN of AugLocal": ll.Reduced(ll.MAN(ll.AugLocal(depth=3)), grid=4),
     "InfoProLoss of MLM": ll.InfoProLoss(ll.MLM(ll.DGL())),
 }
 

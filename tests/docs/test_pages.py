@@ -108,7 +108,7 @@ def test_every_data_set_is_in_its_table(name):
 def test_the_short_names_of_rules_are_ours():
     assert {
         *("bp", "checkpoint", "dgl", "dgl-original", "predsim", "predsim-original", "infopro", "infopro-original"),
-        *("infopro-hpff", "infopro-imagenet", "dgl-manpp", "manpp"),
+        *("infopro-hpff", "infopro-imagenet", "dgl-manpp", "manpp", "reduced"),
         *("auglocal", "auglocal-sequential", "auglocal-repetitive", "auglocal-convolutional", "by-stage", "pooling"),
         *("infopro-loss", "hilo", "pff", "hpff", "man", "mlm", "lam", "mlaan", "auglocal-imagenet"),
     } == set(names("rules"))

@@ -33,8 +33,12 @@ def counted_by_stage(site: Site, layer: int) -> Site:
 
 
 def site_after(site: Site, layer: int) -> Site:
-    """The site of the same module, but after a later layer."""
-    return replace(site, layer=layer)
+    """The site of the same module, but after a later layer; reduced features stay reduced."""
+    if site.reduced is None:
+        return replace(site, layer=layer)
+    before, (width, *after) = site.chain.shapes[site.layer], site.chain.shapes[layer]
+    height, length = (-(-side * new // old) for side, old, new in zip(site.reduced[1:], before[1:], after, strict=True))
+    return replace(site, layer=layer, reduced=(width, height, length))
 
 
 def fresh_like(site: Site, layer: int) -> nn.Module:

@@ -49,6 +49,7 @@ class Site:
         published_modules: number of modules as a published split is named, else `modules`.
         schedule_index: index for weights that change over the modules: `module`, unless a wrapper changes it.
         image_mean, image_std: of each channel, with which the images were normalised.
+        reduced: channels, height, width to which a wrapper has reduced the layer's output, or None.
     """
 
     chain: TracedChain
@@ -61,15 +62,16 @@ class Site:
     schedule_index: int
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
+    reduced: Shape | None = None
 
     @property
     def shape(self) -> Shape:
-        """Channels, height, width of the layer's output, as a map.
+        """Channels, height, width of the features: the layer's output as a map, or what it is reduced to.
 
         Raises:
             LocalLearnError: it is no map and no vector.
         """
-        return self.chain.layout_of_map(self.layer).shape
+        return self.reduced or self.chain.layout_of_map(self.layer).shape
 
     @property
     def channels(self) -> int:

@@ -26,4 +26,5 @@ from locallearn.rules.infopro_loss import InfoProLoss as InfoProLoss
 from locallearn.rules.man import MAN as MAN, MANPP as MANPP
 from locallearn.rules.mlaan import LAM as LAM, MLAAN as MLAAN, MLM as MLM
 from locallearn.rules.predsim import PredSim as PredSim
+from locallearn.rules.reduced import Reduced as Reduced
 from locallearn.rules.wrapper import Wrapper as Wrapper

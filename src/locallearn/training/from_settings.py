@@ -60,23 +60,6 @@ def build(
     return net
 
 
-def _freeze(model: nn.Module, settings: TrainSettings, shape: Shape) -> int | str | list[str]:
-    """Freeze what the settings name; the local modules, of which the first one begins with all frozen layers.
-
-    An auxiliary network after frozen layers alone would train nothing but itself.
-    """
-    assert settings.freeze is not None
-    patterns = [settings.freeze] if isinstance(settings.freeze, str) else settings.freeze
-    layers = chain_of(model, shape, settings.layers).layers
-    freeze(model, layers, patterns)
-    if parse_cost_spec(settings.modules) is not None:
-        return settings.modules
-    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers.values()]
-    first = trained.index(True) if True in trained else len(trained) - 1
-    ends = partition(settings.modules, names := list(layers)).ends
-    return settings.modules if ends[0] >= first else [names[end] for end in ends if end >= first]
-
-
 def _loss_of(settings: TrainSettings) -> Loss:
     if settings.label_smoothing:
         return partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
@@ -118,6 +101,23 @@ def mixed(settings: TrainSettings, batches: Batches, feed: Feed, *, classes: int
     return MixedBatches(
         batches=batches, mixup=settings.mixup, cutmix=settings.cutmix, classes=classes, seed=settings.seed, ahead=ahead
     )
+
+
+def _freeze(model: nn.Module, settings: TrainSettings, shape: Shape) -> int | str | list[str]:
+    """Freeze what the settings name; the local modules, of which the first one begins with all frozen layers.
+
+    An auxiliary network after frozen layers alone would train nothing but itself.
+    """
+    assert settings.freeze is not None
+    patterns = [settings.freeze] if isinstance(settings.freeze, str) else settings.freeze
+    layers = chain_of(model, shape, settings.layers).layers
+    freeze(model, layers, patterns)
+    if parse_cost_spec(settings.modules) is not None:
+        return settings.modules
+    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers.values()]
+    first = trained.index(True) if True in trained else len(trained) - 1
+    ends = partition(settings.modules, names := list(layers)).ends
+    return settings.modules if ends[0] >= first else [names[end] for end in ends if end >= first]
 
 
 def data_of(settings: TrainSettings) -> DataSet:

@@ -220,13 +220,7 @@ def _stopped_early(run: RunFolder, fit: Fit, say: Callable[[str], None]) -> None
 
 
 def _finish(
-    run: RunFolder,
-    net: LocalNet,
-    peak: PeakMemory,
-    settings: TrainSettings,
-    several: dict[str, Any],
-    *,
-    epochs: int,
+    run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings, several: dict[str, Any], *, epochs: int
 ) -> dict[str, Any]:
     """Write the summary and the picture of a run whose epochs are over."""
     needed = ["test_accuracy", "train_loss", "seconds"]

@@ -29,7 +29,6 @@ from locallearn.training.schedules import Cosine, Schedule
 
 LOSSES: Mapping[str, Loss] = {"cross-entropy": F.cross_entropy, "binary-cross-entropy": binary_cross_entropy}
 """Losses by their names."""
-
 NO_RESULT = ("data_dir", "workers", "checkpoint_every", "loggers", "eval_heads", "parallel_timeout")
 """Settings on which no result depends."""
 
