@@ -26,7 +26,7 @@ import _two_processes
 import locallearn as ll
 from _bench import machine
 from _two_processes import PROCESSES, net_of
-from locallearn.cost import bytes_by_module
+from locallearn.cost import peak_memory
 from locallearn.simulation import Link, Load, assign, data_parallel, module_parallel, pipeline
 
 RULES = {"dgl": ll.DGL(), "auglocal": ll.AugLocal(depth=2)}
@@ -79,12 +79,16 @@ def counts(layout: str, folder: Path, settings: argparse.Namespace, load: Load) 
     name, _, kind = layout.partition(", ")
     if kind.startswith("modules"):
         device_of = assign(load, PROCESSES, settings.batch)
-        by_module = bytes_by_module(net_of(settings.model, settings.rules[name]), settings.batch)
-        border = load.modules[device_of.index(1) - 1].output * settings.batch
-        for rank, row in enumerate(rows):
-            own = max(one.peak for one in by_module if device_of[one.first] == rank)
-            row["predicted_activations"] = own + (border if rank else 0)  # the next batch's features arrive meanwhile
-            row["expected_sent"] = 0 if rank else border + (8 * settings.batch if "labels" in kind else 0)
+        counts = [device_of.count(device) for device in range(PROCESSES)]
+        net = net_of(settings.model, settings.rules[name])
+        costs = ll.parallel.predict_modules(net, PROCESSES, settings.batch, assignment=counts)
+        for row, cost in zip(rows, costs, strict=True):
+            row["predicted_activations"] = cost.peak.activations
+            row["expected_sent"] = cost.sent + (8 * settings.batch if "labels" in kind and cost.sent else 0)
+    elif kind == "data":
+        net = net_of(settings.model, settings.rules[name])
+        for row in rows:
+            row["predicted_activations"] = peak_memory(net, settings.batch // PROCESSES).activations
     return rows
 
 
