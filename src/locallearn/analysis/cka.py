@@ -148,7 +148,7 @@ def cka(
         rows = run.test_rows(images, seed=seed, most=10_000)
         if len(rows) < _FEWEST:
             raise LocalLearnError(f"{len(rows)} test images: unbiased CKA needs at least {_FEWEST}.")
-        batches, sums = run.testing(rows, batch=min(batch, len(rows))), MinibatchCKA()
+        batches, sums = run.testing(rows, batch=min(batch, len(rows)), uses_labels=False), MinibatchCKA()
         for done, (inputs, _) in enumerate(batches.epoch(1), 1):
             sums.add(run.outputs(inputs), against.outputs(inputs))
             watch(f"CKA of {run.name} and {against.name}", done, len(batches))

@@ -176,9 +176,9 @@ class Run:
         """The same of the training images."""
         return _drawn(len(self.data.train), images, "training", seed=seed)
 
-    def testing(self, rows: NDArray[np.int64], *, batch: int) -> Batches:
+    def testing(self, rows: NDArray[np.int64], *, batch: int, uses_labels: bool = True) -> Batches:
         """Batches of these test images, in this order."""
-        return self._plain(self.data.testing(self._feed), rows, batch)
+        return self._plain(self.data.testing(self._feed), rows, batch, uses_labels=uses_labels)
 
     def training(self, rows: NDArray[np.int64], *, batch: int) -> Batches:
         """Batches of these training images, in this order, without augmentation; none of a single image."""
@@ -188,11 +188,16 @@ class Run:
     def _feed(self) -> Feed:
         return self.settings.feed(self.device)
 
-    def _plain(self, batches: Batches, rows: NDArray[np.int64], batch: int) -> Batches:
+    def _plain(self, batches: Batches, rows: NDArray[np.int64], batch: int, *, uses_labels: bool = True) -> Batches:
         if not isinstance(batches, OrderedBatches):
             raise LocalLearnError(
                 f"{self.settings.data} makes its batches by {type(batches).__name__}, in which single images cannot be"
                 " chosen: derive it from locallearn.data.OrderedBatches."
+            )
+        if uses_labels and batches.labels.ndim == 2:
+            raise LocalLearnError(
+                f"images of {self.settings.data} have several labels, and this analysis needs one class for each: only"
+                " locallearn analyze cka works without."
             )
         return batches.in_this_order(rows, batch=batch)
 

@@ -32,6 +32,7 @@ from locallearn.rules import (
     InfoPro,
     Pooling,
     PredSim,
+    Reduced,
     Rule,
     Wrapper,
 )
@@ -41,9 +42,9 @@ DEPTHS = (2, 3, 4, 5, 6)
 
 RULES: tuple[Rule, ...] = (
     *(Pooling(), PredSim(), DGL(), InfoPro(), AugLocal()),
-    *(HiLo(DGL()), HPFF(DGL(), fidelity="paper"), MAN(DGL()), MLAAN(DGL())),
+    *(Reduced(AugLocal()), HiLo(DGL()), HPFF(DGL(), fidelity="paper"), MAN(DGL()), MLAAN(DGL())),
 )
-"""The whole rules, and the papers' wrappers around the simplest one with a trained head."""
+"""The whole rules; AugLocal on reduced features; the papers' wrappers around DGL."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,13 +36,16 @@ def advice_of(plan: Plan) -> str:
     name = "backpropagation" if isinstance(plain.rule, BP) else "checkpointing"
     how = f" in {plain.memory}" * (plain.memory == "lean")
     how += f" with {plain.accumulate} micro-batches" * (plain.accumulate > 1)
+    accuracy = "the accuracy of BP"
+    if plain.accumulate > 1:
+        accuracy += f", but for batch statistics, which are of {plain.micro_batch} images"
     times = [f"{one.seconds / bp.seconds:.2f}" for one in (plain, best)]
     if plain.seconds <= best.seconds:
         return (
             f"{name}{how} is the better choice: it fits too, with {format_bytes(plain.peak)}, in {times[0]} times the"
-            f" time of BP, where {own} takes {times[1]}; and it has the accuracy of BP."
+            f" time of BP, where {own} takes {times[1]}; and it has {accuracy}."
         )
     return (
-        f"{name}{how} fits too, with {format_bytes(plain.peak)} and the accuracy of BP; {own} takes"
+        f"{name}{how} fits too, with {format_bytes(plain.peak)} and {accuracy}; {own} takes"
         f" {best.seconds / plain.seconds:.2f} times its time."
     )

@@ -113,7 +113,10 @@ class Reproduction:
         except InUseError as error:
             return _row(recipe, settings, [], f"another process trains it ({error})")
         finished = [run for run in found if run is not None]
-        return _row(recipe, settings, finished, "" if finished else "its loss became infinite")
+        tested = None
+        if recipe.test_data is not None and settings.data == recipe.settings.data:  # not at the budget smoke
+            tested = [self.runs.workers.call(tested_on, run, recipe.test_data) for run in finished]
+        return _row(recipe, settings, finished, "" if finished else "its loss became infinite", tested)
 
     def planned(self, recipes: Sequence[Recipe]) -> int:
         """How many runs there are, if none is shared."""
@@ -138,12 +141,25 @@ def _at_rate(settings: TrainSettings, lr: float) -> TrainSettings:
     return replace(settings, optimizer=replace(settings.optimizer, lr=lr))
 
 
-def _row(recipe: Recipe, settings: TrainSettings, runs: Sequence[Finished], not_run: str) -> AccuracyRow:
+def tested_on(run: Finished, data: str) -> float:
+    """Accuracy of a run's last epoch on the test images of another data set."""
+    return evaluate_run(run.folder, run.settings, data=data).accuracy
+
+
+def _row(
+    recipe: Recipe,
+    settings: TrainSettings,
+    runs: Sequence[Finished],
+    not_run: str,
+    tested: Sequence[float] | None = None,
+) -> AccuracyRow:
+    """A row of some runs; `tested` has their accuracies where these are not of the run's own test images."""
     measured = []
     for one in recipe.published:
         if one.quantity.is_cost:
             continue
-        values = tuple(_value(recipe, one.quantity, run) for run in runs)
+        accuracies = [_accuracy(one.quantity, run) for run in runs] if tested is None else tested
+        values = tuple(_in_unit(one.quantity, accuracy) for accuracy in accuracies)
         best = ()
         if recipe.kind == "train" and one.quantity not in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY):
             best = tuple(_in_unit(one.quantity, run.result["best_accuracy"]) for run in runs)
@@ -163,12 +179,10 @@ def _row(recipe: Recipe, settings: TrainSettings, runs: Sequence[Finished], not_
     )
 
 
-def _value(recipe: Recipe, quantity: Quantity, run: Finished) -> float:
-    if recipe.test_data is not None and run.settings.data == recipe.settings.data:  # not at the budget smoke
-        return _in_unit(quantity, evaluate_run(run.folder, run.settings, data=recipe.test_data).accuracy)
-    top5 = quantity in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY)
-    accuracy = run.result.get("test_top5_accuracy", float("nan")) if top5 else run.result["test_accuracy"]
-    return _in_unit(quantity, accuracy)
+def _accuracy(quantity: Quantity, run: Finished) -> float:
+    if quantity in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY):
+        return run.result.get("test_top5_accuracy", float("nan"))
+    return run.result["test_accuracy"]
 
 
 def _in_unit(quantity: Quantity, accuracy: float) -> float:

@@ -104,13 +104,15 @@ class Fit(Loop):
         return {"train_loss": losses[-1], "losses": losses}
 
     def evaluate(self) -> dict[str, Any]:
-        last = self._evaluated(heads=self.settings.eval_heads)
-        if self.average is None:
-            return last
-        with self.average.in_use():
-            averaged = self._evaluated(heads=False)
-        unaveraged = {f"unaveraged_{name}": value for name, value in last.items() if name in _UNAVERAGED}
-        return last | averaged | unaveraged
+        metrics = self._evaluated(heads=self.settings.eval_heads)
+        if self.average is not None:
+            unaveraged = {f"unaveraged_{name}": value for name, value in metrics.items() if name in _UNAVERAGED}
+            with self.average.in_use():
+                metrics |= self._evaluated(heads=False)
+            metrics |= unaveraged
+        if self.validation is not None:
+            self._validated.append(metrics["validation_accuracy"])
+        return metrics
 
     def _evaluated(self, *, heads: bool) -> dict[str, Any]:
         self.processes.share_buffers(self.net)
@@ -129,7 +131,6 @@ class Fit(Loop):
         if self.validation is not None:
             chosen = evaluate(self.net, self.validation, autocast=self.settings.autocast, **over)
             metrics |= {"validation_accuracy": chosen.accuracy, "validation_loss": chosen.loss}
-            self._validated.append(chosen.accuracy)
             skipped += self.validation.skipped
         skipped = self.processes.of_all(skipped)
         if any(skipped):

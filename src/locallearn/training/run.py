@@ -153,10 +153,6 @@ def _train(
         if processes.layout.modules > 1:
             rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, micro_batch))
             several = {"processes": rows}
-            peak = PeakMemory(
-                activations=max(row["peak_activation_bytes"] for row in rows),
-                total=max(row["peak_total_bytes"] for row in rows),
-            )
         net = processes.share(
             net,
             synchronise_statistics=settings.synchronise_statistics,
@@ -175,8 +171,15 @@ def _train(
             watcher=watcher,
             processes=processes,
         )
-        if fit.average is not None:
-            peak = replace(peak, total=peak.total + fit.average.nbytes)
+        averages = processes.of_modules(0 if fit.average is None else fit.average.nbytes)
+        peak = replace(peak, total=peak.total + averages[0])
+        if rows := several.get("processes"):
+            for row, average in zip(rows, averages, strict=True):
+                row["peak_total_bytes"] += average
+            peak = PeakMemory(
+                activations=max(row["peak_activation_bytes"] for row in rows),
+                total=max(row["peak_total_bytes"] for row in rows),
+            )
         if processes.from_first(lambda: resume is not None):
             fit.resume(resume or "last")
             if processes.leads and run.differences(settings):

@@ -13,7 +13,7 @@ from small_runs import assert_equal_runs, settings, stripes
 import locallearn as ll
 from locallearn import LocalLearnError, NonFiniteLossError
 from locallearn._utils.atomic_files import write_json
-from locallearn.recipes import costs, find, rows_of, runs
+from locallearn.recipes import accuracies, costs, find, rows_of, runs
 from locallearn.recipes.accuracies import Reproduction
 from locallearn.recipes.budgets import RATES, at_budget, unfit
 from locallearn.recipes.costs import StepCost, cost_rows, has_costs
@@ -105,6 +105,12 @@ def test_smoke_has_three_modules_unless_the_rule_joins_or_refuses_them():
     modules = [at_budget(find(name).settings, "smoke").modules for name in names]
     assert modules == [3, "all"]
     assert at_budget(find("mlaan/table4/cifar10-resnet32-mlm-lam").settings, "smoke").modules == 3
+
+
+def test_a_row_of_an_evaluation_has_the_accuracy_on_other_images(reproduction, monkeypatch):
+    monkeypatch.setattr(accuracies, "tested_on", lambda run, data: {"stl10": 0.25}[data])
+    row = reproduction(lambda s: 0.5, seeds=(0,), lr=0.1).row(find("mlaan/table6/cifar10-resnet32-dgl"))
+    assert [(one.published, one.values, one.best) for one in row.measured] == [(31.95, (25.0,), ())]
 
 
 def test_a_given_rate_is_kept_and_rows_that_do_not_fit_say_why(reproduction):
@@ -275,6 +281,7 @@ def test_pictures_show_distances_to_bp_where_both_are_known():
         (["hpff/table3", "--rows", "vgg"], "no row has 'vgg'"),
         (["hpff/table1", "--budget", "small", "--seeds", "0"], "--seeds 0: give at least 1"),
         (["hpff/table1", "--budget", "full", "--lr", "0.1"], "--lr goes with --budget small"),
+        (["hpff/table3", "--jobs", "2"], "--jobs goes with --budget: without one nothing is trained."),
         (["hpff/table1", "--budget", "full", "--jobs", "0"], "--jobs 0 must be at least 1."),
     ],
 )

@@ -79,6 +79,8 @@ def run(config: Any) -> None:
 
 
 def _costs(config: Any, rows: list[Recipe]) -> list[Any]:
+    if of_training := [name for name in ("seeds", "lr") if config[name] is not None] + ["jobs"] * (config.jobs != 1):
+        raise LocalLearnError(f"--{of_training[0]} goes with --budget: without one nothing is trained.")
     asked = [recipe for recipe in rows if has_costs(recipe)]
     if not asked:
         raise LocalLearnError(f"{title_of(config.table)} prints no costs in these rows: train them by --budget small.")

@@ -38,7 +38,9 @@ examples:
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
   locallearn train --rule dgl --seeds 3 --name dgl          # three runs, runs/dgl/seed0 to seed2: mean and deviation
   locallearn train --validation 0.1                         # choose the best epoch on a tenth of the training images
+  locallearn train --validation 0.1 --early-stopping 5      # end after 5 epochs without a better one
   locallearn train --init-from runs/ONE --data stl10        # start from its weights, with a new classifier
+  locallearn train --init-from runs/ONE --data stl10 --freeze "stem|layer1.*"    # of which some layers stay as they are
   locallearn train --resume runs/ONE                        # continue, with the same bits
   locallearn train --resume runs/ONE --epochs 100           # for more epochs; or by another --optimizer.lr, --schedule
   torchrun --nproc-per-node 2 -m locallearn train --parallel data    # each process trains on half of every batch

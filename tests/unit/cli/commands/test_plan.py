@@ -52,7 +52,7 @@ def test_the_plan_as_a_table(capsys):
 
 
 def test_several_rules_stand_beside_bp_and_checkpointing(capsys):
-    small = ["--model", "small_runs.plain", "--image", "3x12x12", "--batch", "8", "--memory", "200KiB"]
+    small = ["--model", "small_runs.plain", "--image", "3x12x12", "--batch", "8", "--memory", "10MiB"]
     assert run("plan", *small, "--rules", "dgl(hidden=1)", "pooling", "--json") == 0
     out, err = capsys.readouterr()
     result = json.loads(out)
