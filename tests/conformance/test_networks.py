@@ -34,7 +34,6 @@ SAME_BLOCKS = {"timm vit", "timm vit without class token"}  # as in "timm vit wi
 FAMILIES = {"resnet, basic blocks", "mobilenet", "convnext", "vit"}
 # Checks that depend on a network's operators more than on the rule.
 OF_OPERATORS = {
-    step_checks.network_is_left_alone,
     step_checks.chain_computes_what_the_network_computes,
     step_checks.gradients_are_those_of_each_objective,
     training_checks.any_image_and_batch_size_trains,

@@ -52,14 +52,14 @@ RULES = {
 
 # Rules that differ in what they ask of the engine.
 MECHANISMS = {"BP", "Checkpoint", "DGL", "InfoPro", "AugLocal", "HPFF paper", "MAN", "MLAAN"}
-# Checks of the objectives themselves, which each rule makes in its own way. They imply that gradients are isolated.
-OF_OBJECTIVES = {step_checks.one_module_is_backpropagation, step_checks.gradients_are_those_of_each_objective}
+# The check of the objectives themselves, which each rule makes in its own way. It implies that gradients are isolated.
+OF_OBJECTIVES = step_checks.gradients_are_those_of_each_objective
 CASES = [
     pytest.param(
         rule,
         check,
         id=f"{check.__name__}-{rule}",
-        marks=() if rule in MECHANISMS or check in OF_OBJECTIVES else pytest.mark.slow,
+        marks=() if rule in MECHANISMS or check is OF_OBJECTIVES else pytest.mark.slow,
     )
     for rule in RULES
     for check in CHECKS

@@ -230,10 +230,11 @@ def test_settings_out_of_range_are_refused(options, message):
         ll.PredSim(**options)
 
 
-def test_labels_that_are_no_classes_are_refused():
+def test_probabilities_are_compared_as_vectors():
     net = ll.localize(resnet20(), ll.PredSim(), modules=2, input_shape=SMALL)
-    with pytest.raises(ll.LocalLearnError, match="similarity matching compares classes"):
-        net.backward(batch()[0], torch.rand(6, 10))
+    images, labels = batch()
+    one_hot = torch.nn.functional.one_hot(labels, 10).float()
+    assert torch.allclose(net.backward(images, one_hot), net.backward(images, labels))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from locallearn.cli.rule_syntax import normalised, short_names
 from locallearn.cli.settings import settings_from
 from locallearn.data import Augmentation, Border, ImageSet, Split
 from locallearn.training import Fit, TrainSettings, build
+from locallearn.training.from_settings import mixed, training_batches
 
 SECONDS = 30
 """After which an example counts as hung."""
@@ -96,6 +97,12 @@ RIGHT: dict[str, list[Any]] = {
     "grid": [None, 1, 2, 8],
     "epochs": [1, 2, 10, (1, 2)],
     "after": [(1,), (2, 3)],
+    "module_lr": [(), (2.0, 1.0), (0.5,)],
+    "loss": ["cross-entropy", "cross-entropy", "binary-cross-entropy"],
+    "rand_augment": [None, (2, 9), (1, 0)],
+    "scheduler": ["MultiStepLR", "StepLR", "OneCycleLR", "CosineAnnealingLR"],
+    "arguments": [{}, {"milestones": [2]}, {"step_size": 1}, {"max_lr": 0.1}],
+    "each": ["epoch", "step"],
     "data_dir": [Path("data")],
     "compile": [False],  # takes minutes
     "data": ["digits"],  # the images are always those of this file, and so is the network
@@ -282,8 +289,10 @@ def step(settings: TrainSettings) -> None:
     finally:
         from_settings.make_model = original
     feed = settings.feed(torch.device("cpu"))
-    train, test = images().training(feed, seed=settings.seed, drop_single=True), images().testing(feed)
-    fit = Fit(net, train, test, settings)
+    train = training_batches(settings, images(), feed, drop_single=True)
+    settings.refuse_misfit(net, steps=len(train))
+    train = mixed(settings, train, feed, classes=len(images().classes))
+    fit = Fit(net, train, images().testing(feed), settings)
     batch, labels = next(iter(train.epoch(1)))
     losses = fit.train_step(batch, labels, learning_rate=settings.lr(epoch=1, step=0, steps=len(train)))
     assert losses.isfinite().all()

@@ -2,54 +2,52 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import re
 import weakref
-from collections.abc import Callable
-from functools import cache, partial
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import shared_steps
 import torch
-from torch import Tensor, nn
+import torch.distributed as dist
+from shared_steps import localized, model
+from torch import Tensor
 
 import locallearn as ll
 from locallearn import parallel
+from locallearn._engine.neighbours import Neighbours
+from locallearn._engine.recompute_plan import Memory
+from locallearn._engine.step import Step
 from locallearn._nn.ema import EmaCopy
 from locallearn.cost import LiveBytes
-from locallearn.parallel.assignment import Assignment, ended_at_borders
+from locallearn.parallel.assignment import Assignment, ended_at_borders, owners
 from locallearn.parallel.followed import ema_copies
+from locallearn.parallel.part import NetPart
 from locallearn.training import ModuleStepper, Stepper
 
-RULES: dict[str, ll.Rule] = {
-    "BP": ll.BP(),
-    "DGL": ll.DGL(hidden=1),
-    "PredSim": ll.PredSim(),
-    "InfoPro": ll.InfoPro(),
-    "InfoPro contrastive": ll.InfoPro(task_loss="contrastive"),
-    "AugLocal": ll.AugLocal(depth=2),
-    "HiLo": ll.HiLo(ll.Pooling()),
-    "HPFF": ll.HPFF(ll.InfoPro.published("hpff")),
-    "MAN": ll.MAN(ll.DGL(hidden=1)),
+RULES: dict[str, ll.Rule] = shared_steps.RULES | {
     "MAN paper": ll.MAN(ll.DGL(hidden=1), fidelity="paper"),
     "LAM": ll.LAM(),
-    "LAM of InfoPro": ll.LAM(ll.InfoPro()),
-    "MLAAN": ll.MLAAN(),
-    "HPFF of MAN": ll.HPFF(ll.MAN(ll.AugLocal(depth=2)), fidelity="paper"),
 }
-MORE: dict[str, ll.Rule] = {
+"""Rules that differ in what travels between processes."""
+
+VARIANTS: dict[str, ll.Rule] = {
     "Checkpoint": ll.Checkpoint(),
+    "PredSim": ll.PredSim(),
+    "InfoPro contrastive": ll.InfoPro(task_loss="contrastive"),
     "PFF": ll.PFF(ll.InfoPro()),
+    "HPFF": ll.HPFF(ll.InfoPro.published("hpff")),
     "HiLo of three": ll.HiLo(ll.Pooling(), span=3, fidelity="paper"),
     "MANPP": ll.MANPP(ll.Pooling()),
+    "LAM of InfoPro": ll.LAM(ll.InfoPro()),
     "LAM paper": ll.LAM(length=4, fidelity="paper"),
     "InfoProLoss of MLM": ll.InfoProLoss(ll.MLM(ll.Pooling())),
 }
-OVER_BORDERS = MORE | {name: RULES[name] for name in ("BP", "HiLo", "MAN paper", "LAM", "MLAAN")}
+IN_THREE = VARIANTS | {name: RULES[name] for name in ("BP", "HiLo", "MAN paper", "LAM", "MLAAN")}
 """For the slow test of three processes."""
 
 PAGE = Path(__file__).parents[2] / "docs" / "several-processes.md"
@@ -60,29 +58,11 @@ MEASURED = ("DGL", "AugLocal", "MAN", "HiLo")
 """Rules whose peak memory is compared with its prediction."""
 
 
-@cache
-def _model() -> nn.Module:
-    torch.manual_seed(0)
-    widths = (3, 6, 6, 8, 8, 8)
-    parts: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        parts += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 4))
-
-
-@cache
-def _made(rule: ll.Rule, memory: Any = "fast") -> ll.LocalNet:
-    return ll.localize(copy.deepcopy(_model()), rule, input_shape=(3, 12, 12), memory=memory)
-
-
-def made(rule: ll.Rule, **settings: Any) -> ll.LocalNet:
-    """A network of five layers, each a module where the rule allows it."""
-    return copy.deepcopy(_made(rule, **settings))
-
-
-def divided(rule: ll.Rule, counts: tuple[int, ...] = PARTS, **options: Any) -> parallel.ModulePart:
+def divided(
+    rule: ll.Rule, counts: tuple[int, ...] = PARTS, memory: Memory = "fast", **options: Any
+) -> parallel.ModulePart:
     """This process's part of such a network; the last process has the modules that are left."""
-    net = made(rule)
+    net = localized(rule, memory=memory)
     *first, _ = counts
     return parallel.modules(net, assignment=[*first, len(net.partition) - sum(first)], **options)
 
@@ -143,7 +123,7 @@ def partly_frozen(net: ll.LocalNet) -> dict[str, Any]:
 
 def resumed(net: ll.LocalNet) -> dict[str, Any]:
     """A network that goes on from the whole state of another."""
-    state = trained(made(ll.MAN(ll.DGL(hidden=1))))["state"]
+    state = trained(localized(RULES["MAN"]))["state"]
     net.load_state_dict(state)
     return trained(net, steps=2)
 
@@ -175,14 +155,14 @@ def first_gives(rank: int) -> Callable[[int], Any]:
 
 
 ALONE: dict[str, Callable[[], dict[str, Any]]] = {
-    **{name: lambda rule=rule: trained(made(rule)) for name, rule in RULES.items()},
-    "by module": lambda: stepped_by_module(made(RULES["MLAAN"])),
-    "lean": lambda: lean_in_half_precision(made(RULES["AugLocal"], memory="lean")),
-    "frozen": lambda: partly_frozen(made(RULES["HiLo"])),
-    "resumed": lambda: resumed(made(RULES["MAN"])),
-    "labels sent": lambda: trained(made(RULES["DGL"])),
-    "images sent": lambda: trained(made(RULES["InfoPro"])),
-    "cascades ended": lambda: trained(without_cascades(made(ll.HiLo(ll.Pooling(), fidelity="paper")))),
+    **{name: lambda rule=rule: trained(localized(rule)) for name, rule in RULES.items()},
+    "by module": lambda: stepped_by_module(localized(RULES["MLAAN"])),
+    "lean": lambda: lean_in_half_precision(localized(RULES["AugLocal"], memory="lean")),
+    "frozen": lambda: partly_frozen(localized(RULES["HiLo"])),
+    "resumed": lambda: resumed(localized(RULES["MAN"])),
+    "labels sent": lambda: trained(localized(RULES["DGL"])),
+    "images sent": lambda: trained(localized(RULES["InfoPro"])),
+    "cascades ended": lambda: trained(without_cascades(localized(ll.HiLo(ll.Pooling(), fidelity="paper")))),
 }
 """What one process does, by the name of the same in two."""
 
@@ -193,21 +173,85 @@ def each_pipeline(rank: int) -> dict[str, Any]:
     return {
         **{name: trained(divided(rule)) for name, rule in RULES.items()},
         "by module": stepped_by_module(divided(RULES["MLAAN"])),
-        "lean": lean_in_half_precision(parallel.modules(made(RULES["AugLocal"], memory="lean"), assignment=(1, 3))),
+        "lean": lean_in_half_precision(
+            parallel.modules(localized(RULES["AugLocal"], memory="lean"), assignment=(1, 3))
+        ),
         "frozen": partly_frozen(divided(RULES["HiLo"])),
         "resumed": resumed(divided(RULES["MAN"])),
         "labels sent": trained(divided(RULES["DGL"], send_labels=True), given=first_gives(rank)),
         "images sent": trained(divided(RULES["InfoPro"], send_labels=True), given=first_gives(rank)),
         "cascades ended": trained(divided(ll.HiLo(ll.Pooling(), fidelity="paper"), end_cascades=True)),
+        "asynchronous": asynchronous(rank),
         "part": what_it_holds(),
         "peaks": peaks(),
         "refused": refused(rank),
     }
 
 
+def growing_batch(step: int) -> tuple[Tensor, Tensor]:
+    """A batch that its number of images tells from the others."""
+    return batch(step, 4 + step)
+
+
+def asynchronous(rank: int) -> dict[str, Any]:
+    """Steps out of a buffer of two batches: the first process makes five while the second one makes one."""
+    part = divided(RULES["InfoPro"], replay_buffer=2)
+    optimizer = sgd(part.parameters())
+    order: list[int] = []
+    make_step = part.step
+
+    def recorded_step(images: Tensor, labels: Tensor, **settings: Any) -> Step:
+        order.append(len(labels) - 4)
+        return make_step(images, labels, **settings)
+
+    part.step = recorded_step
+
+    def train(steps: Iterable[int]) -> None:
+        for step in steps:
+            part.backward(*(growing_batch(step) if rank == 0 else (None, None)))
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def look() -> None:
+        part.eval()(batch(9, 2)[0])
+        part.train()
+
+    look()
+    train(range(5) if rank == 0 else range(1))
+    dist.barrier()
+    train(() if rank == 0 else range(5))
+    look()
+    train([5])
+    return {"state": part.state_dict(), "order": order, "staleness": part.staleness}
+
+
+def out_of_order(order: list[int]) -> dict[str, Tensor]:
+    """What `asynchronous` trains, in one process, where the second part takes the batches in this order."""
+    net, assignment = localized(RULES["InfoPro"]), Assignment(PARTS)
+    owner = owners(net, assignment)
+    first, second = (NetPart(net, assignment, rank, owner) for rank in range(2))
+    optimizers = {part: sgd(part.parameters()) for part in (first, second)}
+    passed_on: list[Tensor] = []
+
+    class Next(Neighbours):
+        def passed_on(self, features: Tensor) -> None:
+            passed_on.append(features.clone())
+
+    def train(part: NetPart, step: int, **settings: Any) -> None:
+        part.step(*growing_batch(step), **settings).run()
+        optimizers[part].step()
+        optimizers[part].zero_grad()
+
+    for step in range(6):
+        train(first, step, neighbours=Next())
+    for step in order:
+        train(second, step, features=passed_on[step])
+    return net.state_dict()
+
+
 def what_it_holds() -> dict[str, Any]:
     """The names of a part's tensors, and how many of the network's tensors are still in memory."""
-    net = made(RULES["MAN"])
+    net = localized(RULES["MAN"])
     tensors = [weakref.ref(tensor) for tensor in (*net.parameters(), *net.buffers())]
     part = parallel.modules(net, assignment=PARTS)
     del net
@@ -252,11 +296,15 @@ def refused(rank: int) -> dict[str, str]:
         "clip": lambda: Stepper(part, sgd, clip_norm=1.0),
         "twice": lambda: parallel.modules(part),
         "images": lambda: part.backward(None, batch(0)[1]),
-        "counts": lambda: parallel.modules(made(RULES["DGL"]), assignment=(4, 4)),
-        "settings": lambda: parallel.modules(made(RULES["DGL"]), assignment=(2 + rank, 3 - rank)),
-        "options": lambda: parallel.modules(made(RULES["DGL"]), send_labels=rank == 1),
-        "untrained": lambda: parallel.modules(made(RULES["HiLo"]), assignment=(1, 4), end_cascades=True),
-        "too many": lambda: parallel.modules(ll.localize(_model(), ll.BP(), modules=1, input_shape=(3, 12, 12))),
+        "counts": lambda: parallel.modules(localized(RULES["DGL"]), assignment=(4, 4)),
+        "settings": lambda: parallel.modules(localized(RULES["DGL"]), assignment=(2 + rank, 3 - rank)),
+        "options": lambda: parallel.modules(localized(RULES["DGL"]), send_labels=rank == 1),
+        "untrained": lambda: parallel.modules(localized(RULES["HiLo"]), assignment=(1, 4), end_cascades=True),
+        "asynchronous cascades": lambda: divided(RULES["HiLo"], replay_buffer=2),
+        "asynchronous copies": lambda: divided(RULES["MAN"], replay_buffer=2),
+        "no buffer": lambda: divided(RULES["DGL"], replay_buffer=0),
+        "asynchronous batches": lambda: parallel.data(divided(RULES["DGL"], replay_buffer=1)),
+        "too many": lambda: parallel.modules(ll.localize(model(), ll.BP(), modules=1, input_shape=(3, 12, 12))),
         "other batch": lambda: part.backward(*batch(0, 6 - rank)),
         "other method": lambda: part(batch(0)[0]) if rank else part.backward(*batch(0)),
     }
@@ -273,7 +321,7 @@ def _refusal(attempt: Callable[[], object]) -> str:
 
 def in_three(rank: int) -> dict[str, Any]:
     """Parts of three processes, whose rules reach over two borders."""
-    results: dict[str, Any] = {name: trained(divided(rule, (1, 1, 3))) for name, rule in OVER_BORDERS.items()}
+    results: dict[str, Any] = {name: trained(divided(rule, (1, 1, 3))) for name, rule in IN_THREE.items()}
     results["stale"] = trained(divided(RULES["LAM"], (1, 1, 3), stale_copies=True), steps=8)
     results["page"] = len(by_the_page().own_state())
     return results
@@ -298,7 +346,7 @@ def by_data_and_modules(rank: int) -> dict[str, Any]:
     part_of = _code_of_page(2)["part_of"]
     half = partial(_half, rank % 2)
     return {
-        name: stepped(part_of(made(RULES[name]).double().eval()), half)
+        name: stepped(part_of(localized(RULES[name]).double().eval()), half)
         for name in ("DGL", "HiLo", "MAN", "MLAAN", "BP")
     }
 

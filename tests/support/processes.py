@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -17,6 +19,8 @@ def in_processes(function: Callable[[int], object], folder: Path, *, count: int 
 
 def _work(rank: int, function: Callable[[int], object], folder: str, count: int) -> None:
     torch.set_num_threads(1)
+    import_module("torch._dynamo")  # as the first step does
+    gc.freeze()  # garbage collections and searches of all objects take longest over what the imports made
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
     try:
         torch.save(function(rank), f"{folder}/{rank}.pt")

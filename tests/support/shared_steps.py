@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
+import copy
+from collections.abc import Iterable
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,53 +15,78 @@ from torch import Tensor, nn
 
 import locallearn as ll
 from locallearn import parallel
+from locallearn._engine.recompute_plan import Memory
 
 RULES: dict[str, ll.Rule] = {
     "BP": ll.BP(),
-    "Checkpoint": ll.Checkpoint(),
-    "Pooling": ll.Pooling(),
     "DGL": ll.DGL(hidden=1),
-    "DGL.original": ll.DGL.original(),
     "InfoPro": ll.InfoPro(),
     "AugLocal": ll.AugLocal(depth=2),
+    "HiLo": ll.HiLo(ll.Pooling()),
+    "MAN": ll.MAN(ll.DGL(hidden=1)),
+    "MLAAN": ll.MLAAN(),
+    "HPFF of MAN": ll.HPFF(ll.MAN(ll.AugLocal(depth=2)), fidelity="paper"),
+}
+"""Rules that differ in mechanism and whose loss is a mean over images."""
+
+VARIANTS: dict[str, ll.Rule] = {
+    "Checkpoint": ll.Checkpoint(),
+    "Pooling": ll.Pooling(),
+    "DGL.original": ll.DGL.original(),
     "AugLocal paper": ll.AugLocal(depth=2, fidelity="paper"),
     "SequentialAugLocal": ll.SequentialAugLocal(depth=2),
     "RepetitiveAugLocal": ll.RepetitiveAugLocal(depth=2, downsample=True),
     "ConvolutionalAugLocal": ll.ConvolutionalAugLocal(depth=2),
     "ByStage": ll.ByStage(rules=(ll.DGL(hidden=1), ll.Pooling())),
     "InfoProLoss": ll.InfoProLoss(ll.DGL(hidden=1)),
-    "HiLo": ll.HiLo(ll.Pooling()),
     "PFF": ll.PFF(ll.InfoPro()),
     "PFF paper": ll.PFF(ll.DGL(hidden=1), fidelity="paper"),
     "HPFF": ll.HPFF(ll.InfoPro.published("hpff")),
-    "MAN": ll.MAN(ll.DGL(hidden=1)),
     "MANPP": ll.MANPP(ll.Pooling()),
     "MLM": ll.MLM(ll.Pooling()),
     "LAM": ll.LAM(),
-    "MLAAN": ll.MLAAN(),
-    "HPFF of MAN": ll.HPFF(ll.MAN(ll.AugLocal(depth=2)), fidelity="paper"),
     "InfoProLoss of MLM": ll.InfoProLoss(ll.MLM(ll.Pooling())),
 }
-"""Rules whose loss is a mean over images."""
+"""The others, for a slow test."""
 
-SYNCHRONISED = ("BP", "Checkpoint", "DGL", "AugLocal", "HPFF", "MAN", "MLAAN", "HPFF of MAN")
-"""Those that also run with batch normalisation over all images."""
+SYNCHRONISED = ("DGL", "AugLocal", "HiLo", "MAN")
+"""Rules that also run with batch normalisation over all images."""
+SYNCHRONISED_VARIANTS = ("BP", "Checkpoint", "HPFF", "MLAAN", "HPFF of MAN")
+
+_EVERY = RULES | VARIANTS
 
 
-def made(rule: ll.Rule) -> ll.LocalNet:
-    """Five layers, in evaluation mode: then batch normalisation does not look at the batch."""
+@cache
+def model() -> nn.Module:
+    """A network of five layers, for images (3, 12, 12)."""
     torch.manual_seed(0)
     widths = (3, 6, 6, 8, 8, 8)
     parts: list[nn.Module] = []
     for before, after in pairwise(widths):
         parts += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-    model = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 4))
-    return ll.localize(model.double(), rule, input_shape=(3, 16, 16)).eval()
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 4))
+
+
+@cache
+def _localized(rule: ll.Rule, memory: Memory) -> ll.LocalNet:
+    net = ll.localize(copy.deepcopy(model()), rule, input_shape=(3, 12, 12), memory=memory)
+    _ = net.needs_several  # computed once for all copies
+    return net
+
+
+def localized(rule: ll.Rule, *, memory: Memory = "fast") -> ll.LocalNet:
+    """Such a network, each layer a module where the rule allows it; made once and copied."""
+    return copy.deepcopy(_localized(rule, memory))
+
+
+def made(rule: ll.Rule) -> ll.LocalNet:
+    """Such a network in evaluation mode: then batch normalisation does not look at the batch."""
+    return localized(rule).double().eval()
 
 
 def batch(seed: int = 1, images: int = 7) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(seed)
-    return torch.randn(images, 3, 16, 16, dtype=torch.float64, generator=draw), torch.arange(images) % 4
+    return torch.randn(images, 3, 12, 12, dtype=torch.float64, generator=draw), torch.arange(images) % 4
 
 
 def part_of(tensors: tuple[Tensor, Tensor], rank: int) -> tuple[Tensor, Tensor]:
@@ -85,18 +112,30 @@ def after_steps(rule: ll.Rule, rank: int | None, steps: int = 2, *, training: bo
 
 def each_rule(rank: int) -> dict[str, Any]:
     """What two processes have after their steps by each rule; and what they refuse."""
-    results: dict[str, Any] = {name: after_steps(rule, rank) for name, rule in RULES.items()}
-    results["synchronised"] = {name: after_steps(RULES[name], rank, training=True) for name in SYNCHRONISED}
+    results = stepped_by(RULES, SYNCHRONISED, rank)
     results["accumulated"] = accumulated(rank)
     results["module by module"] = module_by_module(rank)
     results["refused"] = refused(rank)
-    results["long"] = after_steps(ll.MAN(ll.DGL(hidden=1)), rank, steps=50)
+    results["long"] = after_steps(RULES["MAN"], rank, steps=50)
     return results
+
+
+def each_variant(rank: int) -> dict[str, Any]:
+    """What two processes have after their steps by each of the other rules."""
+    return stepped_by(VARIANTS, SYNCHRONISED_VARIANTS, rank)
+
+
+def stepped_by(rules: Iterable[str], synchronised: Iterable[str], rank: int | None) -> dict[str, Any]:
+    """Losses and states by each rule, with the statistics of a part of the batch and of the whole one."""
+    return {
+        **{name: after_steps(_EVERY[name], rank) for name in rules},
+        "synchronised": {name: after_steps(_EVERY[name], rank, training=True) for name in synchronised},
+    }
 
 
 def accumulated(rank: int | None) -> dict[str, Tensor]:
     """Gradients of a batch in two micro-batches of unequal size."""
-    net = made(ll.HiLo(ll.Pooling()))
+    net = made(RULES["HiLo"])
     if rank is not None:
         parallel.data(net)
     images, labels = batch() if rank is None else part_of(batch(), rank)
@@ -109,7 +148,7 @@ def module_by_module(rank: int | None) -> dict[str, Tensor]:
     """Weights after steps in which each module is stepped when its gradients are complete."""
     from locallearn.training import ModuleStepper
 
-    net = made(ll.MAN(ll.DGL(hidden=1)))
+    net = made(RULES["MAN"])
     if rank is not None:
         parallel.data(net)
     stepper = ModuleStepper(net, partial(torch.optim.SGD, lr=0.05, momentum=0.9))
@@ -121,7 +160,7 @@ def module_by_module(rank: int | None) -> dict[str, Tensor]:
 
 
 def refused(rank: int) -> str:
-    net = made(ll.DGL(hidden=1 + rank))
+    net = made(RULES["DGL" if rank else "BP"])
     with pytest.raises(ll.LocalLearnError) as error:
         parallel.data(net)
     dist.barrier()

@@ -160,7 +160,7 @@ def mark_of(tensor: Tensor) -> tuple[int, int, int]:
 
     Of a tensor without numbers of its own, such as a fake one, only PyTorch's count of writes is known.
     """
-    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+    if not private_api.holds_numbers(tensor):
         return private_api.version_of(tensor), 0, 0
     total = 0
     if tensor.device.type == "cpu" and (size := tensor.element_size()) in _INTEGERS:

@@ -152,6 +152,11 @@ def without_hooks(module: Module) -> Module:
     return module
 
 
+def holds_numbers(tensor: Tensor) -> bool:
+    """Whether it is a plain tensor, not a fake one or another that stands for numbers elsewhere."""
+    return type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def version_of(tensor: Tensor) -> int:
     """How often a tensor was written to in place."""
     return tensor._version

@@ -13,5 +13,5 @@ from locallearn.analysis.figures import (
     draw_tsne as draw_tsne,
 )
 from locallearn.analysis.probes import Probes as Probes, probes as probes
-from locallearn.analysis.runs import Run as Run, refuse_different_data as refuse_different_data
+from locallearn.analysis.runs import Run as Run, refuse_other_images as refuse_other_images
 from locallearn.analysis.tsne import Embedding as Embedding, tsne as tsne

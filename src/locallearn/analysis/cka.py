@@ -31,7 +31,7 @@ from torch import Tensor
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn.analysis.cache import Say, answered, silent
-from locallearn.analysis.runs import Run, Watch, refuse_different_data, unwatched
+from locallearn.analysis.runs import Run, Watch, refuse_other_images, unwatched
 
 _FEWEST = 4
 """Images of a batch, by the factor n - 3."""
@@ -136,7 +136,7 @@ def cka(
     Raises:
         LocalLearnError: the runs saw different data, or there are too few images.
     """
-    refuse_different_data([run, against])
+    refuse_other_images([run, against])
     if images is not None and images < _FEWEST:
         raise LocalLearnError(f"images={images}: unbiased CKA needs at least {_FEWEST} images, better hundreds.")
     if batch < _FEWEST:
@@ -148,7 +148,7 @@ def cka(
         rows = run.test_rows(images, seed=seed, most=10_000)
         if len(rows) < _FEWEST:
             raise LocalLearnError(f"{len(rows)} test images: unbiased CKA needs at least {_FEWEST}.")
-        batches, sums = run.testing(rows, batch=min(batch, len(rows))), MinibatchCKA()
+        batches, sums = run.testing(rows, batch=min(batch, len(rows)), uses_labels=False), MinibatchCKA()
         for done, (inputs, _) in enumerate(batches.epoch(1), 1):
             sums.add(run.outputs(inputs), against.outputs(inputs))
             watch(f"CKA of {run.name} and {against.name}", done, len(batches))

@@ -28,6 +28,7 @@ from locallearn.training import (
     digest_of,
     load_checkpoint,
     load_weights,
+    refuse_other_data,
     trained_weights,
 )
 from locallearn.training.files.data_card import DataCard
@@ -175,9 +176,9 @@ class Run:
         """The same of the training images."""
         return _drawn(len(self.data.train), images, "training", seed=seed)
 
-    def testing(self, rows: NDArray[np.int64], *, batch: int) -> Batches:
+    def testing(self, rows: NDArray[np.int64], *, batch: int, uses_labels: bool = True) -> Batches:
         """Batches of these test images, in this order."""
-        return self._plain(self.data.testing(self._feed), rows, batch)
+        return self._plain(self.data.testing(self._feed), rows, batch, uses_labels=uses_labels)
 
     def training(self, rows: NDArray[np.int64], *, batch: int) -> Batches:
         """Batches of these training images, in this order, without augmentation; none of a single image."""
@@ -187,11 +188,16 @@ class Run:
     def _feed(self) -> Feed:
         return self.settings.feed(self.device)
 
-    def _plain(self, batches: Batches, rows: NDArray[np.int64], batch: int) -> Batches:
+    def _plain(self, batches: Batches, rows: NDArray[np.int64], batch: int, *, uses_labels: bool = True) -> Batches:
         if not isinstance(batches, OrderedBatches):
             raise LocalLearnError(
                 f"{self.settings.data} makes its batches by {type(batches).__name__}, in which single images cannot be"
                 " chosen: derive it from locallearn.data.OrderedBatches."
+            )
+        if uses_labels and batches.labels.ndim == 2:
+            raise LocalLearnError(
+                f"images of {self.settings.data} have several labels, and this analysis needs one class for each: only"
+                " locallearn analyze cka works without."
             )
         return batches.in_this_order(rows, batch=batch)
 
@@ -208,28 +214,20 @@ def pooled(features: Tensor) -> Tensor:
     return (features.mean((2, 3)) if features.dim() == 4 else features).float()
 
 
-def refuse_different_data(runs: Sequence[Run]) -> None:
-    """Refuse to compare runs on different images.
+def refuse_other_images(runs: Sequence[Run]) -> None:
+    """Refuse to compare runs on different data, or with different sizes or normalisation of images.
 
     Raises:
         LocalLearnError: names the first run that differs, and in what.
     """
+    refuse_other_data(runs)
     first, *others = runs
     for other in others:
-        if (one := first.card.classes) != (two := other.card.classes):
+        if first.card != other.card:
             raise LocalLearnError(
-                f"{first.path} and {other.path} have different classes ({_some(one)}; {_some(two)}): compare runs of"
-                " one data set."
+                f"{first.path} and {other.path} saw different images ({_images(first)}; {_images(other)}): compare runs"
+                " with one size of images."
             )
-        if first.settings.data != other.settings.data or first.card != other.card:
-            raise LocalLearnError(
-                f"{first.path} and {other.path} saw different data ({_images(first)}; {_images(other)}): compare runs"
-                " of one data set, with one size of images."
-            )
-
-
-def _some(classes: Sequence[str]) -> str:
-    return f"{len(classes)}: {', '.join(classes[:3])}{', ...' * (len(classes) > 3)}"
 
 
 def _images(run: Run) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from locallearn.cli.stop_signals import StopSignal, stop_signals
 from locallearn.training import Interrupted, Watcher
 
 
@@ -51,9 +51,7 @@ _SCORES = {
 _SHOWN = 3  # names of bad images printed after an epoch; metrics.jsonl has all
 
 
-_HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
 _LINE_EVERY = 60.0  # seconds, without a terminal
-_SIGNALLED = 128  # the exit status after a signal, less its number
 
 
 class ConsoleWatcher(Watcher):
@@ -65,18 +63,20 @@ class ConsoleWatcher(Watcher):
         name: of the run.
         epochs: in all.
         batch: images of a step.
+        progress: where its bar stands, of several runs side by side; by default one of its own.
     """
 
-    def __init__(self, name: str, epochs: int, *, batch: int) -> None:
-        self.name, self.epochs, self.images, self.signal, self.told = name, epochs, batch, 0, False
-        self.progress = _bars()
-        self.bar = self.progress.add_task(name)
+    def __init__(self, name: str, epochs: int, *, batch: int, progress: Progress | None = None) -> None:
+        self.name, self.epochs, self.images, self.signal, self.told = name, epochs, batch, StopSignal(), False
+        self.progress = progress or bars()
+        self.bar = self.progress.add_task(name, visible=progress is None)
         self._first: tuple[float, int] | None = None
         self._last_line = monotonic()
 
     def batch(self, *, epoch: int, step: int, steps: int, loss: float) -> None:
         description = f"{self.name}  epoch {epoch}/{self.epochs}  loss {loss:.3f}"
-        self.progress.update(self.bar, description=description, completed=step, total=steps)
+        with suppress(KeyError):  # of a run in another process, which may be over
+            self.progress.update(self.bar, description=description, completed=step, total=steps, visible=True)
         now, done = monotonic(), (epoch - 1) * steps + step
         self._first = self._first or (now, done)
         if err.is_terminal or now < self._last_line + _LINE_EVERY or done == self._first[1]:
@@ -102,10 +102,10 @@ class ConsoleWatcher(Watcher):
             say(f"skipped {len(skipped)} bad images: {', '.join(skipped[:_SHOWN])}{more}")
 
     def stop_requested(self) -> bool:
-        if self.signal and not self.told:
+        if self.signal.number and not self.told:
             self.told = True
-            err.print("stopping after this step; a checkpoint will be written")
-        return self.signal != 0
+            say("stopping after this step; a checkpoint will be written")
+        return self.signal.number != 0
 
     @contextmanager
     def shown(self, resume_command: Callable[[], str]) -> Iterator[ConsoleWatcher]:
@@ -114,26 +114,13 @@ class ConsoleWatcher(Watcher):
         Args:
             resume_command: gives what to tell a user who stopped it.
         """
-
-        def stop(number: int, _: Any) -> None:
-            if self.signal:
-                raise SystemExit(_SIGNALLED + number)
-            self.signal = number  # and no more: printing takes locks, which the interrupted code may hold
-
-        numbers = {signal.SIGINT, signal.SIGTERM, _HANGUP}
-        if signal.getsignal(_HANGUP) is signal.SIG_IGN:  # by nohup
-            numbers.discard(_HANGUP)
-        before = {number: signal.signal(number, stop) for number in numbers}
         try:
-            with self.progress:
+            with stop_signals(self.signal), self.progress:
                 yield self
         except Interrupted as error:
             say(f"stopped; continue with: {resume_command()}")
-            error.signal = self.signal
+            error.signal = self.signal.number
             raise
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def say(sentence: str) -> None:
@@ -151,7 +138,7 @@ def silent() -> Iterator[None]:
         err.quiet = False
 
 
-def _bars() -> Progress:
+def bars() -> Progress:
     """Bars with the time to go, which vanish at their end; none without a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
@@ -164,15 +151,15 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     Yields:
         A function that is told of a piece of work, its finished steps and its steps in total.
     """
-    bars: dict[str, TaskID] = {}
-    with _bars() as shown:
+    tasks: dict[str, TaskID] = {}
+    with bars() as shown:
 
         def watch(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                bars[what] = shown.add_task(what, total=total)
+            if what not in tasks:
+                tasks[what] = shown.add_task(what, total=total)
                 if not err.is_terminal:
                     say(what)
-            shown.update(bars[what], completed=done, total=total, visible=done < total)
+            shown.update(tasks[what], completed=done, total=total, visible=done < total)
 
         yield watch
 

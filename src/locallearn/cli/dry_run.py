@@ -6,9 +6,9 @@ from math import prod
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import mebibytes, show, show_json
-from locallearn.parallel import predict_modules
 from locallearn.training import Launch, TrainSettings, build, data_of
 from locallearn.training.processes.layout import Layout, sizes_in
+from locallearn.training.processes.predicted import process_rows
 
 
 def show_assignment(settings: TrainSettings, *, json: bool) -> None:
@@ -21,22 +21,8 @@ def show_assignment(settings: TrainSettings, *, json: bool) -> None:
     images = data_of(settings)
     net = build(settings, images)
     micro_batch = -(-min(settings.batch, len(images.train)) // (layout.data * settings.accumulate))
-    costs = predict_modules(
-        net, layout.modules, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast
-    )
-    slowest = max(cost.seconds for cost in costs)
-    rows = [
-        {
-            "processes": list(range(row * layout.data, (row + 1) * layout.data)),
-            "modules": [cost.modules.start, cost.modules.stop - 1],
-            "share_of_slowest": cost.seconds / slowest,
-            "peak_activation_bytes": cost.peak.activations,
-            "peak_total_bytes": cost.peak.total,
-            "sent_bytes": cost.sent,
-        }
-        for row, cost in enumerate(costs)
-    ]
-    speedup = sum(cost.seconds for cost in costs) / slowest
+    rows = process_rows(net, settings, layout, micro_batch)
+    speedup = sum(row["share_of_slowest"] for row in rows)
     if json:
         show_json({"layout": str(layout), "micro_batch": micro_batch, "speedup_of_modules": speedup, "processes": rows})
         return

@@ -40,9 +40,9 @@ class SettingsFile(jsonargparse.ActionConfigFile):
     """Reads settings from a YAML file, once it is known to be one."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        for name in {"config", "out", "resume", "from", "recipe"} & read_yaml(Path(values)).keys():
+        for name in {"config", "out", "name", "resume", "from", "recipe", "seeds"} & read_yaml(Path(values)).keys():
             raise LocalLearnError(
-                f"{values}: a file of settings cannot choose recipes or files of runs; leave out {name}."
+                f"{values}: a file of settings cannot choose recipes, seeds or files of runs; leave out {name}."
             )
         super().__call__(parser, cfg, values, option_string)
 
@@ -112,6 +112,12 @@ class Parser(jsonargparse.ArgumentParser):
 
 COMMAND: ContextVar[tuple[Sequence[str], Parser] | None] = ContextVar("COMMAND", default=None)
 """The arguments as the user typed them, and their command's parser; settings of classes have parsers of their own."""
+
+
+def typed_options() -> set[str]:
+    """The options that the user typed, without their values, as `--seed` or `--optimizer.lr`."""
+    arguments, _ = COMMAND.get() or ((), None)
+    return {argument.partition("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

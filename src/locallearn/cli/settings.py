@@ -25,7 +25,7 @@ def add_settings(parser: Parser, kind: type, *, skip: set[str | int] | None = No
 
 def add_run(parser: Parser, kind: type) -> None:
     """Add the options of a run folder, and all settings of a class."""
-    parser.add_argument("--out", type=Path | None, help="the run folder; by default a new one under runs/")
+    add_out(parser, "the run folder")
     parser.add_argument("--resume", type=Path | None, help="continue the run in this folder, with its own settings")
     parser.add_argument("--from", type=Checkpoint, default="last", help="the checkpoint from which --resume goes on")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -75,6 +75,36 @@ def resume_command(command: str, folder: RunFolder) -> Callable[[], str]:
     return lambda: shlex.join([*program(), command, "--resume", str(folder.path), *trust_option()])
 
 
-def run_path(out: Path | None, name: str) -> Path:
-    """The folder given by `--out`, or a new one under runs/."""
-    return out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+def add_out(parser: Parser, what: str) -> None:
+    """Add the options that say where a command writes.
+
+    Args:
+        parser: of the command.
+        what: the folder is.
+    """
+    parser.add_argument("--out", type=Path | None, help=f"{what}; by default a new one under runs/")
+    parser.add_argument("--name", type=str | None, help="its name under runs/, instead of --out")
+
+
+def run_path(config: Any, name: str) -> Path:
+    """The folder given by `--out` or `--name`, or a new one under runs/.
+
+    Args:
+        config: with the options of `add_out`.
+        name: of the new one, before the time of day.
+
+    Raises:
+        LocalLearnError: both are given, or the name is that of no folder in runs/.
+    """
+    if config.name is None:
+        return config.out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if config.out is not None:
+        raise LocalLearnError("--out and --name both say where the run goes: give one of them.")
+    if config.name in ("", ".", "..") or Path(config.name).name != config.name:
+        raise LocalLearnError(f"--name {config.name!r} is no name of a folder under runs/: give a path by --out.")
+    return Path("runs") / config.name
+
+
+def same_command(config: Any, path: Path) -> str:
+    """How to go on with what stands in a folder of `run_path`: by the same command, which may have to name it."""
+    return "the same command" if config.out or config.name else f"the same command with --out {path}"

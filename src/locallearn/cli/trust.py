@@ -12,7 +12,7 @@ from functools import cache
 
 from locallearn._utils.registry import Trust
 
-_OPTIONS = {"--model", "--data", "--rule", "--rules", "--optimizer", "--schedule", "--loggers"}
+_OPTIONS = {"--model", "--data", "--rule", "--rules", "--optimizer", "--schedule", "--loss", "--loggers"}
 """Options whose values, and those of their settings, may be code."""
 
 _PATH = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")

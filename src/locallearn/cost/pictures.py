@@ -67,12 +67,14 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
     axes = figure.subplots()
     bp = plan.baselines[0].seconds
     places = {id(one): (one.peak / _MIB, one.seconds / bp) for one in (*plan.candidates, *plan.baselines)}
-    axes.plot(*zip(*(places[id(one)] for one in plan.candidates), strict=True), "o-", color=COLOURS[0])
+    several = len({type(one.rule) for one in plan.candidates}) > 1
+    look = "o" if several else "o-"
+    axes.plot(*zip(*(places[id(one)] for one in plan.candidates), strict=True), look, color=COLOURS[0])
     axes.plot(*zip(*(places[id(one)] for one in plan.baselines), strict=True), "s", color=COLOURS[6])
     axes.plot(*places[id(plan.best)], "o", markersize=12, markerfacecolor="none", markeredgecolor=COLOURS[4])
     axes.axvline(plan.budget / _MIB, color=COLOURS[1], linestyle="--", linewidth=1, label="budget")
     for one in plan.candidates:
-        label = f"{len(one.modules)} modules, {one.memory}{depth_text(one.rule)}"
+        label = f"{one.rule}, " * several + f"{len(one.modules)} modules, {one.memory}{depth_text(one.rule)}"
         axes.annotate(label, places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)
     for one in plan.baselines:
         axes.annotate(str(one.rule), places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)

@@ -1,9 +1,10 @@
-"""The planner: settings whose step fits a budget of memory, at the least predicted time."""
+"""The planner: settings, of one rule or several, whose step fits a budget of memory, at the least predicted time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import get_args
 
 import torch
@@ -15,14 +16,35 @@ from locallearn._engine.recompute_plan import Memory
 from locallearn._localize import net_of, profile_of
 from locallearn._planning.depths import depth_text, variants
 from locallearn._planning.prediction import MakeStepper, Prediction, nesterov_sgd, predict
-from locallearn._planning.profile import profile_layers
+from locallearn._planning.profile import LayerProfile, profile_layers
 from locallearn._planning.search import Candidate, Search
 from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
-from locallearn.rules import BP, Checkpoint, Rule, Wrapper
+from locallearn.rules import (
+    BP,
+    DGL,
+    HPFF,
+    MAN,
+    MLAAN,
+    AugLocal,
+    Checkpoint,
+    HiLo,
+    InfoPro,
+    Pooling,
+    PredSim,
+    Reduced,
+    Rule,
+    Wrapper,
+)
 
 DEPTHS = (2, 3, 4, 5, 6)
 """Depths of auxiliary networks to try, as in AugLocal's tables."""
+
+RULES: tuple[Rule, ...] = (
+    *(Pooling(), PredSim(), DGL(), InfoPro(), AugLocal()),
+    *(Reduced(AugLocal()), HiLo(DGL()), HPFF(DGL(), fidelity="paper"), MAN(DGL()), MLAAN(DGL())),
+)
+"""The whole rules; AugLocal on reduced features; the papers' wrappers around DGL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,43 +98,146 @@ def plan(
     Raises:
         LocalLearnError: nothing fits; the error names the least that would, and its settings.
     """
-    if batch < 1:
-        raise LocalLearnError(f"batch={batch} must be at least 1.")
-    if type(rule).auxiliary is Rule.auxiliary and not isinstance(rule, Wrapper):
-        raise LocalLearnError(f"{rule} has no auxiliary networks, so there is nothing to plan: give a local rule.")
-    chain = trace(chain_of(model, input_shape, layers), input_shape)
-
-    def predict_step(of: Rule, memory: Memory, partition: Partition, images: int) -> Prediction:
-        net = net_of(model, chain, of, partition, memory)
-        net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        return predict(net, images, make_stepper=make_stepper, autocast=autocast)
-
-    search = Search(chain.names, batch, predict_step, say)
-    say("profiling the backbone")
-    layer_profile = profile_layers(chain, "lean", autocast=autocast)
-    for variant in variants(rule, depths):
-        say(f"profiling the auxiliary networks of {variant}{depth_text(variant)}")
-        search.add(variant, profile_of(layer_profile, variant), get_args(Memory))
-    fastest = search.fastest(budget, most=max(1, batch // 2))
+    planner = _Planner(model, input_shape, batch, layers, make_stepper, autocast, say)
+    search = planner.search(rule, depths)
+    fastest = search.fastest(budget, most=planner.most)
     if fastest.peak > budget:
-        images = "image" if fastest.micro_batch == 1 else "images"
-        raise LocalLearnError(
-            f"nothing fits in {format_bytes(budget)}: the least is {format_bytes(fastest.peak)}, with {fastest.rule}"
-            f"{depth_text(fastest.rule)}, {len(fastest.modules)} modules, memory={fastest.memory} and"
-            f" {fastest.micro_batch} {images} at a time (batch {batch}, accumulate {fastest.accumulate})."
-        )
+        raise _nothing_fits(budget, fastest, batch)
     search.check_frontier(fastest.accumulate)
     candidates = search.checked(fastest.accumulate)
-    every = Partition(tuple(range(len(chain))))
-    baselines = []
-    for baseline in (BP(), Checkpoint()):
-        say(f"checking {baseline}")
-        baselines.append(search.candidate(baseline, "fast", every, fastest.accumulate))
     return Plan(
         best=min((one for one in candidates if one.peak <= budget), key=lambda one: (one.seconds, one.peak)),
         candidates=tuple(sorted((c for c in candidates if not _beaten(c, candidates)), key=lambda one: one.peak)),
+        baselines=tuple(planner.baseline(search, rule, "fast", fastest.accumulate) for rule in (BP(), Checkpoint())),
+        budget=budget,
+    )
+
+
+def plan_rules(
+    model: nn.Module,
+    rules: Sequence[Rule] = RULES,
+    *,
+    input_shape: tuple[int, int, int],
+    batch: int,
+    budget: int,
+    depths: Sequence[int] = DEPTHS,
+    layers: str | Sequence[str] | None = None,
+    make_stepper: MakeStepper = nesterov_sgd,
+    autocast: torch.dtype | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Plan:
+    """The fastest plan of each of several rules that fits, as `plan`, beside what needs no local rule.
+
+    Args:
+        model: the backbone, which is not changed.
+        rules: those to look at; by default the whole rules, and the papers' wrappers around DGL. One that does not work
+            on this network is left out, and a sentence says why.
+        input_shape: channels, height, width of one image.
+        batch: images in a batch.
+        budget: bytes of the peak in total.
+        depths: of auxiliary networks to try, where a rule has a setting `depth`.
+        layers: as for `localize`.
+        make_stepper: makes the optimizer.
+        autocast: dtype of mixed precision, or None.
+        say: called with a sentence before each piece of work.
+
+    Returns:
+        `best` is the fastest of all rules; `candidates` has each rule's, by time, or its leanest where none fits.
+        `baselines` begin with BP at the whole batch; BP and checkpointing follow, in `fast` and `lean`, each with the
+        fewest micro-batches that fit.
+
+    Raises:
+        LocalLearnError: nothing fits; the error names the least that would, and its settings.
+    """
+    planner = _Planner(model, input_shape, batch, layers, make_stepper, autocast, say)
+    found, search = [], None
+    for rule in rules:
+        try:
+            own = planner.search(rule, depths)
+            found.append(own.fastest(budget, most=planner.most))
+        except LocalLearnError as error:
+            say(f"{rule} is left out: {error}")
+            continue
+        search = own
+    if search is None:
+        raise LocalLearnError("none of the rules works on this network: give others by --rules.")
+    fitting = [one for one in found if one.peak <= budget]
+    if not fitting:
+        raise _nothing_fits(budget, min(found, key=lambda one: one.peak), batch)
+    baselines = [planner.baseline(search, BP(), "fast", 1)]
+    for rule in (BP(), Checkpoint()):
+        for memory in get_args(Memory):
+            own = planner.fitting_baseline(search, rule, memory, budget)
+            if own not in baselines:
+                baselines.append(own)
+    return Plan(
+        best=min(fitting, key=lambda one: (one.seconds, one.peak)),
+        candidates=tuple(sorted(found, key=lambda one: (one.peak > budget, one.seconds))),
         baselines=tuple(baselines),
         budget=budget,
+    )
+
+
+class _Planner:
+    """A chain, profiled once, of which steps by any rule are predicted."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        input_shape: tuple[int, int, int],
+        batch: int,
+        layers: str | Sequence[str] | None,
+        make_stepper: MakeStepper,
+        autocast: torch.dtype | None,
+        say: Callable[[str], None],
+    ) -> None:
+        if batch < 1:
+            raise LocalLearnError(f"batch={batch} must be at least 1.")
+        self.chain = chain = trace(chain_of(model, input_shape, layers), input_shape)
+        self.batch, self.say, self.most = batch, say, max(1, batch // 2)
+
+        def predict_step(of: Rule, memory: Memory, partition: Partition, images: int) -> Prediction:
+            net = net_of(model, chain, of, partition, memory)
+            net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            return predict(net, images, make_stepper=make_stepper, autocast=autocast)
+
+        self.predict_step = predict_step
+        self.profile = cache(lambda: self._profile(autocast))
+
+    def _profile(self, autocast: torch.dtype | None) -> LayerProfile:
+        self.say("profiling the backbone")
+        return profile_layers(self.chain, "lean", autocast=autocast)
+
+    def search(self, rule: Rule, depths: Sequence[int]) -> Search:
+        """The candidates of a rule with each of the depths."""
+        if type(rule).auxiliary is Rule.auxiliary and not isinstance(rule, Wrapper):
+            raise LocalLearnError(f"{rule} has no auxiliary networks, so there is nothing to plan: give a local rule.")
+        search = Search(self.chain.names, self.batch, self.predict_step, self.say)
+        profile = self.profile()
+        for variant in variants(rule, depths):
+            self.say(f"profiling the auxiliary networks of {variant}{depth_text(variant)}")
+            search.add(variant, profile_of(profile, variant), get_args(Memory))
+        return search
+
+    def baseline(self, search: Search, rule: Rule, memory: Memory, accumulate: int) -> Candidate:
+        """A step without local modules."""
+        self.say(f"checking {rule}" + (", lean" if memory == "lean" else ""))
+        return search.candidate(rule, memory, Partition(tuple(range(len(self.chain)))), accumulate)
+
+    def fitting_baseline(self, search: Search, rule: Rule, memory: Memory, budget: int) -> Candidate:
+        """The same with half of the images, and half again, until it fits or one image is left."""
+        accumulate = 1
+        while (one := self.baseline(search, rule, memory, accumulate)).peak > budget and accumulate < self.most:
+            accumulate = min(2 * accumulate, self.most)
+        return one
+
+
+def _nothing_fits(budget: int, least: Candidate, batch: int) -> LocalLearnError:
+    images = "image" if least.micro_batch == 1 else "images"
+    return LocalLearnError(
+        f"nothing fits in {format_bytes(budget)}: the least is {format_bytes(least.peak)}, with {least.rule}"
+        f"{depth_text(least.rule)}, {len(least.modules)} modules, memory={least.memory} and"
+        f" {least.micro_batch} {images} at a time (batch {batch}, accumulate {least.accumulate})."
     )
 
 

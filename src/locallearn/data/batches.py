@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.typed_settings import TypedSettings
-from locallearn.data.augmentation import Augmentation, augment, normalise, rand_augment
+from locallearn.data.augmentation import Augmentation, augment, normalise, rand_augment, rand_augment_transform
 from locallearn.data.order import generator_of, order_of, seed_of
 
 _RAND_AUGMENT = 2
@@ -173,6 +173,10 @@ class TensorBatches(OrderedBatches):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.seed is not None and self.feed.rand_augment is not None:
+            rand_augment_transform(*self.feed.rand_augment)  # raises at once if torchvision is missing
+            if (channels := self.images.shape[3]) not in (1, 3):
+                raise LocalLearnError(f"rand_augment takes images of 1 or 3 channels, not {channels}: leave it out.")
         self._images, self._labels = (torch.from_numpy(x).to(self.feed.device) for x in (self.images, self.labels))
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

@@ -3,3 +3,4 @@
 from locallearn.parallel.data import data as data
 from locallearn.parallel.modules import ModulePart as ModulePart, modules as modules
 from locallearn.parallel.prediction import ProcessCost as ProcessCost, predict_modules as predict_modules
+from locallearn.parallel.replay import Staleness as Staleness

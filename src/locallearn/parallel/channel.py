@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -18,6 +18,8 @@ _TYPES = (
     *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8, torch.bool),
 )
+_BUCKET = 2**25
+"""Bytes that travel together; as `DistributedDataParallel`."""
 _DIMS = 6
 _TENSORS = 4
 _HEADER = 2 + _TENSORS * (2 + 2 * _DIMS)
@@ -110,12 +112,12 @@ class Route:
         group = group or self.group
         try:
             return function(tensor, dist.get_global_rank(group, self.peer), group=group, tag=self.tag)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # of gloo, or of a group that was destroyed
             raise self._broken("exchanging", error) from error
 
     def _broken(self, doing: str, error: Exception) -> LocalLearnError:
         return LocalLearnError(
-            f"process {dist.get_rank(self.group)} was {doing} {self.what}, and process {self.peer} is gone or silent"
+            f"process {self.group.rank()} was {doing} {self.what}, and process {self.peer} is gone or silent"
             f" ({reason_of(error).partition('. This is')[0]}): look at that process's own error, and start all"
             " processes again."
         )
@@ -146,11 +148,16 @@ class Sender:
     Args:
         route: the way.
         must_arrive: whether this process, before it drops the sender or ends, waits until the last message was taken.
+
+    Attributes:
+        sent_bytes: of tensors, so far.
+        last_kind: of the last message.
     """
 
     def __init__(self, route: Route, *, must_arrive: bool = True) -> None:
         self.route = route
         self.sent_bytes = 0
+        self.last_kind: int | None = None
         self._expected: list[Layout] = []
         self._works: list[dist.Work] = []
         self._tensors: list[Tensor] = []
@@ -171,6 +178,7 @@ class Sender:
         self._tensors += [header, *dense]
         self._expected = layouts if self.route.ahead else []
         self.sent_bytes += sum(tensor.nbytes for tensor in dense)
+        self.last_kind = kind
 
     def drain(self) -> None:
         """Wait until the last message was taken, and let go of its tensors."""
@@ -279,3 +287,27 @@ def broadcast(
     dense = layout.empty(device) if tensor is None else layout.dense(tensor)
     dist.broadcast(dense, group=group, group_src=owner)
     return layout.restored(dense) if tensor is None else tensor
+
+
+@torch.no_grad()
+def share_values(tensors: Iterable[Tensor], group: dist.ProcessGroup | None) -> None:
+    """Give all processes the first one's values of tensors that have the same shapes and types in each."""
+    for bucket in buckets(sorted(tensors, key=lambda tensor: f"{tensor.dtype} {tensor.device}")):
+        flat = torch.cat([tensor.flatten() for tensor in bucket])
+        dist.broadcast(flat, group=group, group_src=0)
+        for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Consecutive tensors of one type and device, up to the size of a bucket."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (size >= _BUCKET or (tensor.dtype, tensor.device) != (bucket[0].dtype, bucket[0].device)):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.nbytes
+    if bucket:
+        yield bucket

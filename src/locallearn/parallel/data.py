@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,8 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._utils.errors import LocalLearnError
 from locallearn.parallel.agreement import refuse_other_networks
 from locallearn.parallel.batch_norm import synchronise_batch_norm
-
-_BUCKET = 2**25
-"""Bytes of gradients that travel together; as `DistributedDataParallel`."""
+from locallearn.parallel.channel import buckets, share_values
+from locallearn.parallel.modules import ModulePart
 
 _ON_THE_WAY = 4
 """Modules whose gradients travel at once. Waiting after each would make all processes as slow as the slowest is in each
@@ -44,12 +43,18 @@ def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.Pro
         The network.
 
     Raises:
-        LocalLearnError: there is no process group, or the processes have different networks.
+        LocalLearnError: there is no process group, the processes have different networks, or they have parts of a
+            network that do not train on the same batches in the same order.
     """
     if not dist.is_initialized():
         raise LocalLearnError(
             "parallel.data needs a process group: start the program by torchrun, and call"
             " torch.distributed.init_process_group() first."
+        )
+    if isinstance(net, ModulePart) and net.replay_buffer is not None:
+        raise LocalLearnError(
+            "processes that share a batch train on it at the same time, and those with a replay buffer on whatever has"
+            " come: call parallel.modules without replay_buffer, or leave parallel.data out."
         )
     refuse_other_networks(net, group)
     if synchronise_statistics:
@@ -60,9 +65,7 @@ def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.Pro
             )
         synchronise_batch_norm(net, group)
         net.recomputes = False
-    with torch.no_grad():
-        for tensor in (*net.parameters(), *net.buffers()):
-            dist.broadcast(tensor, group=group, group_src=0)
+    share_values((*net.parameters(), *net.buffers()), group)
     net.gradient_sharing = GradientSharing(net, group)
     return net
 
@@ -137,7 +140,7 @@ class GradientSharing:
         self._settle(_ON_THE_WAY - 1)
         gradients = [p.grad for p in self._net.parameters_of(module) if p.grad is not None]
         travelling: list[_Travelling] = []
-        for bucket in _buckets(gradients):
+        for bucket in buckets(gradients):
             flat = torch.cat([gradient.flatten() for gradient in bucket]).mul_(self._images)
             work = dist.all_reduce(flat, group=self._group, async_op=True)
             assert work is not None
@@ -155,17 +158,3 @@ class GradientSharing:
                     travelling.arrive(self._total)
             if self._on_complete is not None:
                 self._on_complete(module)
-
-
-def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Gradients of one type and device, up to the size of a bucket."""
-    bucket: list[Tensor] = []
-    size = 0
-    for gradient in gradients:
-        if bucket and (size >= _BUCKET or (gradient.dtype, gradient.device) != (bucket[0].dtype, bucket[0].device)):
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(gradient)
-        size += gradient.nbytes
-    if bucket:
-        yield bucket

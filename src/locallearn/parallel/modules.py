@@ -15,8 +15,6 @@ from locallearn._engine.model_watch import ModelWatch
 from locallearn._engine.refusals import refuse_image_type
 from locallearn._engine.step import Step
 from locallearn._nn.outputs import main_output
-from locallearn._objectives.auxiliary import Auxiliary, Head, WeightedSum, WithFront
-from locallearn._objectives.patchwise import Patchwise
 from locallearn._utils.errors import LocalLearnError
 from locallearn.parallel.agreement import refuse_other_networks, refuse_other_settings
 from locallearn.parallel.assignment import (
@@ -29,15 +27,13 @@ from locallearn.parallel.assignment import (
     owners,
     refuse_too_few,
 )
+from locallearn.parallel.asynchronous import AsynchronousPipeline, refuse_waiting
+from locallearn.parallel.channel import share_values
 from locallearn.parallel.followed import links
 from locallearn.parallel.part import NetPart
 from locallearn.parallel.pipeline import Pipeline, Work
+from locallearn.parallel.replay import Staleness
 from locallearn.parallel.routes import Routes
-from locallearn.rules.infopro import ContrastiveHead
-from locallearn.rules.predsim import SimilarityMatching
-
-_WITHOUT_IMAGES = {Head, WeightedSum, WithFront, Patchwise, ContrastiveHead, SimilarityMatching}
-"""Auxiliary networks that do not read the images' values; those of other classes may."""
 
 
 def modules(
@@ -48,6 +44,7 @@ def modules(
     send_labels: bool = False,
     end_cascades: bool = False,
     stale_copies: bool = False,
+    replay_buffer: int | None = None,
 ) -> ModulePart:
     """Give each process some of a network's local modules, with their auxiliary networks, and only those.
 
@@ -75,15 +72,22 @@ def modules(
             travels back, and earlier modules are trained by the objectives that end in their own process alone.
         stale_copies: whether EMA copies follow weights that are n - 1 steps older, where the layer is n > 1 processes
             ahead. By default they wait for it, up to n - 1 steps of the slowest process.
+        replay_buffer: the asynchronous form (DGL, Algorithm 2), in which no process waits for another one: each
+            `backward` of a later process trains on one batch out of a buffer of this many (M), the newest of those used
+            least; a full buffer drops the oldest. Labels travel along, so what later processes give is not looked at.
+            The results depend on the processes' speeds; `part.staleness` reports how old the batches were. Refused
+            where anything travels back. By default every process trains on the same batches in the same order.
 
     Returns:
         The process's part of the network.
 
     Raises:
         LocalLearnError: there is no process group; the processes have different networks or settings; there are more
-            of them than local modules; or two processes would train one parameter.
+            of them than local modules; two processes would train one parameter; or `replay_buffer` does not fit.
     """
     _refuse_unready(net)
+    if replay_buffer is not None and replay_buffer < 1:
+        raise LocalLearnError(f"replay_buffer={replay_buffer} must be at least 1 batch.")
     size = dist.get_world_size(group)
     refuse_too_few(len(net.partition), size)
     refuse_other_networks(net, group)
@@ -92,13 +96,16 @@ def modules(
         "send_labels": send_labels,
         "end_cascades": end_cascades,
         "stale_copies": stale_copies,
+        "replay_buffer": replay_buffer,
         "objectives": tuple((o.first, o.last, o.weight) for o in net.objectives),
     }
     refuse_other_settings(settings, group)
     chosen = _assignment(net, assignment, size, group)
     if end_cascades:
         net.objectives = tuple(ended_at_borders(net.objectives, chosen))
-    return ModulePart(net, chosen, group, send_labels=send_labels, stale_copies=stale_copies)
+    return ModulePart(
+        net, chosen, group, send_labels=send_labels, stale_copies=stale_copies, replay_buffer=replay_buffer
+    )
 
 
 class ModulePart(NetPart):
@@ -110,6 +117,7 @@ class ModulePart(NetPart):
 
     Attributes:
         owner_of: the rank of the process that has each entry of the state dict.
+        replay_buffer: as given to `modules`.
     """
 
     def __init__(
@@ -120,20 +128,25 @@ class ModulePart(NetPart):
         *,
         send_labels: bool,
         stale_copies: bool,
+        replay_buffer: int | None,
     ) -> None:
         rank, owner = dist.get_rank(group), owners(net, assignment)
+        linked = links(net.objectives, assignment, owner)
+        if replay_buffer is not None:
+            refuse_waiting(net.objectives, assignment, linked)
         needs_several = net.needs_several  # before anything is dropped
         super().__init__(net, assignment, rank, owner)
         vars(self)["needs_several"] = needs_several
+        self.replay_buffer = replay_buffer
         self._routes = Routes(group, next(net.parameters()).device)
-        self._sends_labels = send_labels
-        self._sends_images = any(_reads_images(o.auxiliary) for o in self.of_network if o.last >= self.part.stop)
+        self._sends_labels = send_labels or replay_buffer is not None
+        self._sends_images = self.reads_images(self.part.stop)
         self.owner_of = {name: owner[id(tensor)] for name, tensor in net.state_dict(keep_vars=True).items()}
-        with torch.no_grad():
-            for tensor in (*net.parameters(), *net.buffers()):
-                dist.broadcast(tensor, group=group, group_src=0)
-        linked = links(self.of_network, assignment, owner)
-        self._pipeline = Pipeline(self._routes, assignment, self.of_network, linked, stale_copies=stale_copies)
+        share_values((*net.parameters(), *net.buffers()), group)
+        if replay_buffer is None:
+            self._pipeline = Pipeline(self._routes, assignment, self.of_network, linked, stale_copies=stale_copies)
+        else:
+            self._pipeline = AsynchronousPipeline(self._routes, assignment, self.of_network, replay_buffer)
         run = (*net.local_modules, self.chain.classifier)
         auxiliaries = (objective.auxiliary for objective in self.of_network)
         _drop_others([self.model, self.auxiliary, *run, *auxiliaries], own_tensors(net, assignment, rank, owner))
@@ -216,6 +229,7 @@ class ModulePart(NetPart):
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """The state of the whole network, in each process; all processes call it."""
         self._pipeline.settle()
+        self._pipeline.meet()
         state = super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
         for name, owner in self.owner_of.items():
             tensor = state[prefix + name]
@@ -239,6 +253,11 @@ class ModulePart(NetPart):
     def sent_bytes(self) -> int:
         """Bytes of tensors that this process has sent to others in training and inference."""
         return self._pipeline.sent_bytes
+
+    @property
+    def staleness(self) -> Staleness | None:
+        """How old the batches out of the replay buffer were; None for the first process, or without `replay_buffer`."""
+        return self._pipeline.staleness
 
     @property
     def _is_first(self) -> bool:
@@ -278,10 +297,6 @@ class ModulePart(NetPart):
             return tensor if tensor.is_meta else fn(tensor)
 
         return super()._apply(on_own, recurse)
-
-
-def _reads_images(auxiliary: Auxiliary) -> bool:
-    return any(isinstance(part, Auxiliary) and type(part) not in _WITHOUT_IMAGES for part in auxiliary.modules())
 
 
 def _refuse_unready(net: LocalNet) -> None:

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.step import Step
+from locallearn._objectives.auxiliary import Auxiliary, Head, WeightedSum, WithFront
+from locallearn._objectives.patchwise import Patchwise
 from locallearn.parallel.assignment import Assignment, own_tensors
+from locallearn.rules.infopro import ContrastiveHead
+from locallearn.rules.predsim import SimilarityMatching
+
+_WITHOUT_IMAGES = {Head, WeightedSum, WithFront, Patchwise, ContrastiveHead, SimilarityMatching}
+"""Auxiliary networks that do not read the images' values; those of other classes may."""
 
 
 class NetPart(LocalNet):
@@ -43,6 +50,10 @@ class NetPart(LocalNet):
         self.local_modules = net.local_modules[self.part.start : self.part.stop]
         self.recompute_plans = {}
 
+    def reads_images(self, first: int) -> bool:
+        """Whether an auxiliary network of the network's modules from `first` on may read the images' values."""
+        return any(_reads_images(o.auxiliary) for o in self.of_network if o.last >= first)
+
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
@@ -59,6 +70,10 @@ class NetPart(LocalNet):
 
     def step(self, images: Tensor, labels: Tensor, **settings: Any) -> Step:
         return super().step(images, labels, objectives=self.of_network, **settings)
+
+
+def _reads_images(auxiliary: Auxiliary) -> bool:
+    return any(isinstance(part, Auxiliary) and type(part) not in _WITHOUT_IMAGES for part in auxiliary.modules())
 
 
 def _joined(prefix: str, name: str) -> str:

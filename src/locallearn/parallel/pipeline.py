@@ -12,8 +12,9 @@ from locallearn._objectives.auxiliary import Auxiliary
 from locallearn._objectives.objective import Objective
 from locallearn._utils.errors import LocalLearnError
 from locallearn.parallel.assignment import Assignment
-from locallearn.parallel.channel import Receiver, Sender
+from locallearn.parallel.channel import Message, Receiver, Sender
 from locallearn.parallel.followed import FollowedLayers, Followers, Link
+from locallearn.parallel.replay import Staleness
 from locallearn.parallel.routes import Purpose, Routes
 
 
@@ -22,6 +23,8 @@ class Work(IntEnum):
 
     backward = 0
     inference = 1
+    micro_batch = 2
+    meeting = 3
 
 
 class Pipeline(Neighbours):
@@ -50,6 +53,7 @@ class Pipeline(Neighbours):
         rank = routes.rank
         part = assignment.part(rank)
         is_last = rank == routes.size - 1
+        self.rank = rank
         self.along: tuple[Tensor, ...] = ()
         self._previous = Receiver(routes.route(Purpose.FEATURES, rank - 1, ahead=True)) if rank else None
         self._next = None if is_last else Sender(routes.route(Purpose.FEATURES, rank + 1, ahead=True))
@@ -75,6 +79,9 @@ class Pipeline(Neighbours):
         for layers in self._followed if final else ():
             layers.send()
 
+    def meet(self) -> None:
+        """Called before all processes do something together that sends no features."""
+
     def settle(self) -> None:
         """Move all EMA copies that are due."""
         for followers in self._followers:
@@ -87,26 +94,30 @@ class Pipeline(Neighbours):
             LocalLearnError: the process before does something else.
         """
         assert self._previous is not None
-        message = self._previous.receive()
-        if message.kind != work:
-            peer = self._previous.route.peer
-            raise LocalLearnError(
-                f"process {peer} runs {Work(message.kind).name} and process {peer + 1} {work.name} on a batch: call the"
-                " same methods in the same order in all processes."
-            )
+        message = self._of_kind(work, self._previous.receive())
         if self._gradients_out is not None:
             self._gradients_out.drain()  # the process before has taken them: it goes on with the next batch
         features, *along = message.tensors
         self.along = tuple(along)
         return features, *along
 
-    def pass_on(self, work: Work, features: Tensor, along: Sequence[Tensor] = ()) -> None:
-        """Send features to the next process, if there is one."""
+    def _of_kind(self, work: Work, message: Message) -> Message:
+        """The message, if the process before does this work too."""
+        if message.kind != work:
+            peer = self.rank - 1
+            raise LocalLearnError(
+                f"process {peer} runs {Work(message.kind).name} and process {peer + 1} {work.name} on a batch: call the"
+                " same methods in the same order in all processes."
+            )
+        return message
+
+    def pass_on(self, work: Work, *tensors: Tensor) -> None:
+        """Send features, and what travels along, to the next process, if there is one."""
         if self._next is not None:
-            self._next.send(work, features, *along)
+            self._next.send(work, *tensors)
 
     def passed_on(self, features: Tensor) -> None:
-        self.pass_on(Work.backward, features, self.along)
+        self.pass_on(Work.backward, features, *self.along)
 
     def send_gradient(self, stop_module: int, gradient: Tensor | None) -> None:
         assert self._gradients_out is not None
@@ -125,6 +136,11 @@ class Pipeline(Neighbours):
     def after_last_use(self, auxiliary: Auxiliary) -> None:
         for followers in self._followers:
             followers.after_last_use(auxiliary)
+
+    @property
+    def staleness(self) -> Staleness | None:
+        """How old the batches were that this process has trained on; None where all are of the same step."""
+        return None
 
     @property
     def sent_bytes(self) -> int:

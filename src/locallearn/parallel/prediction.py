@@ -22,6 +22,7 @@ from locallearn._planning.prediction import (
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn.parallel.assignment import balanced, given, module_seconds, owners
+from locallearn.parallel.asynchronous import refuse_waiting
 from locallearn.parallel.followed import Link, links
 from locallearn.parallel.part import NetPart
 
@@ -51,6 +52,7 @@ def predict_modules(
     assignment: Sequence[int] | None = None,
     make_stepper: MakeStepper = nesterov_sgd,
     autocast: torch.dtype | None = None,
+    replay_buffer: int | None = None,
 ) -> list[ProcessCost]:
     """Predict what each process needs under `parallel.modules`; the network is not changed, and no process is started.
 
@@ -61,15 +63,21 @@ def predict_modules(
         assignment: number of local modules of each process; by default as `parallel.modules` has it.
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
+        replay_buffer: as of `parallel.modules`. A full buffer is counted, and images that travel.
 
     Raises:
-        LocalLearnError: there are more processes than local modules, or the assignment does not fit.
+        LocalLearnError: there are more processes than local modules, or assignment or replay buffer do not fit.
     """
     seconds = module_seconds(net, batch)
-    chosen = balanced(seconds, processes) if assignment is None else given(assignment, len(seconds), processes)
+    if assignment is None:
+        chosen = balanced(module_seconds(net), processes)
+    else:
+        chosen = given(assignment, len(seconds), processes)
     with without_data(net, batch) as (copy, images, labels), mixed(images.device, autocast):
         owner = owners(copy, chosen)
         linked = links(copy.objectives, chosen, owner)
+        if replay_buffer is not None:
+            refuse_waiting(copy.objectives, chosen, linked)
         features = [images]
         with torch.no_grad():
             for module in copy.local_modules:
@@ -79,7 +87,7 @@ def predict_modules(
             part = NetPart(copy, chosen, rank, owner)
             received = features[part.part.start] if rank else None
             passed_on = None if rank == processes - 1 else features[part.part.stop]
-            peak, sent = _peak(part, images, labels, received, passed_on, linked, make_stepper)
+            peak, sent = _peak(part, images, labels, received, passed_on, linked, make_stepper, replay_buffer)
             costs.append(
                 ProcessCost(
                     modules=part.part, seconds=sum(seconds[module] for module in part.part), peak=peak, sent=sent
@@ -122,6 +130,7 @@ def _peak(
     passed_on: Tensor | None,
     linked: dict[tuple[int, int], Link],
     make_stepper: MakeStepper,
+    replay_buffer: int | None,
 ) -> tuple[PeakMemory, int]:
     """The peak of a step, and the bytes that it sends."""
     part.step(images, labels, features=received)  # makes the recompute plan before anything is counted
@@ -130,6 +139,9 @@ def _peak(
     followed = sum(link.nbytes for (source, _), link in linked.items() if source == part.rank)
     following = sum(2 * link.nbytes for (_, follower), link in linked.items() if follower == part.rank)
     next_batch = 0 if received is None else received.nbytes  # its features may come meanwhile
+    if replay_buffer is not None and received is not None:
+        along = labels.nbytes + (images.nbytes if part.reads_images(part.part.start) else 0)
+        next_batch = (1 + replay_buffer) * (next_batch + along)
     with LiveBytes(known=known, parameters=part.parameters()) as live:
         neighbours = _OnFakes(None if passed_on is None else torch.empty_like(passed_on))
         features = None if received is None else torch.empty_like(received)
@@ -137,5 +149,7 @@ def _peak(
         del features
         step.run()
         stepper.finish()
+    if replay_buffer is not None and passed_on is not None and part.reads_images(part.part.stop):
+        neighbours.sent += images.nbytes
     total = bytes_of(known) + live.peak + next_batch + followed + following
     return PeakMemory(activations=live.peak_activations + next_batch, total=total), neighbours.sent + followed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +81,27 @@ class Reproduction:
         self.runs, self.seeds, self.common, self.lr = runs, tuple(seeds), common, lr
         self.budget: Budget = budget
 
+    def rows(
+        self, recipes: Sequence[Recipe], told: Callable[[AccuracyRow], None] = lambda _: None
+    ) -> list[AccuracyRow]:
+        """Train what some rows lack, side by side where the workers do so.
+
+        Args:
+            recipes: of the rows.
+            told: called with each row once it is there.
+        """
+
+        def one(recipe: Recipe) -> AccuracyRow:
+            try:
+                row = self.row(recipe)
+            except BaseException:
+                self.runs.workers.stop()
+                raise
+            told(row)
+            return row
+
+        return self.runs.workers.map(one, recipes)
+
     def row(self, recipe: Recipe) -> AccuracyRow:
         """Train what a row lacks."""
         if why := unfit(recipe, self.budget):
@@ -88,11 +109,14 @@ class Reproduction:
         settings = replace(at_budget(recipe.settings, self.budget), **self.common)
         try:
             settings = self._with_rate(settings)
-            found = [self.runs.run(replace(settings, seed=seed)) for seed in self.seeds]
+            found = self.runs.workers.map(self.runs.run, [replace(settings, seed=seed) for seed in self.seeds])
         except InUseError as error:
             return _row(recipe, settings, [], f"another process trains it ({error})")
         finished = [run for run in found if run is not None]
-        return _row(recipe, settings, finished, "" if finished else "its loss became infinite")
+        tested = None
+        if recipe.test_data is not None and settings.data == recipe.settings.data:  # not at the budget smoke
+            tested = [self.runs.workers.call(tested_on, run, recipe.test_data) for run in finished]
+        return _row(recipe, settings, finished, "" if finished else "its loss became infinite", tested)
 
     def planned(self, recipes: Sequence[Recipe]) -> int:
         """How many runs there are, if none is shared."""
@@ -106,7 +130,7 @@ class Reproduction:
         if self.lr is not None:
             return _at_rate(settings, self.lr)
         trials = [replace(_at_rate(settings, rate), seed=self.seeds[0]) for rate in RATES]
-        finished = [run for run in map(self.runs.run, trials) if run is not None]
+        finished = [run for run in self.runs.workers.map(self.runs.run, trials) if run is not None]
         if not finished:
             return trials[0]
         best = max(finished, key=self.runs.validated) if len(finished) > 1 else finished[0]
@@ -117,12 +141,25 @@ def _at_rate(settings: TrainSettings, lr: float) -> TrainSettings:
     return replace(settings, optimizer=replace(settings.optimizer, lr=lr))
 
 
-def _row(recipe: Recipe, settings: TrainSettings, runs: Sequence[Finished], not_run: str) -> AccuracyRow:
+def tested_on(run: Finished, data: str) -> float:
+    """Accuracy of a run's last epoch on the test images of another data set."""
+    return evaluate_run(run.folder, run.settings, data=data).accuracy
+
+
+def _row(
+    recipe: Recipe,
+    settings: TrainSettings,
+    runs: Sequence[Finished],
+    not_run: str,
+    tested: Sequence[float] | None = None,
+) -> AccuracyRow:
+    """A row of some runs; `tested` has their accuracies where these are not of the run's own test images."""
     measured = []
     for one in recipe.published:
         if one.quantity.is_cost:
             continue
-        values = tuple(_value(recipe, one.quantity, run) for run in runs)
+        accuracies = [_accuracy(one.quantity, run) for run in runs] if tested is None else tested
+        values = tuple(_in_unit(one.quantity, accuracy) for accuracy in accuracies)
         best = ()
         if recipe.kind == "train" and one.quantity not in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY):
             best = tuple(_in_unit(one.quantity, run.result["best_accuracy"]) for run in runs)
@@ -142,12 +179,10 @@ def _row(recipe: Recipe, settings: TrainSettings, runs: Sequence[Finished], not_
     )
 
 
-def _value(recipe: Recipe, quantity: Quantity, run: Finished) -> float:
-    if recipe.kind == "evaluate" and run.settings.data != "digits":
-        return _in_unit(quantity, evaluate_run(run.folder, run.settings, data="stl10").accuracy)
-    top5 = quantity in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY)
-    accuracy = run.result.get("test_top5_accuracy", float("nan")) if top5 else run.result["test_accuracy"]
-    return _in_unit(quantity, accuracy)
+def _accuracy(quantity: Quantity, run: Finished) -> float:
+    if quantity in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY):
+        return run.result.get("test_top5_accuracy", float("nan"))
+    return run.result["test_accuracy"]
 
 
 def _in_unit(quantity: Quantity, accuracy: float) -> float:

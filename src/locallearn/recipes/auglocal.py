@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from locallearn.detection import DetectSettings
 from locallearn.recipes.protocols import Method, PaperTable, imagenet, small_images
 from locallearn.recipes.recipe import Quantity, Recipe
 from locallearn.rules import (
@@ -212,7 +213,7 @@ def recipes() -> Iterator[Recipe]:
         numbers = dict(zip(quantities, text.split(), strict=True))
         note = "Trained on ImageNet, then Mask R-CNN on COCO: AdamW, 12 epochs, batch 16."
         label = "BP" if name == "bp" else "AugLocal"
-        yield table.row(_imagenet("resnet34", rule), name, label, numbers, kind="detect", note=note)
+        yield table.row(_imagenet("resnet34", rule), name, label, numbers, detection=DetectSettings(), note=note)
     yield from _of_depths(_table(13, trials=3), TABLE13, range(2, 10), _loss)
 
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+from locallearn._chain.partition import Partition
+from locallearn._utils.errors import LocalLearnError
 from locallearn.recipes.protocols import EVERY_LAYER
 from locallearn.recipes.recipe import Recipe
+from locallearn.rules import Rule
 from locallearn.training import SGD, Cosine, TrainSettings
 
 Budget = Literal["smoke", "small", "full"]
@@ -29,7 +32,7 @@ def unfit(recipe: Recipe, budget: Budget) -> str:
     if recipe.kind == "cost":
         return "the table prints costs alone"
     if recipe.kind == "detect":
-        return "train it, then run locallearn detect"
+        return f"locallearn train --recipe {recipe.name}, then locallearn detect RUN with the same --recipe"
     if budget == "small" and recipe.settings.data not in TRAIN_IMAGES:
         return "the small budget is for small images"
     return ""
@@ -41,17 +44,28 @@ def at_budget(settings: TrainSettings, budget: Budget) -> TrainSettings:
     `full` changes nothing. `small`: the first 10,000 training images (STL-10: 4,000), 15 epochs of batch 128, cosine
     without warm-up, mixed precision with bfloat16, whatever the recipe's own; ResNet-110: 5,000 images and 10 epochs.
     Where the papers' K says so, every layer is a module, as in `docs/results/cifar10-small-budget.md`. `smoke`: one
-    epoch of two batches of handwritten digits.
+    epoch of two batches of handwritten digits, in three local modules where the rule has three.
     """
     if budget == "full":
         return settings
     changes: dict[str, Any] = {"schedule": Cosine(), "optimizer": SGD(lr=RATES[0])}
     if budget == "smoke":
         size = 64 if settings.data == "imagenet" else None
-        return replace(settings, data="digits", train_images=64, batch=32, epochs=1, image_size=size, **changes)
+        changes |= {"data": "digits", "image_size": size, "train_images": 32, "batch": 16, "epochs": 1, "loggers": ()}
+        return replace(settings, modules=3 if _has_three_modules(settings.rule) else settings.modules, **changes)
     deep = settings.model == "resnet110"
     images = TRAIN_IMAGES[settings.data]
     if settings.modules == f"hpff-{EVERY_LAYER.get(settings.model)}":
         changes["modules"] = "all"
     changes |= {"train_images": min(images, 5_000) if deep else images, "epochs": 10 if deep else 15}
     return replace(settings, batch=128, precision="bf16", **changes)
+
+
+def _has_three_modules(rule: Rule) -> bool:
+    """Whether a rule trains three local modules as three, neither joining nor refusing them."""
+    groups = rule.partition(Partition((0, 1, 2)))
+    try:
+        rule.spans(len(groups))
+    except LocalLearnError:
+        return False
+    return len(groups) == 3

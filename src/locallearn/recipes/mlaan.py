@@ -112,7 +112,7 @@ def recipes() -> Iterator[Recipe]:
         for model, accuracy in zip(("resnet32", "resnet110"), columns, strict=True):
             numbers = {Quantity.ACCURACY: str(accuracy)}
             note = "Trained on CIFAR-10, tested on STL-10."
-            yield table.row(divided("cifar10", model, rule), method, label, numbers, kind="evaluate", note=note)
+            yield table.row(divided("cifar10", model, rule), method, label, numbers, test_data="stl10", note=note)
 
 
 def _imagenet(model: str, method: str) -> TrainSettings:

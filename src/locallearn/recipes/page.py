@@ -62,6 +62,11 @@ def page(folder: Path) -> str:
     return text
 
 
+def picture_of(file: Path) -> Path:
+    """Where the picture of a table's file is."""
+    return file.parents[1] / "figures" / f"{file.stem}.svg"
+
+
 def _table(values: Mapping[str, Any], file: Path, bps: Mapping[tuple[str, str], float]) -> str:
     """A table with its origin, and the remarks that a file of its name makes."""
     rows = values["rows"]
@@ -69,14 +74,17 @@ def _table(values: Mapping[str, Any], file: Path, bps: Mapping[tuple[str, str], 
     remarks = file.with_suffix(".md")
     origin = f"`{values['command']}`, commit {values['commit'] or values['locallearn']}, torch {values['torch']}"
     devices = ", ".join(dict.fromkeys(row["device"] for row in rows if row.get("device")))
-    text = f"### {title_of(values['table'])}, {values['what']}\n\n{_markdown(columns, cells)}\n"
+    title = f"{title_of(values['table'])}, {values['what']}"
+    text = f"### {title}\n\n{_markdown(columns, cells)}\n"
+    if (picture := picture_of(file)).exists():
+        text += f"![{title}: published and here]({picture.relative_to(file.parents[1])})\n\n"
     text += f"{origin}{f', on {devices}' if devices else ''}.\n\n"
     return text + (remarks.read_text().strip() + "\n\n" if remarks.exists() else "")
 
 
 def cost_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Columns and cells of a table of costs; columns without any number are left out."""
-    columns: dict[str, list[str]] = {"row": [_row_name(row) for row in rows]}
+    columns: dict[str, list[str]] = {"row": [row_name(row) for row in rows]}
     columns["batch"] = [f"{row['batch']}" for row in rows]
     columns["published, GB"] = [_number(row["published_gb"]) for row in rows]
     columns["published, x BP"] = [_number(row["published_ratio"]) for row in rows]
@@ -115,13 +123,13 @@ def accuracy_columns(
         bp = bps.get((row["data"], row["model"]))
         for one in row["measured"]:
             sign = -1 if one["quantity"].endswith("error") else 1
-            printed_bp = _printed_bp(row["recipe"], one["quantity"])
+            published_bp = printed_bp(row["recipe"], one["quantity"])
             values, mean = one["values"], statistics.fmean(one["values"]) if one["values"] else None
             own = None if mean is None or bp is None else bp - (mean if sign == 1 else 100 - mean)
-            below = None if printed_bp is None else sign * (printed_bp - one["published"])
+            below = None if published_bp is None else sign * (published_bp - one["published"])
             cells.append(
                 [
-                    _row_name(row),
+                    row_name(row),
                     f"{one['quantity']}, %",
                     _with_deviation(one["published"], one["deviation"]),
                     _number(below),
@@ -147,7 +155,7 @@ def bp_accuracies(found: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], f
     return result
 
 
-def _printed_bp(name: str, quantity: str) -> float | None:
+def printed_bp(name: str, quantity: str) -> float | None:
     """What the paper prints for BP with the same network, images and quantity: in this table, else in another."""
     recipe, paper = recipes()[name], name.partition("/")[0]
     found = {
@@ -169,7 +177,8 @@ def title_of(table: str) -> str:
     return f"{'AugLocal' if paper == 'auglocal' else paper.upper()}, Table {number}"
 
 
-def _row_name(row: Mapping[str, Any]) -> str:
+def row_name(row: Mapping[str, Any]) -> str:
+    """The name of a row within its table."""
     return row["recipe"].rpartition("/")[2]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from locallearn.detection import DetectSettings
 from locallearn.recipes.recipe import Kind, Published, Quantity, Recipe
 from locallearn.rules import BP, Rule
 from locallearn.training import SGD, ImageNetCosine, PaperCosine, TrainSettings
@@ -137,7 +138,8 @@ class PaperTable:
         numbers: Mapping[Quantity, str],
         *,
         k: int | None = None,
-        kind: Kind | None = None,
+        test_data: str | None = None,
+        detection: DetectSettings | None = None,
         paper_rule: Rule | None = None,
         missing: str = "",
         note: str = "",
@@ -150,7 +152,8 @@ class PaperTable:
             label: the method as printed.
             numbers: the row's, such as "93.73±0.04".
             k: number of modules as printed; in the name unless every layer is one.
-            kind: by default train, or cost where all numbers are costs.
+            test_data: see `Recipe`.
+            detection: see `Recipe`.
             paper_rule: as in `as_in_text`.
             missing: why the library cannot run it.
             note: what else one must know.
@@ -164,16 +167,19 @@ class PaperTable:
             for quantity, text in numbers.items()
             for value, deviation in values(text)
         )
-        cost = all(one.quantity.is_cost for one in published)
+        kind: Kind = "cost" if all(one.quantity.is_cost for one in published) else "train"
+        kind = "evaluate" if test_data else "detect" if detection else kind
         return Recipe(
             name=f"{self.paper.lower()}/table{self.number.replace('(', '').replace(')', '')}/{row}",
-            kind=kind or ("cost" if cost else "train"),
+            kind=kind,
             settings=settings,
             paper=as_in_text(settings, paper_rule),
             published=published,
             trials=self.trials,
             missing=missing,
             note=note,
+            test_data=test_data,
+            detection=detection,
         )
 
     def first(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from locallearn.detection import DetectSettings
 from locallearn.training import TrainSettings
 
 Kind = Literal["train", "evaluate", "detect", "cost"]
@@ -81,6 +82,8 @@ class Recipe:
         trials: seeds over which the paper's numbers are means.
         missing: why the library cannot run it; settings are then those of the nearest it can.
         note: what else one must know.
+        test_data: of an evaluation, the data set on whose test images the trained network is tested.
+        detection: of object detection, its settings, but for the source of the backbone and the images.
     """
 
     name: str
@@ -91,6 +94,8 @@ class Recipe:
     trials: int = 1
     missing: str = ""
     note: str = ""
+    test_data: str | None = None
+    detection: DetectSettings | None = None
 
     @property
     def table(self) -> str:

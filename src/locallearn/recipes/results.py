@@ -15,7 +15,8 @@ from locallearn._utils.atomic_files import read_json, write_json, write_whole
 from locallearn.recipes.accuracies import AccuracyRow
 from locallearn.recipes.catalogue import rows_of
 from locallearn.recipes.costs import CostRow
-from locallearn.recipes.page import page
+from locallearn.recipes.figures import draw_table
+from locallearn.recipes.page import bp_accuracies, page, picture_of
 
 
 def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Path, *, command: str, what: str) -> Path:
@@ -34,8 +35,19 @@ def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Pa
     file.parent.mkdir(parents=True, exist_ok=True)
     ordered = [known[recipe.name] for recipe in rows_of(table) if recipe.name in known]
     write_json(file, {"table": table, "what": what, "command": command, **source(), "rows": ordered})
+    _draw(file)
     write_whole(folder / "README.md", page(folder).encode())
     return file
+
+
+def _draw(file: Path) -> None:
+    """Draw the table of a file, and those beside it that are not drawn yet."""
+    found = {other: read_json(other) for other in sorted(file.parent.glob("*.json"))}
+    picture_of(file).parent.mkdir(exist_ok=True)
+    for other, values in found.items():
+        if other == file or not picture_of(other).exists():
+            alike = [one for one in found.values() if one["what"] == values["what"]]
+            draw_table(values, {} if values["what"] == "cost" else bp_accuracies(alike), picture_of(other))
 
 
 def source() -> dict[str, Any]:

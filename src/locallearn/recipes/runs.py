@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from locallearn._torch.device import device_of
 from locallearn._utils.atomic_files import file_name, read_json, write_json
-from locallearn._utils.errors import LocalLearnError, NonFiniteLossError
+from locallearn._utils.errors import NonFiniteLossError
 from locallearn._utils.optional_imports import optional
 from locallearn.data import ImageSet, Split
 from locallearn.recipes.budgets import VALIDATION_IMAGES
+from locallearn.recipes.workers import Alone
 from locallearn.training import (
+    NO_RESULT,
     RunFolder,
     TrainSettings,
-    Watcher,
     as_yaml,
     build,
     digest_of,
@@ -29,25 +30,12 @@ from locallearn.training import (
     load_images,
     load_weights,
     rule_text,
-    train,
     trained_weights,
 )
 from locallearn.training.settings_text import with_new_defaults
 
-NO_RESULT = (
-    "data_dir",
-    "workers",
-    "checkpoint_every",
-    "loggers",
-    "threads",
-    "device",
-    "eval_heads",
-    "parallel_timeout",
-)
+_OF_MACHINE = (*NO_RESULT, "threads", "device")
 """Settings that do not change which result a run has, but for rounding."""
-
-Watching = Callable[[str, TrainSettings], AbstractContextManager[Watcher]]
-"""Shows a run of some name and settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +61,14 @@ class Runs:
     Args:
         out: where new runs go.
         others: folders whose runs, or which themselves, are used again.
-        watching: shows a run that is trained.
-        say: prints a sentence for a person.
+        workers: train what is missing.
     """
 
-    def __init__(
-        self, out: Path, others: Sequence[Path], *, watching: Watching, say: Callable[[str], None] = lambda _: None
-    ) -> None:
-        self.out, self.watching, self.say = out, watching, say
+    def __init__(self, out: Path, others: Sequence[Path], *, workers: Alone) -> None:
+        self.out, self.workers = out, workers
         self._saved = {folder: folder.read_settings() for folder in _folders_in([out, *others])}
         self._seconds: list[float] = []
+        self._busy: defaultdict[str, Lock] = defaultdict(Lock)
 
     def run(self, settings: TrainSettings) -> Finished | None:
         """The run of these settings, trained if it is not there.
@@ -93,42 +79,44 @@ class Runs:
             InUseError: another process trains it now.
         """
         folder, name = self._folder_of(settings), f"{rule_text(settings.rule)}, seed {settings.seed}"
-        if folder.result.exists():
+        with self._busy[str(folder.path)]:  # two rows may need it at once
+            if folder.result.exists():
+                return _finished(settings, folder)
+            resume = folder.settings.exists()
+            if resume:  # with its own settings, of which some may differ that change no result
+                own = {one: value for one, value in folder.read_settings("train").items() if one in _OF_MACHINE}
+                settings = replace(settings, **own | {"data_dir": Path(own.get("data_dir", settings.data_dir))})
+            try:
+                seconds = self.workers.train(name, settings, folder.path, "last" if resume else None)
+            except NonFiniteLossError as error:
+                self.workers.say(f"{name}, learning rate {settings.optimizer.lr:g}: {error}")
+                return None
+            self._seconds.append(seconds)
             return _finished(settings, folder)
-        resume = folder.settings.exists()
-        if resume:  # with its own settings, of which some may differ that change no result
-            own = {one: value for one, value in folder.read_settings("train").items() if one in NO_RESULT}
-            settings = replace(settings, **own | {"data_dir": Path(own.get("data_dir", settings.data_dir))})
-        begun = time.monotonic()
-        try:
-            with self.watching(name, settings) as watcher:
-                train(settings, folder.path, resume="last" if resume else None, watcher=watcher, say=self.say)
-        except NonFiniteLossError as error:
-            self.say(f"{name}, learning rate {settings.optimizer.lr:g}: {error}")
-            return None
-        self._seconds.append(time.monotonic() - begun)
-        return _finished(settings, folder)
 
     @property
     def mean_seconds(self) -> float | None:
-        """Mean time of the runs that were trained, or None."""
-        return sum(self._seconds) / len(self._seconds) if self._seconds else None
+        """Mean time of the runs that were trained, as if one stood after the other, or None."""
+        seconds, side_by_side = self._seconds, self.workers.count
+        return sum(seconds) / len(seconds) / side_by_side if seconds else None
 
     def validated(self, run: Finished) -> float:
         """Accuracy of a run's last epoch on the validation images, which is stored under `out`."""
-        file = self.out / "validation.json"
-        known = read_json(file) if file.exists() else {}
-        key = digest_of(run.folder / "last.pt")
-        if key not in known:
-            known[key] = validation_accuracy(run)
-            write_json(file, known)
-        return known[key]
+        file, key = self.out / "validation.json", digest_of(run.folder / "last.pt")
+        with self._busy[key]:
+            known = read_json(file) if file.exists() else {}
+            if key in known:
+                return known[key]
+            accuracy = self.workers.call(validation_accuracy, run)
+        with self._busy[str(file)]:  # another row may have written meanwhile
+            write_json(file, (read_json(file) if file.exists() else {}) | {key: accuracy})
+        return accuracy
 
     def _folder_of(self, settings: TrainSettings) -> RunFolder:
         """The folder that holds this run, or a new one."""
         asked = _values(settings)
         for folder, saved in self._saved.items():
-            if _without(with_new_defaults(saved, settings), NO_RESULT) == asked:
+            if _without(with_new_defaults(saved, settings), _OF_MACHINE) == asked:
                 return folder
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
         name = file_name(f"{settings.data}-{settings.model}-{rule_text(settings.rule)}".lower())[:60]
@@ -150,9 +138,7 @@ def validation_accuracy(run: Finished) -> float:
 
 
 def _finished(settings: TrainSettings, folder: RunFolder) -> Finished:
-    result = read_json(folder.result)
-    if not isinstance(result, dict) or not result.keys() >= {"test_accuracy", "best_accuracy"}:
-        raise LocalLearnError(f"{folder.result} is damaged: give {folder.path} to locallearn train --resume.")
+    result = folder.read_result("test_accuracy", "best_accuracy")
     return Finished(settings=settings, folder=folder.path, result=result, environment=read_json(folder.environment))
 
 
@@ -167,7 +153,7 @@ def _folders_in(places: Iterable[Path]) -> list[RunFolder]:
 
 def _values(settings: TrainSettings) -> dict[str, Any]:
     """Settings that change the result, as a file of settings has them."""
-    return _without(optional("yaml").safe_load(as_yaml(settings)), NO_RESULT)
+    return _without(optional("yaml").safe_load(as_yaml(settings)), _OF_MACHINE)
 
 
 def _without(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:

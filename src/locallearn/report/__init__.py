@@ -37,7 +37,6 @@ from locallearn.report.page import write_page as write_page
 from locallearn.report.runs import (
     Run as Run,
     read_run as read_run,
-    refuse_other_data as refuse_other_data,
     refuse_same_folder as refuse_same_folder,
 )
 from locallearn.report.sections import FIGURES as FIGURES

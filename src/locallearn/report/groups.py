@@ -10,9 +10,9 @@ from typing import Any
 
 from locallearn.report.runs import Run
 from locallearn.rules import BP
-from locallearn.training import TrainSettings, plain_settings, rule_text
+from locallearn.training import NO_RESULT, TrainSettings, plain_settings, rule_text
 
-_NO_RESULT = ("seed", "data_dir", "workers", "checkpoint_every")
+_IN_A_GROUP = ("seed", *NO_RESULT)
 """Settings by which runs of one group may differ: the seed, and those that no result depends on."""
 
 
@@ -101,7 +101,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Runs as groups, in the order in which they are given; runs of one group differ by seed alone."""
     gathered: dict[str, list[Run]] = {}
     for run in runs:
-        gathered.setdefault(repr(_settings_of(run, without=_NO_RESULT)), []).append(run)
+        gathered.setdefault(repr(_settings_of(run, without=_IN_A_GROUP)), []).append(run)
     members = list(gathered.values())
     labels = _labels([own[0] for own in members])
     return [
@@ -145,7 +145,7 @@ def _settings_of(run: Run, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def _labels(runs: Sequence[Run]) -> list[str]:
     """The rule of each run; where others have the same one, also the settings in which these differ."""
-    values = [_settings_of(run, without=_NO_RESULT) for run in runs]
+    values = [_settings_of(run, without=_IN_A_GROUP) for run in runs]
     labels = []
     for own in values:
         same = [other for other in values if other["rule"] == own["rule"]]

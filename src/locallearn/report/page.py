@@ -21,10 +21,11 @@ from locallearn._utils.optional_imports import optional
 from locallearn.report.analyses import picture_for_page
 from locallearn.report.charts.chart import Chart
 from locallearn.report.groups import Group, group_runs
-from locallearn.report.runs import Run, names_of, refuse_other_data, refuse_same_folder
+from locallearn.report.runs import Run, names_of, refuse_same_folder
 from locallearn.report.sections import ACROSS_DATA, FIGURES, OF_STEPS, refuse_unknown_figures, sections_of
 from locallearn.report.steps import Say, record_steps
 from locallearn.report.tables import settings_in_common, settings_that_differ, summary, versions
+from locallearn.training import refuse_other_data
 
 _DIGITS = 6
 
@@ -57,7 +58,7 @@ def write_page(
     refuse_same_folder(runs)
     wanted = set(only or FIGURES)
     if not wanted <= ACROSS_DATA:
-        refuse_other_data(runs)
+        refuse_other_data(runs, remedy="give the runs of one data set, or choose --only wrappers")
     groups = group_runs(runs)
     steps = record_steps(groups, say=say) if wanted & OF_STEPS else {}
     sections = sections_of(groups, steps, only=wanted)

@@ -50,8 +50,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are over."""
-        return len(self.rows) >= self.settings.epochs
+        """Whether all epochs are over, or training stopped early."""
+        return len(self.rows) >= self.settings.epochs or self.result.get("stopped_early") is True
 
     @property
     def accuracy(self) -> float:
@@ -86,7 +86,7 @@ def read_run(path: Path, settings: TrainSettings) -> Run:
         settings=settings,
         card=data_card_of(folder, settings),
         rows=tuple(rows),
-        result=_result(folder),
+        result=folder.read_result(*RESULTS) if folder.result.exists() else {},
         environment=_mapping(folder.environment),
         analyses=read_analyses(path),
     )
@@ -109,36 +109,6 @@ def refuse_same_folder(runs: Sequence[Run]) -> None:
         if (path := run.path.resolve()) in seen:
             raise LocalLearnError(f"{run.path} is given twice: leave one out.")
         seen[path] = run.path
-
-
-def refuse_other_data(runs: Sequence[Run]) -> None:
-    """Refuse to compare runs whose test images differ.
-
-    Raises:
-        LocalLearnError: names the first run that differs, and in what.
-    """
-    first = runs[0]
-    for run in runs[1:]:
-        if run.settings.data != first.settings.data:
-            raise LocalLearnError(
-                f"{run.path} is of {run.settings.data}, and {first.path} of {first.settings.data}: their figures can"
-                " be compared on one data set alone. Give the runs of one, or choose --only wrappers."
-            )
-        if run.card.classes != first.card.classes:
-            own, other = set(run.card.classes), set(first.card.classes)
-            names = ", ".join(sorted(own ^ other)[:3]) or "the order"
-            raise LocalLearnError(
-                f"{run.path} has other classes than {first.path} ({names} differ): give runs of the same classes."
-            )
-
-
-def _result(folder: RunFolder) -> Mapping[str, Any]:
-    result = _mapping(folder.result)
-    if folder.result.exists() and (missing := [name for name in RESULTS if name not in result]):
-        raise LocalLearnError(
-            f"{folder.result} is damaged: it has no {missing[0]}. Give {folder.path} to locallearn train --resume."
-        )
-    return result
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:

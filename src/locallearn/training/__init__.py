@@ -17,6 +17,7 @@ from locallearn.training.files.checkpoint import (
     save_checkpoint as save_checkpoint,
     trained_weights as trained_weights,
 )
+from locallearn.training.files.data_card import refuse_other_data as refuse_other_data
 from locallearn.training.files.run_folder import OF_PROCESSES as OF_PROCESSES, RunFolder as RunFolder
 from locallearn.training.fit import Fit as Fit
 from locallearn.training.from_settings import (
@@ -40,6 +41,7 @@ from locallearn.training.schedules import (
     StepDecay as StepDecay,
 )
 from locallearn.training.settings import (
+    NO_RESULT as NO_RESULT,
     FitSettings as FitSettings,
     LoopSettings as LoopSettings,
     TrainSettings as TrainSettings,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from locallearn._engine.cuda_graphs import CapturedSteps
 from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import mixed
+from locallearn._utils.errors import LocalLearnError
+from locallearn.data import Batches
 from locallearn.training.evaluation import evaluate
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.loop import Loop
@@ -34,6 +37,7 @@ class Fit(Loop):
         batches, test: of the two splits.
         validation: images held out of the training split, on which the best epoch is chosen; none by default.
         settings: how to train.
+        frozen: parts that stay in evaluation mode, as batch normalisation whose statistics stay.
         folder: where metrics and checkpoints go; None writes nothing.
         watcher: learns how training proceeds.
         processes: which share the run; this one alone by default.
@@ -44,6 +48,22 @@ class Fit(Loop):
 
     net: LocalNet
     settings: FitSettings
+
+    def __init__(
+        self,
+        net: LocalNet,
+        batches: Batches,
+        test: Batches,
+        settings: FitSettings,
+        *,
+        frozen: Sequence[nn.Module] = (),
+        **others: Any,
+    ) -> None:
+        super().__init__(net, batches, test, settings, **others)
+        self.frozen = frozen
+        self._validated: list[float] = []  # validation accuracy of each epoch so far
+        if self.settings.early_stopping is not None and self.validation is None:
+            raise LocalLearnError("early_stopping needs validation images: give Fit some by validation=.")
 
     @cached_property
     def captured(self) -> CapturedSteps:
@@ -84,13 +104,15 @@ class Fit(Loop):
         return {"train_loss": losses[-1], "losses": losses}
 
     def evaluate(self) -> dict[str, Any]:
-        last = self._evaluated(heads=self.settings.eval_heads)
-        if self.average is None:
-            return last
-        with self.average.in_use():
-            averaged = self._evaluated(heads=False)
-        unaveraged = {f"unaveraged_{name}": value for name, value in last.items() if name in _UNAVERAGED}
-        return last | averaged | unaveraged
+        metrics = self._evaluated(heads=self.settings.eval_heads)
+        if self.average is not None:
+            unaveraged = {f"unaveraged_{name}": value for name, value in metrics.items() if name in _UNAVERAGED}
+            with self.average.in_use():
+                metrics |= self._evaluated(heads=False)
+            metrics |= unaveraged
+        if self.validation is not None:
+            self._validated.append(metrics["validation_accuracy"])
+        return metrics
 
     def _evaluated(self, *, heads: bool) -> dict[str, Any]:
         self.processes.share_buffers(self.net)
@@ -119,6 +141,18 @@ class Fit(Loop):
             ]
         return metrics
 
+    def is_over(self) -> bool:
+        patience, values = self.settings.early_stopping, self._validated
+        return patience is not None and len(values) > patience and max(values[-patience:]) <= max(values[:-patience])
+
+    def begin_training(self) -> None:
+        super().begin_training()
+        for part in self.frozen:
+            part.eval()
+
     def resume(self, checkpoint: Checkpoint = "last") -> None:
         super().resume(checkpoint)
+        if self.settings.early_stopping is not None:
+            rows = self.processes.from_first(lambda: self.folder.rows_before(self.epoch) if self.folder else [])
+            self._validated = [row["validation_accuracy"] for row in rows]
         self.net.steps = (self.epoch - 1) * len(self.batches) + self.step

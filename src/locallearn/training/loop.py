@@ -136,6 +136,14 @@ class Loop(ABC):
     def evaluate(self) -> dict[str, Any]:
         """Metrics of the test split."""
 
+    def is_over(self) -> bool:
+        """Asked before each epoch: whether training ends before all epochs are over."""
+        return False
+
+    def begin_training(self) -> None:
+        """Called before the steps of an epoch: modes of the network."""
+        self.net.train()
+
     def run(self) -> list[dict[str, Any]]:
         """Train for the epochs that remain.
 
@@ -148,8 +156,11 @@ class Loop(ABC):
         """
         if self.processes.from_first(lambda: self.folder is not None and not self.folder.last.exists()):
             self._save()  # there are never metrics without a checkpoint, so a lost one is told from a new run
+        rows = []
         with self._recording() as record:
-            return [self._run_epoch(record) for _ in range(self.epoch, self.settings.epochs + 1)]
+            while self.epoch <= self.settings.epochs and not self.is_over():
+                rows.append(self._run_epoch(record))
+        return rows
 
     def resume(self, checkpoint: Checkpoint = "last") -> None:
         """Go back to a checkpoint of the folder; a run that was stopped before its first one starts from the beginning.
@@ -258,7 +269,7 @@ class Loop(ABC):
 
     def _train_to_end_of_epoch(self) -> None:
         start, skipped = perf_counter() - self.seconds, self.skipped
-        self.net.train()
+        self.begin_training()
         self._tell("reading")
         for images, targets in self.batches.epoch(self.epoch, start=self.step):
             self._tell("training on")

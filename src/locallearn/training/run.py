@@ -15,12 +15,14 @@ from torch import nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import net_of
+from locallearn._nn.frozen import frozen_parts
 from locallearn._torch.device import device_name, device_of
 from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import hold_out
+from locallearn.parallel import ModulePart
 from locallearn.rules import BP
 from locallearn.training.curves import draw_curves
 from locallearn.training.evaluation import best_epoch, chosen_on
@@ -33,6 +35,7 @@ from locallearn.training.loop import Interrupted, Watcher
 from locallearn.training.processes.agreement import digest, facts_of, refuse_differences, refuse_uncut
 from locallearn.training.processes.joining import joined
 from locallearn.training.processes.parts import drops_single_image
+from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
 from locallearn.training.settings import TrainSettings
 from locallearn.training.settings_text import rule_text
@@ -65,7 +68,10 @@ def train(
         the best epoch), best_epoch, best_chosen_on ("validation" or "test" images), validation_accuracy (of the last
         epoch) and best_validation_accuracy if there are validation images, unaveraged_test_accuracy (of the last epoch)
         with `ema`, seconds_per_epoch (median), peak_activation_bytes, peak_total_bytes, backbone_parameters,
-        auxiliary_parameters, epochs, folder.
+        auxiliary_parameters, epochs, stopped_early (where it did), folder. Where processes have some of the local
+        modules each, the peaks are those of the process that needs most, and processes has a row for each; in the
+        asynchronous form, replay_buffer and, for each process, staleness (as `parallel.Staleness`, since the run began
+        or went on).
 
     Raises:
         LocalLearnError: a setting does not fit the network, the data or the folder; nothing is written then.
@@ -112,6 +118,7 @@ def _train(
         warm = WarmStart.read(settings.init_from)
         net = build(settings, images, start=lambda model: warm.load(model, say))
     net.to(processes.device)
+    frozen = [] if settings.freeze is None else frozen_parts(net.model, net.chain.layers)
     drop_single = drops_single_image(
         len(images.train),
         settings.batch,
@@ -142,7 +149,15 @@ def _train(
         _warn_of_heavy_auxiliaries(net, settings, peak.total, micro_batch, say)
         if settings.compile:
             net.compile()
-        net = processes.share(net, synchronise_statistics=settings.synchronise_statistics)
+        several: dict[str, Any] = {}
+        if processes.layout.modules > 1:
+            rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, micro_batch))
+            several = {"processes": rows}
+        net = processes.share(
+            net,
+            synchronise_statistics=settings.synchronise_statistics,
+            replay_buffer=settings.replay_buffer,
+        )
         processes.seed(settings.seed)
         folder = run if processes.leads else None
         fit = Fit(
@@ -151,12 +166,20 @@ def _train(
             test,
             settings,
             validation=None if validation is None else validation.testing(feed),
+            frozen=frozen,
             folder=folder,
             watcher=watcher,
             processes=processes,
         )
-        if fit.average is not None:
-            peak = replace(peak, total=peak.total + fit.average.nbytes)
+        averages = processes.of_modules(0 if fit.average is None else fit.average.nbytes)
+        peak = replace(peak, total=peak.total + averages[0])
+        if rows := several.get("processes"):
+            for row, average in zip(rows, averages, strict=True):
+                row["peak_total_bytes"] += average
+            peak = PeakMemory(
+                activations=max(row["peak_activation_bytes"] for row in rows),
+                total=max(row["peak_total_bytes"] for row in rows),
+            )
         if processes.from_first(lambda: resume is not None):
             fit.resume(resume or "last")
             if processes.leads and run.differences(settings):
@@ -165,7 +188,15 @@ def _train(
             fit.run()
         except OutOfMemoryError as error:
             raise error.naming(settings.model, rule_text(settings.rule)) from error
-        return processes.from_first(lambda: _finish(run, net, peak, settings))
+        if processes.leads and fit.epoch <= settings.epochs:
+            _stopped_early(run, fit, say)
+        if isinstance(net, ModulePart) and net.replay_buffer is not None:
+            ages = processes.of_modules(net.staleness)
+            several |= {
+                "replay_buffer": net.replay_buffer,
+                "staleness": [None if age is None else asdict(age) for age in ages],
+            }
+        return processes.from_first(lambda: _finish(run, net, peak, settings, several, epochs=fit.epoch - 1))
 
 
 def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[str], None]) -> None:
@@ -184,12 +215,21 @@ def _silence(_: str) -> None:
     pass
 
 
-def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings) -> dict[str, Any]:
+def _stopped_early(run: RunFolder, fit: Fit, say: Callable[[str], None]) -> None:
+    """Say and write that training ended before all epochs were over."""
+    best = best_epoch(run.rows_before(fit.epoch, "validation_accuracy"))["epoch"]
+    run.add_history({"epoch": fit.epoch, "step": 0, "stopped_early": {"best_epoch": best}})
+    say(f"stopped early after epoch {fit.epoch - 1}: no better validation accuracy since epoch {best}.")
+
+
+def _finish(
+    run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings, several: dict[str, Any], *, epochs: int
+) -> dict[str, Any]:
     """Write the summary and the picture of a run whose epochs are over."""
     needed = ["test_accuracy", "train_loss", "seconds"]
     if settings.validation is not None:
         needed.append("validation_accuracy")
-    rows = run.rows_before(settings.epochs + 1, *needed)
+    rows = run.rows_before(epochs + 1, *needed)
     best, validated = best_epoch(rows), {}
     if settings.validation is not None:
         last, highest = (row["validation_accuracy"] for row in (rows[-1], best))
@@ -207,7 +247,9 @@ def _finish(run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSett
         "backbone_parameters": _parameters(net.model),
         "auxiliary_parameters": _parameters(net.auxiliary),
         "epochs": len(rows),
+        **({"stopped_early": True} if epochs < settings.epochs else {}),
         "folder": str(run.path),
+        **several,
     }
     write_json(run.result, result)
     draw_curves({str(settings.rule): rows}, run.curves)

@@ -29,6 +29,8 @@ from locallearn.training.schedules import Cosine, Schedule
 
 LOSSES: Mapping[str, Loss] = {"cross-entropy": F.cross_entropy, "binary-cross-entropy": binary_cross_entropy}
 """Losses by their names."""
+NO_RESULT = ("data_dir", "workers", "checkpoint_every", "loggers", "eval_heads", "parallel_timeout")
+"""Settings on which no result depends."""
 
 _LARGEST_IMAGE = 2**14
 _MOST_THREADS = 1024
@@ -59,7 +61,8 @@ class LoopSettings(TypedSettings, ABC):
         for name in self.loggers:
             path_of("loggers", name)  # refuses an unknown one
 
-    def refuse_seed(self, seed: int) -> None:
+    @staticmethod
+    def refuse_seed(seed: int) -> None:
         """Refuse a seed that PyTorch or NumPy would not take, also after the number of an epoch is added.
 
         Raises:
@@ -122,6 +125,8 @@ class FitSettings(LoopSettings):
         cuda_graphs: experimental, not yet measured on a GPU: capture the whole step as a CUDA graph and replay it; that
             saves small networks the time of kernel launches.
         eval_heads: evaluate every module's auxiliary head too.
+        early_stopping: epochs without a better validation accuracy after which training ends; it needs validation
+            images.
     """
 
     schedule: Schedule = field(default_factory=Cosine)
@@ -134,10 +139,11 @@ class FitSettings(LoopSettings):
     compile: bool = False
     cuda_graphs: bool = False
     eval_heads: bool = False
+    early_stopping: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.refuse_below(1, "accumulate")
+        self.refuse_below(1, "accumulate", "early_stopping")
         for name in ("clip_norm", "clip_module_norm"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -223,6 +229,9 @@ class TrainSettings(FitSettings):
             epoch is chosen; without it, the best epoch is chosen on the test images, as in the papers.
         init_from: a run folder, or a file of safetensors, whose weights the backbone starts from; a classifier with
             another number of classes starts anew.
+        freeze: names of layers or modules of the backbone, or regular expressions of whole names, that stay as
+            init_from has them: their weights are not trained, batch normalisation has its statistics. Leading layers
+            that are all frozen have no auxiliary networks and no backward pass.
         image_size: height and width to which images are resized; by default their own, and 224 for image files.
         data_dir: folder of the data sets.
         workers: processes that decode image files; results do not depend on their number.
@@ -231,6 +240,8 @@ class TrainSettings(FitSettings):
             each trains some of the local modules; or both, as in modules=2,data=2.
         synchronise_statistics: of several processes, whether batch normalisation has the statistics of the whole batch,
             or those of each process's part.
+        replay_buffer: of processes that have some of the local modules each, the asynchronous form: each process trains
+            on batches out of a buffer of this many, and waits for no other one. Such a run cannot be repeated.
         parallel_timeout: seconds after which a process that is silent, or does not go on, ends the run on all of them.
     """
 
@@ -254,18 +265,20 @@ class TrainSettings(FitSettings):
     train_images: int | None = None
     validation: int | float | None = None
     init_from: Path | None = None
+    freeze: str | list[str] | None = None
     image_size: int | None = None
     data_dir: Path = Path("data")
     workers: int = 4
     bad_images: Literal["refuse", "skip"] = "refuse"
     parallel: str | None = None
     synchronise_statistics: bool = False
+    replay_buffer: int | None = None
     parallel_timeout: float = 600.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_seed(self.seed)
-        self.refuse_below(1, "batch", "threads", "image_size")
+        self.refuse_below(1, "batch", "threads", "image_size", "replay_buffer")
         self.refuse_below(0, "label_smoothing", "mixup", "cutmix")
         if self.loss not in LOSSES and "." not in self.loss:
             raise LocalLearnError(f"unknown loss {self.loss!r}; {did_you_mean(self.loss, LOSSES)}")
@@ -286,6 +299,16 @@ class TrainSettings(FitSettings):
                 f"validation={self.validation} is neither a share of the training images, above 0 and below 1, nor a"
                 " whole number of images, at least 1."
             )
+        if self.early_stopping is not None and self.validation is None:
+            raise LocalLearnError(
+                "early_stopping would choose the epoch on the test images, whose accuracy is then too high: hold out"
+                " validation images, as by --validation 0.1."
+            )
+        if self.freeze is not None and self.init_from is None:
+            raise LocalLearnError(
+                "freeze leaves parts of the network as they start, which would be random: give trained weights by"
+                " --init-from."
+            )
         self.training_feed(self.feed(torch.device("cpu")))  # it checks its own settings
         self._refuse_other_processes()
 
@@ -300,8 +323,15 @@ class TrainSettings(FitSettings):
         if self.parallel is None:
             if self.synchronise_statistics:
                 raise LocalLearnError("synchronise_statistics goes with several processes: add --parallel data.")
+            if self.replay_buffer is not None:
+                raise LocalLearnError("replay_buffer goes with several processes: add --parallel modules.")
             return
         names = sizes_in(self.parallel)
+        if self.replay_buffer is not None and names.keys() != {"modules"}:
+            raise LocalLearnError(
+                f"replay_buffer goes with --parallel modules alone, not with {self.parallel}: processes that share a"
+                " batch train on it at the same time."
+            )
         if "modules" in names and self.compile:
             raise LocalLearnError("compile does not work where processes have some of the modules: leave it out.")
         if "data" not in names and self.synchronise_statistics:

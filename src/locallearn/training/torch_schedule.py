@@ -42,8 +42,8 @@ class TorchSchedule(Schedule):
         each: after what the scheduler advances: each epoch or each step.
     """
 
-    scheduler: str = "MultiStepLR"
-    arguments: dict[str, Any] = field(default_factory=lambda: {"milestones": [80, 120]})
+    scheduler: str = "CosineAnnealingLR"
+    arguments: dict[str, Any] = field(default_factory=dict)
     each: Literal["epoch", "step"] = "epoch"
 
     def __post_init__(self) -> None:

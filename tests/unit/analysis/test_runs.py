@@ -12,7 +12,7 @@ from small_runs import stripes
 
 from locallearn import LocalLearnError
 from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
-from locallearn.analysis import Run, refuse_different_data
+from locallearn.analysis import Run, refuse_other_images
 from locallearn.data import LoaderBatches
 
 
@@ -100,11 +100,11 @@ def test_runs_on_other_classes_or_data_are_refused(runs):
         card = read_hashed_json(runs / name / "data.json", remedy="")
         write_hashed_json(runs / name / "data.json", card | change)
     bp, dgl, many, small = (backbone(runs, name) for name in ("bp", "dgl", "many", "small"))
-    refuse_different_data([bp, dgl])
-    with pytest.raises(LocalLearnError, match=r"different classes \(3: rows, columns, diagonals; 2: one, two\)"):
-        refuse_different_data([bp, dgl, many])
-    with pytest.raises(LocalLearnError, match=r"saw different data \(small_runs.stripes, 3 x 12 x 12; .*3 x 8 x 8\)"):
-        refuse_different_data([bp, small])
+    refuse_other_images([bp, dgl])
+    with pytest.raises(LocalLearnError, match=r"many has other classes than .*bp \(columns, diagonals, one differ\)"):
+        refuse_other_images([bp, dgl, many])
+    with pytest.raises(LocalLearnError, match=r"saw different images \(small_runs.stripes, 3 x 12 x 12; .*3 x 8 x 8\)"):
+        refuse_other_images([bp, small])
 
 
 def test_batches_of_which_no_images_can_be_chosen_are_refused(trained, monkeypatch):

@@ -42,6 +42,7 @@ NAMES_CODE = [
     {"optimizer": {"class_path": "stranger.make"}},
     {"schedule": "stranger.make"},
     {"schedule": {"class_path": HIDDEN, "init_args": {"command": "touch touched"}}},
+    {"loss": "stranger.make"},
     {"trust_code": True, "model": "stranger.make", "data": "digits"},
 ]
 

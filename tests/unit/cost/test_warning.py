@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from small_runs import settings
 
 import locallearn as ll
 from locallearn.cli import main
+from locallearn.cost import Candidate, Plan
+from locallearn.cost.warning import advice_of
 from locallearn.training import train
 
 
@@ -31,3 +35,22 @@ def test_training_says_so(tmp_path):
     said.clear()
     train(settings(epochs=1), tmp_path / "light", say=said.append)
     assert not any("times the memory" in sentence for sentence in said)
+
+
+def test_advice_says_where_checkpointing_is_the_better_choice():
+    def one(rule: ll.Rule, peak: int, seconds: float, **others: Any) -> Candidate:
+        values: dict[str, Any] = {"memory": "fast", "accumulate": 1, "micro_batch": 8, "macs": 1} | others
+        return Candidate(rule=rule, modules=("0",), peak=peak, seconds=seconds, **values)
+
+    def advice(*baselines: Candidate) -> str:
+        best = one(ll.DGL(), 50, 1.5)
+        return advice_of(
+            Plan(best=best, candidates=(best,), baselines=(one(ll.BP(), 300, 1.0), *baselines), budget=100)
+        )
+
+    assert "neither backpropagation nor checkpointing fits in 100 B, but DGL does" in advice()
+    better = advice(one(ll.Checkpoint(), 90, 1.3, accumulate=2))
+    assert "checkpointing with 2 micro-batches is the better choice: it fits too, with 90 B, in 1.30 times" in better
+    slower = advice(one(ll.Checkpoint(), 90, 3.0, memory="lean"))
+    assert "checkpointing in lean fits too" in slower
+    assert "DGL takes 0.50 times its time" in slower

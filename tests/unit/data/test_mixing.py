@@ -102,3 +102,8 @@ def test_rand_augment_is_torchvisions_and_changes_most_images(channels):
 def test_a_rand_augment_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(LocalLearnError, match="give how many operations, at least 1, and"):
         Feed(batch=8, rand_augment=wrong)
+
+
+def test_rand_augment_of_two_channels_is_refused():
+    with pytest.raises(LocalLearnError, match="takes images of 1 or 3 channels, not 2"):
+        image_set(channels=2).training(Feed(batch=8, rand_augment=(2, 9)), seed=0, drop_single=False)

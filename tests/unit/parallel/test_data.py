@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from shared_steps import RULES, SYNCHRONISED, accumulated, after_steps, made, module_by_module
+from processes import in_processes
+from shared_steps import (
+    RULES,
+    SYNCHRONISED,
+    SYNCHRONISED_VARIANTS,
+    VARIANTS,
+    accumulated,
+    after_steps,
+    each_variant,
+    made,
+    module_by_module,
+    stepped_by,
+)
 
 import locallearn as ll
 from locallearn import LocalLearnError, parallel
@@ -25,12 +37,16 @@ def assert_equal(found: dict, expected: dict) -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def assert_as_one(found: dict, expected: dict) -> None:
+    assert_equal(found["state"], expected["state"])
+    torch.testing.assert_close(found["losses"], expected["losses"], rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_two_processes_step_as_one_on_the_whole_batch(rule, shared):
     alone = after_steps(RULES[rule], None)
     for process in shared:
-        assert_equal(process[rule]["state"], alone["state"])
-        torch.testing.assert_close(process[rule]["losses"], alone["losses"], rtol=1e-10, atol=1e-12)
+        assert_as_one(process[rule], alone)
 
 
 @pytest.mark.parametrize("rule", SYNCHRONISED)
@@ -38,6 +54,16 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(rule, shared):
     alone = after_steps(RULES[rule], None, training=True)
     for process in shared:
         assert_equal(process["synchronised"][rule]["state"], alone["state"])
+
+
+@pytest.mark.slow
+def test_all_other_rules_step_as_one_on_the_whole_batch(tmp_path):
+    alone = stepped_by(VARIANTS, SYNCHRONISED_VARIANTS, None)
+    for process in in_processes(each_variant, tmp_path):
+        for name in VARIANTS:
+            assert_as_one(process[name], alone[name])
+        for name in SYNCHRONISED_VARIANTS:
+            assert_equal(process["synchronised"][name]["state"], alone["synchronised"][name]["state"])
 
 
 def test_micro_batches_add_up_and_travel_once(shared):

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from command_line import run
-from small_runs import settings, stripes
+from small_runs import assert_equal_runs, settings, stripes
 
 import locallearn as ll
-from locallearn import NonFiniteLossError
+from locallearn import LocalLearnError, NonFiniteLossError
 from locallearn._utils.atomic_files import write_json
-from locallearn.recipes import costs, find, rows_of, runs
+from locallearn.recipes import accuracies, costs, find, rows_of, runs
 from locallearn.recipes.accuracies import Reproduction
 from locallearn.recipes.budgets import RATES, at_budget, unfit
 from locallearn.recipes.costs import StepCost, cost_rows, has_costs
+from locallearn.recipes.figures import pairs_of
 from locallearn.recipes.page import page
 from locallearn.recipes.results import save
 from locallearn.recipes.runs import Runs, validation_accuracy
-from locallearn.training import RunFolder, Watcher, as_yaml
+from locallearn.recipes.workers import Alone, SideBySide
+from locallearn.training import Interrupted, RunFolder, Watcher, as_yaml, train
 from locallearn.training.files.lock import InUseError
 
 PLAIN = "hpff/table4a/cifar10-resnet32-il"
@@ -32,20 +33,23 @@ def unwatched(name, settings):
     yield Watcher()
 
 
-def answered(accuracy_of, trained: list):
-    """A `train` that writes a finished run of some accuracy, and takes no time."""
+class Answering(Alone):
+    """Writes finished runs of some accuracy, in no time."""
 
-    def train(asked, folder: Path, **_):
-        trained.append(asked)
-        if (accuracy := accuracy_of(asked)) is None:
+    def __init__(self, accuracy_of, trained: list) -> None:
+        super().__init__(unwatched)
+        self.accuracy_of, self.trained = accuracy_of, trained
+
+    def train(self, name, settings, folder, resume) -> float:
+        self.trained.append(settings)
+        if (accuracy := self.accuracy_of(settings)) is None:
             raise NonFiniteLossError("the loss is infinite", objective=0, module=0, step=1)
         folder.mkdir(parents=True)
         run = RunFolder(folder)
-        run.settings.write_text(as_yaml(asked))
+        run.settings.write_text(as_yaml(settings))
         write_json(run.environment, {"device": "cpu"})
         write_json(run.result, {"test_accuracy": accuracy, "best_accuracy": accuracy + 0.01})
-
-    return train
+        return 1.0
 
 
 @pytest.fixture
@@ -54,9 +58,8 @@ def reproduction(tmp_path, monkeypatch):
     trained: list = []
 
     def make(accuracy_of, *, budget="small", seeds=(0, 1, 2), lr=None, others=()):
-        monkeypatch.setattr(runs, "train", answered(accuracy_of, trained))
         monkeypatch.setattr(Runs, "validated", lambda self, run: run.result["test_accuracy"])
-        found = Runs(tmp_path / "out", others, watching=unwatched)
+        found = Runs(tmp_path / "out", others, workers=Answering(accuracy_of, trained))
         return Reproduction(found, budget=budget, seeds=seeds, common={}, lr=lr)
 
     make.trained = trained  # pyright: ignore[reportFunctionMemberAccess]
@@ -89,13 +92,25 @@ def test_a_rate_whose_loss_becomes_infinite_is_not_taken(reproduction):
     assert row.measured[0].values == ()
 
 
-def test_a_run_of_another_process_is_left_to_it(reproduction, monkeypatch):
-    def busy(*_, **__):
+def test_a_run_of_another_process_is_left_to_it(reproduction):
+    def busy(_):
         raise InUseError("runs/one is in use.")
 
-    asked = reproduction(lambda s: 0.5)
-    monkeypatch.setattr(runs, "train", busy)
+    asked = reproduction(busy)
     assert asked.row(find(PLAIN)).not_run == "another process trains it (runs/one is in use.)"
+
+
+def test_smoke_has_three_modules_unless_the_rule_joins_or_refuses_them():
+    names = (PLAIN, "auglocal/table1/cifar10-resnet32-auglocal-d4")
+    modules = [at_budget(find(name).settings, "smoke").modules for name in names]
+    assert modules == [3, "all"]
+    assert at_budget(find("mlaan/table4/cifar10-resnet32-mlm-lam").settings, "smoke").modules == 3
+
+
+def test_a_row_of_an_evaluation_has_the_accuracy_on_other_images(reproduction, monkeypatch):
+    monkeypatch.setattr(accuracies, "tested_on", lambda run, data: {"stl10": 0.25}[data])
+    row = reproduction(lambda s: 0.5, seeds=(0,), lr=0.1).row(find("mlaan/table6/cifar10-resnet32-dgl"))
+    assert [(one.published, one.values, one.best) for one in row.measured] == [(31.95, (25.0,), ())]
 
 
 def test_a_given_rate_is_kept_and_rows_that_do_not_fit_say_why(reproduction):
@@ -118,12 +133,10 @@ def test_the_small_budget_is_that_of_the_page_of_results():
 
 
 def test_validation_images_are_the_last_of_the_training_split(tmp_path, monkeypatch):
-    from locallearn.training import train
-
     asked = replace(settings(rule=ll.BP()), epochs=1, data_dir=tmp_path, loggers=())
     train(asked, tmp_path / "run")
     monkeypatch.setitem(runs.VALIDATION_IMAGES, asked.data, 30)  # pyright: ignore[reportArgumentType]
-    finished = Runs(tmp_path, [], watching=unwatched).run(asked)
+    finished = Runs(tmp_path, [], workers=Alone(unwatched)).run(asked)
     assert finished is not None
     accuracy = validation_accuracy(finished)
     assert round(30 * accuracy, 4) == int(round(30 * accuracy, 4))
@@ -178,8 +191,86 @@ def test_results_are_merged_and_shown_on_one_page(reproduction, tmp_path, monkey
     assert "[Every system on digits](digits.md)" in text
     assert "| `cifar10-resnet32-infopro` | 1024 | 2.67 | 0.79 | 3.00 | 0.75 | 0.50 |" in text
     assert "Why it is so." in text
+    assert "![HPFF, Table 5, cost: published and here](figures/hpff-table5-cost.svg)" in text
+    assert (tmp_path / "figures/hpff-table5-cost.svg").read_text().count("cifar10-resnet") == 6
+    assert not (tmp_path / "figures/hpff-table4a-small.svg").exists(), "a single row is no picture"
     errors = "| 14.08 | 7.71 | 40.00 ± 0.00 | 10.00 | 25.92 | 39.00 | 0, 1 | 0.05 |"
     assert f"| `cifar10-resnet32-il` | test error, % {errors}" in text
+
+
+def test_rows_are_told_once_they_are_there_and_a_mistake_stops_the_others(reproduction):
+    told = []
+    rows = reproduction(lambda s: 0.5, seeds=(0,)).rows(rows_of("hpff/table4a"), told.append)
+    assert [row.recipe for row in rows] == [row.recipe for row in told] == [r.name for r in rows_of("hpff/table4a")]
+
+    def damaged(_):
+        raise LocalLearnError("runs/one is damaged.")
+
+    asked, stopped = reproduction(damaged, seeds=(5,)), []
+    asked.runs.workers.stop = lambda: stopped.append(True)
+    with pytest.raises(LocalLearnError, match="is damaged"):
+        asked.rows(rows_of("hpff/table4a"))
+    assert stopped == [True]
+
+
+def test_side_by_side_the_error_that_stopped_the_others_is_told():
+    def one(number: int) -> int:
+        if number == 1:
+            raise Interrupted
+        if number == 2:
+            raise LocalLearnError("the second one is damaged.")
+        return number
+
+    workers = SideBySide(2, unwatched)
+    assert workers.map(one, [5, 3, 4]) == [5, 3, 4]
+    with pytest.raises(LocalLearnError, match="the second one"):
+        workers.map(one, [1, 2, 3])
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_stop_with_checkpoints_and_go_on_with_equal_bits(tmp_path):
+    asked = [replace(settings(rule=ll.BP(), epochs=30, threads=1), loggers=(), seed=seed) for seed in (0, 1)]
+    told, stop = [], []
+
+    class Seen(Watcher):
+        def epoch(self, row):
+            told.append(row["epoch"])
+            stop.append(True)
+
+    @contextmanager
+    def watching(name, settings):
+        yield Seen()
+
+    def trained(workers):
+        return workers.map(Runs(tmp_path / "out", [], workers=workers).run, asked)
+
+    with (
+        pytest.raises(Interrupted),
+        SideBySide(2, watching, asked_to_stop=lambda: bool(stop)) as workers,
+    ):
+        trained(workers)
+    folders = sorted((tmp_path / "out").iterdir())
+    assert len(folders) == 2
+    with SideBySide(2, watching) as workers:
+        finished = trained(workers)
+    assert sorted(run.folder for run in finished) == folders
+    assert sorted(told) == sorted([*range(1, 31)] * 2)
+    train(asked[1], tmp_path / "alone")
+    assert_equal_runs(tmp_path / "alone", finished[1].folder)
+
+
+def test_pictures_show_distances_to_bp_where_both_are_known():
+    def row(name: str, rule: str, values: list[float]) -> dict:
+        one = {"quantity": "test error", "published": 14.08, "deviation": None, "values": values}
+        return {"recipe": name, "data": "cifar10", "model": "resnet32", "rule": rule, "measured": [one]}
+
+    rows = [row(PLAIN, "dgl", [40.0, 42.0]), row("hpff/table1/cifar10-resnet32-bp", "bp", [30.0])]
+    values = {"table": "hpff/table4a", "what": "small", "rows": rows}
+    axis, (pair,) = pairs_of(values, {("cifar10", "resnet32"): 70.0})
+    assert axis == "points below BP"
+    assert (pair.published, pair.here, pair.deviation) == pytest.approx((7.71, 11.0, 2**0.5))
+    axis, pairs = pairs_of(values, {})
+    assert (axis, [pair.here for pair in pairs]) == ("test accuracy or error, %", [41.0, 30.0])
 
 
 @pytest.mark.parametrize(
@@ -188,8 +279,10 @@ def test_results_are_merged_and_shown_on_one_page(reproduction, tmp_path, monkey
         (["hpff/tabel3"], "did you mean 'hpff/table3'?"),
         (["hpff/table1"], "train them by --budget small"),
         (["hpff/table3", "--rows", "vgg"], "no row has 'vgg'"),
-        (["hpff/table1", "--budget", "small", "--seeds", "0"], "--seeds takes how many seeds"),
+        (["hpff/table1", "--budget", "small", "--seeds", "0"], "--seeds 0: give at least 1"),
         (["hpff/table1", "--budget", "full", "--lr", "0.1"], "--lr goes with --budget small"),
+        (["hpff/table3", "--jobs", "2"], "--jobs goes with --budget: without one nothing is trained."),
+        (["hpff/table1", "--budget", "full", "--jobs", "0"], "--jobs 0 must be at least 1."),
     ],
 )
 def test_mistakes_are_told(options, sentence, capsys):
@@ -197,12 +290,14 @@ def test_mistakes_are_told(options, sentence, capsys):
     assert sentence in capsys.readouterr().err
 
 
-SMOKE = [f"hpff/table4a/cifar10-resnet32-{row}" for row in ("cl", "il-cl-pff")]
-SMOKE.append("mlaan/table6/cifar10-resnet32-mlaan-dgl")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SMOKE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hpff/table4a/cifar10-resnet32-cl",
+        "mlaan/table6/cifar10-resnet32-mlaan-dgl",
+        pytest.param("hpff/table4a/cifar10-resnet32-il-cl-pff", marks=pytest.mark.slow),
+    ],
+)
 def test_smoke(name, tmp_path):
     table, _, row = name.rpartition("/")
     options = ["--budget", "smoke", "--out", str(tmp_path / "runs"), "--save", str(tmp_path)]

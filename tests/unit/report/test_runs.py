@@ -8,7 +8,8 @@ import pytest
 from report_runs import change, copies, made, read
 
 from locallearn import LocalLearnError
-from locallearn.report.runs import refuse_other_data, refuse_same_folder
+from locallearn.report.runs import refuse_same_folder
+from locallearn.training import refuse_other_data
 
 
 def test_a_run_is_read_without_its_checkpoints():
@@ -37,7 +38,7 @@ def test_an_unfinished_run_is_read(tmp_path):
         ("metrics.jsonl", "", "has no metrics yet: train it for an epoch, or leave it out"),
         ("metrics.jsonl", '{"epoch": 1}\n', "metrics.jsonl is damaged: a line has no lr"),
         ("metrics.jsonl", "[]\n", "metrics.jsonl is damaged: each line must be JSON with an epoch"),
-        ("result.json", "[1]", "result.json is damaged: it holds no names and values"),
+        ("result.json", "[1]", "result.json is damaged: it has no peak_activation_bytes"),
         ("environment.json", "{", "environment.json is damaged: it is no JSON"),
         ("data.json", "{}", "data.json is damaged"),
     ],

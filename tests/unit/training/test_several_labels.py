@@ -13,6 +13,7 @@ from small_runs import StopAfter, assert_equal_runs, settings, several_labels
 import locallearn as ll
 from locallearn import LocalLearnError
 from locallearn._nn.losses import binary_cross_entropy
+from locallearn.analysis.runs import Run
 from locallearn.data import Split
 from locallearn.testing import Case
 from locallearn.testing.step_checks import gradients_are_those_of_each_objective, one_module_is_backpropagation
@@ -58,6 +59,10 @@ def test_a_run_resumes_bit_for_bit_and_is_evaluated_by_mean_average_precision(tm
     tested = evaluate_run(tmp_path / "whole", asked, heads=True)
     assert tested.accuracy == pytest.approx(result["test_accuracy"])
     assert list(tested.head_accuracies.values()) == pytest.approx(row["head_accuracies"])
+    analysed = Run(tmp_path / "whole", settings=asked)
+    analysed.testing(np.arange(4), batch=2, uses_labels=False)
+    with pytest.raises(LocalLearnError, match="have several labels, and this analysis needs one class for each"):
+        analysed.testing(np.arange(4), batch=2)
 
 
 def test_a_loss_of_your_own_by_its_path(tmp_path):

@@ -13,7 +13,7 @@ from small_runs import StopAfter, assert_equal_runs, settings, stripes, timeless
 
 from locallearn import LocalLearnError
 from locallearn.data import Feed, hold_out
-from locallearn.training import Interrupted, RunFolder, build, evaluate, load_checkpoint, train
+from locallearn.training import SGD, Interrupted, RunFolder, build, evaluate, load_checkpoint, train
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +69,26 @@ def test_without_it_the_test_images_choose_and_a_run_of_an_earlier_version_resum
 def test_what_is_neither_a_share_nor_a_number_of_images_is_refused(amount):
     with pytest.raises(LocalLearnError, match="validation="):
         settings(validation=amount)
+
+
+def test_training_stops_early_and_goes_on_with_equal_bits(tmp_path, monkeypatch):
+    """With a rate of 0 only batch statistics change, so soon no epoch is better than those before."""
+    monkeypatch.setattr("locallearn.training.run.draw_curves", lambda *_: None)
+    asked = settings(validation=0.2, early_stopping=1, epochs=50, optimizer=SGD(lr=0.0), loggers=())
+    told: list[str] = []
+    result = train(asked, tmp_path / "run", say=told.append)
+    accuracies = [row["validation_accuracy"] for row in timeless(tmp_path / "run")]
+    best = accuracies.index(max(accuracies)) + 1
+    assert (result["epochs"], result["best_epoch"], result["stopped_early"]) == (best + 1, best, True)
+    event = {"epoch": best + 2, "step": 0, "stopped_early": {"best_epoch": best}}
+    assert json.loads((tmp_path / "run/history.json").read_text()) == [event]
+    assert f"stopped early after epoch {best + 1}: no better validation accuracy since epoch {best}." in told
+    with pytest.raises(Interrupted):
+        train(asked, tmp_path / "parts", watcher=StopAfter(4))
+    assert train(asked, tmp_path / "parts", resume="last")["epochs"] == best + 1
+    assert_equal_runs(tmp_path / "run", tmp_path / "parts")
+
+
+def test_early_stopping_on_test_images_is_refused():
+    with pytest.raises(LocalLearnError, match="hold out validation images, as by --validation"):
+        settings(early_stopping=3)

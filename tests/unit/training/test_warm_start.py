@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_runs import StopAfter, final, little, settings, timeless
+from small_runs import StopAfter, assert_equal_runs, final, little, settings, timeless
 
 import locallearn as ll
 from locallearn import LocalLearnError
+from locallearn._nn.frozen import freeze
 from locallearn.training import Interrupted, train
 from locallearn.training.warm_start import WarmStart
 
@@ -83,3 +85,41 @@ def test_weights_that_do_not_fit_are_refused(content, told, backbone, tmp_path):
         save_file(content if isinstance(content, dict) else wider, file)
     with pytest.raises(LocalLearnError, match=told):
         started(copy.deepcopy(backbone), file)
+
+
+def test_frozen_layers_stay_and_cost_nothing(first, tmp_path, monkeypatch):
+    """The first two of three layers: conv, norm, activation and dropout of 0 to 3 and of 4 to 7."""
+    monkeypatch.setattr("locallearn.training.run.draw_curves", lambda *_: None)
+    asked = settings(epochs=1, init_from=first, freeze=r"0|4", loggers=())
+    with pytest.raises(Interrupted):
+        train(asked, tmp_path / "run", watcher=StopAfter(1))
+    train(asked, tmp_path / "run", resume="last")
+    before, after = final(first), final(tmp_path / "run")
+    changed = {
+        name for name in after if name in before and not torch.equal(*map(torch.as_tensor, (before[name], after[name])))
+    }
+    assert {int(name.split(".")[2]) for name in changed if name.startswith("net.model.")} == {8, 9, 14}
+    assert not any(name.startswith("net.auxiliary") for name in after), "a single module is left"
+    whole = json.loads((first / "result.json").read_text())
+    part = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert part["peak_activation_bytes"] < whole["peak_activation_bytes"]
+    train(asked, tmp_path / "once")
+    assert_equal_runs(tmp_path / "once", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("1[0-9]+|[0-9]", "leaves nothing to train: name fewer parts"),
+        ("layer", "freeze: no layer or module matches 'layer'"),
+        ("(", "is no name and no regular expression"),
+    ],
+)
+def test_what_cannot_be_frozen_is_refused(pattern, told, backbone):
+    with pytest.raises(LocalLearnError, match=told):
+        freeze(copy.deepcopy(backbone), {}, [pattern])
+
+
+def test_first_weights_are_not_frozen():
+    with pytest.raises(LocalLearnError, match="give trained weights by --init-from"):
+        settings(freeze="0")

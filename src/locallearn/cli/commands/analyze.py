@@ -20,7 +20,7 @@ from locallearn.analysis import (
     draw_tsne,
     feature_maps,
     probes,
-    refuse_different_data,
+    refuse_other_images,
     tsne,
 )
 from locallearn.cli.console import progress, say, show, show_json
@@ -116,7 +116,7 @@ def run(config: Any) -> None:
     """Analyse the runs, write the figures, print the numbers."""
     options = config[config.subcommand]
     opened = [_opened(path, options) for path in options.runs]
-    refuse_different_data(opened)
+    refuse_other_images(opened)
     runs = dict(zip(_names(options.runs), opened, strict=True))
     with progress() as watch:
         answer = _ANALYSES[config.subcommand](runs, options, {"watch": watch, "say": say})
@@ -159,7 +159,7 @@ def _saved(figure: Any, stem: Path) -> list[Path]:
 
 def _cka(runs: Mapping[str, Run], options: Any, watching: Mapping[str, Any]) -> _Answer:
     against = _opened(options.against, options)
-    refuse_different_data([*runs.values(), against])
+    refuse_other_images([*runs.values(), against])
     asked = {"images": options.images, "seed": options.seed, **watching}
     found = {name: cka(run, against, **asked) for name, run in runs.items()}
     figures = {}

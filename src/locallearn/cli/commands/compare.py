@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,21 +10,21 @@ from typing import Any
 
 from locallearn._utils.atomic_files import file_name, write_json
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
-from locallearn.cli.console import ConsoleWatcher, say, show_json
+from locallearn.cli.console import say, show_json
 from locallearn.cli.parser import Parser, parse_rule
-from locallearn.cli.settings import add_settings, read_settings, run_path, settings_from
+from locallearn.cli.seeds import Asked, add_seeds, seeds_of, train_missing
+from locallearn.cli.settings import add_out, add_settings, read_settings, run_path, same_command, settings_from
 from locallearn.cli.tables import FORMATS, show_runs, show_table
 from locallearn.report import (
     group_runs,
     numbers,
     read_run,
-    refuse_other_data,
     refuse_same_folder,
     summary,
     write_curves,
 )
 from locallearn.rules import BP
-from locallearn.training import OF_PROCESSES, RunFolder, TrainSettings, build, data_of, train
+from locallearn.training import OF_PROCESSES, RunFolder, TrainSettings, build, data_of, refuse_other_data
 
 HELP = """Train by several rules, one after the other: same first weights, same batches. Or compare runs that are there.
 
@@ -50,10 +49,8 @@ def parser() -> Parser:
     parser = Parser(description=HELP, usage="locallearn compare [RUN ...] [options]")
     parser.add_argument("runs", nargs="*", type=Path, help="run folders to compare, instead of training")
     parser.add_argument("--rules", nargs="+", default=DEFAULT_RULES, help="rules, with settings in brackets")
-    parser.add_argument(
-        "--seeds", nargs="+", type=int, default=[1], help="one number: how many, from --seed on; several: the seeds"
-    )
-    parser.add_argument("--out", type=Path | None, help="folder of the run folders; by default a new one under runs/")
+    add_seeds(parser)
+    add_out(parser, "folder of the run folders")
     parser.add_argument("--format", choices=FORMATS, default="table", help="of the result")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     add_settings(parser, TrainSettings, skip={"rule", *OF_PROCESSES})
@@ -67,7 +64,7 @@ def run(config: Any) -> None:
         _refuse_training_options(config)
         folders = [RunFolder(path) for path in config.runs]
     else:
-        out = run_path(config.out, "compare")
+        out = run_path(config, "compare")
         folders = _trained(config, out)
     runs = [read_run(folder.path, read_settings(TrainSettings, folder)) for folder in folders]
     refuse_same_folder(runs)
@@ -90,7 +87,7 @@ def run(config: Any) -> None:
 def _trained(config: Any, out: Path) -> list[RunFolder]:
     """The folders of all rules and seeds, once each is trained."""
     rules = {text: parse_rule(text) for text in config.rules}
-    seeds = _seeds(config.seeds, config.seed)
+    seeds = seeds_of(config.seeds, config.seed)
     settings = {
         text: settings_from(TrainSettings, parser(), config, rule=rule, **_ALONE) for text, rule in rules.items()
     }
@@ -102,41 +99,18 @@ def _trained(config: Any, out: Path) -> list[RunFolder]:
         warnings.simplefilter("ignore", LocalLearnWarning)  # shown when the rule is trained
         for rule_settings in settings.values():  # fails before any training
             build(rule_settings, images)
-    folders = []
+    asked = []
     for seed in seeds:  # seed by seed: a stopped comparison has whole rows
         for text, own in settings.items():
             name = text if seed == config.seed else f"{text}-seed{seed}"
-            folder = RunFolder(out / file_name(name))
-            _train_or_reuse(name, replace(own, seed=seed), folder)
-            folders.append(folder)
-    return folders
-
-
-def _train_or_reuse(name: str, settings: TrainSettings, folder: RunFolder) -> None:
-    resume = folder.settings.exists()
-    if resume:
-        folder.refuse_other_settings(settings)
-    if resume and folder.result.exists():
-        say(f"{name}: already finished in {folder.path}")
-        return
-    again = f"the same command with --out {folder.path.parent}"
-    with ConsoleWatcher(name, settings.epochs, batch=settings.batch).shown(lambda: again) as watcher:
-        train(settings, folder.path, resume="last" if resume else None, watcher=watcher, say=say)
-
-
-def _seeds(given: Sequence[int], first: int) -> list[int]:
-    if len(given) > 1:
-        if len(set(given)) < len(given):
-            raise LocalLearnError(f"--seeds {' '.join(map(str, given))} names a seed twice: leave one out.")
-        return list(given)
-    if given[0] < 1:
-        raise LocalLearnError(f"--seeds {given[0]}: give at least 1, or a list such as --seeds 0 1 2.")
-    return list(range(first, first + given[0]))
+            asked.append(Asked(name=name, settings=replace(own, seed=seed), folder=RunFolder(out / file_name(name))))
+    train_missing(asked, again=same_command(config, out))
+    return [run.folder for run in asked]
 
 
 def _refuse_training_options(config: Any) -> None:
     given = settings_from(TrainSettings, parser(), config, rule=BP(), **_ALONE)
-    if given != TrainSettings(rule=BP()) or config.rules != DEFAULT_RULES or config.seeds != [1]:
+    if given != TrainSettings(rule=BP()) or config.rules != DEFAULT_RULES or config.seeds is not None:
         raise LocalLearnError(
             "run folders are compared as they are: leave out the options of training, or give no run folder."
         )

@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import say, show, show_json
 from locallearn.cli.parser import Parser
+from locallearn.cli.recipe_option import of_kind, refuse_other_run
 from locallearn.cli.settings import read_settings
 from locallearn.training import RunFolder, TrainSettings, Transfer, evaluate_run
 
@@ -18,6 +20,7 @@ examples:
   locallearn evaluate runs/BP runs/DGL --data stl10   # trained on cifar10: MLAAN's generalisation study (Table VI)
   locallearn evaluate runs/ONE --heads                # every module's auxiliary head too
   locallearn evaluate runs/ONE --checkpoint best --json
+  locallearn evaluate runs/ONE --recipe mlaan/table6/cifar10-resnet32-dgl    # as in the paper, beside its number
 
 Images of another data set are resized, with antialiasing, to the network's training size and normalised by the training
 set's constants. Classes are matched by name; car equals automobile. Images of classes unknown to the network are left
@@ -38,6 +41,7 @@ def parser() -> Parser:
         type=Literal["refuse", "skip"] | None,
         help="for image files that cannot be read: stop (refuse) or leave them out (skip); by default as in the run",
     )
+    parser.add_argument("--recipe", type=str | None, help="test on a published row's data set, beside its number")
     parser.add_argument("--heads", action="store_true", help="test every module's auxiliary head too")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     return parser
@@ -45,15 +49,23 @@ def parser() -> Parser:
 
 def run(config: Any) -> None:
     """Test each run, and print the table."""
+    recipe, data = None, config.data
+    if config.recipe is not None:
+        recipe = of_kind("evaluate", config.recipe)
+        if data not in (None, recipe.test_data):
+            raise LocalLearnError(f"recipe {recipe.name} tests on {recipe.test_data}: leave out --data {data}.")
+        data = recipe.test_data
     results: dict[str, Transfer] = {}
     rules: dict[str, str] = {}
     for path in config.runs:
         settings = read_settings(TrainSettings, RunFolder(path))
+        if recipe is not None:
+            refuse_other_run(recipe, path, settings)
         rules[str(path)] = f"{settings.rule}, {settings.model}, {settings.data}"
         results[str(path)] = evaluate_run(
             path,
             settings,
-            data=config.data,
+            data=data,
             data_dir=config.data_dir,
             checkpoint=config.checkpoint,
             device=config.device,
@@ -61,7 +73,8 @@ def run(config: Any) -> None:
             heads=config.heads,
         )
     if config.json:
-        show_json({path: dataclasses.asdict(result) for path, result in results.items()})
+        published = {} if recipe is None else {"published": {one.quantity.title: one.value for one in recipe.published}}
+        show_json({path: dataclasses.asdict(result) | published for path, result in results.items()})
         return
     columns = {
         "run": list(results),
@@ -69,12 +82,14 @@ def run(config: Any) -> None:
         "test images": [f"{result.images:,}" for result in results.values()],
         "accuracy": [f"{result.accuracy:.2%}" for result in results.values()],
     }
+    if recipe is not None:
+        columns["published"] = [str(one) for one in recipe.published] * len(results)
     if any(result.top5_accuracy is not None for result in results.values()):
         columns["top-5"] = ["-" if r.top5_accuracy is None else f"{r.top5_accuracy:.2%}" for r in results.values()]
     if any(result.never_right for result in results.values()):  # else this is the accuracy
         columns["among shared classes"] = [f"{result.shared_accuracy:.2%}" for result in results.values()]
     rows = list(zip(*columns.values(), strict=True))
-    show(f"tested on {config.data or 'their own test images'}", tuple(columns), rows, texts=2)
+    show(f"tested on {data or 'their own test images'}", tuple(columns), rows, texts=2)
     for path, result in results.items():
         _explain(path, result)
         if result.head_accuracies:

@@ -88,12 +88,10 @@ def _list_recipes(found: list[Recipe], *, as_json: bool) -> None:
     show(title, columns, rows, texts=len(columns))
     for recipe in found:
         if recipe.kind in ("evaluate", "detect"):
-            say(f"{recipe.name}: train, then {_AFTER[recipe.kind]}")
+            run = "RUN" if recipe.kind == "evaluate" else "RUN --coco FOLDER"
+            say(f"{recipe.name}: train --recipe, then locallearn {recipe.kind} {run} with the same --recipe")
         if recipe.missing:
             say(f"{recipe.name} cannot run: {recipe.missing}.")
-
-
-_AFTER = {"evaluate": "locallearn evaluate RUN --data stl10", "detect": "locallearn detect RUN --coco FOLDER"}
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
@@ -103,7 +101,7 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
         | {"cell": one.cell}
         for one in recipe.published
     ]
-    texts = {name: getattr(recipe, name) for name in ("kind", "trials", "missing", "note")}
+    texts = {name: getattr(recipe, name) for name in ("kind", "trials", "missing", "note", "test_data")}
     return texts | {"published": published, "settings": plain_settings(recipe.settings)}
 
 

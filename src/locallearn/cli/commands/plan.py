@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from locallearn._utils.byte_size import format_bytes, parse_bytes
+from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import say, show, show_json, work
-from locallearn.cli.parser import Parser
+from locallearn.cli.parser import Parser, parse_rule, typed_options
 from locallearn.cli.step_options import add_step, step_of
-from locallearn.cost import Candidate, Plan, draw_plan, plan, warning_of
-from locallearn.cost.planner import DEPTHS
+from locallearn.cost import Candidate, Plan, draw_plan, plan, plan_rules, warning_of
+from locallearn.cost.planner import DEPTHS, RULES
+from locallearn.cost.warning import advice_of
+from locallearn.rules import Rule
 from locallearn.training import make_model, rule_text
 
 HELP = """Find the partition, auxiliary depth and memory setting whose step fits, at the least time.
@@ -22,6 +27,7 @@ batch and activations. Where nothing fits otherwise, the plan splits the batch i
 examples:
   locallearn plan --model resnet110 --rule auglocal --batch 1024 --memory 1GiB
   locallearn plan --model resnet32 --rule dgl --batch 256 --memory 60MiB --plot plan.png
+  locallearn plan --model resnet110 --rules auto --batch 1024 --memory 1GiB     # which rule? or checkpointing?
   locallearn plan --model resnet110 --rule auglocal --depths 4 --batch 512 --memory 500MB --json
 """
 
@@ -34,6 +40,9 @@ def parser() -> Parser:
     parser.add_argument(
         "--depths", nargs="+", type=int, default=list(DEPTHS), help="auxiliary depths to try, for rules that have one"
     )
+    parser.add_argument(
+        "--rules", nargs="+", type=str, help="instead of --rule, several; auto for all, with the papers' wrappers"
+    )
     parser.add_argument("--plot", type=Path | None, default=None, help="draw memory and time: a .png, .svg ...")
     return parser
 
@@ -43,10 +52,11 @@ def run(config: Any) -> None:
     values = parser().instantiate(config)
     budget = parse_bytes(values.memory)
     shape, settings, title = step_of(values)
+    rules = _rules(values.rules)
+    find = partial(plan, rule=values.rule) if rules is None else partial(plan_rules, rules=rules)
     with work() as report:
-        result = plan(
+        result = find(
             make_model(values.model, classes=values.classes, image_shape=shape),
-            values.rule,
             input_shape=shape,
             batch=values.batch,
             budget=budget,
@@ -56,7 +66,7 @@ def run(config: Any) -> None:
             autocast=settings.autocast,
             say=report,
         )
-    command = _command(values, result.best)
+    command, advice = _command(values, result.best), advice_of(result)
     if values.plot is not None:
         draw_plan(result, values.plot, title=title)
         say(f"plot: {values.plot}")
@@ -68,16 +78,28 @@ def run(config: Any) -> None:
                 "candidates": [_plain(one) for one in result.candidates],
                 "baselines": [_plain(one) for one in result.baselines],
                 "command": command,
+                "advice": advice,
             }
         )
         return
     _show(result, title)
-    bp = result.baselines[0]
-    if bp.peak <= budget:
-        say(f"backpropagation fits too, with {format_bytes(bp.peak)}")
-    if sentence := warning_of(result.best.rule, result.best.peak, bp.peak):
+    say(advice)
+    if sentence := warning_of(result.best.rule, result.best.peak, result.baselines[0].peak):
         say(sentence)
     say(f"the fastest that fits: {command}")
+
+
+def _rules(words: Sequence[str] | None) -> Sequence[Rule] | None:
+    """The rules that `--rules` names, or None for the one of `--rule`."""
+    if words is None:
+        return None
+    if "--rule" in typed_options():
+        raise LocalLearnError("--rules names the rules to look at: leave out --rule.")
+    if "auto" not in words:
+        return [parse_rule(word) for word in words]
+    if len(words) > 1:
+        raise LocalLearnError("--rules auto looks at all rules: leave out the others.")
+    return RULES
 
 
 def _show(result: Plan, title: str) -> None:
@@ -87,7 +109,7 @@ def _show(result: Plan, title: str) -> None:
             "*" if one is result.best else "",
             rule_text(one.rule),
             f"{len(one.modules)}" if one not in result.baselines else "",
-            one.memory if one not in result.baselines else "",
+            one.memory,
             f"{one.micro_batch} x {one.accumulate}" if one.accumulate > 1 else f"{one.micro_batch}",
             format_bytes(one.peak),
             "yes" if one.peak <= result.budget else "no",

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError
-from locallearn.cli.console import ConsoleWatcher, progress, say, show, show_json
+from locallearn.cli.console import progress, say, show, show_json
 from locallearn.cli.parser import Parser
+from locallearn.cli.seeds import add_seeds, seeds_of
+from locallearn.cli.workers import workers_of
 from locallearn.recipes import Recipe, rows_of
-from locallearn.recipes.accuracies import Reproduction
+from locallearn.recipes.accuracies import AccuracyRow, Reproduction
 from locallearn.recipes.budgets import Budget
 from locallearn.recipes.catalogue import matching_rows
 from locallearn.recipes.costs import cost_rows, has_costs
 from locallearn.recipes.page import accuracy_columns, bp_accuracies, cost_columns, title_of
 from locallearn.recipes.results import save, source
 from locallearn.recipes.runs import Runs
-from locallearn.training import TrainSettings, Watcher
 
 HELP = """Reproduce a table of the papers, beside its published numbers.
 
@@ -29,6 +29,7 @@ examples:
   locallearn reproduce hpff/table3                           # costs: predicted memory and multiply-accumulates
   locallearn reproduce auglocal/table4 --rows resnet110      # some of its rows
   locallearn reproduce hpff/table4a --budget small --seeds 3 --save docs/results
+  locallearn reproduce hpff/table4a --budget small --seeds 3 --jobs 2    # two runs at a time
   locallearn reproduce hpff/table4a --budget smoke           # seconds: does it run?
   locallearn list recipes                                    # all tables and rows
 
@@ -47,13 +48,14 @@ def parser() -> Parser:
         "--rows", nargs="+", type=str, default=["*"], help="parts of the rows' names; * stands for anything"
     )
     parser.add_argument("--budget", type=Budget | None, help="how much is trained; by default only costs are counted")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="how many seeds, from 0, or several seeds")
+    add_seeds(parser, first="0")
     parser.add_argument("--lr", type=float | None, help="the small budget's learning rate; by default chosen")
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"), help="folder of the run folders")
     parser.add_argument("--runs", nargs="+", type=Path, default=[], help="other folders with runs to be used again")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of the data sets")
     parser.add_argument("--device", type=str, default="auto", help="as for train")
     parser.add_argument("--threads", type=int | None, help="as for train")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each in a process with one thread")
     parser.add_argument("--save", type=Path | None, help="write the table and a page of all tables into this folder")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     return parser
@@ -77,6 +79,8 @@ def run(config: Any) -> None:
 
 
 def _costs(config: Any, rows: list[Recipe]) -> list[Any]:
+    if of_training := [name for name in ("seeds", "lr") if config[name] is not None] + ["jobs"] * (config.jobs != 1):
+        raise LocalLearnError(f"--{of_training[0]} goes with --budget: without one nothing is trained.")
     asked = [recipe for recipe in rows if has_costs(recipe)]
     if not asked:
         raise LocalLearnError(f"{title_of(config.table)} prints no costs in these rows: train them by --budget small.")
@@ -85,24 +89,25 @@ def _costs(config: Any, rows: list[Recipe]) -> list[Any]:
 
 
 def _accuracies(config: Any, rows: list[Recipe]) -> list[Any]:
-    seeds = list(range(config.seeds[0])) if len(config.seeds) == 1 else config.seeds
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise LocalLearnError("--seeds takes how many seeds there are, at least 1, or different seeds, such as 0 1 2.")
+    seeds = seeds_of(config.seeds)
+    if config.jobs < 1:
+        raise LocalLearnError(f"--jobs {config.jobs} must be at least 1.")
     if config.lr is not None and config.budget != "small":
         raise LocalLearnError("--lr goes with --budget small; other budgets have the recipe's learning rate.")
 
-    @contextmanager
-    def watching(name: str, settings: TrainSettings) -> Iterator[Watcher]:
-        with ConsoleWatcher(name, settings.epochs, batch=settings.batch).shown(lambda: "the same command") as watcher:
-            yield watcher
-
-    runs = Runs(config.out, config.runs, watching=watching, say=say)
     common = {"data_dir": config.data_dir, "device": config.device, "threads": config.threads}
-    reproduction = Reproduction(runs, budget=config.budget, seeds=seeds, common=common, lr=config.lr)
-    found, begun = [], time.monotonic()
-    for done, recipe in enumerate(rows):
-        say(f"row {done + 1} of {len(rows)}: {recipe.row}{_to_go(reproduction, rows[done:])}")
-        found.append(reproduction.row(recipe))
+    begun, left = time.monotonic(), list(rows)
+    with workers_of(config.jobs) as workers:
+        runs = Runs(config.out, config.runs, workers=workers)
+        reproduction = Reproduction(runs, budget=config.budget, seeds=seeds, common=common, lr=config.lr)
+        say(f"{len(rows)} rows; at most {reproduction.planned(rows)} runs")
+
+        def told(row: AccuracyRow) -> None:
+            left[:] = [recipe for recipe in left if recipe.name != row.recipe]
+            done = f"row {len(rows) - len(left)} of {len(rows)} is done: {row.recipe.rpartition('/')[2]}"
+            say(done + _to_go(reproduction, left))
+
+        found = reproduction.rows(rows, told)
     say(f"{len(rows)} rows in {(time.monotonic() - begun) / 60:.1f} minutes")
     return found
 
@@ -110,11 +115,13 @@ def _accuracies(config: Any, rows: list[Recipe]) -> list[Any]:
 def _to_go(reproduction: Reproduction, rows: list[Recipe]) -> str:
     """How many runs are left, and how long they take if each takes as long as those before."""
     seconds, planned = reproduction.runs.mean_seconds, reproduction.planned(rows)
-    return f"; at most {planned} runs to go" + (f", {planned * seconds / 60:.0f} minutes" if seconds else "")
+    if not planned:
+        return ""
+    return f"; at most {planned} runs to go" + (f", {timedelta(seconds=round(planned * seconds))}" if seconds else "")
 
 
 def _command(config: Any) -> str:
     """The command that repeats the table."""
     words = ["locallearn", "reproduce", config.table]
-    words += ["--budget", config.budget, "--seeds", *map(str, config.seeds)] if config.budget else []
+    words += ["--budget", config.budget, *(["--seeds", *config.seeds] if config.seeds else [])] if config.budget else []
     return shlex.join(words)

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from locallearn._utils.atomic_files import file_name
+from locallearn._utils.atomic_files import file_name, write_json
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json, silent
 from locallearn.cli.dry_run import show_assignment
-from locallearn.cli.parser import COMMAND, Parser
+from locallearn.cli.parser import Parser, typed_options
 from locallearn.cli.recipe_option import add_recipe
-from locallearn.cli.settings import add_run, read_settings, resume_command, resumed_checkpoint, run_path, settings_from
+from locallearn.cli.seeds import Asked, add_seeds, seeds_of, train_missing
+from locallearn.cli.settings import (
+    add_run,
+    read_settings,
+    resume_command,
+    resumed_checkpoint,
+    run_path,
+    same_command,
+    settings_from,
+)
+from locallearn.report import group_runs, numbers, read_run
 from locallearn.training import OF_PROCESSES, Launch, RunFolder, TrainSettings, train
 
 HELP = """Train one network by one rule.
@@ -25,8 +36,11 @@ examples:
                    --schedule paper-cosine
   locallearn train --data path/to/images --image-size 160 --workers 8 --bad-images skip    # class folders or tar shards
   locallearn train --config runs/ONE/settings.yaml --out runs/ANOTHER
+  locallearn train --rule dgl --seeds 3 --name dgl          # three runs, runs/dgl/seed0 to seed2: mean and deviation
   locallearn train --validation 0.1                         # choose the best epoch on a tenth of the training images
+  locallearn train --validation 0.1 --early-stopping 5      # end after 5 epochs without a better one
   locallearn train --init-from runs/ONE --data stl10        # start from its weights, with a new classifier
+  locallearn train --init-from runs/ONE --data stl10 --freeze "stem|layer1.*"    # of which some layers stay as they are
   locallearn train --resume runs/ONE                        # continue, with the same bits
   locallearn train --resume runs/ONE --epochs 100           # for more epochs; or by another --optimizer.lr, --schedule
   torchrun --nproc-per-node 2 -m locallearn train --parallel data    # each process trains on half of every batch
@@ -36,7 +50,12 @@ examples:
 --rule.help NAME shows a rule's settings; --optimizer.help NAME and --schedule.help NAME do the same.
 """
 
-_CHANGEABLE = {"--epochs": "epochs", "--optimizer.lr": "optimizer", "--schedule": "schedule"}
+_CHANGEABLE = {
+    "--epochs": "epochs",
+    "--optimizer.lr": "optimizer",
+    "--schedule": "schedule",
+    "--early-stopping": "early_stopping",
+}
 """Options that may go with --resume, and their settings."""
 
 
@@ -48,6 +67,7 @@ def parser() -> Parser:
         action="store_true",
         help="of --parallel modules=2, print which process would train which modules, in what time and memory, and end",
     )
+    add_seeds(parser)
     add_run(parser, TrainSettings)
     add_recipe(parser)
     return parser
@@ -57,21 +77,24 @@ def run(config: Any) -> None:
     """Train, and print the result."""
     given = settings_from(TrainSettings, parser(), config)
     launch = Launch.of()
+    name = file_name(f"{given.data}-{given.model}-{given.rule}".lower())
+    if config.seeds is not None:
+        _train_seeds(config, given, name, launch)
+        return
     if config.dry_run:
         if launch is None or launch.rank == 0:
             show_assignment(given, json=config.json)
         return
     changing = _changing()
-    others = config.out is not None or not _asks_for_nothing_else(given, changing)
+    others = config.out is not None or config.name is not None or not _asks_for_nothing_else(given, changing)
     if (resume := resumed_checkpoint(config, others=others)) is not None:
         folder = RunFolder(config.resume)
         settings = _for_these_processes(given, read_settings(TrainSettings, folder), launch)
         settings = _changed(settings, given, changing)
     else:
         settings = given
-        name = file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
-        folder = RunFolder(run_path(config.out, name))
-        if launch is not None and launch.most_restarts and config.out is None:
+        folder = RunFolder(run_path(config, name))
+        if launch is not None and launch.most_restarts and config.out is config.name is None:
             raise LocalLearnError(
                 "torchrun --max-restarts needs a run folder to find its checkpoint in again: give it by --out FOLDER."
             )
@@ -97,10 +120,49 @@ def run(config: Any) -> None:
     show("result", ("", ""), rows, texts=2)
 
 
+def _train_seeds(config: Any, settings: TrainSettings, name: str, launch: Launch | None) -> None:
+    """Train from each seed what is not trained yet, and print mean, standard deviation and every value."""
+    if config.resume is not None or config["from"] != "last":
+        raise LocalLearnError("--seeds goes on with its runs by itself: give the same command again, without --resume.")
+    if config.dry_run or settings.parallel is not None or (launch is not None and launch.count > 1):
+        raise LocalLearnError("--seeds trains in one process: leave out --parallel and torchrun, or give one --seed.")
+    seeds, out = seeds_of(config.seeds, settings.seed), run_path(config, name)
+    rule = str(settings.rule)
+    asked = [
+        Asked(name=f"{rule}, seed {seed}", settings=replace(settings, seed=seed), folder=RunFolder(out / f"seed{seed}"))
+        for seed in seeds
+    ]
+    train_missing(asked, again=same_command(config, out))
+    _show_seeds(asked, out, as_json=config.json)
+
+
+def _show_seeds(asked: list[Asked], out: Path, *, as_json: bool) -> None:
+    """Print the results of runs that differ by seed, and write them into their folder."""
+    (group,) = group_runs([read_run(run.folder.path, run.settings) for run in asked])
+    (result,) = numbers([group]).values()
+    write_json(out / "seeds.json", result)
+    if as_json:
+        show_json(result)
+        return
+    rows = [
+        (
+            f"seed {run.settings.seed}",
+            str(run.path),
+            f"{run.accuracy:.2%}",
+            f"{run.best_accuracy:.2%}",
+            f"{run.result['seconds_per_epoch']:.1f}",
+        )
+        for run in group.runs
+    ]
+    mean, best = (f"{100 * of.mean:.2f} ± {100 * of.deviation:.2f}%" for of in (group.accuracy, group.best_accuracy))
+    rows.append(("mean ± standard deviation", str(out), mean, best, f"{group.seconds.mean:.1f}"))
+    columns = ("", "run folder", "test accuracy", f"best epoch, by {result['best_chosen_on']}", "seconds per epoch")
+    show(f"{group.settings.data}, {group.settings.model}, {group.label}", columns, rows, texts=2)
+
+
 def _changing() -> set[str]:
     """The settings with which a run may go on otherwise, of those that the command line names."""
-    arguments, _ = COMMAND.get() or ((), None)
-    typed = {argument.partition("=")[0] for argument in arguments}
+    typed = typed_options()
     asked = {setting for option, setting in _CHANGEABLE.items() if option in typed}
     return asked | {"schedule" for option in typed if option.startswith("--schedule.")}
 

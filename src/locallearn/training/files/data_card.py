@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from locallearn._chain.layout import Shape
 from locallearn._utils.errors import LocalLearnError
@@ -48,3 +50,43 @@ class DataCard:
                 f"{path} is damaged: it must hold classes, image_shape, mean and std of the run's images. Put a copy of"
                 " it back; without the file, the data set itself is read."
             ) from error
+
+
+class OnData(Protocol):
+    """A run that is to be compared with others."""
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        ...
+
+    @property
+    def settings(self) -> Any:
+        """The run's settings, of which `data` names its data set."""
+        ...
+
+    @property
+    def card(self) -> Any:
+        """The `DataCard` of its images."""
+        ...
+
+
+def refuse_other_data(runs: Sequence[OnData], *, remedy: str = "compare runs of one data set") -> None:
+    """Refuse to compare runs whose data sets or classes differ.
+
+    Args:
+        runs: all of them.
+        remedy: the end of the sentence, what to do.
+
+    Raises:
+        LocalLearnError: names the first run that differs, and in what.
+    """
+    first, *others = runs
+    for run in others:
+        if run.settings.data != first.settings.data:
+            data = run.settings.data, first.settings.data
+            raise LocalLearnError(f"{run.path} is of {data[0]}, and {first.path} of {data[1]}: {remedy}.")
+        if run.card.classes != first.card.classes:
+            differ = sorted(set(run.card.classes) ^ set(first.card.classes))[:3]
+            names = ", ".join(differ) or "the order"
+            raise LocalLearnError(f"{run.path} has other classes than {first.path} ({names} differ): {remedy}.")

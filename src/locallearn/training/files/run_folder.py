@@ -25,7 +25,7 @@ from locallearn.training.processes.launch import program
 from locallearn.training.settings_text import as_yaml, with_new_defaults
 
 _LARGEST_METRICS = 2**28  # bytes
-OF_PROCESSES = ("parallel", "synchronise_statistics", "parallel_timeout")
+OF_PROCESSES = ("parallel", "synchronise_statistics", "replay_buffer", "parallel_timeout")
 """Settings of how processes share a run, with which it may go on otherwise."""
 
 _SETTING_OF = {"train": "model", "detect": "coco"}
@@ -43,7 +43,7 @@ class RunFolder:
     `events.out.tfevents.*`   the same for TensorBoard, unless `loggers` leaves it out
     `last.pt`, `last.prev.pt` checkpoints: the latest, and the one before it
     `best.pt`                 the checkpoint of the best epoch by validation or test accuracy (of `train` only)
-    `history.json`            settings that changed when training went on, with the epoch and step; else missing
+    `history.json`            settings that changed when training went on, and an early stop, with epoch and step
     `result.json`             the summary, once the run is finished
     `curves.png`              loss and accuracy as a picture
     `.lock`, `owner.json`     held by the process that trains here: its host and process number
@@ -145,10 +145,15 @@ class RunFolder:
             step: within this epoch, from 0, likewise.
         """
         changes = {name: {"before": before, "now": now} for name, (before, now) in self.differences(settings).items()}
-        history = read_json(self.history) if self.history.exists() else []
-        write_json(self.history, [*history, {"epoch": epoch, "step": step, "changes": changes}])
+        self.add_history({"epoch": epoch, "step": step, "changes": changes})
         self.result.unlink(missing_ok=True)
         write_whole(self.settings, as_yaml(settings).encode())
+
+    def add_history(self, event: Mapping[str, Any]) -> None:
+        """Add an event to `history.json`, unless it is the last one there."""
+        history = read_json(self.history) if self.history.exists() else []
+        if history[-1:] != [event]:
+            write_json(self.history, [*history, event])
 
     def read_settings(self, command: Literal["train", "detect"] | None = None) -> dict[str, Any]:
         """The settings as values.
@@ -168,6 +173,22 @@ class RunFolder:
         if command is not None and (name := _SETTING_OF[command]) not in values:
             raise LocalLearnError(f"{self.path} holds no run of locallearn {command}: its settings name no {name}.")
         return values
+
+    def read_result(self, *names: str) -> dict[str, Any]:
+        """The summary of a finished run.
+
+        Args:
+            names: of numbers that it must have.
+
+        Raises:
+            LocalLearnError: it is damaged.
+        """
+        result = read_json(self.result)
+        if missing := [name for name in names if not isinstance(result, dict) or name not in result]:
+            raise LocalLearnError(
+                f"{self.result} is damaged: it has no {missing[0]}. Give {self.path} to locallearn train --resume."
+            )
+        return result
 
     def never_saved(self) -> bool:
         """Whether the run was stopped before its first `last.pt`, which is written before the first step."""

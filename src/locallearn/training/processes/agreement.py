@@ -14,6 +14,7 @@ import torch
 import locallearn
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches, OrderedBatches, TensorBatches
+from locallearn.parallel.agreement import first_difference
 from locallearn.training.processes.processes import Processes
 
 _OWN = {"data_dir", "workers", "loggers"}
@@ -59,11 +60,9 @@ def refuse_differences(processes: Processes, facts: Mapping[str, str]) -> None:
     Raises:
         LocalLearnError: on every process; names the first difference.
     """
-    first, *others = processes.of_all(facts)
-    for rank, other in enumerate(others, 1):
-        for name in sorted(first.keys() | other.keys()):
-            if (one := first.get(name, "none")) != (two := other.get(name, "none")):
-                raise LocalLearnError(
-                    f"process {rank} has another {name} than process 0: {two}, not {one}. Give all processes the same"
-                    " settings, data and versions."
-                )
+    if difference := first_difference(processes.of_all(facts)):
+        rank, name, here, there = difference
+        raise LocalLearnError(
+            f"process {rank} has another {name} than process 0: {here or 'none'}, not {there or 'none'}. Give all"
+            " processes the same settings, data and versions."
+        )

@@ -63,10 +63,11 @@ def joined(parallel: str | None, device: torch.device, *, timeout: float) -> Ite
             yield (processes := ManyProcesses(device, launch, layout, mesh, heartbeat))
             processes.at("finishing")
             dist.barrier()
-        except RuntimeError as error:
-            if not _lost_others(error):
+        except (RuntimeError, LocalLearnError) as error:
+            reason = error.__cause__ if isinstance(error, LocalLearnError) else error
+            if not isinstance(reason, RuntimeError) or not _lost_others(reason):
                 raise
-            raise LocalLearnError(f"{heartbeat.cause()} ({_short(error)}).") from error
+            raise LocalLearnError(f"{heartbeat.cause()} ({_short(reason)}).") from reason
     except BaseException as error:
         if not isinstance(error, LocalLearnError | KeyboardInterrupt | SystemExit):
             print(f"{launch.named()}: {type(error).__name__}", file=sys.stderr, flush=True)

@@ -78,7 +78,7 @@ class Processes:
         """Whether anybody wants to stop."""
         return wanted
 
-    def share(self, net: LocalNet, *, synchronise_statistics: bool) -> LocalNet:
+    def share(self, net: LocalNet, *, synchronise_statistics: bool, replay_buffer: int | None) -> LocalNet:
         """The network, or this process's part of it, that trains in all processes."""
         return net
 
@@ -123,7 +123,7 @@ class ManyProcesses(Processes):
         self.part = mesh["data"].get_local_rank()
         self.restarted = launch.restarts > 0
         self._beat = beat
-        self._vote = StopVote(2 * layout.modules - 1)
+        self._vote = StopVote(1)
 
     def at(self, activity: str) -> None:
         self._beat.at(activity)
@@ -158,9 +158,10 @@ class ManyProcesses(Processes):
     def stop_now(self, wanted: bool) -> bool:
         return self._vote.now(wanted)
 
-    def share(self, net: LocalNet, *, synchronise_statistics: bool) -> LocalNet:
+    def share(self, net: LocalNet, *, synchronise_statistics: bool, replay_buffer: int | None) -> LocalNet:
         if self.layout.modules > 1:
-            net = parallel.modules(net, group=self.modules_group)
+            net = parallel.modules(net, group=self.modules_group, replay_buffer=replay_buffer)
+            self._vote = StopVote(2 * self.layout.modules - 1 + (replay_buffer or 0))
             if self.layout.data == 1:
                 return net
         return parallel.data(net, synchronise_statistics=synchronise_statistics, group=self.data_group)

@@ -47,8 +47,22 @@ def test_the_plan_as_a_table(capsys):
     out, err = capsys.readouterr()
     assert "checkpoint" in out
     assert "time x BP" in out
-    assert "backpropagation fits too" in err
+    assert "backpropagation is the better choice: it fits too" in err
     assert "the fastest that fits: locallearn train --model resnet20 --rule 'dgl' --modules" in err
+
+
+def test_several_rules_stand_beside_bp_and_checkpointing(capsys):
+    small = ["--model", "small_runs.plain", "--image", "3x12x12", "--batch", "8", "--memory", "10MiB"]
+    assert run("plan", *small, "--rules", "dgl(hidden=1)", "pooling", "--json") == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert {one["rule"] for one in result["candidates"]} == {"dgl(hidden=1)", "pooling"}
+    assert result["best"] in result["candidates"]
+    assert {(one["rule"], one["memory"]) for one in result["baselines"]} == {
+        (rule, memory) for rule in ("bp", "checkpoint") for memory in ("fast", "lean")
+    }
+    assert "BP" in result["advice"] or "checkpointing" in result["advice"]
+    assert err.count("profiling the backbone") == 1
 
 
 @pytest.mark.parametrize(
@@ -61,6 +75,9 @@ def test_the_plan_as_a_table(capsys):
         ("--memory 1GiB --rule bp", "no auxiliary networks"),
         ("--memory 1GiB --rule.depth 0", "depth=0"),
         ("", "MEMORY is missing"),
+        ("--memory 1GiB --rules auto --rule dgl", "--rules names the rules to look at: leave out --rule."),
+        ("--memory 1GiB --rules auto dgl", "--rules auto looks at all rules: leave out the others."),
+        ("--memory 1GiB --rules dlg", "unknown rule 'dlg'; did you mean 'dgl'?"),
     ],
 )
 def test_bad_input_is_one_sentence(capsys, arguments, sentence):

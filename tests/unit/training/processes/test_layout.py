@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from locallearn import LocalLearnError
+from locallearn.training import TrainSettings
 from locallearn.training.processes.launch import Launch, program
 from locallearn.training.processes.layout import Layout
 
@@ -45,6 +46,20 @@ def test_what_is_no_layout_is_refused(text):
 def test_a_layout_of_other_processes_is_refused(text, told):
     with pytest.raises(LocalLearnError, match=told):
         Layout.of(text, 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"replay_buffer": 2}, "replay_buffer goes with several processes: add --parallel modules"),
+        ({"replay_buffer": 2, "parallel": "data"}, "replay_buffer goes with --parallel modules alone, not with data:"),
+        ({"replay_buffer": 2, "parallel": "modules=2,data"}, "alone, not with modules=2,data: processes that share"),
+        ({"replay_buffer": 0, "parallel": "modules"}, "replay_buffer=0 must be at least 1"),
+    ],
+)
+def test_a_replay_buffer_is_of_processes_that_have_some_modules_each(settings, told):
+    with pytest.raises(LocalLearnError, match=told):
+        TrainSettings(**settings)
 
 
 def test_a_process_knows_what_torchrun_says():

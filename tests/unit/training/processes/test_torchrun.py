@@ -167,6 +167,39 @@ def test_modules_in_two_processes_and_then_in_one_have_the_bits_of_one(alone, tm
     assert_equal_runs(alone, tmp_path / "modules")
 
 
+def test_heads_of_modules_in_two_processes_are_evaluated_as_in_one(tmp_path):
+    options = (*PLAIN, "--eval-heads", "true", "--epochs", "2")
+    trained("-m", "locallearn", "train", *SMALL, *options, "--out", str(tmp_path / "alone"))
+    trained(*words(tmp_path / "two", *options, "--parallel", "modules"))
+    assert_equal_runs(tmp_path / "alone", tmp_path / "two")
+    assert len(timeless(tmp_path / "two")[-1]["head_accuracies"]) == 3
+
+
+def test_the_peak_of_a_run_by_modules_is_that_of_its_largest_process(tmp_path):
+    folder = tmp_path / "run"
+    trained(*words(folder, "--parallel", "modules", "--epochs", "1"))
+    result = json.loads((folder / "result.json").read_text())
+    rows = result["processes"]
+    assert [row["modules"] for row in rows] == [[0, rows[0]["modules"][1]], [rows[0]["modules"][1] + 1, 2]]
+    assert result["peak_total_bytes"] == max(row["peak_total_bytes"] for row in rows)
+    assert "replay_buffer" not in result
+
+
+def test_asynchronous_processes_learn_and_say_how_stale_their_batches_were(tmp_path):
+    folder = tmp_path / "run"
+    stopped(folder, "--parallel", "modules", "--replay-buffer", "4")
+    goes_on(folder, processes=2)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["test_accuracy"] == 1.0
+    assert result["replay_buffer"] == 4
+    first, second = result["staleness"]
+    assert first is None
+    assert second["batches"] > 0
+    assert 0 <= second["mean"] <= second["largest"]
+    goes_on(folder, "--epochs", str(EPOCHS + 1), processes=1)
+    assert len(timeless(folder)) == EPOCHS + 1
+
+
 def test_four_processes_and_then_two_train_as_one_does(alone, tmp_path):
     folder, whole_batch = tmp_path / "run", ("--synchronise-statistics", "true")
     stopped(folder, *PLAIN, *whole_batch, "--parallel", "modules=2,data=2", processes=4)
@@ -174,15 +207,24 @@ def test_four_processes_and_then_two_train_as_one_does(alone, tmp_path):
     assert_close_runs(alone, folder)
 
 
-def test_a_killed_process_is_named_and_torchrun_brings_the_run_back(whole, tmp_path):
-    folder = tmp_path / "run"
-    with started(*words(folder, "--parallel", "data", torchrun=("--max-restarts", "1"))) as process:
+def killed_and_brought_back(folder: Path, *options: str) -> None:
+    """A run of which process 1 is killed in the third epoch or later, and torchrun starts it again."""
+    with started(*words(folder, *options, torchrun=("--max-restarts", "1"))) as process:
         wait_for_epochs(folder, 2)
         os.kill(rank_of(process, 1), signal.SIGKILL)
         _, told = process.communicate(timeout=400)
         assert process.returncode == 0, told
     assert "error: process 0 of 2: process 1 of 2 is gone; it was " in told
-    assert_equal_runs(whole, folder)
+
+
+def test_a_killed_process_is_named_and_torchrun_brings_the_run_back(whole, tmp_path):
+    killed_and_brought_back(tmp_path / "run", "--parallel", "data")
+    assert_equal_runs(whole, tmp_path / "run")
+
+
+def test_a_killed_process_of_modules_is_named_and_torchrun_brings_the_run_back(alone, tmp_path):
+    killed_and_brought_back(tmp_path / "run", *PLAIN, "--parallel", "modules")
+    assert_equal_runs(alone, tmp_path / "run")
 
 
 def test_a_process_that_is_held_ends_the_run_in_time(tmp_path):

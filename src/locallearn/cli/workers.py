@@ -1,0 +1,57 @@
+"""Who trains the runs of a command, with progress in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from locallearn.cli.console import ConsoleWatcher, bars, say
+from locallearn.cli.stop_signals import StopSignal, stop_signals
+from locallearn.recipes.workers import Alone, SideBySide
+from locallearn.training import Interrupted, TrainSettings, Watcher
+
+_AGAIN = "the same command"
+
+
+@contextmanager
+def workers_of(jobs: int) -> Iterator[Alone]:
+    """This process, or several, whose progress is shown; the first signal asks all of them to stop.
+
+    Args:
+        jobs: how many processes train.
+    """
+    if jobs == 1:
+        yield Alone(_watching_one, say=say)
+        return
+    told, stopping = StopSignal(), False
+
+    def asked_to_stop() -> bool:
+        nonlocal stopping
+        if told.number and not stopping:
+            stopping = True
+            say("stopping after these steps; checkpoints will be written")
+        return stopping
+
+    with stop_signals(told), bars() as shown:
+
+        @contextmanager
+        def watching(name: str, settings: TrainSettings) -> Iterator[Watcher]:
+            watcher = ConsoleWatcher(name, settings.epochs, batch=settings.batch, progress=shown)
+            try:
+                yield watcher
+            finally:
+                shown.remove_task(watcher.bar)
+
+        try:
+            with SideBySide(jobs, watching, asked_to_stop=asked_to_stop, say=say) as workers:
+                yield workers
+        except Interrupted as error:
+            say(f"stopped; continue with: {_AGAIN}")
+            error.signal = told.number
+            raise
+
+
+@contextmanager
+def _watching_one(name: str, settings: TrainSettings) -> Iterator[Watcher]:
+    with ConsoleWatcher(name, settings.epochs, batch=settings.batch).shown(lambda: _AGAIN) as watcher:
+        yield watcher

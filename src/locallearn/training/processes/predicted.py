@@ -1,0 +1,40 @@
+"""What each process of a run needs, predicted before it starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from locallearn._engine.local_net import LocalNet
+from locallearn.parallel import predict_modules
+from locallearn.training.processes.layout import Layout
+
+
+def process_rows(net: LocalNet, settings: Any, layout: Layout, micro_batch: int) -> list[dict[str, Any]]:
+    """What the processes need that have the same local modules, as plain values.
+
+    Args:
+        net: the whole network.
+        settings: of the run.
+        layout: of its processes.
+        micro_batch: images that a process takes at once.
+    """
+    costs = predict_modules(
+        net,
+        layout.modules,
+        micro_batch,
+        make_stepper=settings.make_stepper,
+        autocast=settings.autocast,
+        replay_buffer=settings.replay_buffer,
+    )
+    slowest = max(cost.seconds for cost in costs)
+    return [
+        {
+            "processes": list(range(row * layout.data, (row + 1) * layout.data)),
+            "modules": [cost.modules.start, cost.modules.stop - 1],
+            "share_of_slowest": cost.seconds / slowest,
+            "peak_activation_bytes": cost.peak.activations,
+            "peak_total_bytes": cost.peak.total,
+            "sent_bytes": cost.sent,
+        }
+        for row, cost in enumerate(costs)
+    ]
