@@ -72,6 +72,7 @@ FOR_RESNET50 = (
     Setting(rule="pooling", modules=4),
     Setting(rule="dgl"),
     Setting(rule="reduced(dgl, grid=7)"),
+    Setting(rule="reduced(dgl, grid=7, channels=128)"),
     Setting(rule=SLIM),
     Setting(rule=HEADS),
     Setting(rule=HEADS, step="module"),

@@ -75,8 +75,8 @@ class Site:
 
     @property
     def channels(self) -> int:
-        """Channels of the layer's output, be it a map or not."""
-        return self.chain.width(self.layer)
+        """Channels of the features, be they a map or not."""
+        return self.reduced[0] if self.reduced else self.chain.width(self.layer)
 
     @property
     def is_vector(self) -> bool:

@@ -48,6 +48,18 @@ def test_reduced_maps_of_copied_layers_shrink_as_the_layers_do():
     assert net.backward(*batch()).isfinite().all()
 
 
+@pytest.mark.parametrize("rule", [ll.DGL(), ll.AugLocal(depth=2), ll.Pooling()], ids=str)
+def test_wide_features_are_projected(rule):
+    """Features of 16 channels stay as they are, those of 32 and 64 get 24."""
+    net = local_net(ll.Reduced(rule, grid=GRID, channels=24), modules=AT)
+    fronts = [objective.auxiliary.front for objective in net.objectives[:-1]]
+    widths = [[part.out_channels for part in parts(front, nn.Conv2d)] for front in fronts]
+    assert widths == [[], [24], [24]]
+    losses = net.backward(*batch())
+    assert losses.isfinite().all()
+    assert all(parameter.grad is not None for parameter in net.auxiliary.parameters())
+
+
 @pytest.mark.parametrize("around", [ll.MAN, ll.HiLo, ll.MLAAN])
 def test_it_composes_inside_and_outside_of_other_wrappers(around):
     for rule in (ll.Reduced(around(ll.Pooling()), grid=GRID), around(ll.Reduced(ll.Pooling(), grid=GRID))):
@@ -73,6 +85,8 @@ def test_vectors_change_nothing():
     ("wrong", "told"),
     [
         (lambda: ll.Reduced(ll.DGL(), grid=0), "grid=0 must be at least 1"),
+        (lambda: ll.Reduced(ll.DGL(), channels=0), "channels=0 must be at least 1"),
+        (lambda: ll.Reduced(ll.HiLo(ll.MAN(ll.DGL())), channels=8), "put MAN around Reduced"),
         (lambda: ll.Reduced(ll.Reduced(ll.DGL())), "reduces the features"),
         (lambda: ll.Reduced(ll.BP()), "BP has none"),
     ],
