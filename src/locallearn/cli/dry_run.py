@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import mebibytes, show, show_json
@@ -22,10 +24,17 @@ def show_assignment(settings: TrainSettings, *, json: bool) -> None:
     net = build(settings, images)
     micro_batch = -(-min(settings.batch, len(images.train)) // (layout.data * settings.accumulate))
     rows = process_rows(net, settings, layout, micro_batch)
-    speedup = sum(row["share_of_slowest"] for row in rows)
     if json:
+        speedup = sum(row["share_of_slowest"] for row in rows)
         show_json({"layout": str(layout), "micro_batch": micro_batch, "speedup_of_modules": speedup, "processes": rows})
         return
+    title = f"{settings.model}, {settings.rule}, {micro_batch} images in a micro-batch; time as a share of the slowest"
+    show_processes(title, rows)
+
+
+def show_processes(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print what each process needs that trains some of the local modules; rows as of `processes.predicted`."""
+    speedup = sum(row["share_of_slowest"] for row in rows)
     columns = ("process", "local modules", "time", "activations", "peak memory", "sent in a step")
     cells = [
         (
@@ -36,7 +45,6 @@ def show_assignment(settings: TrainSettings, *, json: bool) -> None:
         )
         for row in rows
     ]
-    title = f"{settings.model}, {settings.rule}, {micro_batch} images in a micro-batch; time as a share of the slowest"
     show(f"{title}\nsteps are at most {speedup:.2f} times as fast as in one process", columns, cells, texts=2)
 
 

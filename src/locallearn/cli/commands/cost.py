@@ -10,12 +10,16 @@ import torch
 
 from locallearn._engine.recompute_plan import Memory
 from locallearn._localize import localize
+from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import mebibytes, say, show, show_json, work
+from locallearn.cli.dry_run import show_processes
 from locallearn.cli.parser import Parser
 from locallearn.cli.step_options import add_step, step_of
 from locallearn.cost import Cost, ModuleBytes, bytes_by_module, cost, draw_bytes, warning_of
+from locallearn.parallel import predict_modules
 from locallearn.rules import BP, Checkpoint
 from locallearn.training import make_model
+from locallearn.training.processes.predicted import rows_of
 
 HELP = """Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.
 
@@ -25,6 +29,7 @@ examples:
   locallearn cost --model resnet110 --rule auglocal --rule.depth 2 --batch 1024
   locallearn cost --model resnet32 --rule dgl --image 3x96x96 --precision bf16 --by-module
   locallearn cost --model resnet110 --rule auglocal --modules peak:8 --picture bytes.png
+  locallearn cost --model resnet110 --rule dgl --processes 2    # each process with its part of the modules
 """
 
 
@@ -35,6 +40,7 @@ def parser() -> Parser:
     parser.add_argument("--modules", type=int | str | list[str], default="all", help="as for train")
     parser.add_argument("--memory", type=Memory, default="fast", help="as for train; for the rule alone")
     parser.add_argument("--by_module", action="store_true", help="also MACs and bytes of each local module")
+    parser.add_argument("--processes", type=int, default=1, help="also each of so many, as of train --parallel modules")
     parser.add_argument("--picture", type=Path | None, default=None, help="draw bytes by module: a .png, .svg ...")
     return parser
 
@@ -45,6 +51,9 @@ def run(config: Any) -> None:
     shape, settings, title = step_of(values)
     costs: dict[str, Cost] = {}
     rows: list[ModuleBytes] = []
+    processes: list[dict[str, Any]] = []
+    if values.processes < 1:
+        raise LocalLearnError(f"processes={values.processes} must be at least 1.")
     with work() as report:
         for rule in (BP(), Checkpoint(), values.rule):
             report(f"localizing {values.model} for {rule}")
@@ -59,6 +68,10 @@ def run(config: Any) -> None:
             if rule is values.rule and (values.by_module or values.picture is not None):
                 report(f"counting bytes by module of {rule}")
                 rows = bytes_by_module(net, values.batch, autocast=settings.autocast)
+            if rule is values.rule and values.processes > 1:
+                report(f"counting a step of {rule} in {values.processes} processes")
+                step = {"make_stepper": settings.make_stepper, "autocast": settings.autocast}
+                processes = rows_of(predict_modules(net, values.processes, values.batch, **step))
     if values.picture is not None:
         draw_bytes(rows, values.picture, title=f"{values.rule}: {title}")
         say(f"picture: {values.picture}")
@@ -66,6 +79,8 @@ def run(config: Any) -> None:
         plain = {name: dataclasses.asdict(cost) | {"forward_macs": cost.forward_macs} for name, cost in costs.items()}
         if rows:
             plain[str(values.rule)]["module_bytes"] = [dataclasses.asdict(row) for row in rows]
+        if processes:
+            plain[str(values.rule)]["processes"] = processes
         show_json(plain)
         return
     _show_costs(title, costs)
@@ -74,6 +89,8 @@ def run(config: Any) -> None:
     if values.by_module:
         _show_modules(costs[str(values.rule)])
         _show_bytes(rows)
+    if processes:
+        show_processes(f"{values.rule} in {values.processes} processes; time as a share of the slowest", processes)
 
 
 def _show_costs(title: str, costs: dict[str, Cost]) -> None:

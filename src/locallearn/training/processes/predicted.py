@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from locallearn._engine.local_net import LocalNet
-from locallearn.parallel import predict_modules
+from locallearn.parallel import ProcessCost, predict_modules
 from locallearn.training.processes.layout import Layout
 
 
@@ -26,10 +27,15 @@ def process_rows(net: LocalNet, settings: Any, layout: Layout, micro_batch: int)
         autocast=settings.autocast,
         replay_buffer=settings.replay_buffer,
     )
+    return rows_of(costs, copies=layout.data)
+
+
+def rows_of(costs: Sequence[ProcessCost], *, copies: int = 1) -> list[dict[str, Any]]:
+    """What processes need, as plain values; as many have the same local modules as there are copies."""
     slowest = max(cost.seconds for cost in costs)
     return [
         {
-            "processes": list(range(row * layout.data, (row + 1) * layout.data)),
+            "processes": list(range(row * copies, (row + 1) * copies)),
             "modules": [cost.modules.start, cost.modules.stop - 1],
             "share_of_slowest": cost.seconds / slowest,
             "peak_activation_bytes": cost.peak.activations,

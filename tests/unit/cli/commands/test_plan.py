@@ -96,8 +96,12 @@ def test_cost_shows_bytes_by_module_and_draws_them(capsys, tmp_path):
         f"counting a step of {rule}" for rule in ("BP", "Checkpoint", "DGL")
     ]
     assert (tmp_path / "bytes.png").read_bytes().startswith(b"\x89PNG")
-    assert run("cost", *SMALL, "--modules", "peak:3", "--by-module", "--json") == 0
-    assert len(json.loads(capsys.readouterr().out)["DGL"]["module_bytes"]) == 3
+    assert run("cost", *SMALL, "--modules", "peak:3", "--by-module", "--processes", "2", "--json") == 0
+    costs = json.loads(capsys.readouterr().out)["DGL"]
+    assert len(costs["module_bytes"]) == 3
+    first, second = costs["processes"]
+    assert [first["modules"][0], second["modules"][1]] == [0, 2]
+    assert max(first["peak_activation_bytes"], second["peak_activation_bytes"]) <= costs["peak"]["activations"] * 1.1
 
 
 def test_the_error_for_memory_that_runs_out_in_training_has_a_plan_command(capsys, monkeypatch, tmp_path):
