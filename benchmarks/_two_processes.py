@@ -184,14 +184,16 @@ def process_bytes(field: str) -> int:
 
 
 def memory_of(step: Step, net: nn.Module, images: Tensor, labels: Tensor) -> dict[str, int]:
-    """Peak bytes of live tensors and of the process in a step, and what it sends; after two steps that do not count."""
+    """Peak bytes of live tensors and of the process in two steps, and what it sends in one; two more come before."""
     before = process_bytes("VmRSS")
     step()
     step()
     dist.barrier()
     known = [*net.parameters(), *net.buffers(), images, labels]
-    with counted_messages() as (sent, summed), LiveBytes(known=known, parameters=net.parameters()) as live:
-        step()
+    with LiveBytes(known=known, parameters=net.parameters()) as live:
+        step()  # features that the next step uses arrive in this one
+        with counted_messages() as (sent, summed):
+            step()
     own = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers()))
     return {
         "activations": live.peak_activations,

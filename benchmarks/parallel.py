@@ -26,10 +26,10 @@ import _two_processes
 import locallearn as ll
 from _bench import machine
 from _two_processes import PROCESSES, net_of
-from locallearn.cost import bytes_by_module
+from locallearn.cost import peak_memory
 from locallearn.simulation import Link, Load, assign, data_parallel, module_parallel, pipeline
 
-RULES = {"dgl": ll.DGL(), "auglocal": ll.AugLocal(depth=2)}
+RULES = {"dgl": ll.DGL(), "auglocal": ll.AugLocal(depth=2), "hilo": ll.HiLo(ll.DGL())}
 
 
 def spawned(function: Any, folder: Path, *arguments: Any) -> None:
@@ -40,7 +40,7 @@ def spawned(function: Any, folder: Path, *arguments: Any) -> None:
 
 
 def times(found: dict[str, Any], settings: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Rows of layouts: images a second, the same over one process, over s, and as simulated."""
+    """Rows of layouts: images a second, the same over one process, over s, share of idle time, and as simulated."""
     batch = settings.batch
     seconds = {name: median(samples) for name, samples in found["seconds"].items()}
     bytes_per_second, latency = found["link"]
@@ -64,11 +64,13 @@ def times(found: dict[str, Any], settings: argparse.Namespace) -> dict[str, dict
             row["batch_norm_images"] = batch // parts
         if simulated is not None:
             row |= {"simulated_seconds": simulated.seconds, "simulated_ratio": simulated.seconds / one}
+            row["simulated_idle"] = simulated.bubble
         rows[layout] = row
     for layout, row in rows.items():
         name, _, kind = layout.partition(", ")
         if kind in ("modules", "data"):
             row["x_s"] = row["x_one_process"] / rows[f"{name}, two apart"]["x_one_process"]
+            row["idle"] = 1 - row["x_s"]
     return rows
 
 
@@ -79,18 +81,22 @@ def counts(layout: str, folder: Path, settings: argparse.Namespace, load: Load) 
     name, _, kind = layout.partition(", ")
     if kind.startswith("modules"):
         device_of = assign(load, PROCESSES, settings.batch)
-        by_module = bytes_by_module(net_of(settings.model, settings.rules[name]), settings.batch)
-        border = load.modules[device_of.index(1) - 1].output * settings.batch
-        for rank, row in enumerate(rows):
-            own = max(one.peak for one in by_module if device_of[one.first] == rank)
-            row["predicted_activations"] = own + (border if rank else 0)  # the next batch's features arrive meanwhile
-            row["expected_sent"] = 0 if rank else border + (8 * settings.batch if "labels" in kind else 0)
+        counts = [device_of.count(device) for device in range(PROCESSES)]
+        net = net_of(settings.model, settings.rules[name])
+        costs = ll.parallel.predict_modules(net, PROCESSES, settings.batch, assignment=counts)
+        for row, cost in zip(rows, costs, strict=True):
+            row["predicted_activations"] = cost.peak.activations
+            row["expected_sent"] = cost.sent + (8 * settings.batch if "labels" in kind and cost.sent else 0)
+    elif kind == "data":
+        net = net_of(settings.model, settings.rules[name])
+        for row in rows:
+            row["predicted_activations"] = peak_memory(net, settings.batch // PROCESSES).activations
     return rows
 
 
 def show(result: dict[str, Any]) -> None:
     table = Table(title=f"s of each rule: {result['s']}")
-    columns = ("seconds", "images_per_second", "x_one_process", "x_s", "simulated_ratio", "batch_norm_images")
+    columns = ("seconds", "images_per_second", "x_one_process", "x_s", "simulated_ratio", "idle", "simulated_idle")
     for column in ("layout", *columns):
         table.add_column(column)
     for layout, row in result["rows"].items():
@@ -108,17 +114,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="of a layout in a round, beside a first one")
     parser.add_argument("--micro-batches", type=int, nargs="*", default=[4, 8, 16])
+    parser.add_argument("--rules", nargs="*", choices=list(RULES), default=["dgl", "auglocal"])
     parser.add_argument("--out", type=Path, help="a JSON file")
     settings = parser.parse_args()
-    settings.rules = RULES
+    settings.rules = {name: RULES[name] for name in settings.rules}
     folder = Path(tempfile.mkdtemp())
     try:
         spawned(_two_processes.timed, folder, settings)
         found = torch.load(folder / "timed.pt", weights_only=False)
         rows = times(found, settings)
-        fastest = min((layout for layout in rows if "1F1B" in layout), key=lambda layout: rows[layout]["seconds"])
-        layouts = [fastest, *(f"{name}, modules{labels}" for name in RULES for labels in ("", ", labels"))]
-        layouts += [f"{name}, data" for name in RULES]
+        pipelines = sorted((layout for layout in rows if "1F1B" in layout), key=lambda layout: rows[layout]["seconds"])
+        layouts = [*pipelines[:1], *(f"{name}, modules{also}" for name in settings.rules for also in ("", ", labels"))]
+        layouts += [f"{name}, data" for name in settings.rules]
         counted = {one: counts(one, folder, settings, found["loads"][one.partition(",")[0]]) for one in layouts}
     finally:
         shutil.rmtree(folder)
@@ -126,8 +133,8 @@ def main() -> None:
         "machine": machine(torch.device("cpu")) | {"threads": 1, "processes": PROCESSES},
         "settings": {name: getattr(settings, name) for name in ("model", "batch", "rounds", "steps")},
         "link": found["link"],
-        "s": {name: rows[f"{name}, two apart"]["x_one_process"] for name in RULES},
-        "fastest_1f1b": fastest,
+        "s": {name: rows[f"{name}, two apart"]["x_one_process"] for name in settings.rules},
+        "fastest_1f1b": pipelines[0] if pipelines else None,
         "rows": rows,
         "samples": found["seconds"],
         "counted": counted,

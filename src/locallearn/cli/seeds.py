@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from locallearn._utils.errors import LocalLearnError
-from locallearn.cli.console import ConsoleWatcher, say
+from locallearn.cli.console import say
 from locallearn.cli.parser import Parser, typed_options
-from locallearn.training import RunFolder, TrainSettings, train
+from locallearn.cli.workers import workers_of
+from locallearn.training import Checkpoint, RunFolder, TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,25 +74,38 @@ def seeds_of(given: Sequence[str] | None, first: int = 0) -> list[int]:
     return numbers
 
 
-def train_missing(asked: Sequence[Asked], *, again: str) -> None:
-    """Train the runs that are not finished, one after the other.
+def train_missing(asked: Sequence[Asked], *, jobs: int, again: str) -> None:
+    """Train the runs that are not finished.
 
     Args:
-        asked: all of them.
+        asked: all of them, in the order in which they begin.
+        jobs: how many processes train; with one, this one.
         again: tells a user who stops training what goes on with it.
 
     Raises:
         LocalLearnError: a folder holds a run with other settings; nothing is trained then.
     """
-    there = {run.name for run in asked if run.folder.settings.exists()}
+    missing = []
     for run in asked:
-        if run.name in there:
+        if there := run.folder.settings.exists():
             run.folder.refuse_other_settings(run.settings)
-    for run in asked:
-        if run.name in there and run.folder.result.exists():
+        if there and run.folder.result.exists():
             say(f"{run.name}: already finished in {run.folder.path}")
-            continue
-        watcher = ConsoleWatcher(run.name, run.settings.epochs, batch=run.settings.batch)
-        with watcher.shown(lambda: again):
-            resume = "last" if run.name in there else None
-            train(run.settings, run.folder.path, resume=resume, watcher=watcher, say=say)
+        else:
+            missing.append((run, "last" if there else None))
+    with workers_of(jobs, again=again) as workers:
+
+        def train_one(one: tuple[Asked, Checkpoint | None]) -> None:
+            run, resume = one
+            try:
+                workers.train(run.name, run.settings, run.folder.path, resume)
+            except BaseException:
+                workers.stop()
+                raise
+
+        workers.map(train_one, missing)
+
+
+def add_jobs(parser: Parser) -> None:
+    """Add the option of how many runs are trained at a time."""
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each in a process with one thread")

@@ -5,23 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import ConsoleWatcher, bars, say
 from locallearn.cli.stop_signals import StopSignal, stop_signals
 from locallearn.recipes.workers import Alone, SideBySide
 from locallearn.training import Interrupted, TrainSettings, Watcher
 
-_AGAIN = "the same command"
-
 
 @contextmanager
-def workers_of(jobs: int) -> Iterator[Alone]:
+def workers_of(jobs: int, *, again: str = "the same command") -> Iterator[Alone]:
     """This process, or several, whose progress is shown; the first signal asks all of them to stop.
 
     Args:
-        jobs: how many processes train.
+        jobs: how many processes train; with one, this one.
+        again: tells a user who stops training what goes on with it.
+
+    Raises:
+        LocalLearnError: there are no processes.
     """
+    if jobs < 1:
+        raise LocalLearnError(f"--jobs {jobs} must be at least 1.")
     if jobs == 1:
-        yield Alone(_watching_one, say=say)
+
+        @contextmanager
+        def watching_one(name: str, settings: TrainSettings) -> Iterator[Watcher]:
+            with ConsoleWatcher(name, settings.epochs, batch=settings.batch).shown(lambda: again) as watcher:
+                yield watcher
+
+        yield Alone(watching_one, say=say)
         return
     told, stopping = StopSignal(), False
 
@@ -46,12 +57,6 @@ def workers_of(jobs: int) -> Iterator[Alone]:
             with SideBySide(jobs, watching, asked_to_stop=asked_to_stop, say=say) as workers:
                 yield workers
         except Interrupted as error:
-            say(f"stopped; continue with: {_AGAIN}")
+            say(f"stopped; continue with: {again}")
             error.signal = told.number
             raise
-
-
-@contextmanager
-def _watching_one(name: str, settings: TrainSettings) -> Iterator[Watcher]:
-    with ConsoleWatcher(name, settings.epochs, batch=settings.batch).shown(lambda: _AGAIN) as watcher:
-        yield watcher

@@ -17,7 +17,7 @@ from locallearn.parallel.batch_norm import synchronise_batch_norm
 from locallearn.parallel.channel import buckets, share_values
 from locallearn.parallel.modules import ModulePart
 
-_ON_THE_WAY = 4
+_ON_THE_WAY = 2
 """Modules whose gradients travel at once. Waiting after each would make all processes as slow as the slowest is in each
 module, and not only as slow as the slowest is over a step."""
 

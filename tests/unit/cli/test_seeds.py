@@ -10,8 +10,8 @@ from command_line import result_of, run
 from small_runs import settings
 
 from locallearn import LocalLearnError
-from locallearn.cli import seeds
 from locallearn.cli.seeds import Asked, seeds_of, train_missing
+from locallearn.recipes import workers
 from locallearn.training import RunFolder, as_yaml
 
 SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--rule", "bp", "--epochs", "1"]
@@ -56,6 +56,8 @@ def test_what_is_no_seed_is_refused(words, told):
         ("--seeds 2 --resume runs/a", "--seeds goes on with its runs by itself"),
         ("--seeds 2 --parallel data", "--seeds trains in one process"),
         ("--seeds 2 --name a --out b", "--out and --name both say where the run goes: give one of them."),
+        ("--jobs 2", "--jobs goes with --seeds: a single run has no others beside it."),
+        ("--seeds 2 --jobs 0", "--jobs 0 must be at least 1."),
         ("--name a/b", "--name 'a/b' is no name of a folder under runs/: give a path by --out."),
         ("--resume runs/a --name b", "--resume takes all settings from the run it continues"),
     ],
@@ -78,7 +80,7 @@ def test_train_prints_every_value_their_mean_and_deviation_and_uses_runs_again(c
     assert found["folders"] == ["runs/both/seed0", "runs/both/seed1"]
     assert json.loads((tmp_path / "runs/both/seeds.json").read_text()) == found
 
-    monkeypatch.setattr(seeds, "train", None)  # nothing is left to train
+    monkeypatch.setattr(workers, "train", None)  # nothing is left to train
     assert run("train", *SMALL, *FAST, "--seeds", "[1,0]", "--name", "both") == 0
     shown = capsys.readouterr()
     assert "already finished in runs/both/seed1" in shown.err
@@ -94,6 +96,6 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     begun.folder.path.mkdir()
     begun.folder.settings.write_text(as_yaml(begun.settings))
     calls = []
-    monkeypatch.setattr(seeds, "train", lambda _, folder, *, resume, **more: calls.append((folder.name, resume)))
-    train_missing([begun, new], again="the same command")
+    monkeypatch.setattr(workers, "train", lambda _, folder, *, resume, **more: calls.append((folder.name, resume)))
+    train_missing([begun, new], jobs=1, again="the same command")
     assert calls == [("a", "last"), ("b", None)]

@@ -12,7 +12,7 @@ from locallearn._utils.atomic_files import file_name, write_json
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 from locallearn.cli.console import say, show_json
 from locallearn.cli.parser import Parser, parse_rule
-from locallearn.cli.seeds import Asked, add_seeds, seeds_of, train_missing
+from locallearn.cli.seeds import Asked, add_jobs, add_seeds, seeds_of, train_missing
 from locallearn.cli.settings import add_out, add_settings, read_settings, run_path, same_command, settings_from
 from locallearn.cli.tables import FORMATS, show_runs, show_table
 from locallearn.report import (
@@ -32,6 +32,7 @@ examples:
   locallearn compare --data digits --model resnet20 --epochs 10
   locallearn compare --rules bp dgl "auglocal(depth=3)" --seeds 3 --modules infopro-16 --out runs/mine
   locallearn compare --rules bp dgl "hpff(dgl)" "man(dgl)" "hpff(man(auglocal(depth=3)))" mlaan
+  locallearn compare --rules bp dgl --seeds 3 --jobs 2 --name mine                    # two runs at a time
   locallearn compare runs/BP runs/DGL --format latex
 
 Each rule and seed gets a run folder under --out, beside compare.json and the curves in figures/. To continue a stopped
@@ -50,6 +51,7 @@ def parser() -> Parser:
     parser.add_argument("runs", nargs="*", type=Path, help="run folders to compare, instead of training")
     parser.add_argument("--rules", nargs="+", default=DEFAULT_RULES, help="rules, with settings in brackets")
     add_seeds(parser)
+    add_jobs(parser)
     add_out(parser, "folder of the run folders")
     parser.add_argument("--format", choices=FORMATS, default="table", help="of the result")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -104,13 +106,18 @@ def _trained(config: Any, out: Path) -> list[RunFolder]:
         for text, own in settings.items():
             name = text if seed == config.seed else f"{text}-seed{seed}"
             asked.append(Asked(name=name, settings=replace(own, seed=seed), folder=RunFolder(out / file_name(name))))
-    train_missing(asked, again=same_command(config, out))
+    train_missing(asked, jobs=config.jobs, again=same_command(config, out))
     return [run.folder for run in asked]
 
 
 def _refuse_training_options(config: Any) -> None:
     given = settings_from(TrainSettings, parser(), config, rule=BP(), **_ALONE)
-    if given != TrainSettings(rule=BP()) or config.rules != DEFAULT_RULES or config.seeds is not None:
+    if (
+        given != TrainSettings(rule=BP())
+        or config.rules != DEFAULT_RULES
+        or config.seeds is not None
+        or config.jobs != 1
+    ):
         raise LocalLearnError(
             "run folders are compared as they are: leave out the options of training, or give no run folder."
         )

@@ -12,7 +12,7 @@ from typing import Any
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import progress, say, show, show_json
 from locallearn.cli.parser import Parser
-from locallearn.cli.seeds import add_seeds, seeds_of
+from locallearn.cli.seeds import add_jobs, add_seeds, seeds_of
 from locallearn.cli.workers import workers_of
 from locallearn.recipes import Recipe, rows_of
 from locallearn.recipes.accuracies import AccuracyRow, Reproduction
@@ -55,7 +55,7 @@ def parser() -> Parser:
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of the data sets")
     parser.add_argument("--device", type=str, default="auto", help="as for train")
     parser.add_argument("--threads", type=int | None, help="as for train")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, each in a process with one thread")
+    add_jobs(parser)
     parser.add_argument("--save", type=Path | None, help="write the table and a page of all tables into this folder")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     return parser
@@ -90,8 +90,6 @@ def _costs(config: Any, rows: list[Recipe]) -> list[Any]:
 
 def _accuracies(config: Any, rows: list[Recipe]) -> list[Any]:
     seeds = seeds_of(config.seeds)
-    if config.jobs < 1:
-        raise LocalLearnError(f"--jobs {config.jobs} must be at least 1.")
     if config.lr is not None and config.budget != "small":
         raise LocalLearnError("--lr goes with --budget small; other budgets have the recipe's learning rate.")
 

@@ -13,7 +13,7 @@ from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_js
 from locallearn.cli.dry_run import show_assignment
 from locallearn.cli.parser import Parser, typed_options
 from locallearn.cli.recipe_option import add_recipe
-from locallearn.cli.seeds import Asked, add_seeds, seeds_of, train_missing
+from locallearn.cli.seeds import Asked, add_jobs, add_seeds, seeds_of, train_missing
 from locallearn.cli.settings import (
     add_run,
     read_settings,
@@ -68,6 +68,7 @@ def parser() -> Parser:
         help="of --parallel modules=2, print which process would train which modules, in what time and memory, and end",
     )
     add_seeds(parser)
+    add_jobs(parser)
     add_run(parser, TrainSettings)
     add_recipe(parser)
     return parser
@@ -81,6 +82,8 @@ def run(config: Any) -> None:
     if config.seeds is not None:
         _train_seeds(config, given, name, launch)
         return
+    if config.jobs != 1:
+        raise LocalLearnError("--jobs goes with --seeds: a single run has no others beside it.")
     if config.dry_run:
         if launch is None or launch.rank == 0:
             show_assignment(given, json=config.json)
@@ -132,7 +135,7 @@ def _train_seeds(config: Any, settings: TrainSettings, name: str, launch: Launch
         Asked(name=f"{rule}, seed {seed}", settings=replace(settings, seed=seed), folder=RunFolder(out / f"seed{seed}"))
         for seed in seeds
     ]
-    train_missing(asked, again=same_command(config, out))
+    train_missing(asked, jobs=config.jobs, again=same_command(config, out))
     _show_seeds(asked, out, as_json=config.json)
 
 
