@@ -13,7 +13,7 @@ from typing import Any
 
 from locallearn._torch.device import device_of
 from locallearn._utils.atomic_files import file_name, read_json, write_json
-from locallearn._utils.errors import NonFiniteLossError
+from locallearn._utils.errors import LocalLearnError, NonFiniteLossError
 from locallearn._utils.optional_imports import optional
 from locallearn.data import ImageSet, Split
 from locallearn.recipes.budgets import VALIDATION_IMAGES
@@ -82,17 +82,25 @@ class Runs:
         with self._busy[str(folder.path)]:  # two rows may need it at once
             if folder.result.exists():
                 return _finished(settings, folder)
-            resume = folder.settings.exists()
-            if resume:  # with its own settings, of which some may differ that change no result
-                own = {one: value for one, value in folder.read_settings("train").items() if one in _OF_MACHINE}
-                settings = replace(settings, **own | {"data_dir": Path(own.get("data_dir", settings.data_dir))})
             try:
-                seconds = self.workers.train(name, settings, folder.path, "last" if resume else None)
+                seconds = self._trained(name, settings, folder)
             except NonFiniteLossError as error:
                 self.workers.say(f"{name}, learning rate {settings.optimizer.lr:g}: {error}")
                 return None
             self._seconds.append(seconds)
             return _finished(settings, folder)
+
+    def _trained(self, name: str, settings: TrainSettings, folder: RunFolder) -> float:
+        """Train the run of a folder, or go on with it; the seconds that it took."""
+        if not folder.settings.exists():
+            try:
+                return self.workers.train(name, settings, folder.path, None)
+            except LocalLearnError as error:
+                if isinstance(error, NonFiniteLossError) or not folder.settings.exists():
+                    raise  # else another process began it meanwhile, or what failed here fails again
+        own = {one: value for one, value in folder.read_settings("train").items() if one in _OF_MACHINE}
+        settings = replace(settings, **own | {"data_dir": Path(own.get("data_dir", settings.data_dir))})
+        return self.workers.train(name, settings, folder.path, "last")  # of its own settings some may change no result
 
     @property
     def mean_seconds(self) -> float | None:

@@ -32,7 +32,7 @@ def bomb() -> str:
         (b"", "it holds no settings"),
         (b"1: 2", "it holds no settings"),
         (b"seed: !!python/object/apply:os.system [touch x]", "could not determine a constructor"),
-        (b"config: other.yaml", "cannot choose recipes or files of runs"),
+        (b"config: other.yaml", "cannot choose recipes, seeds or files of runs; leave out config"),
         (b"recipe: hpff/table1/cifar10-resnet32-dgl", "leave out recipe"),
         (b"? [a]\n: b", "it is no YAML (while constructing a mapping"),
     ],

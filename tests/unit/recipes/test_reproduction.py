@@ -100,6 +100,18 @@ def test_a_run_of_another_process_is_left_to_it(reproduction):
     assert asked.row(find(PLAIN)).not_run == "another process trains it (runs/one is in use.)"
 
 
+def test_a_run_that_another_process_begins_meanwhile_is_left_to_it(reproduction, monkeypatch):
+    def train_late(self, name, settings, folder, resume) -> float:
+        if resume == "last":
+            raise InUseError("runs/one is in use.")
+        folder.mkdir(parents=True)
+        RunFolder(folder).settings.write_text(as_yaml(settings))
+        raise LocalLearnError(f"{folder} holds a run already: go on with it by --resume {folder}.")
+
+    monkeypatch.setattr(Answering, "train", train_late)
+    assert reproduction(None).row(find(PLAIN)).not_run == "another process trains it (runs/one is in use.)"
+
+
 def test_smoke_has_three_modules_unless_the_rule_joins_or_refuses_them():
     names = (PLAIN, "auglocal/table1/cifar10-resnet32-auglocal-d4")
     modules = [at_budget(find(name).settings, "smoke").modules for name in names]
