@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import ConsoleWatcher, bars, say
@@ -27,10 +27,8 @@ def workers_of(jobs: int, *, again: str = "the same command") -> Iterator[Alone]
         raise LocalLearnError(f"--jobs {jobs} must be at least 1.")
     if jobs == 1:
 
-        @contextmanager
-        def watching_one(name: str, settings: TrainSettings) -> Iterator[Watcher]:
-            with ConsoleWatcher(name, settings.epochs, batch=settings.batch).shown(lambda: again) as watcher:
-                yield watcher
+        def watching_one(name: str, settings: TrainSettings) -> AbstractContextManager[Watcher]:
+            return ConsoleWatcher(name, settings.epochs, batch=settings.batch).shown(lambda: again)
 
         yield Alone(watching_one, say=say)
         return

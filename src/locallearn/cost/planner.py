@@ -108,7 +108,7 @@ def plan(
     return Plan(
         best=min((one for one in candidates if one.peak <= budget), key=lambda one: (one.seconds, one.peak)),
         candidates=tuple(sorted((c for c in candidates if not _beaten(c, candidates)), key=lambda one: one.peak)),
-        baselines=tuple(planner.baseline(search, rule, "fast", fastest.accumulate) for rule in (BP(), Checkpoint())),
+        baselines=tuple(planner.baseline(rule, "fast", fastest.accumulate) for rule in (BP(), Checkpoint())),
         budget=budget,
     )
 
@@ -150,24 +150,21 @@ def plan_rules(
         LocalLearnError: nothing fits; the error names the least that would, and its settings.
     """
     planner = _Planner(model, input_shape, batch, layers, make_stepper, autocast, say)
-    found, search = [], None
+    found: list[Candidate] = []
     for rule in rules:
         try:
-            own = planner.search(rule, depths)
-            found.append(own.fastest(budget, most=planner.most))
+            found.append(planner.search(rule, depths).fastest(budget, most=planner.most))
         except LocalLearnError as error:
             say(f"{rule} is left out: {error}")
-            continue
-        search = own
-    if search is None:
+    if not found:
         raise LocalLearnError("none of the rules works on this network: give others by --rules.")
     fitting = [one for one in found if one.peak <= budget]
     if not fitting:
         raise _nothing_fits(budget, min(found, key=lambda one: one.peak), batch)
-    baselines = [planner.baseline(search, BP(), "fast", 1)]
+    baselines = [planner.baseline(BP(), "fast", 1)]
     for rule in (BP(), Checkpoint()):
         for memory in get_args(Memory):
-            own = planner.fitting_baseline(search, rule, memory, budget)
+            own = planner.fitting_baseline(rule, memory, budget)
             if own not in baselines:
                 baselines.append(own)
     return Plan(
@@ -212,22 +209,25 @@ class _Planner:
         """The candidates of a rule with each of the depths."""
         if type(rule).auxiliary is Rule.auxiliary and not isinstance(rule, Wrapper):
             raise LocalLearnError(f"{rule} has no auxiliary networks, so there is nothing to plan: give a local rule.")
-        search = Search(self.chain.names, self.batch, self.predict_step, self.say)
+        search = self._empty_search()
         profile = self.profile()
         for variant in variants(rule, depths):
             self.say(f"profiling the auxiliary networks of {variant}{depth_text(variant)}")
             search.add(variant, profile_of(profile, variant), get_args(Memory))
         return search
 
-    def baseline(self, search: Search, rule: Rule, memory: Memory, accumulate: int) -> Candidate:
+    def _empty_search(self) -> Search:
+        return Search(self.chain.names, self.batch, self.predict_step, self.say)
+
+    def baseline(self, rule: Rule, memory: Memory, accumulate: int) -> Candidate:
         """A step without local modules."""
         self.say(f"checking {rule}" + (", lean" if memory == "lean" else ""))
-        return search.candidate(rule, memory, Partition(tuple(range(len(self.chain)))), accumulate)
+        return self._empty_search().candidate(rule, memory, Partition(tuple(range(len(self.chain)))), accumulate)
 
-    def fitting_baseline(self, search: Search, rule: Rule, memory: Memory, budget: int) -> Candidate:
+    def fitting_baseline(self, rule: Rule, memory: Memory, budget: int) -> Candidate:
         """The same with half of the images, and half again, until it fits or one image is left."""
         accumulate = 1
-        while (one := self.baseline(search, rule, memory, accumulate)).peak > budget and accumulate < self.most:
+        while (one := self.baseline(rule, memory, accumulate)).peak > budget and accumulate < self.most:
             accumulate = min(2 * accumulate, self.most)
         return one
 

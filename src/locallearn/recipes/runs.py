@@ -95,8 +95,10 @@ class Runs:
         if not folder.settings.exists():
             try:
                 return self.workers.train(name, settings, folder.path, None)
-            except LocalLearnError as error:
-                if isinstance(error, NonFiniteLossError) or not folder.settings.exists():
+            except NonFiniteLossError:
+                raise
+            except LocalLearnError:
+                if not folder.settings.exists():
                     raise  # else another process began it meanwhile, or what failed here fails again
         own = {one: value for one, value in folder.read_settings("train").items() if one in _OF_MACHINE}
         settings = replace(settings, **own | {"data_dir": Path(own.get("data_dir", settings.data_dir))})
