@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 from command_line import run
@@ -15,20 +13,6 @@ from locallearn.training import SGD, Constant, RunFolder, load_checkpoint, train
 
 MORE = settings(epochs=4, optimizer=SGD(lr=0.01), schedule=Constant())
 CHANGING = {"epochs", "optimizer", "schedule"}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A run of two epochs."""
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    train(settings(epochs=2), folder)
-    return folder
-
-
-@pytest.fixture
-def copied(finished, tmp_path) -> Path:
-    """A copy of it, to go on with."""
-    return shutil.copytree(finished, tmp_path / "run")
 
 
 def test_a_finished_run_goes_on_and_says_so(finished, copied):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from small_runs import settings
@@ -18,18 +16,6 @@ from locallearn.cli.main import main
 from locallearn.training import RunFolder, load_checkpoint, load_run, train
 
 SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--epochs", "1", "--batch", "32"]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    train(settings(epochs=2), folder)
-    return folder
-
-
-@pytest.fixture
-def copied(whole, tmp_path) -> Path:
-    return shutil.copytree(whole, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
