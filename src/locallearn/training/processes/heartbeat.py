@@ -18,6 +18,8 @@ from locallearn.training.processes.launch import Launch
 
 _INTERVAL = 0.5
 _VERDICT = "verdict"
+_LAST_CALL = 3.0
+"""Seconds that the thread has to come back from the store when this process ends."""
 
 
 def _end_process(sentence: str) -> NoReturn:
@@ -79,8 +81,10 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """End without a word."""
+        """End without a word, and wait for the thread: in the store's code when Python ends, it would abort."""
         self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(_LAST_CALL)
 
     def fail(self) -> None:
         """Let the others end: this process has an error of its own, which it tells."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -72,6 +73,13 @@ def test_a_process_that_fails_ends_the_other_one():
     with beating(timeout=2) as (_, second, ended):
         second.fail()
         assert told(ended) == ["process 0 of 2 ends: process 1 of 2 failed, and tells why."]
+
+
+def test_the_thread_is_over_before_its_process_ends():
+    with beating(timeout=2) as (first, second, _):
+        first.stop()
+        second.fail()
+        assert [thread.name for thread in threading.enumerate() if thread.name == "heartbeat"] == []
 
 
 def test_a_broken_connection_names_the_process_that_is_gone():
