@@ -194,10 +194,10 @@ def memory_of(step: Step, net: nn.Module, images: Tensor, labels: Tensor) -> dic
         step()  # features that the next step uses arrive in this one
         with counted_messages() as (sent, summed):
             step()
-    own = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers()))
+    momenta = [parameter for parameter in net.parameters() if parameter.requires_grad]
     return {
         "activations": live.peak_activations,
-        "parameters_and_buffers": own,
+        "total": sum(tensor.nbytes for tensor in (*known, *momenta)) + live.peak,
         "process": process_bytes("VmHWM"),
         "process_before": before,
         "sent": sum(sent),
@@ -210,22 +210,25 @@ def timed(rank: int, folder: str, settings: Any) -> None:
     begin(rank, folder)
     images, labels = batch_of(settings.batch)
     half = slice(rank * settings.batch // 2, (rank + 1) * settings.batch // 2)
-    loads: dict[str, Load] = {}
+    loads: dict[tuple[str, int], Load] = {}
     steps: dict[str, Step | None] = {}
     bp = net_of(settings.model, ll.BP())
-    loads["bp"] = measured_load(bp, settings.batch)
     steps["bp, one process"] = local_step(bp, images, labels) if rank == 0 else None
     for count in settings.micro_batches:
-        steps[f"bp, 1F1B, {count}"] = partial(BPPipeline(settings.model, loads["bp"], count).step, images, labels)
+        load = loads["bp", settings.batch // count] = measured_load(bp, settings.batch // count)
+        steps[f"bp, 1F1B, {count}"] = partial(BPPipeline(settings.model, load, count).step, images, labels)
     for name, rule in settings.rules.items():
         net = net_of(settings.model, rule)
-        loads[name] = measured_load(net, settings.batch)
+        for count in (settings.batch, settings.batch // PROCESSES):
+            loads[name, count] = measured_load(net, count)
         alone = local_step(net, images, labels)
         steps[f"{name}, one process"] = alone if rank == 0 else None
         steps[f"{name}, two apart"] = alone
-        steps[f"{name}, modules"] = local_step(modules_net(settings.model, rule, loads[name]), images, labels)
+        parts = modules_net(settings.model, rule, loads[name, settings.batch])
+        steps[f"{name}, modules"] = local_step(parts, images, labels)
         shared = ll.parallel.data(net_of(settings.model, rule))
         steps[f"{name}, data"] = local_step(shared, images[half], labels[half])
+        steps[f"{name}, data, whole batches"] = local_step(shared, images, labels)
     rows: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(settings.rounds + 1):
         for name, step in steps.items():
@@ -262,16 +265,19 @@ def counted(rank: int, folder: str, settings: Any, layout: str) -> None:
     """Memory and traffic of one layout, in processes that do nothing else."""
     begin(rank, folder)
     images, labels = batch_of(settings.batch)
-    load: Load = torch.load(f"{folder}/timed.pt", weights_only=False)["loads"][layout.partition(",")[0]]
+    loads: dict[tuple[str, int], Load] = torch.load(f"{folder}/timed.pt", weights_only=False)["loads"]
     name, _, kind = layout.partition(", ")
     if kind.startswith("1F1B"):
-        pipeline = BPPipeline(settings.model, load, int(kind.rpartition(" ")[2]))
+        count = int(kind.rpartition(" ")[2])
+        pipeline = BPPipeline(settings.model, loads[name, settings.batch // count], count)
         found = memory_of(partial(pipeline.step, images, labels), pipeline.layers, images, labels)
     elif kind == "data":
         half = slice(rank * settings.batch // 2, (rank + 1) * settings.batch // 2)
         net = ll.parallel.data(net_of(settings.model, settings.rules[name]))
-        found = memory_of(local_step(net, images[half], labels[half]), net, images, labels)
+        images, labels = images[half], labels[half]
+        found = memory_of(local_step(net, images, labels), net, images, labels)
     else:
+        load = loads[name, settings.batch]
         net = modules_net(settings.model, settings.rules[name], load, send_labels="labels" in kind)
         found = memory_of(local_step(net, images, labels), net, images, labels)
     torch.save(found, f"{folder}/counted-{rank}.pt")
