@@ -27,6 +27,7 @@ import _two_processes
 import locallearn as ll
 from _bench import machine
 from _two_processes import PROCESSES, net_of
+from locallearn._engine.local_net import GRADIENT_BUCKET
 from locallearn.cost import peak_memory
 from locallearn.simulation import Link, Load, Outcome, assign, data_parallel, module_parallel, pipeline
 
@@ -47,9 +48,11 @@ def simulated(layout: str, found: dict[str, Any], batch: int) -> Outcome | None:
     loads: dict[tuple[str, int], Load] = found["loads"]
     match layout.split(", "):
         case name, "data":
-            return data_parallel(layout, loads[name, batch // PROCESSES], link, devices=PROCESSES, batch=batch)
+            load = loads[name, batch // PROCESSES]
+            return data_parallel(layout, load, link, devices=PROCESSES, batch=batch, bucket=GRADIENT_BUCKET)
         case name, "data", _:
-            return data_parallel(layout, loads[name, batch], link, devices=PROCESSES, batch=batch * PROCESSES)
+            whole, load = batch * PROCESSES, loads[name, batch]
+            return data_parallel(layout, load, link, devices=PROCESSES, batch=whole, bucket=GRADIENT_BUCKET)
         case name, "modules":
             return module_parallel(loads[name, batch], link, stages=PROCESSES, copies=1, batch=batch)
         case name, "1F1B", count:

@@ -11,15 +11,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from locallearn._engine.local_net import LocalNet
+from locallearn._engine.local_net import GRADIENT_BUCKET, LocalNet
 from locallearn._utils.errors import LocalLearnError
 from locallearn.parallel.agreement import refuse_other_networks
 from locallearn.parallel.batch_norm import synchronise_batch_norm
 from locallearn.parallel.channel import Layout, buckets, share_values
 from locallearn.parallel.modules import ModulePart
 
-_TOGETHER = 2**20
-"""Bytes of gradients that are worth a message; small modules travel with those after them."""
 _ON_THE_WAY = 4
 """Messages that travel at once. Waiting for each would make all processes as slow as the slowest is between any two,
 and not only as slow as the slowest is over a step."""
@@ -161,7 +159,7 @@ class GradientSharing:
         """Let a module's gradients go with the next message."""
         self._complete.append(module)
         self._parameters += [p for p in self._net.parameters_of(module) if p.grad is not None]
-        if sum(parameter.nbytes for parameter in self._parameters) >= _TOGETHER:
+        if sum(parameter.nbytes for parameter in self._parameters) >= GRADIENT_BUCKET:
             self._send()
 
     def _send(self) -> None:
