@@ -47,7 +47,9 @@ class Remembered(Generic[Found]):
 
         It is computed anew where a part counts by identity, or has a user's own code, which a notebook may change.
         """
-        if not all(map(_is_of_library, {type(part) for part in module.modules()})):
+        if not all(
+            _is_of_library(kind) and _is_in_library(kind.forward) for kind in {type(p) for p in module.modules()}
+        ):
             return compute()
         walk = _Walk()
         key = walk.module(module), torch.get_default_dtype(), mixed_now(device), more
@@ -66,10 +68,14 @@ _MOST = 128
 
 def _is_of_library(code: Any) -> bool:
     """Whether it is a class or function of a library."""
-    module, name = getattr(code, "__module__", None), getattr(code, "__qualname__", None)
-    if not (isinstance(module, str) and isinstance(name, str)) or module.partition(".")[0] not in _LIBRARIES:
-        return False
-    return getattr(sys.modules.get(module), name, None) is code
+    name = getattr(code, "__qualname__", None)
+    return isinstance(name, str) and _is_in_library(code) and getattr(sys.modules[code.__module__], name, None) is code
+
+
+def _is_in_library(code: Any) -> bool:
+    """Whether a class or function stands in the code of a library, and not in a user's, who may replace a method."""
+    module = getattr(code, "__module__", None)
+    return isinstance(module, str) and module.partition(".")[0] in _LIBRARIES and module in sys.modules
 
 
 class _Walk:

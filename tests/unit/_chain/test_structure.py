@@ -94,3 +94,13 @@ def test_a_users_own_code_may_change(monkeypatch):
     assert shapes()[-1] == (4, 8, 8)
     monkeypatch.setattr(Block, "stride", 2)
     assert shapes()[-1] == (4, 4, 8)
+
+
+def test_a_user_may_replace_a_librarys_method(monkeypatch):
+    def localized():
+        return ll.localize(resnet8(), ll.BP(), input_shape=(3, 16, 16))
+
+    localized()
+    monkeypatch.setattr(nn.ReLU, "forward", lambda _, x: x[:, :, ::2])
+    with pytest.raises(ll.LocalLearnError, match="cannot take a feature of shape 16x8x16"):
+        localized()
