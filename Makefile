@@ -3,8 +3,6 @@ BIN := .venv/bin
 
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
-export PYTHONDONTWRITEBYTECODE =  # else pytest would rewrite the assertions of all tests anew in each process
-
 .PHONY: help demo test test-all test-slow browser-test chromium checked lint types fast benchmark clean
 
 help:  ## list the targets

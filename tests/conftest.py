@@ -15,11 +15,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    # The collected tests and PyTorch's own objects live to the end: a tenth of the time went into looking through them,
-    # and another twentieth into collections after every 700 new objects.
+    # The collected tests and PyTorch's own objects live to the end: a tenth of the time went into looking through them.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(scope="session", autouse=True)
