@@ -107,8 +107,6 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "half warm": {**HALF_4, **WARM},
     "half warm decay": {**HALF_4, **WARM, **DECAY},
     "half all": {**HALF_4, **ALL},
-    "half depth 5 all": {"rule": HALF(ll.AugLocal(depth=5, tau=1.0)), **ALL},
-    "quarter depth 6 all": {"rule": QUARTER(ll.AugLocal(depth=6)), **ALL},
 }
 """Settings other than those of `COMMON`. The first five are those that the limits are to leave out."""
 WITH_COST = ("rule", "memory", "ema")

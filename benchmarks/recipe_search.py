@@ -34,6 +34,12 @@ class Rung:
     epochs: int
     go_on: int
 
+    @classmethod
+    def of(cls, text: str) -> Rung:
+        """`6:1` is 6 epochs, after which the best one goes on."""
+        epochs, go_on = map(int, text.split(":"))
+        return cls(epochs=epochs, go_on=go_on)
+
 
 RUNGS = (Rung(epochs=3, go_on=2), Rung(epochs=6, go_on=1))
 SEEDS = (1, 2, 3)
@@ -75,9 +81,10 @@ class Search:
         self.results: dict[str, Any] = {**known, "trials": [], "winner": None, "confirmation": []}
         self._lock = Lock()
 
-    def run(self) -> None:
+    def run(self, rungs: Sequence[Rung]) -> None:
+        self.write(rungs=[asdict(rung) for rung in rungs])
         within = [name for name, found in self.results["candidates"].items() if found["is_within"]]
-        winner = halving(within, RUNGS, self.accuracies)
+        winner = halving(within, rungs, self.accuracies)
         self.write(winner=winner)
         asked = [("winner", replace(self.common, **CANDIDATES[winner]), seed) for seed in SEEDS]
         asked += [("published", replace(PUBLISHED, data_dir=self.common.data_dir), seed) for seed in SEEDS]
@@ -103,7 +110,8 @@ class Search:
     def write(self, run: Finished | None = None, **news: Any) -> None:
         with self._lock:
             for name, value in news.items():
-                self.results[name] = [*self.results[name], value] if isinstance(self.results[name], list) else value
+                old = self.results.get(name)
+                self.results[name] = [*old, value] if isinstance(old, list) else value
             if run is not None:
                 self.results["environment"] = {name: run.environment[name] for name in ("versions", "python", "device")}
             write_json(self.target, self.results)
@@ -125,7 +133,7 @@ def counted() -> dict[str, Any]:
             "is_within": step.is_within(limits, bp),
         }
         print(name, found[name]["rule"], found[name]["times_bp"], found[name]["is_within"], flush=True)
-    fixed = {"limits": asdict(limits), "rungs": [asdict(rung) for rung in RUNGS], "seeds": SEEDS}
+    fixed = {"limits": asdict(limits), "seeds": SEEDS}
     return {**source(), "machine": cpu_name(), **fixed, "bp": asdict(bp), "common": common, "candidates": found}
 
 
@@ -134,6 +142,7 @@ def main() -> None:
     parser.add_argument("--costs", action="store_true", help="only count costs")
     parser.add_argument("--out", type=Path, default=Path("runs/search"), help="folder of the run folders")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of the data sets")
+    parser.add_argument("--rungs", nargs="+", type=Rung.of, default=RUNGS, help="EPOCHS:GO_ON of each rung")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with one thread")
     parser.add_argument("--save", type=Path, default=RESULTS, help="file of the results")
     arguments = parser.parse_args()
@@ -142,7 +151,8 @@ def main() -> None:
         return
     with workers_of(arguments.jobs) as workers:
         runs = Runs(arguments.out, [], workers=workers)
-        Search(runs, replace(COMMON, data_dir=arguments.data_dir), arguments.save, known).run()
+        search = Search(runs, replace(COMMON, data_dir=arguments.data_dir), arguments.save, known)
+        search.run(arguments.rungs)
 
 
 if __name__ == "__main__":
