@@ -146,7 +146,7 @@ def draw(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
             axes.plot(x, y, markerfacecolor="white" if lean else looks["color"], linestyle="", **looks)
             if not lean:
                 text = SHORT.get(row["name"], row["name"])
-                place = {"local": (5, -7), "exact": (5, 4), "recommended": (6, 2)}[row["kind"]]
+                place = {"local": (5, -7), "exact": (5, 4), "recommended": (3, -12)}[row["kind"]]
                 axes.annotate(text, (x, y), place, textcoords="offset points", fontsize=6, color=looks["color"])
         axes.set(xlabel=f"{label} of a step, x BP", xlim=(0, 1.2 * max(x for x, _ in points)))
     panels[0].set(ylabel="test accuracy, %")
