@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 from unittest.mock import patch
@@ -21,6 +22,7 @@ import locallearn as ll
 from locallearn._planning.prediction import MakeStepper, nesterov_sgd
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn._utils.registry import find
+from locallearn.cost import Activity
 from locallearn.simulation import Load, assign, load_of, measured_times
 
 Step = Callable[[], object]
@@ -55,11 +57,29 @@ def same(value: Any) -> Any:
     return values[0]
 
 
-def measured_load(net: ll.LocalNet, images: int) -> Load:
-    """The load of a step, by times of this machine while both processes compute."""
-    dist.barrier()
-    times = measured_times(net, images)
-    return same(load_of(net, images).with_times(times))
+class MeasuredLoad:
+    """The load of a step, by times of this machine while both processes compute: medians over measurements.
+
+    Args:
+        net: the network.
+        images: in the batch.
+    """
+
+    def __init__(self, net: ll.LocalNet, images: int) -> None:
+        self._net, self._images = net, images
+        self._counted = load_of(net, images)
+        self._times: list[dict[tuple[Activity, int], float]] = []
+        self.measure(steps=5)
+
+    def measure(self, *, steps: int = 1) -> None:
+        """Measure once more."""
+        dist.barrier()
+        self._times.append(measured_times(self._net, self._images, steps=steps))
+
+    @property
+    def now(self) -> Load:
+        """By the times measured so far in the first process; the same in both."""
+        return same(self._counted.with_times({w: median(t[w] for t in self._times) for w in self._times[0]}))
 
 
 def local_step(net: ll.LocalNet, images: Tensor, labels: Tensor, make_stepper: MakeStepper = nesterov_sgd) -> Step:
@@ -194,10 +214,10 @@ def memory_of(step: Step, net: nn.Module, images: Tensor, labels: Tensor) -> dic
         step()  # features that the next step uses arrive in this one
         with counted_messages() as (sent, summed):
             step()
-    own = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers()))
+    momenta = [parameter for parameter in net.parameters() if parameter.requires_grad]
     return {
         "activations": live.peak_activations,
-        "parameters_and_buffers": own,
+        "total": sum(tensor.nbytes for tensor in (*known, *momenta)) + live.peak,
         "process": process_bytes("VmHWM"),
         "process_before": before,
         "sent": sum(sent),
@@ -210,22 +230,25 @@ def timed(rank: int, folder: str, settings: Any) -> None:
     begin(rank, folder)
     images, labels = batch_of(settings.batch)
     half = slice(rank * settings.batch // 2, (rank + 1) * settings.batch // 2)
-    loads: dict[str, Load] = {}
+    loads: dict[tuple[str, int], MeasuredLoad] = {}
     steps: dict[str, Step | None] = {}
     bp = net_of(settings.model, ll.BP())
-    loads["bp"] = measured_load(bp, settings.batch)
     steps["bp, one process"] = local_step(bp, images, labels) if rank == 0 else None
     for count in settings.micro_batches:
-        steps[f"bp, 1F1B, {count}"] = partial(BPPipeline(settings.model, loads["bp"], count).step, images, labels)
+        load = loads["bp", settings.batch // count] = MeasuredLoad(bp, settings.batch // count)
+        steps[f"bp, 1F1B, {count}"] = partial(BPPipeline(settings.model, load.now, count).step, images, labels)
     for name, rule in settings.rules.items():
         net = net_of(settings.model, rule)
-        loads[name] = measured_load(net, settings.batch)
+        for count in (settings.batch, settings.batch // PROCESSES):
+            loads[name, count] = MeasuredLoad(net, count)
         alone = local_step(net, images, labels)
         steps[f"{name}, one process"] = alone if rank == 0 else None
         steps[f"{name}, two apart"] = alone
-        steps[f"{name}, modules"] = local_step(modules_net(settings.model, rule, loads[name]), images, labels)
+        parts = modules_net(settings.model, rule, loads[name, settings.batch].now)
+        steps[f"{name}, modules"] = local_step(parts, images, labels)
         shared = ll.parallel.data(net_of(settings.model, rule))
         steps[f"{name}, data"] = local_step(shared, images[half], labels[half])
+        steps[f"{name}, data, whole batches"] = local_step(shared, images, labels)
     rows: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(settings.rounds + 1):
         for name, step in steps.items():
@@ -233,9 +256,11 @@ def timed(rank: int, folder: str, settings: Any) -> None:
             dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
             if number:
                 rows[name].append(slowest.item())
-    link = measured_link()
+        for load in loads.values():
+            load.measure()
+    found = {"seconds": rows, "loads": {key: load.now for key, load in loads.items()}, "link": measured_link()}
     if rank == 0:
-        torch.save({"seconds": rows, "loads": loads, "link": link}, f"{folder}/timed.pt")
+        torch.save(found, f"{folder}/timed.pt")
     dist.destroy_process_group()
 
 
@@ -262,16 +287,19 @@ def counted(rank: int, folder: str, settings: Any, layout: str) -> None:
     """Memory and traffic of one layout, in processes that do nothing else."""
     begin(rank, folder)
     images, labels = batch_of(settings.batch)
-    load: Load = torch.load(f"{folder}/timed.pt", weights_only=False)["loads"][layout.partition(",")[0]]
+    loads: dict[tuple[str, int], Load] = torch.load(f"{folder}/timed.pt", weights_only=False)["loads"]
     name, _, kind = layout.partition(", ")
     if kind.startswith("1F1B"):
-        pipeline = BPPipeline(settings.model, load, int(kind.rpartition(" ")[2]))
+        count = int(kind.rpartition(" ")[2])
+        pipeline = BPPipeline(settings.model, loads[name, settings.batch // count], count)
         found = memory_of(partial(pipeline.step, images, labels), pipeline.layers, images, labels)
     elif kind == "data":
         half = slice(rank * settings.batch // 2, (rank + 1) * settings.batch // 2)
         net = ll.parallel.data(net_of(settings.model, settings.rules[name]))
-        found = memory_of(local_step(net, images[half], labels[half]), net, images, labels)
+        images, labels = images[half], labels[half]
+        found = memory_of(local_step(net, images, labels), net, images, labels)
     else:
+        load = loads[name, settings.batch]
         net = modules_net(settings.model, settings.rules[name], load, send_labels="labels" in kind)
         found = memory_of(local_step(net, images, labels), net, images, labels)
     torch.save(found, f"{folder}/counted-{rank}.pt")

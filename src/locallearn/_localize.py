@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from locallearn._chain.chain import TracedChain
-from locallearn._chain.discovery import chain_of, layers_offered, refuse_shared_parameters, trace
+from locallearn._chain.discovery import chain_of, layers_offered, refuse_shared_parameters
 from locallearn._chain.layout import Shape
 from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition, partition
 from locallearn._chain.refusals import refuse_other_models
+from locallearn._chain.trace import trace
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
 from locallearn._nn.checkpointed import Checkpointed

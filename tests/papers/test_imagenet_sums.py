@@ -10,8 +10,9 @@ from torch import nn
 import locallearn as ll
 from locallearn import models
 from locallearn._chain.chain import TracedChain
-from locallearn._chain.discovery import chain_of, trace
+from locallearn._chain.discovery import chain_of
 from locallearn._chain.partition import partition
+from locallearn._chain.trace import trace
 from locallearn._objectives.sites import Sites
 
 IMAGE = (3, 224, 224)

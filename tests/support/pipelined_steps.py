@@ -50,6 +50,9 @@ VARIANTS: dict[str, ll.Rule] = {
 IN_THREE = VARIANTS | {name: RULES[name] for name in ("BP", "HiLo", "MAN paper", "LAM", "MLAAN")}
 """For the slow test of three processes."""
 
+ENDED = ll.HiLo(ll.Pooling(), fidelity="paper")
+"""A rule whose cascades are ended where processes meet."""
+
 PAGE = Path(__file__).parents[2] / "docs" / "several-processes.md"
 
 PARTS = (2, 3)
@@ -162,7 +165,7 @@ ALONE: dict[str, Callable[[], dict[str, Any]]] = {
     "resumed": lambda: resumed(localized(RULES["MAN"])),
     "labels sent": lambda: trained(localized(RULES["DGL"])),
     "images sent": lambda: trained(localized(RULES["InfoPro"])),
-    "cascades ended": lambda: trained(without_cascades(localized(ll.HiLo(ll.Pooling(), fidelity="paper")))),
+    "cascades ended": lambda: trained(without_cascades(localized(ENDED))),
 }
 """What one process does, by the name of the same in two."""
 
@@ -180,7 +183,7 @@ def each_pipeline(rank: int) -> dict[str, Any]:
         "resumed": resumed(divided(RULES["MAN"])),
         "labels sent": trained(divided(RULES["DGL"], send_labels=True), given=first_gives(rank)),
         "images sent": trained(divided(RULES["InfoPro"], send_labels=True), given=first_gives(rank)),
-        "cascades ended": trained(divided(ll.HiLo(ll.Pooling(), fidelity="paper"), end_cascades=True)),
+        "cascades ended": trained(divided(ENDED, end_cascades=True)),
         "asynchronous": asynchronous(rank),
         "part": what_it_holds(),
         "peaks": peaks(),
@@ -370,6 +373,13 @@ def double_batch(step: int) -> tuple[Tensor, Tensor]:
 def _half(index: int, step: int) -> tuple[Tensor, Tensor]:
     images, labels = double_batch(step)
     return images[index::2], labels[index::2]
+
+
+def localize_all() -> None:
+    """Make the networks that `both` copies."""
+    for rule in (*RULES.values(), ENDED):
+        localized(rule)
+    localized(RULES["AugLocal"], memory="lean")
 
 
 def both(rank: int) -> dict[str, Any]:

@@ -11,16 +11,32 @@ import torch
 import torch.distributed as dist
 
 
-def in_processes(function: Callable[[int], object], folder: Path, *, count: int = 2) -> list:
-    """Run `function(rank)` in each of `count` processes; what each returned."""
-    torch.multiprocessing.spawn(_work, args=(function, str(folder), count), nprocs=count)  # pyright: ignore[reportPrivateImportUsage]
+def in_processes(
+    function: Callable[[int], object], folder: Path, *, count: int = 2, before: Callable[[], object] | None = None
+) -> list:
+    """Run `function(rank)` in each of `count` processes; what each returned.
+
+    What `before` caches is made once for all of them.
+    """
+    torch.multiprocessing.spawn(_divide, args=(function, str(folder), count, before), nprocs=1)  # pyright: ignore[reportPrivateImportUsage]
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
 
 
-def _work(rank: int, function: Callable[[int], object], folder: str, count: int) -> None:
+def _divide(
+    _: int, function: Callable[[int], object], folder: str, count: int, before: Callable[[], object] | None
+) -> None:
+    """A new process with one thread, which makes once what all of them need, and divides."""
     torch.set_num_threads(1)
     import_module("torch._dynamo")  # as the first step does
+    if before is not None:
+        before()
     gc.freeze()  # garbage collections and searches of all objects take longest over what the imports made
+    torch.multiprocessing.start_processes(  # pyright: ignore[reportPrivateImportUsage]
+        _work, args=(function, folder, count), nprocs=count, start_method="fork"
+    )
+
+
+def _work(rank: int, function: Callable[[int], object], folder: str, count: int) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
     try:
         torch.save(function(rank), f"{folder}/{rank}.pt")

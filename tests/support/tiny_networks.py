@@ -1,18 +1,22 @@
 """Small networks of every family, from torchvision and timm, for images of 16 x 16 pixels or more."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 
+import pytest
 import torch
 from torch import nn
 
 from locallearn import models
 from locallearn._torch.vision_libraries import import_timm
 
-torchvision = models.import_torchvision()
-timm = import_timm()
+with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(sys.modules, "wandb", None)  # timm would import it, which takes longer than all else in here
+    torchvision = models.import_torchvision()
+    timm = import_timm()
 
-from timm.models import (  # noqa: E402
+from timm.models import (
     beit as timm_beit,
     convnext as timm_convnext,
     eva as timm_eva,
@@ -20,7 +24,7 @@ from timm.models import (  # noqa: E402
     resnet as timm_resnet,
     vision_transformer as timm_vit,
 )
-from torchvision.models import (  # noqa: E402
+from torchvision.models import (
     convnext,
     efficientnet,
     mobilenetv2,
@@ -30,7 +34,7 @@ from torchvision.models import (  # noqa: E402
     vision_transformer,
 )
 
-from locallearn.models import torchvision_chains  # noqa: E402
+from locallearn.models import torchvision_chains
 
 CLASSES = 5
 WIDTHS = (8, 8, 16, 16)

@@ -1,4 +1,4 @@
-"""From a model to its chain, and the shapes between its layers."""
+"""From a model to its chain."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain as concatenate
 
-import torch
 from torch import nn
 
-from locallearn._chain.axes import layout_after
 from locallearn._chain.chain import Chain, HasChain, NoMapError, TracedChain
-from locallearn._chain.channel_tracker import ChannelTracker
-from locallearn._chain.layout import Layout, Shape
-from locallearn._chain.position_tracker import PositionTracker
+from locallearn._chain.layout import Shape
 from locallearn._chain.sequential import split_sequential
+from locallearn._chain.trace import trace
 from locallearn._fx.graph_chain import layers_from_code
-from locallearn._fx.tracer import BATCHES, may_be_the_size
-from locallearn._nn.outputs import MainOutput, main_output
-from locallearn._torch import private_api
-from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, reason_of
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 
 
 def chain_of(model: nn.Module, image_shape: Shape, layers: str | Sequence[str] | None = None) -> Chain:
@@ -71,50 +65,6 @@ def _with_layers(model: nn.Module, chain: Chain) -> Chain:
     return chain
 
 
-def trace(chain: Chain, image_shape: Shape) -> TracedChain:
-    """Run the chain on fake tensors, for the shapes between its layers.
-
-    Raises:
-        LocalLearnError: a layer does not pass one tensor on, or cannot take a feature of the size it gets.
-    """
-    layouts: list[Layout] = []
-    types: list[torch.dtype] = []
-    in_place: list[bool] = []
-    channels = ChannelTracker()
-    with private_api.fake_mode() as mode, torch.no_grad():
-        parts = private_api.fake_copy(nn.ModuleList([*chain.layers.values(), chain.classifier]), mode).train()
-        reference = next(parts.parameters())
-        like = {"device": reference.device, "dtype": reference.dtype}
-        feature, other = (torch.empty((batch, *image_shape), **like) for batch in BATCHES)
-        channels.mark(feature, 1)
-        positions = PositionTracker(feature)
-        for name, layer in zip(chain.layers, parts, strict=False):
-            version = private_api.version_of(feature)
-            with channels, positions:
-                source, feature = feature, _run(layer, feature, f"layer {name!r}")
-            in_place.append(private_api.version_of(source) != version)
-            other = _run(layer, other, f"layer {name!r}")
-            types.append(feature.dtype)
-            where = channels.dimension_of(feature), positions.dimensions_of(feature)
-            layouts.append(layout_after(name, (feature, other), *where))
-        version = private_api.version_of(feature)
-        outputs = _output(parts[-1], feature, "the classifier")
-        logits = _refuse_no_tensor(parts[-1], main_output(outputs), feature, "the classifier")
-        in_place.append(private_api.version_of(feature) != version)
-    if logits.dim() != 2:
-        raise LocalLearnError(f"the classifier gives a tensor of shape {_size(logits)} instead of one logit per class.")
-    return TracedChain(
-        names=tuple(chain.layers),
-        layers=tuple(chain.layers.values()),
-        classifier=chain.classifier if logits is outputs else nn.Sequential(chain.classifier, MainOutput()),
-        image_shape=image_shape,
-        layouts=tuple(layouts),
-        types=tuple(types),
-        begins_in_place=tuple(in_place),
-        classes=logits.shape[1],
-    )
-
-
 @contextmanager
 def layers_offered(model: nn.Module, chain: TracedChain) -> Iterator[None]:
     """While active, an error about a layer that passes on no map says which `layers` do, where some do."""
@@ -157,39 +107,3 @@ def refuse_shared_parameters(model: nn.Module, groups: list[list[nn.Module]]) ->
                     f"parameter {names[id(parameter)]!r} is shared by local modules {owner[id(parameter)]} and"
                     f" {module}: give each its own copy, or choose modules so that one holds both uses."
                 )
-
-
-def _run(layer: nn.Module, feature: torch.Tensor, name: str) -> torch.Tensor:
-    return _refuse_no_tensor(layer, _output(layer, feature, name), feature, name)
-
-
-def _output(layer: nn.Module, feature: torch.Tensor, name: str) -> object:
-    try:
-        return layer(feature)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        asks = " Is input_shape right, and the image large enough for the network?" if may_be_the_size(error) else ""
-        raise LocalLearnError(
-            f"{name} ({_kind(layer)}) cannot take a feature of shape {_size(feature)}: {reason_of(error)}.{asks}"
-        ) from error
-
-
-def _refuse_no_tensor(layer: nn.Module, output: object, feature: torch.Tensor, name: str) -> torch.Tensor:
-    if not isinstance(output, torch.Tensor):
-        raise LocalLearnError(
-            f"the network is no chain at {name}: {_kind(layer)} returns a {type(output).__name__}, not one"
-            " tensor. Wrap it in a module that returns the tensor the next layer needs."
-        )
-    if output.numel() == 0:
-        raise LocalLearnError(
-            f"{name} leaves nothing of a feature of shape {_size(feature)}: the image size is too small for the"
-            " network."
-        )
-    return output
-
-
-def _kind(layer: nn.Module) -> str:
-    return type(layer[0] if isinstance(layer, nn.Sequential) and len(layer) == 1 else layer).__name__
-
-
-def _size(feature: torch.Tensor) -> str:
-    return "x".join(map(str, feature.shape[1:])) or "no values"

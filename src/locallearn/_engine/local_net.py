@@ -40,9 +40,12 @@ from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 _WORTH_A_PLAN = 2**26
 """Bytes of all layers' outputs below which `fast` recomputes nothing."""
 
+GRADIENT_BUCKET = 2**20
+"""Bytes of gradients that processes sum at once: those of small modules wait for the next ones."""
+
 
 class GradientSharing(Protocol):
-    """Shares the gradients of a step with other processes, each module's as soon as they are complete.
+    """Shares the gradients of a step with other processes, each module's when they are complete.
 
     Attributes:
         images: of all processes in the last optimizer step.

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from locallearn._chain.structure import structure
 from locallearn._engine.neighbours import ALONE
 from locallearn._engine.step import Step
 from locallearn._objectives.auxiliary import Auxiliary, Head, blocks_of
-from locallearn._objectives.structure import structure
 from locallearn._recompute.policy import STORE_ALL, RecomputePlan, RecomputePolicy
 from locallearn._torch import private_api
 from locallearn._torch.live_bytes import LiveBytes

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from locallearn._chain.layout import carry
+from locallearn._chain.structure import IRRELEVANT
 from locallearn._nn.ema import EmaCopy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -145,6 +146,9 @@ class WeightedSum(Auxiliary):
         return list(self.terms)  # pyright: ignore[reportReturnType]
 
 
+IRRELEVANT[WeightedSum] = "weights"
+
+
 class WithFront(Auxiliary):
     """An auxiliary network with more layers in front: `auxiliary(front(features))`.
 
@@ -185,6 +189,22 @@ def part_without_outputs(auxiliary: Auxiliary) -> Auxiliary | None:
     """The first auxiliary network inside that defines `forward` without `outputs`, or None."""
     parts = (part for part in auxiliary.modules() if isinstance(part, Auxiliary))
     return next((part for part in parts if type(part).outputs is Auxiliary.outputs), None)
+
+
+def is_head(auxiliary: Auxiliary) -> bool:
+    """Whether its outputs are its logits, which are all that its loss sees: a head, or one after more layers."""
+    while type(auxiliary) is WithFront:
+        auxiliary = auxiliary.auxiliary
+    return type(auxiliary) is Head
+
+
+def loss_is_of_outputs(auxiliary: Auxiliary) -> bool:
+    """Whether `forward` is `loss_of` of `outputs` and no code of a subclass's own."""
+    parts = (type(part) for part in auxiliary.modules() if isinstance(part, Auxiliary))
+    return all(part.forward in _FORWARD_OF_OUTPUTS and part.outputs is not Auxiliary.outputs for part in parts)
+
+
+_FORWARD_OF_OUTPUTS = (Auxiliary.forward, WeightedSum.forward, WithFront.forward)
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from locallearn._chain.chain import COPIED_LAYER
 from locallearn._chain.layout import carrying_shape
-from locallearn._objectives.auxiliary import Auxiliary, Head, part_without_outputs
+from locallearn._chain.structure import Remembered, structure
+from locallearn._objectives.auxiliary import Auxiliary, is_head, loss_is_of_outputs, part_without_outputs
 from locallearn._objectives.objective import Objective, Site
 from locallearn._objectives.sites import Sites
-from locallearn._objectives.structure import structure
 from locallearn._torch import private_api
+from locallearn._torch.private_api import FakeTensorMode
 from locallearn._utils.errors import LocalLearnError, reason_of
 
 
 def copy_written_features(objectives: Sequence[Objective], sites: Sites) -> list[Objective]:
     """The objectives, with a copy of the features for each auxiliary network that writes on them.
 
-    Networks of equal structure are run once. The classifier's objectives stay as they are.
+    Networks of equal structure are run once, those of libraries' parts once in a process. The classifier's objectives
+    stay as they are.
 
     Raises:
         LocalLearnError: a network cannot take the features of its site, or does not give one logit for each class.
@@ -37,32 +40,37 @@ def copy_written_features(objectives: Sequence[Objective], sites: Sites) -> list
             like = sites.reference(site.layer)
             key = site.chain.shapes[site.layer], site.is_vector, like.device, like.dtype, structure(objective.auxiliary)
             if key not in writes:
-                network = private_api.fake_copy(objective.auxiliary, mode).train()
-                writes[key] = _writes(network, site, like, _copied_layers(objective.auxiliary))
+                run = partial(_writes, objective.auxiliary, mode, site, like)
+                more = *key[:-1], site.image_shape, site.classes
+                writes[key] = _WRITES.find(objective.auxiliary, like.device, *more, compute=run)
             checked.append(replace(objective, copy_features=writes[key]))
     return checked
 
 
-def _writes(network: Auxiliary, site: Site, like: Tensor, copied_layers: Mapping[str, str]) -> bool:
-    """Whether a fake copy of an auxiliary network changes its features in place.
+_WRITES: Remembered[bool] = Remembered()
+"""Whether an auxiliary network changes its features."""
+
+
+def _writes(auxiliary: Auxiliary, mode: FakeTensorMode, site: Site, like: Tensor) -> bool:
+    """Whether an auxiliary network changes its features in place: a fake copy is run.
 
     Args:
-        network: the fake copy.
+        auxiliary: the network.
+        mode: the active mode.
         site: its site.
         like: a tensor of the device and type of the network.
-        copied_layers: names of parts of the network to the layers that they are copies of.
     """
+    network = private_api.fake_copy(auxiliary, mode).train()
     name = f"the auxiliary network after layer {site.chain.names[site.layer]!r}"
     places = site.chain.shapes[site.layer]
     shape = places[:1] if site.is_vector else places
     taken = carrying_shape(places, network.prefix) if network.prefix else shape
     for_logits, for_loss, images = (like.new_empty((2, *size)) for size in (taken, taken, site.image_shape))
-    is_head = type(network) is Head  # its outputs are its logits, and its loss sees these alone
-    running = _running_copies(network, copied_layers)
+    running = _running_copies(network, _copied_layers(auxiliary))
     try:
         logits = network.logits(for_logits)
-        if not is_head and part_without_outputs(network) is None:
-            network.outputs(for_loss, images)
+        has_outputs = not is_head(network) and part_without_outputs(network) is None
+        outputs = network.outputs(for_loss, images) if has_outputs else ()
     except LocalLearnError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -77,10 +85,13 @@ def _writes(network: Auxiliary, site: Site, like: Tensor, copied_layers: Mapping
         raise LocalLearnError(f"{sentence}: {reason_of(error)}.") from error
     if logits is not None and logits.shape != (2, site.classes):
         raise LocalLearnError(f"{name} gives {logits.shape[1:].numel()} logits for {site.classes} classes.")
-    if not is_head:
+    if not is_head(network):
         labels = torch.zeros(2, device=like.device, dtype=torch.long)
         try:
-            network(for_loss, images, labels)
+            if loss_is_of_outputs(network):
+                network.loss_of(outputs, images, labels)
+            else:
+                network(for_loss, images, labels)
         except LocalLearnError:
             raise
         except Exception:  # the loss may be for other labels than class indices

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from locallearn._chain.chain import TracedChain
 from locallearn._chain.local_module import LocalModule
 from locallearn._chain.partition import Partition
+from locallearn._chain.structure import structure
 from locallearn._engine.recompute_plan import CHOICES, Memory, choose, countable_copy, recomputed_part, sum_of_outputs
 from locallearn._engine.segment import GraphSegment
 from locallearn._engine.step import local_loss
 from locallearn._objectives.auxiliary import Head
 from locallearn._objectives.objective import Objective
 from locallearn._objectives.sites import Sites
-from locallearn._objectives.structure import structure
 from locallearn._planning.dynamic_program import summed
 from locallearn._recompute.policy import RecomputePolicy
 from locallearn._torch import private_api

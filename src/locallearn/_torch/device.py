@@ -49,7 +49,8 @@ def mixed(device: torch.device, dtype: torch.dtype | None) -> AbstractContextMan
 
 def mixed_now(device: torch.device) -> torch.dtype | None:
     """The dtype of autocast where it is active, else None."""
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+    is_active = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if is_active else None
 
 
 def is_capturing(device: torch.device) -> bool:

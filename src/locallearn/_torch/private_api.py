@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     unset_fake_temporarily,
 )
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 from locallearn._torch.deep_copy import deep_copy
@@ -132,15 +133,34 @@ _READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.defau
 
 def fake_copy(module: Module, mode: FakeTensorMode) -> Module:
     """A deep copy whose parameters and buffers are fake, without hooks: it takes no memory and shares nothing."""
-    fakes: dict[int, object] = {id(buffer): mode.from_tensor(buffer) for buffer in module.buffers()}
-    with unset_fake_temporarily():  # detaching real tensors in fake mode takes ten times as long
-        detached = [(parameter, parameter.detach()) for parameter in module.parameters()]
-    for parameter, data in detached:
-        fake = mode.from_tensor(data).requires_grad_(parameter.requires_grad)
+    fakes: dict[int, object] = {id(buffer): _fake(buffer, mode) for buffer in module.buffers()}
+    for parameter in module.parameters():
+        fake = _fake(parameter, mode)
         fake._is_param = True  # as nn.Parameter marks tensors of other types
         fakes[id(parameter)] = fake
     with unset_fake_temporarily():  # tensors that are not registered are few, and copied as they are
         return without_hooks(deep_copy(module, fakes))
+
+
+def _fake(tensor: Tensor, mode: FakeTensorMode) -> FakeTensor:
+    """A fake tensor like a parameter or a buffer, without a parameter's gradient."""
+    if (
+        type(tensor) in (Tensor, nn.Parameter)
+        and tensor.layout is torch.strided
+        and not (tensor._is_view() or tensor.is_quantized or tensor.is_inference() or tensor.grad_fn)
+        and tensor.untyped_storage().nbytes() == tensor.nbytes
+    ):
+        with no_dispatch():  # takes a tenth of the time of PyTorch's own function, which knows tensors of all kinds
+            like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+            fake = FakeTensor(mode, like, tensor.device)
+    elif isinstance(tensor, nn.Parameter):
+        with unset_fake_temporarily():  # in fake mode this takes ten times as long
+            data = tensor.detach()
+        fake = mode.from_tensor(data)
+    else:
+        fake = mode.from_tensor(tensor)
+    fake.requires_grad_(tensor.requires_grad)
+    return fake
 
 
 def without_hooks(module: Module) -> Module:

@@ -62,7 +62,7 @@ def load_class(path: str) -> Any:
     A file may name those with a short name and all classes that are imported already.
     """
     known = {path for option in CLASS_OPTIONS for path in short_names(option).values()}
-    kinds = [Rule, OptimizerSettings, Schedule]
+    kinds = [] if path in known else [Rule, OptimizerSettings, Schedule]
     for kind in kinds:  # the list grows
         known |= {public_path(kind), f"{kind.__module__}.{kind.__qualname__}"}
         kinds += kind.__subclasses__()

@@ -10,8 +10,9 @@ from typing import get_args
 import torch
 from torch import nn
 
-from locallearn._chain.discovery import chain_of, trace
+from locallearn._chain.discovery import chain_of
 from locallearn._chain.partition import Partition
+from locallearn._chain.trace import trace
 from locallearn._engine.recompute_plan import Memory
 from locallearn._localize import net_of, profile_of
 from locallearn._planning.depths import depth_text, variants

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from locallearn._chain.chain import TracedChain
-from locallearn._chain.discovery import chain_of, trace
+from locallearn._chain.discovery import chain_of
+from locallearn._chain.trace import trace
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn.detection.region_operators import import_detection
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-from locallearn._engine.local_net import LocalNet
+from locallearn._engine.local_net import GRADIENT_BUCKET, LocalNet
 from locallearn._utils.errors import LocalLearnError
 from locallearn.parallel.agreement import refuse_other_networks
 from locallearn.parallel.batch_norm import synchronise_batch_norm
-from locallearn.parallel.channel import buckets, share_values
+from locallearn.parallel.channel import Layout, buckets, share_values
 from locallearn.parallel.modules import ModulePart
 
-_ON_THE_WAY = 2
-"""Modules whose gradients travel at once. Waiting after each would make all processes as slow as the slowest is in each
-module, and not only as slow as the slowest is over a step."""
+_ON_THE_WAY = 4
+"""Messages that travel at once. Waiting for each would make all processes as slow as the slowest is between any two,
+and not only as slow as the slowest is over a step."""
 
 
 def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.ProcessGroup | None = None) -> LocalNet:
@@ -71,20 +72,36 @@ def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.Pro
 
 
 @dataclass
-class _Travelling:
-    """Some gradients of a local module on their way."""
+class _Message:
+    """The gradients of some consecutive local modules on their way.
 
-    gradients: list[Tensor]
-    flat: Tensor
-    work: dist.Work
+    Attributes:
+        modules: their numbers, in the order in which they were complete.
+        sums: of each type of gradient all of them, one after the other in one tensor, and the work of summing it.
+    """
+
+    modules: list[int]
+    sums: list[tuple[Tensor, dist.Work]]
+
+    def is_here(self) -> bool:
+        """Whether nothing is to be waited for."""
+        return all(work.is_completed() for _, work in self.sums)
 
     def arrive(self, total: Tensor) -> None:
-        """Wait, and put the mean into `.grad`."""
-        self.work.wait()
-        self.flat /= total
-        parts = self.flat.split([gradient.numel() for gradient in self.gradients])
-        for gradient, part in zip(self.gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+        """Wait, and make means of the sums."""
+        for flat, work in self.sums:
+            work.wait()
+            flat /= total
+
+
+def _joined(parameters: list[nn.Parameter], gradients: list[Tensor]) -> Tensor:
+    """One tensor with all gradients, which become views of it: they are not stored a second time."""
+    layouts = [Layout.of(parameter) for parameter in parameters]
+    flat = torch.cat([layout.dense(part).flatten() for layout, part in zip(layouts, gradients, strict=True)])
+    parts = flat.split([parameter.numel() for parameter in parameters])
+    for parameter, layout, part in zip(parameters, layouts, parts, strict=True):
+        parameter.grad = layout.restored(part.view(layout.sizes))
+    return flat
 
 
 class GradientSharing:
@@ -118,43 +135,54 @@ class GradientSharing:
         self._images += len(images)
         self._latest = len(images)
         self._on_complete = on_complete
-        self._travelling: deque[tuple[int, list[_Travelling]]] = deque()
+        self._complete: list[int] = []  # modules that wait for a message
+        self._parameters: list[nn.Parameter] = []  # those of them that have gradients
+        self._messages: deque[_Message] = deque()
         if final:
             self._total = torch.tensor([float(self._images)], dtype=torch.float64, device=images.device)
             self._count = dist.all_reduce(self._total, group=self._group, async_op=True)
-        return self._send
+        return self._collect
 
     def end(self, losses: Tensor, *, final: bool) -> Tensor:
         """Wait for all gradients; the losses of all micro-batches of all processes, the same on each process."""
         self._sums = self._sums + losses.double() * self._latest
         if not final:
             return losses
+        self._send()
         self._settle(0)
         dist.all_reduce(self._sums, group=self._group)
         mean = self._sums / self._total
         self._images, self._sums, self.images = 0, 0.0, int(self._total.item())
         return mean.to(losses.dtype)
 
-    def _send(self, module: int) -> None:
-        """Send a module's gradients; those of earlier ones have had the time of later backward passes to travel."""
+    def _collect(self, module: int) -> None:
+        """Let a module's gradients go with the next message."""
+        self._complete.append(module)
+        self._parameters += [p for p in self._net.parameters_of(module) if p.grad is not None]
+        if sum(parameter.nbytes for parameter in self._parameters) >= GRADIENT_BUCKET:
+            self._send()
+
+    def _send(self) -> None:
+        """Send a message; earlier ones have had the time of later backward passes to travel."""
         self._settle(_ON_THE_WAY - 1)
-        gradients = [p.grad for p in self._net.parameters_of(module) if p.grad is not None]
-        travelling: list[_Travelling] = []
-        for bucket in buckets(gradients):
-            flat = torch.cat([gradient.flatten() for gradient in bucket]).mul_(self._images)
+        sums = []
+        parameters = iter(self._parameters)
+        for bucket in buckets(p.grad for p in self._parameters if p.grad is not None):
+            flat = _joined(list(islice(parameters, len(bucket))), bucket).mul_(self._images)
             work = dist.all_reduce(flat, group=self._group, async_op=True)
             assert work is not None
-            travelling.append(_Travelling(bucket, flat, work))
-        self._travelling.append((module, travelling))
+            sums.append((flat, work))
+        self._messages.append(_Message(self._complete, sums))
+        self._complete, self._parameters = [], []
 
     def _settle(self, left: int) -> None:
-        """Put what has arrived in its place and call the user's `on_complete`, until few modules are on their way."""
-        while len(self._travelling) > left:
-            module, arriving = self._travelling.popleft()
-            if arriving:
+        """Put what has arrived in its place and call the user's `on_complete`, until few messages are on their way."""
+        while self._messages and (len(self._messages) > left or self._messages[0].is_here()):
+            message = self._messages.popleft()
+            if message.sums:
                 assert self._count is not None
                 self._count.wait()
-                for travelling in arriving:
-                    travelling.arrive(self._total)
+                message.arrive(self._total)
             if self._on_complete is not None:
-                self._on_complete(module)
+                for module in message.modules:
+                    self._on_complete(module)

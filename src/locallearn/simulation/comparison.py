@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import get_args
 
+from locallearn._engine.local_net import GRADIENT_BUCKET
 from locallearn._utils.errors import LocalLearnError
 from locallearn.simulation.layouts import (
     DDP_BUCKET,
@@ -60,8 +61,8 @@ def simulate(
     """Simulate training steps of backpropagation and of a local rule on many equal devices.
 
     The layouts: backpropagation data parallel (gradients are summed in buckets of 25 MiB, as by
-    `DistributedDataParallel`) and as a pipeline (GPipe and 1F1B); local learning data parallel (each module's gradients
-    by themselves, as by `locallearn.parallel.data`) and module parallel. With more devices than modules, pipelines and
+    `DistributedDataParallel`) and as a pipeline (GPipe and 1F1B); local learning data parallel (in buckets of 1 MiB, as
+    by `locallearn.parallel.data`) and module parallel. With more devices than modules, pipelines and
     module parallel run in several copies, each on a part of the batch.
 
     Args:
@@ -141,7 +142,7 @@ def _outcomes(bp: Load, local: Load, link: Link, shape: _Shape) -> tuple[Outcome
             pipeline(order, bp, link, stages=shape.bp_stages, copies=copies, batch=batch, micro_batches=parts)
             for order in get_args(PipelineOrder)
         ),
-        data_parallel("local, data parallel", local, link, devices=devices, batch=batch),
+        data_parallel("local, data parallel", local, link, devices=devices, batch=batch, bucket=GRADIENT_BUCKET),
         module_parallel(
             local,
             link,

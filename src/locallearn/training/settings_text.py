@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,20 @@ def plain(value: Any) -> Any:
 
 def rule_text(rule: Rule) -> str:
     """A rule with its settings other than defaults, such as `hpff(man(auglocal(depth=3)))`."""
-    short_names = {find("rules", name): name for name in names("rules")}
     settings = fields(rule) if is_dataclass(rule) else ()
     given = []
     for setting in settings:
         value = getattr(rule, setting.name)
         if value != _default_of(setting):
             given.append(_text(value) if setting.name == "rule" else f"{setting.name}={_text(value)}")
-    name = short_names.get(type(rule)) or public_path(type(rule))
+    name = _short_names().get(type(rule)) or public_path(type(rule))
     return f"{name}({', '.join(given)})" if given else name
+
+
+@cache
+def _short_names() -> dict[Any, str]:
+    """Each registered rule to its name."""
+    return {find("rules", name): name for name in names("rules")}
 
 
 def _default_of(setting: Field[Any]) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import locallearn as ll
 from locallearn._chain.layout import Kind, Layout, OnMaps, carry, carrying_shape, divided, joined
-from locallearn._objectives.structure import structure
+from locallearn._chain.structure import structure
 
 IMAGES = (3, 16, 16)
 COPYING = [ll.AugLocal(depth=2), ll.MAN(ll.DGL()), ll.MLAAN(ll.DGL())]

@@ -10,7 +10,8 @@ import pytest
 from torch import nn
 
 import locallearn as ll
-from locallearn._chain.discovery import chain_of, trace
+from locallearn._chain.discovery import chain_of
+from locallearn._chain.trace import trace
 from locallearn._planning.by_cost import layer_macs, layer_parameters
 from locallearn._planning.dynamic_program import cheapest, smallest_largest, summed
 from locallearn._utils.byte_size import format_bytes, parse_bytes

@@ -20,6 +20,6 @@ def processes(tmp_path_factory) -> list[dict[str, Any]]:
     with FileLock(f"{folder}.lock"):
         if not (folder / "done").exists():
             folder.mkdir(exist_ok=True)
-            in_processes(pipelined_steps.both, folder)
+            in_processes(pipelined_steps.both, folder, before=pipelined_steps.localize_all)
             (folder / "done").touch()
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
 import pytest
 import torch
+import torch.distributed as dist
 from processes import in_processes
 from shared_steps import (
     RULES,
@@ -12,11 +17,13 @@ from shared_steps import (
     VARIANTS,
     accumulated,
     after_steps,
+    batch,
     each_variant,
     made,
     module_by_module,
     stepped_by,
 )
+from torch import nn
 
 import locallearn as ll
 from locallearn import LocalLearnError, parallel
@@ -74,6 +81,36 @@ def test_micro_batches_add_up_and_travel_once(shared):
 def test_modules_may_be_stepped_when_their_gradients_have_come(shared):
     for process in shared:
         assert_equal(process["module by module"], module_by_module(None))
+
+
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_small_modules_travel_together_and_a_large_one_at_once(one_process, monkeypatch):
+    widths = (3, 4, 4, 200, 200, 4, 4)
+    layers = [nn.Conv2d(*pair, 3, padding=1) for pair in pairwise(widths)]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+    net = parallel.data(ll.localize(model, ll.Pooling(), input_shape=(3, 12, 12)))
+    events: list[str] = []
+    all_reduce = dist.all_reduce
+
+    def told(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        events.append(f"send {tensor.numel()}" if tensor.dtype == torch.float32 else "count")
+        return all_reduce(tensor, *args, **kwargs)
+
+    monkeypatch.setattr(dist, "all_reduce", told)
+    images, labels = batch()
+    net.backward(images.float(), labels, on_complete=lambda module: events.append(f"module {module}"))
+    sizes = [sum(parameter.numel() for parameter in net.parameters_of(module)) for module in range(6)]
+    told_modules = [event for event in events if "module" in event]
+    assert told_modules == [f"module {module}" for module in range(6)]
+    sent = [event for event in events if "send" in event]
+    assert sent == [f"send {sum(sizes[:4])}", f"send {sum(sizes[4:])}"]
+    assert events.index("module 0") > events.index(sent[0])
 
 
 def test_processes_hold_equal_weights_after_50_steps(shared):

@@ -15,6 +15,7 @@ from small_runs import StopAfter, assert_equal_runs, loop_of, settings, timeless
 
 import locallearn as ll
 from locallearn import LocalLearnError
+from locallearn._figures.style import save
 from locallearn.cli import main
 from locallearn.training import AdamW, Interrupted, RunFolder, load_checkpoint, save_checkpoint, train
 from locallearn.training.files.lock import exclusive
@@ -327,7 +328,8 @@ def test_best_holds_the_checkpoint_of_the_highest_accuracy(whole):
     assert rows[best["epoch"] - 2]["test_accuracy"] == best["best"]
 
 
-def test_the_run_folder_says_all(tmp_path):
+def test_the_run_folder_says_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("locallearn.training.curves.save", save)
     result = train(settings(epochs=2), tmp_path / "run")
     names = {path.name.split(".")[0] for path in (tmp_path / "run").iterdir()}
     assert names == {"", "settings", "environment", "data", "metrics", "events", "last", "best", "result", "curves"}
