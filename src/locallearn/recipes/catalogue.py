@@ -11,6 +11,7 @@ from types import MappingProxyType
 from locallearn._utils.errors import LocalLearnError, did_you_mean
 from locallearn.recipes import auglocal, hpff, man, mlaan
 from locallearn.recipes.recipe import Recipe
+from locallearn.recipes.recommended import RECOMMENDED
 from locallearn.training import TrainSettings
 
 IN_TEXT = "-paper"
@@ -19,7 +20,7 @@ IN_TEXT = "-paper"
 
 @cache
 def recipes() -> Mapping[str, Recipe]:
-    """Each recipe by its name, in the order of the papers' tables."""
+    """Each published recipe by its name, in the order of the papers' tables."""
     found: dict[str, Recipe] = {}
     for paper in (auglocal, hpff, mlaan, man):
         for recipe in paper.recipes():
@@ -31,10 +32,12 @@ def recipes() -> Mapping[str, Recipe]:
 def matching(pattern: str) -> list[Recipe]:
     """The recipes whose name has a pattern such as `table1` or `hpff/*resnet32*` in it; * stands for anything.
 
+    `RECOMMENDED` is the first of all.
+
     Raises:
         LocalLearnError: there is none.
     """
-    found = [recipe for name, recipe in recipes().items() if fnmatch(name, f"*{pattern}*")]
+    found = [one for one in (RECOMMENDED, *recipes().values()) if fnmatch(one.name, f"*{pattern}*")]
     if not found:
         raise LocalLearnError(f"no recipe has {pattern!r} in its name; {did_you_mean(pattern, tables())}")
     return found
@@ -77,7 +80,7 @@ def find(name: str) -> Recipe:
     Raises:
         LocalLearnError: there is none, or the library cannot run it.
     """
-    recipe = recipes().get(name)
+    recipe = RECOMMENDED if name == RECOMMENDED.name else recipes().get(name)
     if recipe is None and name.endswith(IN_TEXT) and (official := recipes().get(name.removesuffix(IN_TEXT))):
         recipe = replace(official, name=name, settings=official.paper or official.settings)
     if recipe is None:
@@ -96,7 +99,8 @@ def _meant(name: str) -> str:
     """The nearest recipe of the same table, or the nearest table."""
     table = name.rpartition("/")[0]
     if not table:
-        return "write paper, table and row, as in hpff/table1/cifar10-resnet32-dgl; locallearn list recipes shows all."
+        example = "hpff/table1/cifar10-resnet32-dgl"
+        return f"write paper, table and row, as in {example}, or recommended; locallearn list recipes shows all."
     inside = [recipe.name for recipe in recipes().values() if recipe.table == table]
     if inside:
         return f"{did_you_mean(name, inside)} locallearn list recipes {table} shows them."

@@ -79,7 +79,7 @@ def _list_recipes(found: list[Recipe], *, as_json: bool) -> None:
             rule_text(recipe.settings.rule),
             f"{recipe.settings.modules}",
             f"{recipe.settings.epochs}, {recipe.settings.batch}, {recipe.settings.optimizer.lr:g}",
-            "; ".join(map(str, recipe.published)),
+            "; ".join(map(str, recipe.published)) or recipe.note,
         )
         for recipe in found
     ]

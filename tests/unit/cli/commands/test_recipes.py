@@ -42,6 +42,14 @@ def test_list_recipes(capsys):
     assert "then locallearn evaluate RUN with the same --recipe" in output.err
 
 
+def test_the_recommended_recipe_takes_options_too(capsys):
+    values = printed_settings(capsys, "--recipe", "recommended", "--epochs", "40", "--data", "digits")
+    assert (values["epochs"], values["data"], values["train_images"]) == (40, "digits", None)
+    assert values["rule"]["class_path"] == "locallearn.Reduced"
+    assert values["schedule"]["init_args"]["warmup"] == find("recommended").settings.schedule.warmup
+    assert list(result_of(capsys, "list", "recipes", "recomm")) == ["recommended"]
+
+
 def test_list_one_kind(capsys):
     assert run("list", "models", "resnet2*", "--json") == 0
     assert list(json.loads(capsys.readouterr().out)) == ["models"]

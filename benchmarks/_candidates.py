@@ -1,0 +1,113 @@
+"""The candidates of recipe_search.py, its limits, and what a training step costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import locallearn as ll
+from locallearn.cost import predict
+from locallearn.data import ImageSet, Split, cifar10
+from locallearn.recipes.budgets import VALIDATION_IMAGES
+from locallearn.training import SGD, Cosine, TrainSettings, make_model
+
+SHAPE, CLASSES = (3, 32, 32), 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Most that a training step may need, times backpropagation's in `fast` with the same precision and batch.
+
+    Attributes:
+        memory: predicted peak bytes in total; checkpointing needs more.
+        macs: multiply-accumulates of all that runs.
+    """
+
+    memory: float = 0.40
+    macs: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The predicted cost of a training step: peak bytes in total, multiply-accumulates, seconds of the cost model."""
+
+    bytes: int
+    macs: int
+    seconds: float
+
+    def times(self, other: Step) -> dict[str, float]:
+        """This as a multiple of another."""
+        return {name: round(value / getattr(other, name), 3) for name, value in asdict(self).items()}
+
+    def is_within(self, limits: Limits, bp: Step) -> bool:
+        return self.bytes <= limits.memory * bp.bytes and self.macs <= limits.macs * bp.macs
+
+
+@cache
+def step_of(settings: TrainSettings) -> Step:
+    """Counted on fake tensors."""
+    model = make_model(settings.model, classes=CLASSES, image_shape=SHAPE)
+    options: Any = {"modules": settings.modules, "memory": settings.memory, "input_shape": SHAPE}
+    net = ll.localize(model, settings.rule, **options)
+    net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    micro_batch = settings.batch // settings.accumulate
+    found = predict(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
+    average = settings.average_of(net)
+    return Step(
+        bytes=found.peak.total + (0 if average is None else average.nbytes),
+        macs=found.macs * settings.accumulate,
+        seconds=found.seconds * settings.accumulate,
+    )
+
+
+def validated_cifar10(root: Path) -> ImageSet:
+    """CIFAR-10 with the validation images in place of the test images.
+
+    They are the last 5,000 of the training split, on which no run of the small budget trains.
+    """
+    images, count = cifar10(root), VALIDATION_IMAGES["cifar10"]
+    train = images.train
+    held_out = Split(images=train.images[-count:], labels=train.labels[-count:])
+    return replace(images.limited(len(train) - count), test=held_out)
+
+
+VALIDATION = f"{validated_cifar10.__module__}.{validated_cifar10.__qualname__}"
+COMMON = TrainSettings(
+    rule=ll.BP(),
+    epochs=15,
+    optimizer=SGD(lr=0.2),
+    schedule=Cosine(),
+    precision="bf16",
+    train_images=10_000,
+    threads=1,
+    step="module",
+    loggers=(),
+)
+PUBLISHED = replace(COMMON, rule=ll.AugLocal(depth=4), step="together")
+"""The rule as published, with the better learning rate of docs/results/cifar10-small-budget.md."""
+
+HALF, QUARTER = (partial(ll.Reduced, grid=grid) for grid in (16, 8))  # of the height and width of the images
+HALF_4 = {"rule": HALF(ll.AugLocal(depth=4))}
+WARM = {"schedule": Cosine(warmup=0.2)}
+DECAY = {"optimizer": SGD(lr=0.2, weight_decay=5e-4, decay_norms_and_biases=False)}
+SMOOTH, AVERAGE = {"label_smoothing": 0.1}, {"ema": 0.98}
+ALL = {**WARM, **DECAY, **SMOOTH, **AVERAGE}
+CANDIDATES: Mapping[str, Mapping[str, Any]] = {
+    "auglocal": {"rule": ll.AugLocal(depth=4)},
+    "auglocal lean": {"rule": ll.AugLocal(depth=4), "memory": "lean"},
+    "auglocal depth 2": {"rule": ll.AugLocal(depth=2)},
+    "cascades of DGL": {"rule": ll.MLM(ll.DGL()), "memory": "lean"},
+    "cascades": {"rule": ll.HiLo(QUARTER(ll.AugLocal(depth=3))), "memory": "lean"},
+    "half": HALF_4,
+    "half warm": {**HALF_4, **WARM},
+    "half warm decay": {**HALF_4, **WARM, **DECAY},
+    "half all": {**HALF_4, **ALL},
+}
+"""Settings other than those of `COMMON`. The first five are those that the limits are to leave out."""
+WITH_COST = ("rule", "memory", "ema")
+"""Those of them on which the cost of a step depends."""

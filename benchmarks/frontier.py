@@ -1,0 +1,171 @@
+"""Accuracy, memory and time of every rule at the small budget: the figure and the table of docs/results/recommended.md.
+
+python benchmarks/frontier.py            # the figure, frontier.png and .svg, and the table of the page
+python benchmarks/frontier.py --again    # counts all costs, not only those that results/frontier.json lacks
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from _candidates import CANDIDATES, COMMON, WITH_COST, step_of
+from locallearn._figures.style import COLOURS, PAGE as WIDTH, new_figure, print_style, save
+from locallearn._utils.atomic_files import read_json, write_json
+from locallearn.cli.parser import parse_rule
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "frontier.json"
+SEARCH = RESULTS.with_name("recipe-search.json")
+FIGURE = ROOT / "docs" / "figures" / "frontier.png"
+PAGE = ROOT / "docs" / "results" / "recommended.md"
+TABLE = re.compile(r"^\| \| accuracy.*?(?=\n\n)", re.DOTALL | re.MULTILINE)
+ONE_CPU = ROOT / "docs" / "results" / "cifar10-small-budget.json"
+ONE_GPU = ROOT / "docs" / "results" / "small-budget-gpu.json"
+
+COSTS = ("bytes", "macs", "seconds")
+PLAIN = replace(COMMON, step="together")
+LEAN = {"memory": "lean"}
+EXACT: Mapping[str, Mapping[str, Any]] = {
+    "bp": {},
+    "bp, lean": LEAN,
+    "checkpoint": {"rule": "checkpoint"},
+    "checkpoint, lean": {"rule": "checkpoint", **LEAN},
+}
+"""Backpropagation's gradients, and so its accuracy."""
+NOT_TRAINED: Mapping[str, Mapping[str, Any]] = {
+    "bp, accumulate 4": {"accumulate": 4},
+    "checkpoint, lean, accumulate 4": {"rule": "checkpoint", "accumulate": 4, **LEAN},
+    "checkpoint, lean, fp32": {"rule": "checkpoint", "precision": "fp32", **LEAN},
+}
+"""Batch normalisation sees a quarter of the batch, or numbers are rounded otherwise: their accuracy is not known."""
+LOCAL = ("predsim", "dgl", "hpff(dgl)", "man(dgl)", "mlaan(dgl)", "auglocal(depth=4)")
+LOCAL_ON_GPU = ("hilo(dgl, independent=0)", "mlm(dgl)", "lam(dgl)")
+
+
+def uncounted() -> list[dict[str, Any]]:
+    """All rows: name, kind, changed settings, test accuracies after the last epoch, and the device of these runs."""
+    cpu, gpu, search = (read_json(file) for file in (ONE_CPU, ONE_GPU, SEARCH))
+
+    def accuracies(rule: str, *rates: float) -> list[float]:
+        return [run["test_accuracy"] for run in gpu["runs"] if run["rule"] == rule and run["lr"] in rates]
+
+    def confirmed(what: str) -> list[float]:
+        return [run["test_accuracy"] for run in search["confirmation"] if run["what"] == what]
+
+    rows = []
+
+    def add(kind: str, name: str, changes: Mapping[str, Any], values: Sequence[float] = (), device: str = "") -> None:
+        rows.append({"name": name, "kind": kind, "changes": changes, "values": list(values), "device": device})
+
+    for name, changes in EXACT.items():
+        add("exact", name, changes, accuracies("bp", 0.05), "GPU")
+    for name, changes in NOT_TRAINED.items():
+        add("not trained", name, changes)
+    best = {rule: (max(run["test_accuracy"] for run in cpu[rule].values()), "CPU") for rule in LOCAL}
+    best |= {rule: (max(accuracies(rule, 0.05, 0.2)), "GPU") for rule in LOCAL_ON_GPU}
+    for rule, (accuracy, device) in best.items():
+        add("local", rule, {"rule": rule}, [accuracy], device)
+        add("local", f"{rule}, lean", {"rule": rule, **LEAN}, [accuracy], device)  # the same bits
+    if values := confirmed("published"):
+        add("local", "auglocal(depth=4), seeds of the search", {"rule": "auglocal(depth=4)"}, values, "CPU")
+    won = CANDIDATES[search["winner"]]
+    changes = {"step": COMMON.step, **{key: won[key] for key in WITH_COST if key in won}}
+    add("recommended", "recommended", changes, confirmed("winner"), "CPU")
+    add("not trained", "recommended, accumulate 4", {**changes, "accumulate": 4})
+    return rows
+
+
+def counted(known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with their predicted costs, times BP's, in place of the settings.
+
+    Args:
+        known: costs that are not counted again, by the names of rows.
+    """
+    bp, rows = step_of(PLAIN), []
+    for row in uncounted():
+        changes = dict(row.pop("changes"))
+        if isinstance(rule := changes.get("rule"), str):
+            changes["rule"] = parse_rule(rule)
+        name = row["name"]
+        cost = known[name] if name in known else step_of(replace(PLAIN, **changes)).times(bp)
+        rows.append({**row, **{kind: cost[kind] for kind in COSTS}})
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as Markdown."""
+    lines = ["| | accuracy, % | memory, x BP | MACs, x BP | predicted time, x BP |", "|---|---:|---:|---:|---:|"]
+    for row in rows:
+        values = [100 * value for value in row["values"]]
+        accuracy = f"{statistics.fmean(values):.2f}" if values else ""
+        if len(values) > 1:
+            accuracy += f" ± {statistics.stdev(values):.2f} ({len(values)})"
+        mark = " *" if row["device"] == "GPU" else ""
+        costs = [f"{row[cost]:.2f}" for cost in COSTS]
+        cells = (f"`{row['name']}`", accuracy + mark, *costs)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def best_so_far(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those points, of cost and accuracy, that no other one with less or equal cost exceeds in accuracy."""
+    frontier: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not frontier or accuracy > frontier[-1][1]:
+            frontier.append((cost, accuracy))
+    return frontier
+
+
+SHORT = {"hilo(dgl, independent=0)": "cascades of dgl"}
+"""Names in the figure, where they are others."""
+LOOKS = {
+    "exact": {"color": COLOURS[6], "marker": "s"},
+    "local": {"color": COLOURS[0], "marker": "o"},
+    "recommended": {"color": COLOURS[1], "marker": "D"},
+}
+"""Of each kind of row."""
+
+
+@print_style()
+def draw(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
+    """Draw accuracy over memory, and over multiply-accumulates, as PNG and SVG."""
+    shown = [row for row in rows if row["values"]]
+    figure = new_figure(width=WIDTH, height=3.4)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, cost, label in zip(panels, ("bytes", "macs"), ("peak memory", "multiply-accumulates"), strict=True):
+        points = [(row[cost], 100 * statistics.fmean(row["values"])) for row in shown]
+        axes.step(*zip(*best_so_far(points), strict=True), where="post", color="#bbbbbb", zorder=1)
+        for row, (x, y) in zip(shown, points, strict=True):
+            looks, lean = LOOKS[row["kind"]], row["name"].endswith(", lean")
+            axes.plot(x, y, markerfacecolor="white" if lean else looks["color"], linestyle="", **looks)
+            if not lean:
+                text = SHORT.get(row["name"], row["name"])
+                place = {"local": (5, -7), "exact": (5, 4), "recommended": (3, -12)}[row["kind"]]
+                axes.annotate(text, (x, y), place, textcoords="offset points", fontsize=6, color=looks["color"])
+        axes.set(xlabel=f"{label} of a step, x BP", xlim=(0, 1.2 * max(x for x, _ in points)))
+    panels[0].set(ylabel="test accuracy, %")
+    for ending in (".png", ".svg"):
+        save(figure, target.with_suffix(ending))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--again", action="store_true", help="count all costs, not only those that the results lack")
+    known = [] if parser.parse_args().again or not RESULTS.exists() else read_json(RESULTS)["rows"]
+    rows = counted({row["name"]: row for row in known})
+    write_json(RESULTS, {"rows": rows})
+    draw(rows, FIGURE)
+    old, new = TABLE.search(page := PAGE.read_text()), table(rows)
+    assert old is not None, f"{PAGE} has no table"
+    PAGE.write_text(page.replace(old[0], new))
+    print(new)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""The recipe to begin with: of no paper, but of a search under limits of memory and time.
+
+`docs/results/recommended.md` says what was searched and measured, `benchmarks/recipe_search.py` repeats it.
+"""
+
+from __future__ import annotations
+
+from locallearn.recipes.recipe import Recipe
+from locallearn.rules import AugLocal, Reduced
+from locallearn.training import SGD, Cosine, TrainSettings
+
+RECOMMENDED = Recipe(
+    name="recommended",
+    settings=TrainSettings(
+        rule=Reduced(AugLocal(depth=4), grid=16),
+        epochs=15,
+        optimizer=SGD(lr=0.2),
+        schedule=Cosine(warmup=0.2),
+        precision="bf16",
+        step="module",
+    ),
+    note="less memory than checkpointing: docs/results/recommended.md",
+)
+"""The winner of the search; its settings do not limit the training images."""
