@@ -1,7 +1,5 @@
 """`python -m locallearn`."""
 
-import sys
+from locallearn.cli.main import command
 
-from locallearn.cli.main import main
-
-sys.exit(main())
+command()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 from locallearn._utils.registry import trusting
@@ -117,6 +118,19 @@ def _run(arguments: Sequence[str]) -> int:
     except Interrupted as error:
         return 128 + error.signal
     return 0
+
+
+def command() -> NoReturn:
+    """`locallearn` as a process of its own.
+
+    One of several that fails ends at once: what PyTorch still has under way for the others may abort the usual end.
+    """
+    status = main()
+    if status and which_process():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _overview() -> str:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from time import monotonic, sleep
 from typing import NoReturn
 
@@ -18,8 +19,8 @@ from locallearn.training.processes.launch import Launch
 
 _INTERVAL = 0.5
 _VERDICT = "verdict"
-_LAST_CALL = 3.0
-"""Seconds that the thread has to come back from the store when this process ends."""
+_LAST_CALL = 5.0
+"""Seconds that a process which ends waits for its thread, and for the others to read why, at most."""
 
 
 def _end_process(sentence: str) -> NoReturn:
@@ -65,6 +66,7 @@ class Heartbeat:
         self._interval = min(_INTERVAL, timeout / 10)
         self._beats = self._progress = 0
         self._activity = "starting"
+        self._verdict: str | None = None
         self._stopped = threading.Event()
         watched = range(launch.count) if launch.rank == 0 else range(1)
         self._seen = {rank: _Seen(alive=monotonic(), moved=monotonic()) for rank in watched}
@@ -91,16 +93,22 @@ class Heartbeat:
         self.stop()
         with suppress(RuntimeError):
             self._store.compare_set(_VERDICT, "", f"{self._launch.named()} failed, and tells why")
-        if self._launch.rank == 0 and not self._launch.hosted:
-            sleep(3 * self._interval)  # the store ends with this process
+            self._store.set(_has_read(self._launch.rank), "")
+            if self._launch.rank == 0 and not self._launch.hosted:  # the store ends with this process
+                others = [_has_read(rank) for rank in range(1, self._launch.count)]
+                self._store.wait(others, timedelta(seconds=_LAST_CALL))
 
     def cause(self) -> str:
         """Why the others cannot be reached any more: a verdict, or who is silent, in a few seconds."""
-        before = self._all()
-        sleep(4 * self._interval)
-        if self._store.check([_VERDICT]):
-            return self._store.get(_VERDICT).decode()
-        silent = [rank for rank, seen in self._all().items() if seen.beats == before[rank].beats]
+        try:
+            before = self._all()
+            sleep(4 * self._interval)
+            if self._store.check([_VERDICT]):
+                return self._store.get(_VERDICT).decode()
+            now = self._all()
+        except RuntimeError:  # the store ended with process 0
+            return self._verdict or f"{self._launch.address} does not answer any more"
+        silent = [rank for rank, seen in now.items() if seen.beats == before[rank].beats]
         others = [rank for rank in silent if rank != self._launch.rank]
         if not others:
             return "the connection to another process broke"
@@ -111,12 +119,14 @@ class Heartbeat:
             try:
                 self._tell()
                 self._watch()
-                verdict = self._store.get(_VERDICT).decode() if self._store.check([_VERDICT]) else None
+                if self._store.check([_VERDICT]):
+                    self._verdict = self._store.get(_VERDICT).decode()
+                    self._store.set(_has_read(self._launch.rank), "")
             except RuntimeError as error:
-                verdict = f"{self._launch.address} does not answer any more ({reason_of(error)})"
-            if verdict is not None:
+                self._verdict = self._verdict or f"{self._launch.address} does not answer any more ({reason_of(error)})"
+            if self._verdict is not None:
                 if not self._stopped.wait(self._grace):
-                    self._end(f"{self._launch.named()} ends: {verdict}.")
+                    self._end(f"{self._launch.named()} ends: {self._verdict}.")
                 return
 
     def _tell(self) -> None:
@@ -149,6 +159,10 @@ class Heartbeat:
 
 def _key(rank: int) -> str:
     return f"beat/{rank}"
+
+
+def _has_read(rank: int) -> str:
+    return f"has read/{rank}"
 
 
 def wait_for_all(store: dist.Store, launch: Launch) -> list[int]:

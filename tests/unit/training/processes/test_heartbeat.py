@@ -75,6 +75,13 @@ def test_a_process_that_fails_ends_the_other_one():
         assert told(ended) == ["process 0 of 2 ends: process 1 of 2 failed, and tells why."]
 
 
+def test_the_first_process_waits_until_the_others_know_why():
+    with beating(timeout=2) as (first, second, ended):
+        first.fail()
+        assert second.cause() == "process 0 of 2 failed, and tells why"
+        assert told(ended) == ["process 1 of 2 ends: process 0 of 2 failed, and tells why."]
+
+
 def test_the_thread_is_over_before_its_process_ends():
     with beating(timeout=2) as (first, second, _):
         first.stop()

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -242,12 +243,14 @@ def test_a_process_that_is_held_ends_the_run_in_time(tmp_path):
         process.communicate(timeout=200)
     assert process.returncode != 0
     assert "error: process 0 of 2 ends: no sign of life from process 1 of 2 (" in lines[-1]
-    assert "of epoch" in lines[-1]
+    assert "epoch" in lines[-1]
 
 
 def apart(folder: Path, *options: Any) -> list[str]:
     """What two processes tell that are started by hand, with options of their own."""
-    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29731"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     start = ("-m", "locallearn", "train", *SMALL, "--out", str(folder), "--parallel", "data", "--epochs", "1")
     with (
         started(*start, *options[0], RANK="0", **where) as first,
