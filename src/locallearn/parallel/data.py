@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 import torch.distributed as dist
@@ -94,9 +93,10 @@ class _Message:
             flat /= total
 
 
-def _joined(parameters: list[nn.Parameter], gradients: list[Tensor]) -> Tensor:
+def _joined(parameters: list[Tensor]) -> Tensor:
     """One tensor with all gradients, which become views of it: they are not stored a second time."""
     layouts = [Layout.of(parameter) for parameter in parameters]
+    gradients = (parameter.grad for parameter in parameters if parameter.grad is not None)
     flat = torch.cat([layout.dense(part).flatten() for layout, part in zip(layouts, gradients, strict=True)])
     parts = flat.split([parameter.numel() for parameter in parameters])
     for parameter, layout, part in zip(parameters, layouts, parts, strict=True):
@@ -166,9 +166,8 @@ class GradientSharing:
         """Send a message; earlier ones have had the time of later backward passes to travel."""
         self._settle(_ON_THE_WAY - 1)
         sums = []
-        parameters = iter(self._parameters)
-        for bucket in buckets(p.grad for p in self._parameters if p.grad is not None):
-            flat = _joined(list(islice(parameters, len(bucket))), bucket).mul_(self._images)
+        for bucket in buckets(self._parameters):  # of the size, type and device of their gradients
+            flat = _joined(bucket).mul_(self._images)
             work = dist.all_reduce(flat, group=self._group, async_op=True)
             assert work is not None
             sums.append((flat, work))
