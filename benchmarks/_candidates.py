@@ -55,13 +55,12 @@ def step_of(settings: TrainSettings) -> Step:
     options: Any = {"modules": settings.modules, "memory": settings.memory, "input_shape": SHAPE}
     net = ll.localize(model, settings.rule, **options)
     net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    micro_batch = settings.batch // settings.accumulate
-    found = predict(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
+    found = predict(net, settings.batch, **settings.step_options)
     average = settings.average_of(net)
     return Step(
         bytes=found.peak.total + (0 if average is None else average.nbytes),
-        macs=found.macs * settings.accumulate,
-        seconds=found.seconds * settings.accumulate,
+        macs=found.macs,
+        seconds=found.seconds,
     )
 
 

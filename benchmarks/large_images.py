@@ -3,7 +3,7 @@
     python benchmarks/large_images.py                        # rows that results/large-images.json lacks, and the page
     python benchmarks/large_images.py --networks resnet50 --again
 
-Rows without micro-batches are what `locallearn cost` counts. No GPU is needed; every machine gives the same numbers.
+Rows are what `locallearn cost` counts. No GPU is needed; every machine gives the same numbers.
 """
 
 from __future__ import annotations
@@ -19,11 +19,8 @@ import torch
 
 import locallearn as ll
 from locallearn._engine.recompute_plan import Memory
-from locallearn._planning.prediction import bytes_of, known_tensors, prepared_step
-from locallearn._torch.device import mixed
-from locallearn._torch.live_bytes import LiveBytes
-from locallearn._torch.op_counter import Work
 from locallearn.cli.parser import parse_rule
+from locallearn.cost import predict
 from locallearn.training import FitSettings, make_model
 
 ROOT = Path(__file__).parents[1]
@@ -106,19 +103,11 @@ def build(network: str, rule: str, modules: str | int, memory: Memory) -> ll.Loc
 
 def measure(network: str, setting: Setting, precision: str) -> dict[str, Any]:
     """Bytes in total and multiply-accumulates of a step."""
-    settings = FitSettings(step=setting.step, precision=precision)  # pyright: ignore[reportArgumentType]
+    changes: Any = {"step": setting.step, "precision": precision, "accumulate": setting.accumulate}
     net = build(network, setting.rule, setting.modules, setting.memory)
-    found = {"modules": len(net.partition), "auxiliary": sum(p.numel() for p in net.auxiliary.parameters())}
-    with prepared_step(net, BATCH // setting.accumulate, settings.make_stepper, settings.autocast) as prepared:
-        net, stepper, images, labels = prepared
-        known = known_tensors(net, stepper, images, labels)
-        with LiveBytes(known=known, parameters=net.parameters()) as live, Work() as work:
-            for number in range(setting.accumulate):
-                final = number == setting.accumulate - 1
-                with mixed(images.device, settings.autocast):
-                    net.step(images, labels, final=final, on_complete=stepper.on_complete).run()
-            stepper.finish()
-    return found | {"total": bytes_of(known) + live.peak, "macs": work.macs}
+    found = predict(net, BATCH, **FitSettings(**changes).step_options)
+    auxiliary = sum(parameter.numel() for parameter in net.auxiliary.parameters())
+    return {"modules": len(net.partition), "auxiliary": auxiliary, "total": found.peak.total, "macs": found.macs}
 
 
 ABOUT = f"""Made by `python benchmarks/large_images.py`. One step of {BATCH} images of {SHAPE[1]} x {SHAPE[2]} pixels

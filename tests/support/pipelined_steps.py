@@ -57,8 +57,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "several-processes.md"
 
 PARTS = (2, 3)
 
-MEASURED = ("DGL", "AugLocal", "MAN", "HiLo")
-"""Rules whose peak memory is compared with its prediction."""
+MEASURED = (("DGL", 1), ("DGL", 4), ("AugLocal", 1), ("MAN", 1), ("HiLo", 1), ("HiLo", 4))
+"""Rules and numbers of micro-batches whose peak memory is compared with its prediction."""
 
 
 def divided(
@@ -276,18 +276,20 @@ def what_it_holds() -> dict[str, Any]:
     }
 
 
-def peaks() -> dict[str, int]:
-    """The peak of all live tensors of a process, by rule."""
-    return {name: _peak(divided(RULES[name])) for name in MEASURED}
+def peaks() -> dict[tuple[str, int], int]:
+    """The peak of all live tensors of a process, by rule and number of micro-batches."""
+    return {(name, count): _peak(divided(RULES[name]), count) for name, count in MEASURED}
 
 
-def _peak(part: parallel.ModulePart) -> int:
+def _peak(part: parallel.ModulePart, count: int) -> int:
     stepper = Stepper(part, sgd)
     images, labels = batch(0, 64)
     known = [*part.parameters(), *part.buffers(), images, labels]
     with LiveBytes(known=known, parameters=part.parameters()) as live:
         for _ in range(3):
-            part.backward(images, labels, on_complete=stepper.on_complete)
+            for number, (few, own) in enumerate(zip(images.chunk(count), labels.chunk(count), strict=True)):
+                final = number == count - 1
+                part.backward(few, own, final=final, on_complete=stepper.on_complete if final else None)
             stepper.finish()
     return live.peak + sum(tensor.nbytes for tensor in known)
 

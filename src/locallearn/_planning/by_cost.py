@@ -109,9 +109,9 @@ def fit_budget(
     names = profile.layers.chain.names
     nets: dict[tuple[str, ...], LocalNet] = {}
 
-    def build_and_predict(_: Rule, __: Memory, partition: Partition, images: int) -> Prediction:
+    def build_and_predict(_: Rule, __: Memory, partition: Partition, accumulate: int) -> Prediction:
         net = nets[tuple(names[end] for end in partition.ends)] = build(partition)
-        return predict(net, images)
+        return predict(net, budget.batch, accumulate=accumulate)
 
     search = Search(names, budget.batch, build_and_predict)
     search.add(rule, profile, [memory])

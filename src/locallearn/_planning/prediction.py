@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
+from locallearn._engine.micro_batches import micro_batches, with_times
 from locallearn._engine.stepper import Stepper
 from locallearn._torch import private_api
 from locallearn._torch.device import mixed
@@ -56,22 +57,33 @@ class Prediction:
 
 
 def peak_memory(
-    net: LocalNet, batch: int, *, make_stepper: MakeStepper = nesterov_sgd, autocast: torch.dtype | None = None
+    net: LocalNet,
+    batch: int,
+    *,
+    accumulate: int = 1,
+    make_stepper: MakeStepper = nesterov_sgd,
+    autocast: torch.dtype | None = None,
 ) -> PeakMemory:
     """Predict the peak of one step by running it on fake tensors; the network is not changed.
 
     Args:
         net: the network.
         batch: images in the batch.
+        accumulate: number of micro-batches in it.
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None for the parameters' own.
     """
-    with prepared_step(net, batch, make_stepper, autocast) as step:
-        return _measured(*step, autocast)
+    with prepared_step(net, batch, make_stepper, autocast, accumulate=accumulate) as step:
+        return _measured(*step, accumulate, autocast)
 
 
 def predict(
-    net: LocalNet, batch: int, *, make_stepper: MakeStepper = nesterov_sgd, autocast: torch.dtype | None = None
+    net: LocalNet,
+    batch: int,
+    *,
+    accumulate: int = 1,
+    make_stepper: MakeStepper = nesterov_sgd,
+    autocast: torch.dtype | None = None,
 ) -> Prediction:
     """Predict a step's memory, work and time by running it on fake tensors; the network is not changed.
 
@@ -82,29 +94,48 @@ def predict(
     Args:
         net: the network.
         batch: images in the batch.
+        accumulate: number of micro-batches in it.
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
     """
-    with prepared_step(net, batch, make_stepper, autocast) as step, Work() as work:
-        peak = _measured(*step, autocast)
+    with prepared_step(net, batch, make_stepper, autocast, accumulate=accumulate) as step, Work() as work:
+        peak = _measured(*step, accumulate, autocast, work)
     return Prediction(peak=peak, macs=work.macs, seconds=work.seconds, work=work.counts)
 
 
 def measure(
-    net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, *, autocast: torch.dtype | None = None
+    net: LocalNet,
+    stepper: Stepper,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    accumulate: int = 1,
+    autocast: torch.dtype | None = None,
 ) -> PeakMemory:
     """Run two training steps and count the live bytes of the second (the first one makes the optimizer's state)."""
-    _step(net, stepper, images, labels, autocast)
-    return _measured(net, stepper, images, labels, autocast)
+    _measured(net, stepper, images, labels, accumulate, autocast)
+    return _measured(net, stepper, images, labels, accumulate, autocast)
 
 
 def _measured(
-    net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, autocast: torch.dtype | None
+    net: LocalNet,
+    stepper: Stepper,
+    images: Tensor,
+    labels: Tensor,
+    accumulate: int,
+    autocast: torch.dtype | None,
+    work: Work | None = None,
 ) -> PeakMemory:
-    """The peak of one step; the optimizers have their state."""
+    """The peak of one step; the optimizers have their state. Of many micro-batches three run, and `work` counts all."""
     known = known_tensors(net, stepper, images, labels)
     with LiveBytes(known=known, parameters=net.parameters()) as live:
-        _step(net, stepper, images, labels, autocast)
+        for part, times in with_times(micro_batches(images, labels, accumulate)):
+            if work is not None:
+                work.times = times
+            with mixed(images.device, autocast):
+                on_complete = stepper.on_complete if part.final else None
+                net.step(part.images, part.targets, final=part.final, on_complete=on_complete).run()
+        stepper.finish()
     return PeakMemory(activations=live.peak_activations, total=bytes_of(known) + live.peak)
 
 
@@ -119,7 +150,7 @@ def without_data(net: LocalNet, batch: int) -> Iterator[tuple[LocalNet, Tensor, 
 
 @contextmanager
 def prepared_step(
-    net: LocalNet, batch: int, make_stepper: MakeStepper, autocast: torch.dtype | None
+    net: LocalNet, batch: int, make_stepper: MakeStepper, autocast: torch.dtype | None, *, accumulate: int = 1
 ) -> Iterator[tuple[LocalNet, Stepper, Tensor, Tensor]]:
     """All that a step on fake tensors needs: a copy of the network, a stepper, images and labels.
 
@@ -127,7 +158,8 @@ def prepared_step(
     """
     with without_data(net, batch) as (net, images, labels):
         with mixed(images.device, autocast):
-            net.step(images, labels)  # makes the recompute plan before anything is counted
+            part = micro_batches(images, labels, accumulate)[0]
+            net.step(part.images, part.targets)  # makes the recompute plan before anything is counted
         yield net, stepper_with_state(net, make_stepper), images, labels
 
 
@@ -166,12 +198,6 @@ def _is_channels_last(tensor: Tensor) -> bool:
         and tensor.is_contiguous(memory_format=torch.channels_last)
         and not tensor.is_contiguous()  # a 1x1 convolution is both
     )
-
-
-def _step(net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, dtype: torch.dtype | None) -> None:
-    with mixed(images.device, dtype):
-        net.step(images, labels, on_complete=stepper.on_complete).run()
-    stepper.finish()
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:

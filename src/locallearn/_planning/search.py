@@ -89,7 +89,7 @@ class Search:
     Args:
         names: the chain's layers.
         batch: images in a batch.
-        predict: builds a network and predicts its step, from rule, memory, partition and number of images.
+        predict: builds a network and predicts its step, from rule, memory, partition and number of micro-batches.
         say: called with a sentence before each check.
     """
 
@@ -170,17 +170,16 @@ class Search:
 
     def candidate(self, rule: Rule, memory: Memory, partition: Partition, accumulate: int) -> Candidate:
         """A candidate with its exact prediction."""
-        images = self._images(accumulate)
-        prediction = self.predict(rule, memory, partition, images)
+        prediction = self.predict(rule, memory, partition, accumulate)
         return Candidate(
             rule=rule,
             memory=memory,
             modules=tuple(self.names[end] for end in partition.ends),
             accumulate=accumulate,
-            micro_batch=images,
+            micro_batch=self._images(accumulate),
             peak=prediction.peak.total,
-            macs=prediction.macs * accumulate,
-            seconds=prediction.seconds * accumulate,
+            macs=prediction.macs,
+            seconds=prediction.seconds,
         )
 
     def _check(self, estimate: _Estimate, accumulate: int) -> None:

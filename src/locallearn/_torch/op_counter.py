@@ -40,23 +40,25 @@ class Work(TorchDispatchMode):
 
     Attributes:
         counts: the amount of each kind of work, by the names in `SECONDS`.
+        times: how often each operator counts, until it is set to another number.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: defaultdict[str, float] = defaultdict(float)
+        self.times = 1.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func.is_view or func in _FREE:
             return result
-        self.counts["call"] += 1
-        self.counts["byte"] += sum(tensor.nbytes for tensor in tensors_in((args, kwargs, result)))
+        self.counts["call"] += self.times
+        self.counts["byte"] += self.times * sum(tensor.nbytes for tensor in tensors_in((args, kwargs, result)))
         if (count := flop_registry.get(func.overloadpacket)) is not None:
             macs = count(*args, **kwargs, out_val=result) // 2
             is_grouped = func.overloadpacket is _aten.convolution_backward and args[9] > 1
-            self.counts[_kind(func)] += _grouped_backward(args) if is_grouped else macs
+            self.counts[_kind(func)] += self.times * (_grouped_backward(args) if is_grouped else macs)
         return result
 
     @property

@@ -22,8 +22,9 @@ def show_assignment(settings: TrainSettings, *, json: bool) -> None:
     layout = _layout(settings)
     images = data_of(settings)
     net = build(settings, images)
-    micro_batch = -(-min(settings.batch, len(images.train)) // (layout.data * settings.accumulate))
-    rows = process_rows(net, settings, layout, micro_batch)
+    own_batch = -(-min(settings.batch, len(images.train)) // layout.data)
+    micro_batch = -(-own_batch // settings.accumulate)
+    rows = process_rows(net, settings, layout, own_batch)
     if json:
         speedup = sum(row["share_of_slowest"] for row in rows)
         show_json({"layout": str(layout), "micro_batch": micro_batch, "speedup_of_modules": speedup, "processes": rows})

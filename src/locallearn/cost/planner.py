@@ -194,10 +194,10 @@ class _Planner:
         self.chain = chain = trace(chain_of(model, input_shape, layers), input_shape)
         self.batch, self.say, self.most = batch, say, max(1, batch // 2)
 
-        def predict_step(of: Rule, memory: Memory, partition: Partition, images: int) -> Prediction:
+        def predict_step(of: Rule, memory: Memory, partition: Partition, accumulate: int) -> Prediction:
             net = net_of(model, chain, of, partition, memory)
             net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-            return predict(net, images, make_stepper=make_stepper, autocast=autocast)
+            return predict(net, batch, accumulate=accumulate, make_stepper=make_stepper, autocast=autocast)
 
         self.predict_step = predict_step
         self.profile = cache(lambda: self._profile(autocast))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._planning.prediction import MakeStepper, PeakMemory, nesterov_sgd, peak_memory, without_data
+from locallearn._planning.prediction import MakeStepper, PeakMemory, nesterov_sgd, predict, without_data
 from locallearn._torch.op_counter import Convention, Work, counted_macs
 
 _aten = torch.ops.aten
@@ -108,24 +108,31 @@ class Cost:
 
 
 def cost(
-    net: LocalNet, *, batch: int, make_stepper: MakeStepper = nesterov_sgd, autocast: torch.dtype | None = None
+    net: LocalNet,
+    *,
+    batch: int,
+    accumulate: int = 1,
+    make_stepper: MakeStepper = nesterov_sgd,
+    autocast: torch.dtype | None = None,
 ) -> Cost:
     """Count the cost of a training step without training, on any device; the network is not changed.
 
     Args:
         net: from `localize`.
         batch: images in a step.
+        accumulate: number of micro-batches in it.
         make_stepper: the optimizer, and when it steps; by default Nesterov SGD over all modules together.
         autocast: dtype of mixed precision, or None.
     """
     ends = [(net.partition.layers(m)[0], net.partition.ends[m]) for m in range(len(net.partition))]
     names = net.chain.names
+    step = predict(net, batch, accumulate=accumulate, make_stepper=make_stepper, autocast=autocast)
     return Cost(
         backbone_parameters=sum(p.numel() for p in net.model.parameters()),
         auxiliary_parameters=sum(p.numel() for p in net.auxiliary.parameters()),
         module_names=tuple(names[a] if a == b else f"{names[a]} ... {names[b]}" for a, b in ends),
         module_macs=tuple(forward_macs(net)),
-        step_macs=step_macs(net, batch),
-        peak=peak_memory(net, batch, make_stepper=make_stepper, autocast=autocast),
+        step_macs=step.macs,
+        peak=step.peak,
         batch=batch,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
+from locallearn._engine.micro_batches import MicroBatch, micro_batches, with_times
 from locallearn._engine.neighbours import Neighbours
 from locallearn._planning.prediction import (
     MakeStepper,
@@ -49,6 +50,7 @@ def predict_modules(
     processes: int,
     batch: int,
     *,
+    accumulate: int = 1,
     assignment: Sequence[int] | None = None,
     make_stepper: MakeStepper = nesterov_sgd,
     autocast: torch.dtype | None = None,
@@ -60,6 +62,7 @@ def predict_modules(
         net: the network.
         processes: their number.
         batch: images in the batch.
+        accumulate: number of micro-batches in it.
         assignment: number of local modules of each process; by default as `parallel.modules` has it.
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
@@ -68,7 +71,7 @@ def predict_modules(
     Raises:
         LocalLearnError: there are more processes than local modules, or assignment or replay buffer do not fit.
     """
-    seconds = module_seconds(net, batch)
+    seconds = [accumulate * time for time in module_seconds(net, -(-batch // accumulate))]
     if assignment is None:
         chosen = balanced(module_seconds(net), processes)
     else:
@@ -78,7 +81,8 @@ def predict_modules(
         linked = links(copy.objectives, chosen, owner)
         if replay_buffer is not None:
             refuse_waiting(copy.objectives, chosen, linked)
-        features = [images]
+        parts = micro_batches(images, labels, accumulate)
+        features = [parts[0].images]
         with torch.no_grad():
             for module in copy.local_modules:
                 features.append(module(features[-1]))
@@ -87,7 +91,7 @@ def predict_modules(
             part = NetPart(copy, chosen, rank, owner)
             received = features[part.part.start] if rank else None
             passed_on = None if rank == processes - 1 else features[part.part.stop]
-            peak, sent = _peak(part, images, labels, received, passed_on, linked, make_stepper, replay_buffer)
+            peak, sent = _peak(part, parts, received, passed_on, linked, make_stepper, replay_buffer)
             costs.append(
                 ProcessCost(
                     modules=part.part, seconds=sum(seconds[module] for module in part.part), peak=peak, sent=sent
@@ -124,8 +128,7 @@ class _OnFakes(Neighbours):
 
 def _peak(
     part: NetPart,
-    images: Tensor,
-    labels: Tensor,
+    parts: Sequence[MicroBatch],
     received: Tensor | None,
     passed_on: Tensor | None,
     linked: dict[tuple[int, int], Link],
@@ -133,6 +136,7 @@ def _peak(
     replay_buffer: int | None,
 ) -> tuple[PeakMemory, int]:
     """The peak of a step, and the bytes that it sends."""
+    images, labels = parts[0].images, parts[0].targets
     part.step(images, labels, features=received)  # makes the recompute plan before anything is counted
     stepper = stepper_with_state(part, make_stepper)
     known = known_tensors(part, stepper, images, labels)
@@ -143,13 +147,17 @@ def _peak(
         along = labels.nbytes + (images.nbytes if part.reads_images(part.part.start) else 0)
         next_batch = (1 + replay_buffer) * (next_batch + along)
     with LiveBytes(known=known, parameters=part.parameters()) as live:
-        neighbours = _OnFakes(None if passed_on is None else torch.empty_like(passed_on))
-        features = None if received is None else torch.empty_like(received)
-        step = part.step(images, labels, features=features, neighbours=neighbours, on_complete=stepper.on_complete)
-        del features
-        step.run()
+        neighbours, sent = _OnFakes(None if passed_on is None else torch.empty_like(passed_on)), 0.0
+        for one, times in with_times(parts):
+            features = None if received is None else torch.empty_like(received)[: len(one.targets)]
+            last = {"final": one.final, "on_complete": stepper.on_complete if one.final else None}
+            step = part.step(one.images, one.targets, features=features, neighbours=neighbours, **last)
+            del features
+            before = neighbours.sent
+            step.run()
+            sent += times * (neighbours.sent - before)
         stepper.finish()
     if replay_buffer is not None and passed_on is not None and part.reads_images(part.part.stop):
-        neighbours.sent += images.nbytes
+        sent += sum(one.images.nbytes for one in parts)
     total = bytes_of(known) + live.peak + next_batch + followed + following
-    return PeakMemory(activations=live.peak_activations + next_batch, total=total), neighbours.sent + followed
+    return PeakMemory(activations=live.peak_activations + next_batch, total=total), round(sent) + followed

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from locallearn._engine.cuda_graphs import CapturedSteps
 from locallearn._engine.local_net import LocalNet
+from locallearn._engine.micro_batches import micro_batches
 from locallearn._torch.device import mixed
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches
@@ -82,14 +83,12 @@ class Fit(Loop):
         if self.settings.cuda_graphs:
             return self.captured(images, targets).double()
         total = torch.zeros(len(self.net.objectives), dtype=torch.float64, device=images.device)
-        count = min(self.settings.accumulate, len(targets))
-        parts = zip(images.tensor_split(count), targets.tensor_split(count), strict=True)
-        for index, (part, labels) in enumerate(parts):
-            final, share = index == count - 1, len(labels) / len(targets)
-            on_complete = self.stepper.on_complete if final else None
+        for part in micro_batches(images, targets, self.settings.accumulate):
+            on_complete = self.stepper.on_complete if part.final else None
+            last: Any = {"final": part.final, "on_complete": on_complete}
             with mixed(images.device, self.settings.autocast):
-                losses = self.net.backward(part, labels, scale=share, final=final, on_complete=on_complete)
-            total = losses.double() if sharing and final else total + losses * share  # that of all processes
+                losses = self.net.backward(part.images, part.targets, scale=part.share, **last)
+            total = losses.double() if sharing and part.final else total + losses * part.share  # that of all processes
         self.stepper.finish()
         return total
 

@@ -142,16 +142,16 @@ def _train(
         if processes.leads and not run.data.exists():
             write_hashed_json(run.data, asdict(DataCard.of(images)))
         processes.at("counting memory")
-        micro_batch = -(-min(settings.batch, len(images.train)) // (processes.layout.data * settings.accumulate))
+        own_batch = -(-min(settings.batch, len(images.train)) // processes.layout.data)
         if settings.memory == "lean":
             say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
-        peak = peak_memory(net, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast)
-        _warn_of_heavy_auxiliaries(net, settings, peak.total, micro_batch, say)
+        peak = peak_memory(net, own_batch, **settings.step_options)
+        _warn_of_heavy_auxiliaries(net, settings, peak.total, own_batch, say)
         if settings.compile:
             net.compile()
         several: dict[str, Any] = {}
         if processes.layout.modules > 1:
-            rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, micro_batch))
+            rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, own_batch))
             several = {"processes": rows}
         net = processes.share(
             net,
@@ -257,13 +257,13 @@ def _finish(
 
 
 def _warn_of_heavy_auxiliaries(
-    net: LocalNet, settings: TrainSettings, peak: int, micro_batch: int, say: Callable[[str], None]
+    net: LocalNet, settings: TrainSettings, peak: int, batch: int, say: Callable[[str], None]
 ) -> None:
     """Say so where the step takes more memory than backpropagation, which large auxiliary networks alone can cause."""
     if _parameters(net.auxiliary) <= _parameters(net.model):
         return
     bp = net_of(net.model, net.chain, BP(), net.partition, "fast")
-    total = peak_memory(bp, micro_batch, make_stepper=settings.make_stepper, autocast=settings.autocast).total
+    total = peak_memory(bp, batch, **settings.step_options).total
     if sentence := warning_of(settings.rule, peak, total):
         say(sentence)
 

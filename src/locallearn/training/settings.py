@@ -166,6 +166,11 @@ class FitSettings(LoopSettings):
             return ModuleStepper(net, self.optimizer.make, **modules)
         return Stepper(net, self.optimizer.make, clip_norm=self.clip_norm, **modules)
 
+    @property
+    def step_options(self) -> dict[str, Any]:
+        """How a training step differs from one of plain SGD: options of the predictions in `locallearn.cost`."""
+        return {"accumulate": self.accumulate, "make_stepper": self.make_stepper, "autocast": self.autocast}
+
     def refuse_misfit(self, net: LocalNet, *, steps: int) -> None:
         """Refuse settings that do not fit the network or its number of steps, before a run begins.
 

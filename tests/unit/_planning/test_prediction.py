@@ -9,8 +9,8 @@ import torch
 
 import locallearn as ll
 from locallearn._engine.stepper import ModuleStepper, Stepper
-from locallearn._planning.prediction import example_batch
-from locallearn.cost import cost, measure, peak_memory, step_macs
+from locallearn._planning.prediction import bytes_of, example_batch, known_tensors
+from locallearn.cost import LiveBytes, cost, measure, peak_memory, predict, step_macs
 from locallearn.training import SGD, AdamW
 
 MIB = 2**20
@@ -55,6 +55,35 @@ def test_prediction_agrees_with_real_tensors(rule, kind, autocast):
     real = measure(net, make_stepper(net), *example_batch(net, 32), autocast=autocast)
     assert predicted.activations == pytest.approx(real.activations, rel=0.005)
     assert predicted.total == pytest.approx(real.total, rel=0.005)
+
+
+@pytest.mark.parametrize("kind", [Stepper, ModuleStepper])
+@pytest.mark.parametrize("rule", [ll.BP(), ll.DGL()], ids=["BP", "DGL"])
+def test_micro_batches_keep_the_gradients_of_all_modules(rule, kind):
+    """Of five, three run; real tensors are counted through all of them."""
+    net = localized(ll.models.resnet20(), rule, size=16)
+    make_stepper = partial(kind, make_optimizer=SGD(lr=0.01).make)
+    predicted = predict(net, 28, accumulate=5, make_stepper=make_stepper)
+    stepper = make_stepper(net)
+    images, labels = example_batch(net, 28)
+    peaks = [real_peak(net, stepper, images, labels, count=5) for _ in range(2)]
+    assert predicted.peak.total == pytest.approx(peaks[1], rel=0.005)
+    assert predicted.macs == predict(net, 28).macs
+    gradients = sum(p.nbytes for p in net.parameters())
+    assert predicted.peak.total > peak_memory(net, 6, make_stepper=make_stepper).total + 0.3 * gradients * (
+        rule != ll.BP()
+    )
+
+
+def real_peak(net, stepper, images, labels, *, count: int) -> int:
+    known = known_tensors(net, stepper, images, labels)
+    with LiveBytes(known=known, parameters=net.parameters()) as live:
+        for number, (part, own) in enumerate(zip(images.tensor_split(count), labels.tensor_split(count), strict=True)):
+            final = number == count - 1
+            on_complete = stepper.on_complete if final else None
+            net.backward(part, own, scale=len(own) / len(labels), final=final, on_complete=on_complete)
+        stepper.finish()
+    return bytes_of(known) + live.peak
 
 
 def test_total_counts_parameters_gradients_state_and_batch():

@@ -256,6 +256,19 @@ def test_cost_stands_beside_bp_and_checkpointing(capsys):
     assert "layer3.2" in capsys.readouterr().out
 
 
+def test_cost_of_micro_batches_divides_activations_and_keeps_gradients(capsys):
+    small = ["cost", "--model", "resnet20", "--image", "3x16x16", "--rule", "dgl", "--batch", "16"]
+    whole, cut = (result_of(capsys, *small, *more)["DGL"] for more in ([], ["--accumulate", "4"]))
+    assert cut["peak"]["activations"] == pytest.approx(whole["peak"]["activations"] / 4, rel=0.05)
+    gradients = 4 * (cut["backbone_parameters"] + cut["auxiliary_parameters"])
+    assert cut["peak"]["total"] - cut["peak"]["activations"] > 3 * gradients  # and parameters, and momentum
+    assert cut["step_macs"] == whole["step_macs"]
+    assert run(*small, "--accumulate", "4") == 0
+    assert "4 micro-batches" in capsys.readouterr().out
+    assert run(*small, "--accumulate", "0") == 1
+    assert "accumulate=0 must be at least 1" in capsys.readouterr().err
+
+
 def test_list_names_everything(capsys):
     found = result_of(capsys, "list")
     assert {"bp", "checkpoint", "dgl", "dgl-original", "auglocal"} <= found["rules"].keys()

@@ -39,6 +39,7 @@ def parser() -> Parser:
     add_step(parser)
     parser.add_argument("--modules", type=int | str | list[str], default="all", help="as for train")
     parser.add_argument("--memory", type=Memory, default="fast", help="as for train; for the rule alone")
+    parser.add_argument("--accumulate", type=int, default=1, help="as for train; for all three")
     parser.add_argument("--by_module", action="store_true", help="also MACs and bytes of each local module")
     parser.add_argument("--processes", type=int, default=1, help="also each of so many, as of train --parallel modules")
     parser.add_argument("--picture", type=Path | None, default=None, help="draw bytes by module: a .png, .svg ...")
@@ -49,6 +50,9 @@ def run(config: Any) -> None:
     """Find and print the costs."""
     values = parser().instantiate(config)
     shape, settings, title = step_of(values)
+    settings = dataclasses.replace(settings, accumulate=values.accumulate)
+    if values.accumulate > 1:
+        title += f", {values.accumulate} micro-batches"
     costs: dict[str, Cost] = {}
     rows: list[ModuleBytes] = []
     processes: list[dict[str, Any]] = []
@@ -62,16 +66,13 @@ def run(config: Any) -> None:
             net = localize(model, rule, modules=values.modules, layers=values.layers, memory=memory, input_shape=shape)
             net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
             report(f"counting a step of {rule}")
-            costs[str(rule)] = cost(
-                net, batch=values.batch, make_stepper=settings.make_stepper, autocast=settings.autocast
-            )
+            costs[str(rule)] = cost(net, batch=values.batch, **settings.step_options)
             if rule is values.rule and (values.by_module or values.picture is not None):
                 report(f"counting bytes by module of {rule}")
-                rows = bytes_by_module(net, values.batch, autocast=settings.autocast)
+                rows = bytes_by_module(net, -(-values.batch // values.accumulate), autocast=settings.autocast)
             if rule is values.rule and values.processes > 1:
                 report(f"counting a step of {rule} in {values.processes} processes")
-                step = {"make_stepper": settings.make_stepper, "autocast": settings.autocast}
-                processes = rows_of(predict_modules(net, values.processes, values.batch, **step))
+                processes = rows_of(predict_modules(net, values.processes, values.batch, **settings.step_options))
     if values.picture is not None:
         draw_bytes(rows, values.picture, title=f"{values.rule}: {title}")
         say(f"picture: {values.picture}")

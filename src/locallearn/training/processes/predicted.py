@@ -10,21 +10,20 @@ from locallearn.parallel import ProcessCost, predict_modules
 from locallearn.training.processes.layout import Layout
 
 
-def process_rows(net: LocalNet, settings: Any, layout: Layout, micro_batch: int) -> list[dict[str, Any]]:
+def process_rows(net: LocalNet, settings: Any, layout: Layout, batch: int) -> list[dict[str, Any]]:
     """What the processes need that have the same local modules, as plain values.
 
     Args:
         net: the whole network.
         settings: of the run.
         layout: of its processes.
-        micro_batch: images that a process takes at once.
+        batch: images in a process's batch.
     """
     costs = predict_modules(
         net,
         layout.modules,
-        micro_batch,
-        make_stepper=settings.make_stepper,
-        autocast=settings.autocast,
+        batch,
+        **settings.step_options,
         replay_buffer=settings.replay_buffer,
     )
     return rows_of(costs, copies=layout.data)
