@@ -13,15 +13,11 @@ from torch import Tensor, nn
 
 from locallearn._chain.chain import COPIED_LAYER
 from locallearn._chain.layout import Layout
-from locallearn._nn.ema import EmaCopy
 from locallearn._torch.device import mixed_now
 
 Found = TypeVar("Found")
 
 _PLAIN = {int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.Size}
-
-IRRELEVANT: dict[type[nn.Module], str] = {EmaCopy: "sources"}
-"""Attributes that differ from site to site, and on which neither shapes nor writes in place depend."""
 
 _LIBRARIES = ("torch", "torchvision", "timm", "locallearn")
 
@@ -31,7 +27,8 @@ def structure(module: nn.Module) -> Hashable:
 
     Attributes of other types than numbers, texts, containers and modules, functions for instance, count by identity.
     So do tensors that are neither parameters nor buffers, whose values a forward pass could read. Keys are thus
-    comparable while the modules live, and modules that may differ never share one.
+    comparable while the modules live, and modules that may differ never share one. A class's `outside_structure` names
+    attributes that do not count: they differ from site to site, and neither shapes nor writes in place depend on them.
     """
     return _Walk().module(module)
 
@@ -88,11 +85,11 @@ class _Walk:
     def module(self, module: nn.Module) -> Hashable:
         if (number := self._number(module)) is not None:
             return "again", number
-        irrelevant = IRRELEVANT.get(type(module))
+        outside = (*getattr(type(module), "outside_structure", ()), COPIED_LAYER)
         attributes = tuple(
             (name, self._tensors(value) if name in ("_parameters", "_buffers") else self._value(value))
             for name, value in vars(module).items()
-            if name not in (irrelevant, COPIED_LAYER)
+            if name not in outside
         )
         return type(module), attributes
 

@@ -23,6 +23,8 @@ class EmaCopy(nn.Module):
         momentum: share of the own weights, from 0 (takes the source's weights) to 1 (never moves).
     """
 
+    outside_structure = ("sources",)
+
     def __init__(self, network: nn.Module, source: nn.Module, momentum: float) -> None:
         super().__init__()
         self.network = network

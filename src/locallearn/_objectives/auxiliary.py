@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from locallearn._chain.layout import carry
-from locallearn._chain.structure import IRRELEVANT
 from locallearn._nn.ema import EmaCopy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -108,6 +107,8 @@ class WeightedSum(Auxiliary):
         terms: pairs of weight and network.
     """
 
+    outside_structure = ("weights",)
+
     def __init__(self, terms: Sequence[tuple[float, Auxiliary]]) -> None:
         super().__init__()
         self.weights = tuple(weight for weight, _ in terms)
@@ -144,9 +145,6 @@ class WeightedSum(Auxiliary):
     @property
     def _terms(self) -> list[Auxiliary]:
         return list(self.terms)  # pyright: ignore[reportReturnType]
-
-
-IRRELEVANT[WeightedSum] = "weights"
 
 
 class WithFront(Auxiliary):
