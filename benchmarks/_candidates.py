@@ -12,8 +12,8 @@ import torch
 
 import locallearn as ll
 from locallearn.cost import predict
-from locallearn.data import ImageSet, Split, cifar10
-from locallearn.recipes.budgets import VALIDATION_IMAGES
+from locallearn.data import ImageSet, cifar10
+from locallearn.recipes.budgets import validated
 from locallearn.training import SGD, Cosine, TrainSettings, make_model
 
 SHAPE, CLASSES = (3, 32, 32), 10
@@ -69,10 +69,7 @@ def validated_cifar10(root: Path) -> ImageSet:
 
     They are the last 5,000 of the training split, on which no run of the small budget trains.
     """
-    images, count = cifar10(root), VALIDATION_IMAGES["cifar10"]
-    train = images.train
-    held_out = Split(images=train.images[-count:], labels=train.labels[-count:])
-    return replace(images.limited(len(train) - count), test=held_out)
+    return validated("cifar10", cifar10(root))
 
 
 VALIDATION = f"{validated_cifar10.__module__}.{validated_cifar10.__qualname__}"

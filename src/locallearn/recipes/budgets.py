@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from locallearn._chain.partition import Partition
 from locallearn._utils.errors import LocalLearnError
+from locallearn.data import ImageSet, Split
 from locallearn.recipes.protocols import EVERY_LAYER
 from locallearn.recipes.recipe import Recipe
 from locallearn.rules import Rule
@@ -23,6 +24,13 @@ TRAIN_IMAGES: Mapping[str, int] = {"cifar10": 10_000, "svhn": 10_000, "stl10": 4
 
 VALIDATION_IMAGES: Mapping[str, int] = {"cifar10": 5_000, "svhn": 5_000, "stl10": 1_000}
 """The last images of the training split, on which the small budget never trains."""
+
+
+def validated(data: str, images: ImageSet) -> ImageSet:
+    """A data set with its validation images in place of its test images, and out of its training images."""
+    train, count = images.train, VALIDATION_IMAGES[data]
+    held_out = Split(images=train.images[-count:], labels=train.labels[-count:])
+    return replace(images.limited(len(train) - count), test=held_out)
 
 
 def unfit(recipe: Recipe, budget: Budget) -> str:
