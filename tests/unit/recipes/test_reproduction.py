@@ -6,6 +6,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from command_line import run
 from small_runs import assert_equal_runs, settings, stripes
@@ -13,9 +14,9 @@ from small_runs import assert_equal_runs, settings, stripes
 import locallearn as ll
 from locallearn import LocalLearnError, NonFiniteLossError
 from locallearn._utils.atomic_files import write_json
-from locallearn.recipes import accuracies, costs, find, rows_of, runs
+from locallearn.recipes import accuracies, budgets, costs, find, rows_of
 from locallearn.recipes.accuracies import Reproduction
-from locallearn.recipes.budgets import RATES, at_budget, unfit
+from locallearn.recipes.budgets import RATES, at_budget, unfit, validated
 from locallearn.recipes.costs import StepCost, cost_rows, has_costs
 from locallearn.recipes.figures import pairs_of
 from locallearn.recipes.page import page
@@ -147,12 +148,16 @@ def test_the_small_budget_is_that_of_the_page_of_results():
 def test_validation_images_are_the_last_of_the_training_split(tmp_path, monkeypatch):
     asked = replace(settings(rule=ll.BP()), epochs=1, data_dir=tmp_path, loggers=())
     train(asked, tmp_path / "run")
-    monkeypatch.setitem(runs.VALIDATION_IMAGES, asked.data, 30)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setitem(budgets.VALIDATION_IMAGES, asked.data, 30)  # pyright: ignore[reportArgumentType]
     finished = Runs(tmp_path, [], workers=Alone(unwatched)).run(asked)
     assert finished is not None
     accuracy = validation_accuracy(finished)
     assert round(30 * accuracy, 4) == int(round(30 * accuracy, 4))
-    assert len(stripes(tmp_path).train) == 100
+    images = stripes(tmp_path)
+    held_out = validated(asked.data, images)
+    assert len(images.train) == 100
+    assert len(held_out.train) == 70
+    assert np.array_equal(held_out.test.images, images.train.images[-30:])
 
 
 def counted(asked, **_) -> StepCost:
