@@ -90,20 +90,33 @@ PUBLISHED = replace(COMMON, rule=ll.AugLocal(depth=4), step="together")
 HALF, QUARTER = (partial(ll.Reduced, grid=grid) for grid in (16, 8))  # of the height and width of the images
 HALF_4 = {"rule": HALF(ll.AugLocal(depth=4))}
 WARM = {"schedule": Cosine(warmup=0.2)}
+HALF_WARM = {**HALF_4, **WARM}
 DECAY = {"optimizer": SGD(lr=0.2, weight_decay=5e-4, decay_norms_and_biases=False)}
 SMOOTH, AVERAGE = {"label_smoothing": 0.1}, {"ema": 0.98}
-ALL = {**WARM, **DECAY, **SMOOTH, **AVERAGE}
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "auglocal": {"rule": ll.AugLocal(depth=4)},
     "auglocal lean": {"rule": ll.AugLocal(depth=4), "memory": "lean"},
     "auglocal depth 2": {"rule": ll.AugLocal(depth=2)},
+    "half depth 5": {"rule": HALF(ll.AugLocal(depth=5))},
     "cascades of DGL": {"rule": ll.MLM(ll.DGL()), "memory": "lean"},
     "cascades": {"rule": ll.HiLo(QUARTER(ll.AugLocal(depth=3))), "memory": "lean"},
+    "cascades alone": {"rule": ll.HiLo(ll.DGL(), independent=0), "memory": "lean"},
+    "cascades alone of AugLocal": {"rule": ll.HiLo(QUARTER(ll.AugLocal(depth=3)), independent=0), "memory": "lean"},
+    "copies of next layers": {"rule": ll.MAN(QUARTER(ll.DGL())), "memory": "lean"},
     "half": HALF_4,
-    "half warm": {**HALF_4, **WARM},
-    "half warm decay": {**HALF_4, **WARM, **DECAY},
-    "half all": {**HALF_4, **ALL},
+    "half warm": HALF_WARM,
+    "half warm decay": {**HALF_WARM, **DECAY},
+    "half all": {**HALF_WARM, **DECAY, **SMOOTH, **AVERAGE},
+    "half warm smooth": {**HALF_WARM, **SMOOTH},
+    "half warm average": {**HALF_WARM, **AVERAGE},
+    "half warm mixup": {**HALF_WARM, "mixup": 0.2},
+    "half warm 0.4": {**HALF_WARM, "optimizer": SGD(lr=0.4)},
+    "half warm, faster at the end": {**HALF_WARM, "module_lr": (1.0, 2.0)},
+    "half warm, faster at the start": {**HALF_WARM, "module_lr": (2.0, 1.0)},
+    "half depth 3 warm": {"rule": HALF(ll.AugLocal(depth=3)), **WARM},
+    "quarter warm": {"rule": QUARTER(ll.AugLocal(depth=4)), **WARM},
+    "quarter depth 6 warm": {"rule": QUARTER(ll.AugLocal(depth=6)), **WARM},
 }
-"""Settings other than those of `COMMON`. The first five are those that the limits are to leave out."""
+"""Settings other than those of `COMMON`. The limits leave out all before "half"."""
 WITH_COST = ("rule", "memory", "ema")
 """Those of them on which the cost of a step depends."""
