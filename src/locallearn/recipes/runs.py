@@ -32,7 +32,7 @@ from locallearn.training import (
     rule_text,
     trained_weights,
 )
-from locallearn.training.settings_text import with_new_defaults
+from locallearn.training.settings.text import with_new_defaults
 
 _OF_MACHINE = (*NO_RESULT, "threads", "device")
 """Settings that do not change which result a run has, but for rounding."""

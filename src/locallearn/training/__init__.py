@@ -40,19 +40,16 @@ from locallearn.training.schedules import (
     Schedule as Schedule,
     StepDecay as StepDecay,
 )
-from locallearn.training.settings import (
-    NO_RESULT as NO_RESULT,
-    FitSettings as FitSettings,
-    LoopSettings as LoopSettings,
-    TrainSettings as TrainSettings,
-)
-from locallearn.training.settings_text import (
+from locallearn.training.settings.fit import FitSettings as FitSettings
+from locallearn.training.settings.loop import LoopSettings as LoopSettings
+from locallearn.training.settings.text import (
     as_yaml as as_yaml,
     plain as plain,
     plain_settings as plain_settings,
     public_path as public_path,
     rule_text as rule_text,
 )
+from locallearn.training.settings.train import NO_RESULT as NO_RESULT, TrainSettings as TrainSettings
 from locallearn.training.torch_schedule import TorchSchedule as TorchSchedule
 from locallearn.training.trained import Trained as Trained, load_run as load_run
 from locallearn.training.transfer import Transfer as Transfer, evaluate_run as evaluate_run

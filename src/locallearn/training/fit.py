@@ -18,7 +18,7 @@ from locallearn.data import Batches
 from locallearn.training.evaluation import evaluate
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.loop import Loop
-from locallearn.training.settings import FitSettings
+from locallearn.training.settings.fit import FitSettings
 
 _UNAVERAGED = ("test_accuracy", "validation_accuracy")
 """Metrics that are reported of the last weights too, where the average of weights is evaluated."""

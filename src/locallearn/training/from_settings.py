@@ -25,7 +25,7 @@ from locallearn._utils.registry import call, find, names
 from locallearn.data import Batches, DataSet, Feed, MixedBatches, StreamedBatches, TensorBatches, image_folder
 from locallearn.models import from_library
 from locallearn.training.files.data_card import DataCard
-from locallearn.training.settings import LOSSES, TrainSettings
+from locallearn.training.settings.train import LOSSES, TrainSettings
 
 
 def build(

@@ -33,8 +33,8 @@ from locallearn.training.files.optimizer_state import (
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.loggers import logging_to
 from locallearn.training.processes.processes import Processes
-from locallearn.training.settings import LoopSettings
-from locallearn.training.settings_text import plain_settings
+from locallearn.training.settings.loop import LoopSettings
+from locallearn.training.settings.text import plain_settings
 
 _PROGRESS = ("epoch", "step", "seconds", "best", "sums", "seen", "skipped")
 """Attributes of a loop that its checkpoints hold."""

@@ -37,8 +37,8 @@ from locallearn.training.processes.joining import joined
 from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
-from locallearn.training.settings import TrainSettings
-from locallearn.training.settings_text import rule_text
+from locallearn.training.settings.text import rule_text
+from locallearn.training.settings.train import TrainSettings
 from locallearn.training.warm_start import WarmStart
 
 

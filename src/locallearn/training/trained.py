@@ -15,7 +15,7 @@ from locallearn.training.files.checkpoint import load_checkpoint, load_weights, 
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.from_settings import data_of, make_model
-from locallearn.training.settings import TrainSettings
+from locallearn.training.settings.train import TrainSettings
 
 _NEEDED = ("model", "data", "train_images", "image_size")
 

@@ -22,7 +22,7 @@ from locallearn.training.files.checkpoint import load_checkpoint, load_weights, 
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.from_settings import build, data_of
-from locallearn.training.settings import TrainSettings
+from locallearn.training.settings.train import TrainSettings
 from locallearn.training.trained import data_card_of
 
 

@@ -16,7 +16,7 @@ from locallearn.cli.parser import Parser, parse_rule
 from locallearn.cli.rule_syntax import normalised
 from locallearn.rules import Rule
 from locallearn.training import RunFolder, TrainSettings
-from locallearn.training.settings_text import plain_settings
+from locallearn.training.settings.text import plain_settings
 
 COMBINED = ll.HPFF(ll.MAN(ll.AugLocal(depth=3)), fidelity="paper")
 

@@ -22,7 +22,7 @@ from locallearn._utils.registry import trust_option
 from locallearn.training.files.checkpoint import FILES
 from locallearn.training.files.lock import LOCK_FILES, exclusive
 from locallearn.training.processes.launch import program
-from locallearn.training.settings_text import as_yaml, with_new_defaults
+from locallearn.training.settings.text import as_yaml, with_new_defaults
 
 _LARGEST_METRICS = 2**28  # bytes
 OF_PROCESSES = ("parallel", "synchronise_statistics", "replay_buffer", "parallel_timeout")
