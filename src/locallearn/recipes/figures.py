@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._figures.style import COLOURS, PAGE, new_figure, print_style, save
-from locallearn.recipes.page import printed_bp, row_name, title_of
+from locallearn.recipes.columns import printed_bp, row_name, title_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,10 @@ import locallearn
 from locallearn._utils.atomic_files import read_json, write_json, write_whole
 from locallearn.recipes.accuracies import AccuracyRow
 from locallearn.recipes.catalogue import rows_of
+from locallearn.recipes.columns import bp_accuracies
 from locallearn.recipes.costs import CostRow
 from locallearn.recipes.figures import draw_table
-from locallearn.recipes.page import bp_accuracies, page, picture_of
+from locallearn.recipes.page import page, picture_of
 
 
 def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Path, *, command: str, what: str) -> Path:

@@ -213,6 +213,12 @@ def test_results_are_merged_and_shown_on_one_page(reproduction, tmp_path, monkey
     assert not (tmp_path / "figures/hpff-table4a-small.svg").exists(), "a single row is no picture"
     errors = "| 14.08 | 7.71 | 40.00 ± 0.00 | 10.00 | 25.92 | 39.00 | 0, 1 | 0.05 |"
     assert f"| `cifar10-resnet32-il` | test error, % {errors}" in text
+    others = ", ".join(f"`{recipe.name.partition('4a/')[2]}`" for recipe in rows_of("hpff/table4a")[1:])
+    assert f"<details><summary>3 of 4 rows were not run</summary>\n\n{others}\n\n</details>" in text
+    *_, tables_not_run = text.splitlines()
+    assert tables_not_run.startswith("**No row was run of** ")
+    assert "MLAAN, Table 4" in tables_not_run
+    assert "HPFF, Table 4a" not in tables_not_run
 
 
 def test_rows_are_told_once_they_are_there_and_a_mistake_stops_the_others(reproduction):

@@ -18,8 +18,8 @@ from locallearn.recipes import Recipe, rows_of
 from locallearn.recipes.accuracies import AccuracyRow, Reproduction
 from locallearn.recipes.budgets import Budget
 from locallearn.recipes.catalogue import matching_rows
+from locallearn.recipes.columns import accuracy_columns, bp_accuracies, cost_columns, title_of
 from locallearn.recipes.costs import cost_rows, has_costs
-from locallearn.recipes.page import accuracy_columns, bp_accuracies, cost_columns, title_of
 from locallearn.recipes.results import save, source
 from locallearn.recipes.runs import Runs
 

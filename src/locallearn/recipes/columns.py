@@ -1,0 +1,122 @@
+"""The columns of reproduced tables: published numbers beside those counted or trained here."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from locallearn.recipes.catalogue import recipes
+from locallearn.rules import BP
+
+
+def cost_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and cells of a table of costs; columns without any number are left out."""
+    columns: dict[str, list[str]] = {"row": [row_name(row) for row in rows]}
+    columns["batch"] = [f"{row['batch']}" for row in rows]
+    columns["published, GB"] = [_number(row["published_gb"]) for row in rows]
+    columns["published, x BP"] = [_number(row["published_ratio"]) for row in rows]
+    columns["predicted, GiB"] = [_number(_over(row["step"]["peak_bytes"], 2**30)) for row in rows]
+    columns["x BP here"] = [_number(row["ratio"]) for row in rows]
+    columns["x PyTorch's BP"] = [_number(row["plain_ratio"]) for row in rows]
+    columns["published MACs, G"] = [_number(row["published_macs"]) for row in rows]
+    columns["counted, G"] = [_number(_over(row["step"]["macs"], 1e9)) for row in rows]
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    return list(shown), [list(row) for row in zip(*shown.values(), strict=True)]
+
+
+def accuracy_columns(
+    rows: Sequence[Mapping[str, Any]], bps: Mapping[tuple[str, str], float]
+) -> tuple[list[str], list[list[str]]]:
+    """Columns and cells of a table of accuracies.
+
+    Args:
+        rows: of the table.
+        bps: accuracy of BP here, in percent, by data set and network.
+    """
+    columns = [
+        "row",
+        "quantity",
+        "published",
+        "below BP",
+        "here",
+        "below BP",
+        "difference",
+        "best epoch",
+        "seeds",
+        "lr",
+    ]
+    cells = []
+    for row in rows:
+        bp = bps.get((row["data"], row["model"]))
+        for one in row["measured"]:
+            sign = -1 if one["quantity"].endswith("error") else 1
+            published_bp = printed_bp(row["recipe"], one["quantity"])
+            values, mean = one["values"], statistics.fmean(one["values"]) if one["values"] else None
+            own = None if mean is None or bp is None else bp - (mean if sign == 1 else 100 - mean)
+            below = None if published_bp is None else sign * (published_bp - one["published"])
+            cells.append(
+                [
+                    row_name(row),
+                    f"{one['quantity']}, %",
+                    _with_deviation(one["published"], one["deviation"]),
+                    _number(below),
+                    row["not_run"] or _with_deviation(mean, statistics.stdev(values) if len(values) > 1 else None),
+                    _number(own),
+                    _number(None if mean is None else mean - one["published"]),
+                    _number(statistics.fmean(one["best"]) if one["best"] else None),
+                    ", ".join(map(str, row["seeds"])),
+                    f"{row['lr']:g}",
+                ]
+            )
+    return columns, cells
+
+
+def bp_accuracies(found: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], float]:
+    """Mean accuracy of BP's runs, in percent, by data set and network, from all tables."""
+    result = {}
+    for row in (row for values in found for row in values["rows"]):
+        if row["rule"] == "bp" and row["measured"] and row["measured"][0]["values"]:
+            one = row["measured"][0]
+            mean = statistics.fmean(one["values"])
+            result[row["data"], row["model"]] = 100 - mean if one["quantity"].endswith("error") else mean
+    return result
+
+
+def printed_bp(name: str, quantity: str) -> float | None:
+    """What the paper prints for BP with the same network, images and quantity: in this table, else in another."""
+    recipe, paper = recipes()[name], name.partition("/")[0]
+    found = {
+        other.table: one.value
+        for other in recipes().values()
+        if other.name.startswith(f"{paper}/")
+        and other.kind == recipe.kind
+        and isinstance(other.settings.rule, BP)
+        and (other.settings.model, other.settings.data) == (recipe.settings.model, recipe.settings.data)
+        for one in other.published
+        if one.quantity.title == quantity
+    }
+    return found.get(recipe.table, next(iter(found.values()), None))
+
+
+def title_of(table: str) -> str:
+    """`HPFF, Table 3` for `hpff/table3`."""
+    paper, _, number = table.partition("/table")
+    return f"{'AugLocal' if paper == 'auglocal' else paper.upper()}, Table {number}"
+
+
+def row_name(row: Mapping[str, Any]) -> str:
+    """The name of a row within its table."""
+    return row["recipe"].rpartition("/")[2]
+
+
+def _with_deviation(value: float | None, deviation: float | None) -> str:
+    return _number(value) + ("" if deviation is None else f" ± {deviation:.2f}")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value + 0.0:.2f}".replace("-0.00", "0.00")
+
+
+def _over(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit
