@@ -116,6 +116,7 @@ def each_rule(rank: int) -> dict[str, Any]:
     results["accumulated"] = accumulated(rank)
     results["module by module"] = module_by_module(rank)
     results["refused"] = refused(rank)
+    results["branches"] = branching(parallel.data(branched()), batch()[0].shape[0], part_of(batch(), rank), rank)
     results["long"] = after_steps(RULES["MAN"], rank, steps=50)
     return results
 
@@ -157,6 +158,33 @@ def module_by_module(rank: int | None) -> dict[str, Tensor]:
         net.backward(*(given if rank is None else part_of(given, rank)), on_complete=stepper.on_complete)
         stepper.finish()
     return net.state_dict()
+
+
+class Branches(nn.Module):
+    """Three convolutions, of which one runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chosen = 0
+        self.branches = nn.ModuleList(nn.Conv2d(3, 4, 3) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.branches[self.chosen](x)
+
+
+def branched() -> ll.LocalNet:
+    torch.manual_seed(0)
+    model = nn.Sequential(Branches(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)).double()
+    return ll.localize(model, ll.BP(), input_shape=(3, 12, 12))
+
+
+def branching(net: ll.LocalNet, images: int, part: tuple[Tensor, Tensor], chosen: int) -> dict[str, Tensor | None]:
+    """Gradients of a part of a batch, with a branch of its own."""
+    block = next(module for module in net.modules() if isinstance(module, Branches))
+    block.chosen = chosen
+    alone = len(part[0]) / images if net.gradient_sharing is None else 1.0
+    net.backward(*part, scale=alone)
+    return {name: parameter.grad for name, parameter in net.model.named_parameters()}
 
 
 def refused(rank: int) -> str:

@@ -15,11 +15,11 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn.parallel.agreement import refuse_other_networks
 from locallearn.parallel.batch_norm import synchronise_batch_norm
 from locallearn.parallel.channel import Layout, buckets, share_values
-from locallearn.parallel.modules import ModulePart
+from locallearn.parallel.modules import ModulePart, refuse_overlap
 
 _ON_THE_WAY = 4
-"""Messages that travel at once. Waiting for each would make all processes as slow as the slowest is between any two,
-and not only as slow as the slowest is over a step."""
+"""Messages that may be unfinished, so that a process that is late for one delays nobody. The same number on each
+process: the user's `on_complete` is called in the same order between them, and may communicate."""
 
 
 def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.ProcessGroup | None = None) -> LocalNet:
@@ -27,8 +27,9 @@ def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.Pro
 
     After it, `net.backward` on each process's part leaves the gradient of the mean over the whole batch in `.grad`, on
     every process, and returns the losses of the whole batch (with the last micro-batch, those of all of them). The
-    parts may differ in size. The gradients of a local module travel as soon as they are complete, while the next ones
-    run; then `on_complete` is called for it.
+    parts may differ in size. The gradients of local modules travel as soon as 1 MiB of them is complete, while the
+    next ones run; `.grad` is then a view of what travelled, and `on_complete` is called for these modules. A parameter
+    without a gradient counts as one with zeros, unless it has none on any process.
 
     Batch normalisation has the statistics of each process's part, as under `DistributedDataParallel`. PredSim's
     similarity and InfoPro's contrastive loss compare the images of a part.
@@ -43,14 +44,15 @@ def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.Pro
         The network.
 
     Raises:
-        LocalLearnError: there is no process group, the processes have different networks, or they have parts of a
-            network that do not train on the same batches in the same order.
+        LocalLearnError: there is no process group, the processes have different networks, modules overlap, or the
+            processes have parts of a network that do not train on the same batches in the same order.
     """
     if not dist.is_initialized():
         raise LocalLearnError(
             "parallel.data needs a process group: start the program by torchrun, and call"
             " torch.distributed.init_process_group() first."
         )
+    refuse_overlap(net)
     if isinstance(net, ModulePart) and net.replay_buffer is not None:
         raise LocalLearnError(
             "processes that share a batch train on it at the same time, and those with a replay buffer on whatever has"
@@ -70,38 +72,55 @@ def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.Pro
     return net
 
 
+class _Joined:
+    """Consecutive gradients of one type in one tensor, of which they become views: they are not stored a second time.
+
+    After them it has a number for each, 0 where this process has none.
+
+    Args:
+        parameters: whose gradients they are; zeros stand for those that are missing.
+    """
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        layouts = [Layout.of(parameter) for parameter in parameters]
+        self._missing = {place: one for place, one in enumerate(parameters) if one.grad is None}
+        present = torch.ones(len(parameters), dtype=parameters[0].dtype, device=parameters[0].device)
+        for place in self._missing:
+            present[place] = 0
+        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
+        dense = [layout.dense(gradient).flatten() for layout, gradient in zip(layouts, gradients, strict=True)]
+        self.flat = torch.cat([*dense, present])
+        *parts, self._present = self.flat.split([*(one.numel() for one in parameters), len(parameters)])
+        for parameter, layout, part in zip(parameters, layouts, parts, strict=True):
+            parameter.grad = layout.restored(part.view(layout.sizes))
+
+    def arrive(self, total: Tensor) -> None:
+        """Make means of the sums; take the gradients away that no process has."""
+        self.flat /= total
+        if self._missing:  # else this process has all, and need not look
+            present = self._present.tolist()
+            for place, parameter in self._missing.items():
+                if not present[place]:
+                    parameter.grad = None
+
+
 @dataclass
 class _Message:
     """The gradients of some consecutive local modules on their way.
 
     Attributes:
         modules: their numbers, in the order in which they were complete.
-        sums: of each type of gradient all of them, one after the other in one tensor, and the work of summing it.
+        sums: the gradients, by type, and the work of summing them.
     """
 
     modules: list[int]
-    sums: list[tuple[Tensor, dist.Work]]
-
-    def is_here(self) -> bool:
-        """Whether nothing is to be waited for."""
-        return all(work.is_completed() for _, work in self.sums)
+    sums: list[tuple[_Joined, dist.Work]]
 
     def arrive(self, total: Tensor) -> None:
         """Wait, and make means of the sums."""
-        for flat, work in self.sums:
+        for joined, work in self.sums:
             work.wait()
-            flat /= total
-
-
-def _joined(parameters: list[Tensor]) -> Tensor:
-    """One tensor with all gradients, which become views of it: they are not stored a second time."""
-    layouts = [Layout.of(parameter) for parameter in parameters]
-    gradients = (parameter.grad for parameter in parameters if parameter.grad is not None)
-    flat = torch.cat([layout.dense(part).flatten() for layout, part in zip(layouts, gradients, strict=True)])
-    parts = flat.split([parameter.numel() for parameter in parameters])
-    for parameter, layout, part in zip(parameters, layouts, parts, strict=True):
-        parameter.grad = layout.restored(part.view(layout.sizes))
-    return flat
+            joined.arrive(total)
 
 
 class GradientSharing:
@@ -136,7 +155,7 @@ class GradientSharing:
         self._latest = len(images)
         self._on_complete = on_complete
         self._complete: list[int] = []  # modules that wait for a message
-        self._parameters: list[nn.Parameter] = []  # those of them that have gradients
+        self._parameters: list[nn.Parameter] = []  # those of them that are trained
         self._messages: deque[_Message] = deque()
         if final:
             self._total = torch.tensor([float(self._images)], dtype=torch.float64, device=images.device)
@@ -148,7 +167,8 @@ class GradientSharing:
         self._sums = self._sums + losses.double() * self._latest
         if not final:
             return losses
-        self._send()
+        if self._complete:
+            self._send()
         self._settle(0)
         dist.all_reduce(self._sums, group=self._group)
         mean = self._sums / self._total
@@ -158,7 +178,7 @@ class GradientSharing:
     def _collect(self, module: int) -> None:
         """Let a module's gradients go with the next message."""
         self._complete.append(module)
-        self._parameters += [p for p in self._net.parameters_of(module) if p.grad is not None]
+        self._parameters += [p for p in self._net.parameters_of(module) if p.requires_grad]
         if sum(parameter.nbytes for parameter in self._parameters) >= GRADIENT_BUCKET:
             self._send()
 
@@ -167,16 +187,16 @@ class GradientSharing:
         self._settle(_ON_THE_WAY - 1)
         sums = []
         for bucket in buckets(self._parameters):  # of the size, type and device of their gradients
-            flat = _joined(bucket).mul_(self._images)
-            work = dist.all_reduce(flat, group=self._group, async_op=True)
+            joined = _Joined(bucket)
+            work = dist.all_reduce(joined.flat.mul_(self._images), group=self._group, async_op=True)
             assert work is not None
-            sums.append((flat, work))
+            sums.append((joined, work))
         self._messages.append(_Message(self._complete, sums))
         self._complete, self._parameters = [], []
 
     def _settle(self, left: int) -> None:
-        """Put what has arrived in its place and call the user's `on_complete`, until few messages are on their way."""
-        while self._messages and (len(self._messages) > left or self._messages[0].is_here()):
+        """Wait for gradients and call the user's `on_complete`, until so many messages are unfinished."""
+        while len(self._messages) > left:
             message = self._messages.popleft()
             if message.sums:
                 assert self._count is not None

@@ -311,12 +311,19 @@ def _refuse_unready(net: LocalNet) -> None:
         raise LocalLearnError(
             "the network shares gradients already: call parallel.modules first, and parallel.data on what it returns."
         )
+    refuse_overlap(net)
     if net.steps:
         raise LocalLearnError(
             f"the network was trained for {net.steps} steps: call parallel.modules first, then load its state."
         )
     if any(tensor.is_meta for tensor in chain(net.parameters(), net.buffers())):
         raise LocalLearnError("the network is on the meta device: give it weights first, as by net.to_empty().")
+
+
+def refuse_overlap(net: LocalNet) -> None:
+    """Refuse modules that run on several streams: what travels between processes is queued on one."""
+    if net.overlap:
+        raise LocalLearnError(f"overlap={net.overlap} goes with one process alone: leave it out in localize.")
 
 
 def _assignment(

@@ -18,9 +18,12 @@ from shared_steps import (
     accumulated,
     after_steps,
     batch,
+    branched,
+    branching,
     each_variant,
     made,
     module_by_module,
+    part_of,
     stepped_by,
 )
 from torch import nn
@@ -83,6 +86,18 @@ def test_modules_may_be_stepped_when_their_gradients_have_come(shared):
         assert_equal(process["module by module"], module_by_module(None))
 
 
+def test_a_branch_that_one_process_ran_has_its_gradient_on_all(shared):
+    images = len(batch()[0])
+    first, second = (branching(branched(), images, part_of(batch(), rank), rank) for rank in range(2))
+    for process in shared:
+        found = process["branches"]
+        assert [found[f"0.branches.{branch}.weight"] is None for branch in range(3)] == [False, False, True]
+        for name, gradient in found.items():
+            alone = [part[name] for part in (first, second) if part[name] is not None]
+            if gradient is not None:
+                torch.testing.assert_close(gradient, sum(alone), rtol=1e-10, atol=1e-12)
+
+
 @pytest.fixture
 def one_process() -> Iterator[None]:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -109,7 +124,8 @@ def test_small_modules_travel_together_and_a_large_one_at_once(one_process, monk
     told_modules = [event for event in events if "module" in event]
     assert told_modules == [f"module {module}" for module in range(6)]
     sent = [event for event in events if "send" in event]
-    assert sent == [f"send {sum(sizes[:4])}", f"send {sum(sizes[4:])}"]
+    numbers = [size + len(net.parameters_of(module)) for module, size in enumerate(sizes)]  # one tells that it is there
+    assert sent == [f"send {sum(numbers[:4])}", f"send {sum(numbers[4:])}"]
     assert events.index("module 0") > events.index(sent[0])
 
 
@@ -130,6 +146,14 @@ def test_captured_steps_are_refused():
     net.gradient_sharing = GradientSharing(net, None)
     with pytest.raises(LocalLearnError, match="CUDA graphs do not share gradients"):
         CapturedSteps(net, Stepper(net, torch.optim.SGD), record=lambda work: work)
+
+
+@pytest.mark.parametrize("divide", [parallel.data, parallel.modules])
+def test_modules_that_overlap_are_refused(divide, one_process):
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    net = ll.localize(model, ll.BP(), input_shape=(1, 2, 2), overlap=1)
+    with pytest.raises(LocalLearnError, match="overlap=1 goes with one process alone"):
+        divide(net)
 
 
 def test_without_processes_the_remedy_is_named():

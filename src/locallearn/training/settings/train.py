@@ -163,6 +163,8 @@ class TrainSettings(FitSettings):
                 raise LocalLearnError("replay_buffer goes with several processes: add --parallel modules.")
             return
         names = sizes_in(self.parallel)
+        if self.overlap:
+            raise LocalLearnError(f"overlap={self.overlap} goes with one process alone: leave it out.")
         if self.replay_buffer is not None and names.keys() != {"modules"}:
             raise LocalLearnError(
                 f"replay_buffer goes with --parallel modules alone, not with {self.parallel}: processes that share a"
