@@ -13,7 +13,7 @@ import torch
 import locallearn as ll
 from locallearn.cost import predict
 from locallearn.data import ImageSet, cifar10
-from locallearn.recipes.budgets import validated
+from locallearn.recipes.budgets import validation_split
 from locallearn.training import SGD, Cosine, TrainSettings, make_model
 
 SHAPE, CLASSES = (3, 32, 32), 10
@@ -69,7 +69,9 @@ def validated_cifar10(root: Path) -> ImageSet:
 
     They are the last 5,000 of the training split, on which no run of the small budget trains.
     """
-    return validated("cifar10", cifar10(root))
+    images = cifar10(root)
+    held_out = validation_split("cifar10", images)
+    return replace(images.limited(len(images.train) - len(held_out)), test=held_out)
 
 
 VALIDATION = f"{validated_cifar10.__module__}.{validated_cifar10.__qualname__}"

@@ -6,6 +6,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from enum import Enum
+from types import FunctionType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -39,25 +40,36 @@ class Remembered(Generic[Found]):
     def __init__(self) -> None:
         self._found: dict[Hashable, Found] = {}
 
-    def find(self, module: nn.Module, device: torch.device, *more: Hashable, compute: Callable[[], Found]) -> Found:
-        """What `compute` finds out about a module, from `more`, where tensors are on a device.
+    def find(
+        self,
+        module: nn.Module,
+        device: torch.device,
+        *more: Hashable,
+        compute: Callable[[], Found],
+        meanwhile: dict[Hashable, Found] | None = None,
+    ) -> Found:
+        """What is remembered for a module of this structure, else what `compute` finds out.
 
-        It is computed anew where a part counts by identity, or has a user's own code, which a notebook may change.
+        Where a part counts by identity, or has a user's own code, which a notebook may change, nothing lasts.
+
+        Args:
+            module: the module.
+            device: of the tensors that it takes.
+            more: whatever else the result depends on.
+            compute: finds it out.
+            meanwhile: remembers what does not last, while the modules live.
         """
-        if not all(
-            _is_of_library(kind) and _is_in_library(kind.forward) for kind in {type(p) for p in module.modules()}
-        ):
-            return compute()
         walk = _Walk()
         key = walk.module(module), torch.get_default_dtype(), mixed_now(device), more
-        if not walk.lasts:
+        found = self._found if walk.lasts else meanwhile
+        if found is None:
             return compute()
-        if key in self._found:
-            return self._found[key]
-        if len(self._found) == _MOST:
-            self._found = {}
-        found = self._found[key] = compute()
-        return found
+        if key not in found:
+            result = compute()
+            if len(self._found) == _MOST:
+                self._found.clear()
+            found[key] = result
+        return found[key]
 
 
 _MOST = 128
@@ -65,14 +77,21 @@ _MOST = 128
 
 def _is_of_library(code: Any) -> bool:
     """Whether it is a class or function of a library."""
-    name = getattr(code, "__qualname__", None)
-    return isinstance(name, str) and _is_in_library(code) and getattr(sys.modules[code.__module__], name, None) is code
+    name, module = (getattr(code, attribute, None) for attribute in ("__qualname__", "__module__"))
+    if not isinstance(name, str) or not isinstance(module, str) or not _is_library(module):
+        return False
+    return getattr(sys.modules.get(module), name, None) is code
 
 
-def _is_in_library(code: Any) -> bool:
-    """Whether a class or function stands in the code of a library, and not in a user's, who may replace a method."""
-    module = getattr(code, "__module__", None)
-    return isinstance(module, str) and module.partition(".")[0] in _LIBRARIES and module in sys.modules
+def _has_methods_of_libraries(kind: type[nn.Module]) -> bool:
+    """Whether no user replaced a method. Globals tell a function's own module, even under `functools.wraps`."""
+    own = (one for one in kind.__mro__ if one not in (nn.Module, object))
+    functions = (value for one in own for value in vars(one).values() if isinstance(value, FunctionType))
+    return all(_is_library(function.__globals__.get("__name__", "")) for function in functions)
+
+
+def _is_library(module: str) -> bool:
+    return module.partition(".")[0] in _LIBRARIES
 
 
 class _Walk:
@@ -80,18 +99,22 @@ class _Walk:
 
     def __init__(self) -> None:
         self.numbers: dict[int, int] = {}
-        self.lasts = True  # nothing counts by identity
+        self.kinds: set[type[nn.Module]] = set()
+        self.lasts = True  # nothing counts by identity, and all code is of libraries
 
     def module(self, module: nn.Module) -> Hashable:
         if (number := self._number(module)) is not None:
             return "again", number
-        outside = (*getattr(type(module), "outside_structure", ()), COPIED_LAYER)
+        if (kind := type(module)) not in self.kinds:
+            self.kinds.add(kind)
+            self.lasts = self.lasts and _is_of_library(kind) and _has_methods_of_libraries(kind)
+        outside = (*getattr(kind, "outside_structure", ()), COPIED_LAYER)
         attributes = tuple(
             (name, self._tensors(value) if name in ("_parameters", "_buffers") else self._value(value))
             for name, value in vars(module).items()
             if name not in outside
         )
-        return type(module), attributes
+        return kind, attributes
 
     def _tensors(self, tensors: dict[str, Tensor | None]) -> Hashable:
         return tuple((name, None if tensor is None else self._tensor(tensor)) for name, tensor in tensors.items())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from locallearn._chain.chain import COPIED_LAYER
 from locallearn._chain.layout import carrying_shape
-from locallearn._chain.structure import Remembered, structure
+from locallearn._chain.structure import Remembered
 from locallearn._objectives.auxiliary import Auxiliary, is_head, loss_is_of_outputs, part_without_outputs
 from locallearn._objectives.objective import Objective, Site
 from locallearn._objectives.sites import Sites
@@ -38,12 +38,10 @@ def copy_written_features(objectives: Sequence[Objective], sites: Sites) -> list
                 continue
             site = sites.site(objective.first, objective.last)
             like = sites.reference(site.layer)
-            key = site.chain.shapes[site.layer], site.is_vector, like.device, like.dtype, structure(objective.auxiliary)
-            if key not in writes:
-                run = partial(_writes, objective.auxiliary, mode, site, like)
-                more = *key[:-1], site.image_shape, site.classes
-                writes[key] = _WRITES.find(objective.auxiliary, like.device, *more, compute=run)
-            checked.append(replace(objective, copy_features=writes[key]))
+            run = partial(_writes, objective.auxiliary, mode, site, like)
+            more = site.chain.shapes[site.layer], site.is_vector, like.dtype, site.image_shape, site.classes
+            written = _WRITES.find(objective.auxiliary, like.device, *more, compute=run, meanwhile=writes)
+            checked.append(replace(objective, copy_features=written))
     return checked
 
 

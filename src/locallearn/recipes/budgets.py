@@ -26,11 +26,10 @@ VALIDATION_IMAGES: Mapping[str, int] = {"cifar10": 5_000, "svhn": 5_000, "stl10"
 """The last images of the training split, on which the small budget never trains."""
 
 
-def validated(data: str, images: ImageSet) -> ImageSet:
-    """A data set with its validation images in place of its test images, and out of its training images."""
-    train, count = images.train, VALIDATION_IMAGES[data]
-    held_out = Split(images=train.images[-count:], labels=train.labels[-count:])
-    return replace(images.limited(len(train) - count), test=held_out)
+def validation_split(data: str, images: ImageSet) -> Split:
+    """The validation images of a data set."""
+    count = VALIDATION_IMAGES[data]
+    return Split(images=images.train.images[-count:], labels=images.train.labels[-count:])
 
 
 def unfit(recipe: Recipe, budget: Budget) -> str:

@@ -34,7 +34,7 @@ def pairs_of(values: Mapping[str, Any], bps: Mapping[tuple[str, str], float]) ->
 
     Args:
         values: the table, as its file holds it.
-        bps: accuracy of BP here, as of `page.bp_accuracies`.
+        bps: accuracy of BP here, as of `columns.bp_accuracies`.
     """
     rows = values["rows"]
     if values["what"] != "cost":

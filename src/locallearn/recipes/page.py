@@ -9,7 +9,7 @@ from typing import Any
 from locallearn._utils.atomic_files import read_json
 from locallearn.recipes.budgets import Budget, unfit
 from locallearn.recipes.catalogue import rows_of, tables
-from locallearn.recipes.columns import accuracy_columns, bp_accuracies, cost_columns, row_name, title_of
+from locallearn.recipes.columns import accuracy_columns, bp_accuracies, cost_columns, title_of
 
 _INTRODUCTION = """# Results
 
@@ -59,7 +59,8 @@ def page(folder: Path) -> str:
         bps = bp_accuracies([values for _, values in shown]) if what != "cost" else {}
         parts = [_table(values, file, bps) for file, values in shown]
         if parts and what != "cost":
-            parts.append(_tables_not_run(what, [values["table"] for _, values in shown]))
+            run = [values["table"] for _, values in shown if any(row["seeds"] for row in values["rows"])]
+            parts.append(_tables_not_run(what, run))
         text += "\n" + about + "".join(parts).rstrip() + "\n" if parts else ""
     return text
 
@@ -88,11 +89,12 @@ def _rows_not_run(values: Mapping[str, Any]) -> str:
     """The rows that a table of accuracies lacks, in a part that is closed at first."""
     if values["what"] == "cost":
         return ""
-    run, all_rows = {row["recipe"] for row in values["rows"]}, rows_of(values["table"])
-    names = [f"`{row_name({'recipe': recipe.name})}`" for recipe in all_rows if recipe.name not in run]
+    could = [recipe for recipe in rows_of(values["table"]) if not unfit(recipe, values["what"])]
+    run = {row["recipe"] for row in values["rows"] if row["seeds"]}
+    names = [f"`{recipe.row}`" for recipe in could if recipe.name not in run]
     if not names:
         return ""
-    summary = f"{len(names)} of {len(all_rows)} rows were not run"
+    summary = f"{len(names)} of {len(could)} rows were not run"
     return f"<details><summary>{summary}</summary>\n\n{', '.join(names)}\n\n</details>\n\n"
 
 

@@ -16,7 +16,7 @@ from locallearn._utils.atomic_files import file_name, read_json, write_json
 from locallearn._utils.errors import LocalLearnError, NonFiniteLossError
 from locallearn._utils.optional_imports import optional
 from locallearn.data import ImageSet
-from locallearn.recipes.budgets import validated
+from locallearn.recipes.budgets import validation_split
 from locallearn.recipes.workers import Alone
 from locallearn.training import (
     NO_RESULT,
@@ -138,7 +138,7 @@ def validation_accuracy(run: Finished) -> float:
     settings = run.settings
     images = load_images(settings.data, settings.data_dir)
     assert isinstance(images, ImageSet)
-    images = validated(settings.data, images)
+    images = replace(images, test=validation_split(settings.data, images))
     device, file = device_of(settings.device), run.folder / "last.pt"
     net = build(settings, images).to(device)
     load_weights(net, trained_weights(load_checkpoint(file)), file=file, name=settings.model)

@@ -150,6 +150,7 @@ def _outcomes(bp: Load, local: Load, link: Link, shape: _Shape) -> tuple[Outcome
             copies=devices // shape.local_stages,
             batch=batch,
             micro_batches=min(shape.accumulate, ceil(batch * shape.local_stages / devices)),
+            bucket=GRADIENT_BUCKET,
         ),
     )
 

@@ -72,16 +72,7 @@ def data_parallel(name: str, load: Load, link: Link, *, devices: int, batch: int
     images = ceil(batch / devices)
     program = Program(load, [0] * len(load.modules), link, devices)
     one = program.batch(images, 0)
-    waiting: list[int] = []
-    shared: dict[int, int] = {}
-    for order, module in enumerate(sorted(one.last, key=one.last.__getitem__)):
-        waiting.append(module)
-        is_full = sum(load.modules[waits].gradients for waits in waiting) >= bucket
-        if is_full or order == len(one.last) - 1:
-            summed_up = program.share(waiting, [one.last[module]], (0, order))
-            shared |= dict.fromkeys(waiting, summed_up)
-            waiting = []
-    for module, arrived in shared.items():
+    for module, arrived in _sums(program, [one], bucket, (0,)).items():
         program.update(module, [arrived, max(one.last.values())], (1, module))
     schedule = run(program.tasks)
     return _outcome(name, program, schedule, schedule.seconds, steps=1, copies=devices, images=images)
@@ -131,7 +122,9 @@ def pipeline(
     )
 
 
-def module_parallel(load: Load, link: Link, *, stages: int, copies: int, batch: int, micro_batches: int = 1) -> Outcome:
+def module_parallel(
+    load: Load, link: Link, *, stages: int, copies: int, batch: int, micro_batches: int = 1, bucket: float = 0.0
+) -> Outcome:
     """Local learning over stages: each device trains its modules on one batch while the next device has the one before.
 
     As in `locallearn.parallel.modules`, weights are those of training on one device. A device sends its features as
@@ -146,6 +139,7 @@ def module_parallel(load: Load, link: Link, *, stages: int, copies: int, batch: 
         copies: their number; each has a part of the batch.
         batch: images of all copies in a step.
         micro_batches: parts of a copy's batch, one after the other, before each optimizer step.
+        bucket: as of `data_parallel`, on each device.
     """
     images = ceil(ceil(batch / copies) / micro_batches)
     device_of = assign(load, stages, images)
@@ -165,7 +159,10 @@ def module_parallel(load: Load, link: Link, *, stages: int, copies: int, batch: 
             for module, update in updates[step - 1].items():
                 _wait(program, parts[0].forwards[firsts[device_of[module]]], update)
         urgency = (0, len(batches) - 1, len(load.phases))
-        updates.append({module: _update(program, parts, module, urgency) for module in parts[0].last})
+        after = {module: [one.last[module] for one in parts] for module in parts[0].last}
+        if copies > 1:
+            after = {module: [done] for module, done in _sums(program, parts, bucket, urgency).items()}
+        updates.append({module: program.update(module, tasks, urgency) for module, tasks in after.items()})
         if step > 1:
             _send_weights(program, parts[0], updates[step - 2])
     schedule = run(program.tasks)
@@ -183,12 +180,26 @@ def module_parallel(load: Load, link: Link, *, stages: int, copies: int, batch: 
     )
 
 
-def _update(program: Program, batches: Sequence[Batch], module: int, priority: tuple[int, ...]) -> int:
-    """The optimizer step of a module, after its gradients of all micro-batches are summed over the copies."""
-    after = [one.last[module] for one in batches]
-    if program.copies > 1:
-        after = [program.share([module], after, priority)]
-    return program.update(module, after, priority)
+def _sums(program: Program, batches: Sequence[Batch], bucket: float, priority: tuple[int, ...]) -> dict[int, int]:
+    """For each module, the sum of its gradients over the copies; those of one device's modules travel together.
+
+    Args:
+        program: with the tasks of all micro-batches.
+        batches: the micro-batches.
+        bucket: bytes to wait for.
+        priority: of the messages, which then go in the order in which they are ready.
+    """
+    last, sums = batches[-1].last, dict[int, int]()
+    for device in sorted(set(program.device_of)):
+        modules = sorted((m for m in last if program.device_of[m] == device), key=last.__getitem__)
+        waiting: list[int] = []
+        for order, module in enumerate(modules):
+            waiting.append(module)
+            if module == modules[-1] or sum(program.load.modules[m].gradients for m in waiting) >= bucket:
+                after = [one.last[waits] for one in batches for waits in waiting]
+                sums |= dict.fromkeys(waiting, program.share(waiting, after, (*priority, order)))
+                waiting = []
+    return sums
 
 
 def _send_weights(program: Program, one: Batch, updates: dict[int, int]) -> None:

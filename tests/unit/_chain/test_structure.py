@@ -1,6 +1,7 @@
 """Modules of one structure do the same to tensors without data."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -96,11 +97,12 @@ def test_a_users_own_code_may_change(monkeypatch):
     assert shapes()[-1] == (4, 4, 8)
 
 
-def test_a_user_may_replace_a_librarys_method(monkeypatch):
+@pytest.mark.parametrize("disguise", [lambda function: function, functools.wraps(nn.ReLU.forward)], ids=["", "wraps"])
+def test_a_user_may_replace_a_librarys_method(monkeypatch, disguise):
     def localized():
         return ll.localize(resnet8(), ll.BP(), input_shape=(3, 16, 16))
 
     localized()
-    monkeypatch.setattr(nn.ReLU, "forward", lambda _, x: x[:, :, ::2])
+    monkeypatch.setattr(nn.ReLU, "forward", disguise(lambda _, x: x[:, :, ::2]))
     with pytest.raises(ll.LocalLearnError, match="cannot take a feature of shape 16x8x16"):
         localized()

@@ -16,7 +16,7 @@ from locallearn import LocalLearnError, NonFiniteLossError
 from locallearn._utils.atomic_files import write_json
 from locallearn.recipes import accuracies, budgets, costs, find, rows_of
 from locallearn.recipes.accuracies import Reproduction
-from locallearn.recipes.budgets import RATES, at_budget, unfit, validated
+from locallearn.recipes.budgets import RATES, at_budget, unfit, validation_split
 from locallearn.recipes.costs import StepCost, cost_rows, has_costs
 from locallearn.recipes.figures import pairs_of
 from locallearn.recipes.page import page
@@ -154,10 +154,8 @@ def test_validation_images_are_the_last_of_the_training_split(tmp_path, monkeypa
     accuracy = validation_accuracy(finished)
     assert round(30 * accuracy, 4) == int(round(30 * accuracy, 4))
     images = stripes(tmp_path)
-    held_out = validated(asked.data, images)
     assert len(images.train) == 100
-    assert len(held_out.train) == 70
-    assert np.array_equal(held_out.test.images, images.train.images[-30:])
+    assert np.array_equal(validation_split(asked.data, images).images, images.train.images[-30:])
 
 
 def counted(asked, **_) -> StepCost:
