@@ -18,6 +18,7 @@ from _candidates import CANDIDATES, COMMON, WITH_COST, step_of
 from locallearn._figures.style import COLOURS, PAGE as WIDTH, new_figure, print_style, save
 from locallearn._utils.atomic_files import read_json, write_json
 from locallearn.cli.parser import parse_rule
+from locallearn.training import plain_settings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "frontier.json"
@@ -81,20 +82,22 @@ def uncounted() -> list[dict[str, Any]]:
     return rows
 
 
-def counted(known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def counted(known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows with their predicted costs, times BP's, in place of the settings.
 
     Args:
-        known: costs that are not counted again, by the names of rows.
+        known: rows whose costs are not counted again where settings are the same.
     """
     bp, rows = step_of(PLAIN), []
+    common = plain_settings(PLAIN)
     for row in uncounted():
         changes = dict(row.pop("changes"))
         if isinstance(rule := changes.get("rule"), str):
             changes["rule"] = parse_rule(rule)
-        name = row["name"]
-        cost = known[name] if name in known else step_of(replace(PLAIN, **changes)).times(bp)
-        rows.append({**row, **{kind: cost[kind] for kind in COSTS}})
+        settings = replace(PLAIN, **changes)
+        plain = {name: value for name, value in plain_settings(settings).items() if value != common[name]}
+        cost = next((one for one in known if one["settings"] == plain), None) or step_of(settings).times(bp)
+        rows.append({**row, "settings": plain, **{kind: cost[kind] for kind in COSTS}})
     return rows
 
 
@@ -158,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--again", action="store_true", help="count all costs, not only those that the results lack")
     known = [] if parser.parse_args().again or not RESULTS.exists() else read_json(RESULTS)["rows"]
-    rows = counted({row["name"]: row for row in known})
+    rows = counted(known)
     write_json(RESULTS, {"rows": rows})
     draw(rows, FIGURE)
     old, new = TABLE.search(page := PAGE.read_text()), table(rows)

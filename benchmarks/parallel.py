@@ -101,9 +101,9 @@ def counts(
     name, _, kind = layout.partition(", ")
     if kind.startswith("modules"):
         device_of = assign(loads[name, settings.batch], PROCESSES, settings.batch)
-        counts = [device_of.count(device) for device in range(PROCESSES)]
+        assignment = [device_of.count(device) for device in range(PROCESSES)]
         net = net_of(settings.model, settings.rules[name])
-        costs = ll.parallel.predict_modules(net, PROCESSES, settings.batch, assignment=counts)
+        costs = ll.parallel.predict_modules(net, PROCESSES, settings.batch, assignment=assignment)
         for row, cost in zip(rows, costs, strict=True):
             row["predicted_total"] = cost.peak.total
             row["expected_sent"] = cost.sent + (8 * settings.batch if "labels" in kind and cost.sent else 0)

@@ -9,6 +9,7 @@ Finished runs in --out are used again and interrupted ones go on, so the same co
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ from locallearn._utils.atomic_files import write_json
 from locallearn.cli.workers import workers_of
 from locallearn.recipes.results import source
 from locallearn.recipes.runs import Finished, Runs
-from locallearn.training import TrainSettings, plain_settings, rule_text
+from locallearn.training import Interrupted, TrainSettings, plain_settings, rule_text
 
 RESULTS = Path(__file__).parent / "results" / "recipe-search.json"
 
@@ -72,7 +73,7 @@ class Search:
     Args:
         runs: where runs are and go.
         common: settings of all runs.
-        target: file of the results.
+        target: file of what is known so far.
         known: what is known before anything is trained.
     """
 
@@ -144,15 +145,20 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of the data sets")
     parser.add_argument("--rungs", nargs="+", type=Rung.of, default=RUNGS, help="EPOCHS:GO_ON of each rung")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with one thread")
-    parser.add_argument("--save", type=Path, default=RESULTS, help="file of the results")
+    parser.add_argument("--save", type=Path, default=RESULTS, help="file of the results, once all are there")
     arguments = parser.parse_args()
     known = counted()
     if arguments.costs:
         return
+    progress = arguments.out / "search.json"
     with workers_of(arguments.jobs) as workers:
         runs = Runs(arguments.out, [], workers=workers)
-        search = Search(runs, replace(COMMON, data_dir=arguments.data_dir), arguments.save, known)
-        search.run(arguments.rungs)
+        search = Search(runs, replace(COMMON, data_dir=arguments.data_dir), progress, known)
+        try:
+            search.run(arguments.rungs)
+        except Interrupted:
+            sys.exit(f"stopped; the same command goes on, and {progress} has what is known")
+    write_json(arguments.save, search.results)
 
 
 if __name__ == "__main__":

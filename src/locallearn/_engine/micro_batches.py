@@ -35,7 +35,7 @@ def micro_batches(images: Tensor, targets: Tensor, count: int) -> list[MicroBatc
 
 
 def with_times(parts: Sequence[MicroBatch]) -> list[tuple[MicroBatch, float]]:
-    """The first, one between and the last, each with the number of those for which it stands, by their images.
+    """Three micro-batches that stand for all: the first, one between and the last, each with how many it counts as.
 
     Before the first there are no gradients, and after the last one optimizers step. Those between are alike.
     """

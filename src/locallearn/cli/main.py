@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -125,7 +126,11 @@ def command() -> NoReturn:
 
     One of several that fails ends at once: what PyTorch still has under way for the others may abort the usual end.
     """
-    status = main()
+    try:
+        status = main()
+    except Exception:  # a fault of ours
+        traceback.print_exc()
+        status = 1
     if status and which_process():
         sys.stdout.flush()
         sys.stderr.flush()

@@ -265,8 +265,13 @@ def test_cost_of_micro_batches_divides_activations_and_keeps_gradients(capsys):
     assert cut["step_macs"] == whole["step_macs"]
     assert run(*small, "--accumulate", "4") == 0
     assert "4 micro-batches" in capsys.readouterr().out
-    assert run(*small, "--accumulate", "0") == 1
-    assert "accumulate=0 must be at least 1" in capsys.readouterr().err
+    for count, sentence in (
+        ("0", "accumulate=0 must be at least 1"),
+        ("17", "--accumulate 17: --batch 16 has no more parts than images"),
+        ("16", "a batch of 16 images in 16 parts leaves a single image in one, but"),
+    ):
+        assert run(*small, "--accumulate", count) == 1
+        assert sentence in capsys.readouterr().err
 
 
 def test_list_names_everything(capsys):

@@ -19,6 +19,7 @@ from locallearn.cost import Cost, ModuleBytes, bytes_by_module, cost, draw_bytes
 from locallearn.parallel import predict_modules
 from locallearn.rules import BP, Checkpoint
 from locallearn.training import make_model
+from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import rows_of
 
 HELP = """Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.
@@ -51,6 +52,10 @@ def run(config: Any) -> None:
     values = parser().instantiate(config)
     shape, settings, title = step_of(values)
     settings = dataclasses.replace(settings, accumulate=values.accumulate)
+    if values.accumulate > values.batch:
+        raise LocalLearnError(
+            f"--accumulate {values.accumulate}: a batch of {values.batch} has no more parts than images."
+        )
     if values.accumulate > 1:
         title += f", {values.accumulate} micro-batches"
     costs: dict[str, Cost] = {}
@@ -65,6 +70,8 @@ def run(config: Any) -> None:
             memory = values.memory if rule is values.rule else "fast"
             net = localize(model, rule, modules=values.modules, layers=values.layers, memory=memory, input_shape=shape)
             net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            parts = {"processes": 1, "micro_batches": values.accumulate, "needs_several": net.needs_several}
+            drops_single_image(values.batch, values.batch, **parts)
             report(f"counting a step of {rule}")
             costs[str(rule)] = cost(net, batch=values.batch, **settings.step_options)
             if rule is values.rule and (values.by_module or values.picture is not None):

@@ -77,7 +77,7 @@ class FitSettings(LoopSettings):
 
     @property
     def step_options(self) -> dict[str, Any]:
-        """How a training step differs from one of plain SGD: options of the predictions in `locallearn.cost`."""
+        """Keyword arguments of `locallearn.cost`'s `cost`, `predict` and `peak_memory`."""
         return {"accumulate": self.accumulate, "make_stepper": self.make_stepper, "autocast": self.autocast}
 
     def refuse_misfit(self, net: LocalNet, *, steps: int) -> None:
