@@ -267,7 +267,7 @@ def test_cost_of_micro_batches_divides_activations_and_keeps_gradients(capsys):
     assert "4 micro-batches" in capsys.readouterr().out
     for count, sentence in (
         ("0", "accumulate=0 must be at least 1"),
-        ("17", "--accumulate 17: --batch 16 has no more parts than images"),
+        ("17", "--accumulate 17: a batch of 16 has no more parts than images"),
         ("16", "a batch of 16 images in 16 parts leaves a single image in one, but"),
     ):
         assert run(*small, "--accumulate", count) == 1
