@@ -12,6 +12,7 @@ import torch
 import locallearn as ll
 from locallearn._engine.step import Step
 from locallearn._utils.registry import names
+from locallearn.recipes.page import page as page_of_results
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -112,3 +113,8 @@ def test_the_short_names_of_rules_are_ours():
         *("auglocal", "auglocal-sequential", "auglocal-repetitive", "auglocal-convolutional", "by-stage", "pooling"),
         *("infopro-loss", "hilo", "pff", "hpff", "man", "mlm", "lam", "mlaan", "auglocal-imagenet"),
     } == set(names("rules"))
+
+
+def test_the_page_of_results_is_written_from_the_tables():
+    folder = ROOT / "docs" / "results"
+    assert page_of_results(folder) == (folder / "README.md").read_text()

@@ -257,7 +257,7 @@ def test_cost_stands_beside_bp_and_checkpointing(capsys):
 
 
 def test_cost_of_micro_batches_divides_activations_and_keeps_gradients(capsys):
-    small = ["cost", "--model", "resnet20", "--image", "3x16x16", "--rule", "dgl", "--batch", "16"]
+    small = ["cost", "--model", "small_runs.little", "--image", "3x8x8", "--rule", "dgl", "--batch", "16"]
     whole, cut = (result_of(capsys, *small, *more)["DGL"] for more in ([], ["--accumulate", "4"]))
     assert cut["peak"]["activations"] == pytest.approx(whole["peak"]["activations"] / 4, rel=0.05)
     gradients = 4 * (cut["backbone_parameters"] + cut["auxiliary_parameters"])
