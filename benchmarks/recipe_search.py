@@ -142,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--costs", action="store_true", help="only count costs")
     parser.add_argument("--out", type=Path, default=Path("runs/search"), help="folder of the run folders")
+    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="other folders with runs to be used again")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of the data sets")
     parser.add_argument("--rungs", nargs="+", type=Rung.of, default=RUNGS, help="EPOCHS:GO_ON of each rung")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with one thread")
@@ -152,7 +153,7 @@ def main() -> None:
         return
     progress = arguments.out / "search.json"
     with workers_of(arguments.jobs) as workers:
-        runs = Runs(arguments.out, [], workers=workers)
+        runs = Runs(arguments.out, arguments.runs, workers=workers)
         search = Search(runs, replace(COMMON, data_dir=arguments.data_dir), progress, known)
         try:
             search.run(arguments.rungs)
