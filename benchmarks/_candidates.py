@@ -86,8 +86,6 @@ COMMON = TrainSettings(
     step="module",
     loggers=(),
 )
-PUBLISHED = replace(COMMON, rule=ll.AugLocal(depth=4), step="together")
-"""The rule as published, with the better learning rate of docs/results/cifar10-small-budget.md."""
 
 HALF, QUARTER = (partial(ll.Reduced, grid=grid) for grid in (16, 8))  # of the height and width of the images
 HALF_4 = {"rule": HALF(ll.AugLocal(depth=4))}

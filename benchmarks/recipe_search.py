@@ -18,7 +18,7 @@ from threading import Lock
 from typing import Any
 
 from _bench import cpu_name
-from _candidates import CANDIDATES, COMMON, PUBLISHED, VALIDATION, WITH_COST, Limits, step_of
+from _candidates import CANDIDATES, COMMON, VALIDATION, WITH_COST, Limits, step_of
 from locallearn._utils.atomic_files import write_json
 from locallearn.cli.workers import workers_of
 from locallearn.recipes.results import source
@@ -87,9 +87,8 @@ class Search:
         within = [name for name, found in self.results["candidates"].items() if found["is_within"]]
         winner = halving(within, rungs, self.accuracies)
         self.write(winner=winner)
-        asked = [("winner", replace(self.common, **CANDIDATES[winner]), seed) for seed in SEEDS]
-        asked += [("published", replace(PUBLISHED, data_dir=self.common.data_dir), seed) for seed in SEEDS]
-        self.runs.workers.map(self.confirm, asked)
+        settings = replace(self.common, **CANDIDATES[winner])
+        self.runs.workers.map(self.confirm, [replace(settings, seed=seed) for seed in SEEDS])
 
     def accuracies(self, names: Sequence[str], rung: Rung) -> list[float | None]:
         return self.runs.workers.map(partial(self.trial, rung.epochs), names)
@@ -101,12 +100,11 @@ class Search:
         self.write(found, trials={"candidate": name, "epochs": epochs, "validation_accuracy": accuracy})
         return accuracy
 
-    def confirm(self, asked: tuple[str, TrainSettings, int]) -> None:
-        """Test accuracy after the last epoch, trained on all images."""
-        what, settings, seed = asked
-        found = self.runs.run(replace(settings, seed=seed))
+    def confirm(self, settings: TrainSettings) -> None:
+        """Test accuracy after the last epoch, trained on all images of the small budget."""
+        found = self.runs.run(settings)
         accuracy = None if found is None else found.result["test_accuracy"]
-        self.write(found, confirmation={"what": what, "seed": seed, "test_accuracy": accuracy})
+        self.write(found, confirmation={"seed": settings.seed, "test_accuracy": accuracy})
 
     def write(self, run: Finished | None = None, **news: Any) -> None:
         with self._lock:
