@@ -18,7 +18,7 @@ from _candidates import CANDIDATES, COMMON, WITH_COST, step_of
 from locallearn._figures.style import COLOURS, PAGE as WIDTH, new_figure, print_style, save
 from locallearn._utils.atomic_files import read_json, write_json
 from locallearn.cli.parser import parse_rule
-from locallearn.training import plain_settings
+from locallearn.training import plain_settings, rule_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "frontier.json"
@@ -62,12 +62,17 @@ def of_tables() -> dict[str, tuple[list[float], str]]:
     return found
 
 
+def written(rule: str) -> str:
+    """A rule as the tables write it."""
+    return rule_text(parse_rule(rule))
+
+
 def uncounted() -> list[dict[str, Any]]:
     """All rows: name, kind, changed settings, test accuracies after the last epoch, and the device of these runs."""
     cpu, gpu, search = (read_json(file) for file in (ONE_CPU, ONE_GPU, SEARCH))
     best = {rule: (max(run["test_accuracy"] for run in gpu["runs"] if run["rule"] == rule), "GPU") for rule in ON_GPU}
     best |= {rule: (max(run["test_accuracy"] for run in cpu[rule].values()), "CPU") for rule in LOCAL}
-    trained = {rule: ([accuracy], device) for rule, (accuracy, device) in best.items()} | of_tables()
+    trained = {written(rule): ([accuracy], device) for rule, (accuracy, device) in best.items()} | of_tables()
     rows = []
 
     def add(kind: str, name: str, changes: Mapping[str, Any], values: Sequence[float] = (), device: str = "") -> None:
@@ -78,8 +83,8 @@ def uncounted() -> list[dict[str, Any]]:
     for name, changes in NOT_TRAINED.items():
         add("not trained", name, changes)
     for rule in (*LOCAL, *ON_GPU):
-        add("local", rule, {"rule": rule}, *trained[rule])
-        add("local", f"{rule}, lean", {"rule": rule, **LEAN}, *trained[rule])  # the same bits
+        add("local", rule, {"rule": rule}, *trained[written(rule)])
+        add("local", f"{rule}, lean", {"rule": rule, **LEAN}, *trained[written(rule)])  # the same bits
     won = CANDIDATES[search["winner"]]
     changes = {"step": COMMON.step, **{key: won[key] for key in WITH_COST if key in won}}
     add("recommended", "recommended", changes, [run["test_accuracy"] for run in search["confirmation"]], "CPU")
@@ -154,7 +159,7 @@ def draw(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
             axes.plot(x, y, markerfacecolor="white" if lean else looks["color"], linestyle="", **looks)
             if not lean:
                 text = SHORT.get(row["name"], row["name"])
-                place = {"local": (5, -7), "exact": (5, 4), "recommended": (3, -12)}[row["kind"]]
+                place = {"local": (5, -7), "exact": (5, 4), "recommended": (3, -19)}[row["kind"]]
                 axes.annotate(text, (x, y), place, textcoords="offset points", fontsize=6, color=looks["color"])
         axes.set(xlabel=f"{label} of a step, x BP", xlim=(0, 1.2 * max(x for x, _ in points)))
     panels[0].set(ylabel="test accuracy, %")

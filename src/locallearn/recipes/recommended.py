@@ -14,8 +14,10 @@ RECOMMENDED = Recipe(
     settings=TrainSettings(
         rule=Reduced(AugLocal(depth=4), grid=16),
         epochs=15,
-        optimizer=SGD(lr=0.2),
+        optimizer=SGD(lr=0.2, weight_decay=5e-4, decay_norms_and_biases=False),
         schedule=Cosine(warmup=0.2),
+        label_smoothing=0.1,
+        ema=0.98,
         precision="bf16",
         step="module",
     ),
