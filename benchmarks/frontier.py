@@ -18,6 +18,7 @@ from _candidates import CANDIDATES, COMMON, WITH_COST, step_of
 from locallearn._figures.style import COLOURS, PAGE as WIDTH, new_figure, print_style, save
 from locallearn._utils.atomic_files import read_json, write_json
 from locallearn.cli.parser import parse_rule
+from locallearn.recipes.columns import accuracies_in
 from locallearn.training import plain_settings, rule_text
 
 ROOT = Path(__file__).parents[1]
@@ -53,13 +54,8 @@ ON_GPU = ("hilo(dgl, independent=0)", "mlm(dgl)", "lam(dgl)")
 def of_tables() -> dict[str, tuple[list[float], str]]:
     """Test accuracies of ResNet-32 on CIFAR-10 in the reproduced tables, by rule: of every seed, on a CPU."""
     rows = [row for file in sorted(TABLES.glob("*-small.json")) for row in read_json(file)["rows"]]
-    alike = [row for row in rows if (row["data"], row["model"], row["device"]) == ("cifar10", "resnet32", "cpu")]
-    found = {}
-    for row in alike:
-        percent = row["measured"][0]["values"]
-        is_error = row["measured"][0]["quantity"].endswith("error")
-        found[row["rule"]] = [(100 - value if is_error else value) / 100 for value in percent], "CPU"
-    return found
+    alike = (row for row in rows if (row["data"], row["model"], row["device"]) == ("cifar10", "resnet32", "cpu"))
+    return {row["rule"]: ([percent / 100 for percent in accuracies_in(row)], "CPU") for row in alike}
 
 
 def written(rule: str) -> str:

@@ -66,8 +66,8 @@ class Remembered(Generic[Found]):
             return compute()
         if key not in found:
             result = compute()
-            if len(self._found) == _MOST:
-                self._found.clear()
+            if len(found) == _MOST:
+                found.clear()
             found[key] = result
         return found[key]
 

@@ -104,17 +104,11 @@ def predict(
 
 
 def measure(
-    net: LocalNet,
-    stepper: Stepper,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    accumulate: int = 1,
-    autocast: torch.dtype | None = None,
+    net: LocalNet, stepper: Stepper, images: Tensor, labels: Tensor, *, autocast: torch.dtype | None = None
 ) -> PeakMemory:
     """Run two training steps and count the live bytes of the second (the first one makes the optimizer's state)."""
-    _measured(net, stepper, images, labels, accumulate, autocast)
-    return _measured(net, stepper, images, labels, accumulate, autocast)
+    _measured(net, stepper, images, labels, 1, autocast)
+    return _measured(net, stepper, images, labels, 1, autocast)
 
 
 def _measured(

@@ -74,13 +74,17 @@ def accuracy_columns(
 
 def bp_accuracies(found: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], float]:
     """Mean accuracy of BP's runs, in percent, by data set and network, from all tables."""
-    result = {}
-    for row in (row for values in found for row in values["rows"]):
-        if row["rule"] == "bp" and row["measured"] and row["measured"][0]["values"]:
-            one = row["measured"][0]
-            mean = statistics.fmean(one["values"])
-            result[row["data"], row["model"]] = 100 - mean if one["quantity"].endswith("error") else mean
-    return result
+    rows = (row for values in found for row in values["rows"] if row["rule"] == "bp")
+    each = ((row, accuracies_in(row)) for row in rows)
+    return {(row["data"], row["model"]): statistics.fmean(values) for row, values in each if values}
+
+
+def accuracies_in(row: Mapping[str, Any]) -> list[float]:
+    """Accuracy of each seed in percent, by the first quantity of a row, which may be an error."""
+    if not row["measured"]:
+        return []
+    one = row["measured"][0]
+    return [100 - value if one["quantity"].endswith("error") else value for value in one["values"]]
 
 
 def printed_bp(name: str, quantity: str) -> float | None:
