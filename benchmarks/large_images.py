@@ -51,6 +51,7 @@ AUGLOCAL = "auglocal-imagenet(depth=2)"
 BASELINES = (Setting(rule="bp", memory="fast"), Setting(rule="checkpoint", memory="fast"), Setting(rule="checkpoint"))
 HEADS = f"reduced({SLIM}, grid=7)"
 LAYERS = f"reduced({NEXT}, grid=7)"
+NARROW = [f"reduced({NEXT[:-1]}, narrow={narrow}), grid=7)" for narrow in (0.5, 0.25)]
 ACCUMULATED = (
     Setting(rule="bp", memory="fast", accumulate=4),
     Setting(rule="checkpoint", accumulate=4),
@@ -78,6 +79,7 @@ FOR_RESNET50 = (
     Setting(rule=HEADS, modules=4),
     Setting(rule=NEXT),
     Setting(rule=LAYERS),
+    *(Setting(rule=rule) for rule in NARROW),
     Setting(rule=LAYERS, modules="peak:8"),
     Setting(rule=AUGLOCAL, modules=4),
     Setting(rule=f"pff({AUGLOCAL}, fidelity=paper)", modules=4),
@@ -87,7 +89,7 @@ FOR_RESNET50 = (
 )
 NETWORKS: dict[str, tuple[Setting, ...]] = {
     "resnet50": FOR_RESNET50,
-    "resnet101": EVERYWHERE,
+    "resnet101": (*EVERYWHERE, *(Setting(rule=rule) for rule in NARROW)),
     "torchvision:convnext_tiny": EVERYWHERE,
     "torchvision:vit_b_16": EVERYWHERE,
 }

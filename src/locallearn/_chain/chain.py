@@ -12,6 +12,7 @@ from torch import fx, nn
 from locallearn._chain.layout import Carry, Kind, Layout, OnMaps, Shape as Shape
 from locallearn._nn.init import fresh_copy
 from locallearn._nn.layer_like import Adapted, NoLayerLikeError, new_layer_like
+from locallearn._nn.narrow import narrow_copy, narrow_width
 from locallearn._utils.errors import LocalLearnError
 
 
@@ -109,13 +110,15 @@ class TracedChain:
             module = OnMaps(module, before, after, prefix=prefix)
         return _named_copy(module, self.names[layer])
 
-    def new_like(self, layer: int, *, in_channels: int, stride: int, prefix: int = 0) -> nn.Module:
+    def new_like(self, layer: int, *, in_channels: int, stride: int, prefix: int = 0, narrow: float = 1.0) -> nn.Module:
         """A newly initialised layer like one of these, with another input width; it takes and returns maps.
 
         `new_layer_like` builds it, where it knows the layer's type; else it is a copy in `Adapted`. `prefix` is as in
-        `on_maps`.
+        `on_maps`, and `narrow` the factor of `narrow_copy`.
         """
         before, after, source = self.layout_of_map(layer - 1), self.layout_of_map(layer), self.layers[layer]
+        if narrow < 1:
+            source = narrow_copy(source, narrow)
         if before.is_plain and after.is_plain:
             try:
                 new = new_layer_like(source, in_channels=in_channels, stride=stride)
@@ -130,7 +133,7 @@ class TracedChain:
         if pools:
             parts += [*([Carry(prefix)] if prefix else []), nn.AvgPool2d(2, ceil_mode=True)]
             prefix = 0
-        if in_channels != (width := before.shape[0]):
+        if in_channels != (width := narrow_width(before.shape[0], narrow)):
             parts.append(nn.Linear(in_channels, width) if is_vector else nn.Conv2d(in_channels, width, 1))
         return Adapted(*parts, self.on_maps(layer, fresh_copy(source), prefix=prefix))
 

@@ -44,6 +44,7 @@ from locallearn._chain.partition import Partition
 from locallearn._nn.global_pool import GlobalAverage
 from locallearn._nn.init import he_normal_
 from locallearn._nn.layer_types import POOLS
+from locallearn._nn.narrow import narrow_width
 from locallearn._objectives.auxiliary import Auxiliary, Head
 from locallearn._objectives.objective import Site
 from locallearn._utils.errors import LocalLearnError
@@ -113,11 +114,14 @@ class AugLocal(Rule):
         depth: d, layers with weights of the deepest auxiliary network, its classifier counted; at least 2.
         tau: how far the depth falls, from 0 (not at all) to 1 (to 2).
         fidelity: see the table.
+        narrow: width of the new layers, times that of the layers they are like; the paper has 1. Below 1 these layers
+            must be convolutional.
     """
 
     depth: int = 4
     tau: float = 0.5
     fidelity: Fidelity = "official"
+    narrow: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,6 +129,8 @@ class AugLocal(Rule):
             raise LocalLearnError(f"AugLocal: depth={self.depth}, but it counts the classifier, so it is at least 2.")
         if not 0 <= self.tau <= 1:
             raise LocalLearnError(f"AugLocal: tau={self.tau} is outside [0, 1].")
+        if not 0 < self.narrow <= 1:
+            raise LocalLearnError(f"AugLocal: narrow={self.narrow} must be above 0 and at most 1.")
 
     @classmethod
     def imagenet(cls, depth: int = 5) -> AugLocal:
@@ -164,7 +170,7 @@ class AugLocal(Rule):
     def layers(self, site: Site) -> tuple[list[nn.Module], int]:
         """The new layers of a site's auxiliary network, which return maps, and the width of the last."""
         selected = self.selected(site)
-        return like_layers(site, selected, self.strides(site, selected))
+        return like_layers(site, selected, self.strides(site, selected), self.narrow)
 
     def classifier(self, site: Site, width: int) -> list[nn.Module]:
         """The layers after pooling, for features of a width."""
@@ -191,6 +197,7 @@ class ImageNetAugLocal(AugLocal):
         depth: d, of an auxiliary network; 5 for ResNet-34, 4 for ResNet-101, 3 for VGG13. VGG's head counts as one.
         tau: must be 0, as there is no pyramid.
         fidelity: see above.
+        narrow: as in `AugLocal`; the 512 units of VGG's heads stay.
     """
 
     depth: int = 5
@@ -217,13 +224,13 @@ class ImageNetAugLocal(AugLocal):
 
     def _vgg(self, site: Site) -> Auxiliary:
         selected = self.selected(site)
-        widths = [site.chain.width(i) for i in (site.layer, *selected)]
+        width = site.chain.width(site.layer)
         parts: list[nn.Module] = []
-        for i, (before, after) in zip(selected, pairwise(widths), strict=True):
+        for i, (before, after) in zip(selected, pairwise([width, *map(site.chain.width, selected)]), strict=True):
             parts += [nn.MaxPool2d(2, ceil_mode=True)] if before != after else []
-            parts.append(site.chain.new_like(i, in_channels=before, stride=1))
+            parts.append(site.chain.new_like(i, in_channels=width, stride=1, narrow=self.narrow))
+            width = narrow_width(after, self.narrow)
         parts.append(GlobalAverage())
-        width = widths[-1]
         for _ in range(2):
             parts += [nn.Linear(width, 512), nn.BatchNorm1d(512), nn.ReLU(inplace=True)]
             width = 512
@@ -237,10 +244,12 @@ def base_width(chain: TracedChain, layer: int) -> int:
     return width // expansion if isinstance(expansion, int) and expansion > 0 and width % expansion == 0 else width
 
 
-def like_layers(site: Site, selected: list[int], strides: list[int]) -> tuple[list[nn.Module], int]:
+def like_layers(
+    site: Site, selected: list[int], strides: list[int], narrow: float = 1.0
+) -> tuple[list[nn.Module], int]:
     """New layers like the selected ones, to be run after a site, and the width of the last.
 
-    They hand on prefix tokens; what the last one returns is a map.
+    They hand on prefix tokens; what the last one returns is a map. `narrow` is the factor of their widths.
     """
     chain, width, prefix = site.chain, site.shape[0], site.prefix
     parts: list[nn.Module] = []
@@ -251,10 +260,10 @@ def like_layers(site: Site, selected: list[int], strides: list[int]) -> tuple[li
                 " maps and the other on vectors. Choose modules that end before or after the change."
             )
         try:
-            parts.append(chain.new_like(i, in_channels=width, stride=stride, prefix=prefix))
+            parts.append(chain.new_like(i, in_channels=width, stride=stride, prefix=prefix, narrow=narrow))
         except LocalLearnError as error:
             raise LocalLearnError(f"AugLocal, layer {chain.names[i]!r}: {error}") from error
-        width, prefix = chain.width(i), chain.layouts[i].prefix
+        width, prefix = narrow_width(chain.width(i), narrow), chain.layouts[i].prefix
     return [*parts, *([Carry(prefix)] if prefix else [])], width
 
 

@@ -53,7 +53,7 @@ class RepetitiveAugLocal(AugLocal):
     residual network's stem is no block (Table 10 has blocks in all of stage 1).
 
     Args:
-        depth, tau, fidelity: as in `AugLocal`.
+        depth, tau, fidelity, narrow: as in `AugLocal`.
         downsample: whether the first of the new layers has stride 2 (Table 10, "repe. and ds.").
     """
 
@@ -77,7 +77,7 @@ class ConvolutionalAugLocal(AugLocal):
     one with which the head comes nearest to AugLocal's multiply-accumulates. The paper gives no multipliers.
 
     Args:
-        depth, tau, fidelity: as in `AugLocal`.
+        depth, tau, fidelity, narrow: as in `AugLocal`.
         kernel: height and width of the convolutions, odd.
     """
 
@@ -94,7 +94,7 @@ class ConvolutionalAugLocal(AugLocal):
         selected = self.selected(site)
         strides = self.strides(site, selected)
         widths = [site.chain.width(i) for i in selected]
-        same, end = like_layers(site, selected, strides)
+        same, end = like_layers(site, selected, strides, self.narrow)
         target = _macs([*same, GlobalAverage(), *self.classifier(site, end)], site)
         low, high = 0.0, 1.0
         while self._cost(site, widths, strides, high) < target:
