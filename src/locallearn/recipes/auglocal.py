@@ -111,14 +111,14 @@ TABLE9 = {  # test accuracy of ResNet-110 on CIFAR-10 at equal cost; columns: d 
     "infopro": "83.71±0.20 89.14±0.17 90.75±0.22 91.45±0.05 92.10±0.17",
 }
 
-TABLE10 = {  # test accuracy of ResNet-110 on CIFAR-10, from AugLocal (d = 6) to DGL
-    "auglocal": "93.96±0.15",
-    "repeat-ds-2": "92.75±0.09",
-    "repeat-2": "91.73±0.11",
-    "repeat-ds-1-ds-2": "91.40±0.08",
-    "repeat-ds-1-2": "89.92±0.37",
-    "c3x3": "88.28±0.24",
-    "dgl": "85.69±0.32",
+TABLE10 = {  # test accuracy of ResNet-110 on CIFAR-10, from AugLocal to DGL
+    "auglocal": ("AugLocal (d = 6)", "93.96±0.15"),
+    "repeat-ds-2": ("Replace with repe. and downsampling (ds.) in Stage 2", "92.75±0.09"),
+    "repeat-2": ("Replace with repe. in Stage 2", "91.73±0.11"),
+    "repeat-ds-1-ds-2": ("Replace with repe. and ds. in both Stage 1 and 2", "91.40±0.08"),
+    "repeat-ds-1-2": ("Replace with repe. and ds. in Stage 1 and with repe. in Stage 2", "89.92±0.37"),
+    "c3x3": ("Replace with 3x3 convolutional layers and downsampling in all stages", "88.28±0.24"),
+    "dgl": ("DGL", "85.69±0.32"),
 }
 
 TABLE11 = {  # multiply-accumulates (G) of ResNet-110; rows: d; columns: tau = 1, 0.9, 0.8, 0.7, 0.6
@@ -134,6 +134,19 @@ TABLE12 = {"bp": "36.3 56.4 39.4 33.8 53.9 36.1", "auglocal-d5": "36.2 56.0 39.1
 TABLE13 = {  # test accuracy of ResNet-110 on CIFAR-10; columns: d = 2 ... 9
     "cross-entropy": TABLE5["uniform"],
     "infopro": "91.59±0.11 92.75±0.50 93.71±0.14 94.11±0.19 94.02±0.09 94.17±0.13 94.29±0.07 94.08±0.18",
+}
+
+PRINTED = {  # the rows of Tables 5, 9 and 13
+    "uniform": "Unif.",
+    "sequential": "Seq.",
+    "repetitive": "Repe.",
+    "c1x1": "C1x1",
+    "c3x3": "C3x3",
+    "auglocal": "AugLocal",
+    "dgl": "DGL",
+    "predsim": "PredSim",
+    "infopro": "InfoPro",
+    "cross-entropy": "CE",
 }
 
 IMAGENET = {"vgg13": (0.1, 256, 90), "resnet34": (0.4, 1024, 200), "resnet101": (0.2, 512, 200)}
@@ -198,7 +211,7 @@ def recipes() -> Iterator[Recipe]:
             yield table.row(small_images("cifar10", model, rule), name, label, {Quantity.ACCURACY: accuracy})
     yield from _of_depths(_table(9, trials=3), TABLE9, DEPTHS, _at_equal_cost)
     table = _table(10, trials=3)
-    for (row, accuracy), (label, rule) in zip(TABLE10.items(), table10().items(), strict=True):
+    for (row, (label, accuracy)), rule in zip(TABLE10.items(), table10().values(), strict=True):
         yield table.row(_resnet110(rule), row, label, {Quantity.ACCURACY: accuracy})
     table = _table(11)
     yield table.row(_resnet110(BP()), "bp", "BP (caption)", {Quantity.MACS: "0.25"})
@@ -244,7 +257,7 @@ def _of_depths(
     for name, text in rows.items():
         for depth, accuracy in zip(depths, text.split(), strict=True):
             rule, missing = method(name, depth)
-            numbers, label = {Quantity.ACCURACY: accuracy}, f"{name} (d = {depth})"
+            numbers, label = {Quantity.ACCURACY: accuracy}, f"{PRINTED[name]} (d = {depth})"
             yield table.row(_resnet110(rule), f"{name}-d{depth}", label, numbers, missing=missing)
 
 
@@ -263,18 +276,23 @@ def _strategy(name: str, depth: int) -> tuple[Rule, str]:
 def _at_equal_cost(name: str, depth: int) -> tuple[Rule, str]:
     """Table 9. DGL's cells are those of C3x3 in Table 5, so its heads are; the paper describes no others."""
     heads = ConvolutionalAugLocal(depth=depth, kernel=3)
-    weights = InfoPro.published("auglocal-resnet110")
     rule: Rule = {
         "auglocal": AugLocal(depth=depth),
         "dgl": heads,
         "predsim": PredSim(),
-        "infopro": InfoProLoss(heads, lambda1=weights.lambda1, lambda2=weights.lambda2),
+        "infopro": _with_infopro(heads),
     }[name]
     unknown = "no rule adds similarity matching to a head of convolutions, and the paper gives no settings of one"
     return rule, unknown if name == "predsim" else ""
 
 
 def _loss(name: str, depth: int) -> tuple[Rule, str]:
-    """Table 13; the weights of the two losses are not published."""
+    """Table 13."""
     rule = AugLocal(depth=depth)
-    return (rule if name == "cross-entropy" else InfoProLoss(rule)), ""
+    return (rule if name == "cross-entropy" else _with_infopro(rule)), ""
+
+
+def _with_infopro(rule: Rule) -> Rule:
+    """A rule with InfoPro's loss on ResNet-110; its weights there are not published, so they are InfoPro's own."""
+    weights = InfoPro.published("auglocal-resnet110")
+    return InfoProLoss(rule, lambda1=weights.lambda1, lambda2=weights.lambda2)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from locallearn._chain.partition import Partition
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import ImageSet, Split
-from locallearn.recipes.protocols import EVERY_LAYER
+from locallearn.recipes.protocols import EPOCHS, EVERY_LAYER
 from locallearn.recipes.recipe import Recipe
 from locallearn.rules import Rule
 from locallearn.training import SGD, Cosine, TrainSettings
@@ -42,6 +42,8 @@ def unfit(recipe: Recipe, budget: Budget) -> str:
         return f"locallearn train --recipe {recipe.name}, then locallearn detect RUN with the same --recipe"
     if budget == "small" and recipe.settings.data not in TRAIN_IMAGES:
         return "the small budget is for small images"
+    if budget == "small" and recipe.settings.epochs != EPOCHS:
+        return f"it compares {recipe.settings.epochs} epochs with {EPOCHS}, and the small budget trains all rows alike"
     return ""
 
 

@@ -61,17 +61,18 @@ def rows_of(table: str) -> list[Recipe]:
 
 
 def matching_rows(found: Sequence[Recipe], patterns: Sequence[str]) -> list[Recipe]:
-    """The recipes of a table whose row has any of some patterns in its name.
+    """The recipes of a table whose row has any of some patterns as its name or, where none has, in its name.
 
     Raises:
         LocalLearnError: a pattern is in none.
     """
-    named = {pattern: [r.row for r in found if fnmatch(r.row, f"*{pattern}*")] for pattern in patterns}
-    for pattern, rows in named.items():
-        if not rows:
-            near = did_you_mean(pattern, [recipe.row for recipe in found])
+    rows = [recipe.row for recipe in found]
+    named = {part: [part] if part in rows else [row for row in rows if fnmatch(row, f"*{part}*")] for part in patterns}
+    for pattern, matching in named.items():
+        if not matching:
+            near = did_you_mean(pattern, rows)
             raise LocalLearnError(f"no row has {pattern!r} in its name; {near}")
-    return [recipe for recipe in found if any(recipe.row in rows for rows in named.values())]
+    return [recipe for recipe in found if any(recipe.row in matching for matching in named.values())]
 
 
 def find(name: str) -> Recipe:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from locallearn.recipes.budgets import Budget, at_budget
 from locallearn.recipes.catalogue import recipes
 from locallearn.rules import BP
 
@@ -25,14 +26,12 @@ def cost_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[lis
     return list(shown), [list(row) for row in zip(*shown.values(), strict=True)]
 
 
-def accuracy_columns(
-    rows: Sequence[Mapping[str, Any]], bps: Mapping[tuple[str, str], float]
-) -> tuple[list[str], list[list[str]]]:
+def accuracy_columns(rows: Sequence[Mapping[str, Any]], bps: Mapping[str, float]) -> tuple[list[str], list[list[str]]]:
     """Columns and cells of a table of accuracies.
 
     Args:
         rows: of the table.
-        bps: accuracy of BP here, in percent, by data set and network.
+        bps: as of `bp_accuracies`.
     """
     columns = [
         "row",
@@ -48,7 +47,7 @@ def accuracy_columns(
     ]
     cells = []
     for row in rows:
-        bp = bps.get((row["data"], row["model"]))
+        bp = bps.get(row["recipe"])
         for one in row["measured"]:
             sign = -1 if one["quantity"].endswith("error") else 1
             published_bp = printed_bp(row["recipe"], one["quantity"])
@@ -72,11 +71,28 @@ def accuracy_columns(
     return columns, cells
 
 
-def bp_accuracies(found: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], float]:
-    """Mean accuracy of BP's runs, in percent, by data set and network, from all tables."""
-    rows = (row for values in found for row in values["rows"] if row["rule"] == "bp")
-    each = ((row, accuracies_in(row)) for row in rows)
-    return {(row["data"], row["model"]): statistics.fmean(values) for row, values in each if values}
+def bp_accuracies(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean accuracy of BP's runs, in percent, with which each recipe of some tables compares.
+
+    BP is that of the recipe's table, else one of another table that has the same images, network, epochs and batch.
+    """
+    run = [
+        (row, _comparable(row, values["what"]), statistics.fmean(accuracies))
+        for values in found
+        for row in values["rows"]
+        if (accuracies := accuracies_in(row))
+    ]
+    bps = {key: accuracy for row, keys, accuracy in run if row["rule"] == "bp" for key in keys}
+    of_table_else_alike = ((row["recipe"], [bps[key] for key in keys if key in bps]) for row, keys, _ in run)
+    return {name: accuracies[0] for name, accuracies in of_table_else_alike if accuracies}
+
+
+def _comparable(row: Mapping[str, Any], what: Budget) -> tuple[Hashable, Hashable]:
+    """What two rows of one table have in common to be compared, and what two rows of different tables have."""
+    recipe = recipes()[row["recipe"]]
+    trained = at_budget(recipe.settings, what)
+    images = row["data"], recipe.test_data, row["model"]
+    return (recipe.table, *images), (*images, trained.epochs, trained.batch, trained.train_images)
 
 
 def accuracies_in(row: Mapping[str, Any]) -> list[float]:

@@ -29,12 +29,12 @@ class Pair:
     deviation: float | None = None
 
 
-def pairs_of(values: Mapping[str, Any], bps: Mapping[tuple[str, str], float]) -> tuple[str, list[Pair]]:
+def pairs_of(values: Mapping[str, Any], bps: Mapping[str, float]) -> tuple[str, list[Pair]]:
     """What the picture of a table shows: its axis, and the rows that have both numbers.
 
     Args:
         values: the table, as its file holds it.
-        bps: accuracy of BP here, as of `columns.bp_accuracies`.
+        bps: as of `columns.bp_accuracies`.
     """
     rows = values["rows"]
     if values["what"] != "cost":
@@ -65,10 +65,10 @@ def _accuracies(rows: Sequence[Mapping[str, Any]]) -> Iterator[Pair]:
                 )
 
 
-def _below_bp(rows: Sequence[Mapping[str, Any]], bps: Mapping[tuple[str, str], float]) -> Iterator[Pair]:
+def _below_bp(rows: Sequence[Mapping[str, Any]], bps: Mapping[str, float]) -> Iterator[Pair]:
     """The same as distances to BP, larger ones worse; BP itself is left out."""
     for row in rows:
-        pair, bp = next(_accuracies([row]), None), bps.get((row["data"], row["model"]))
+        pair, bp = next(_accuracies([row]), None), bps.get(row["recipe"])
         if pair is None or bp is None or row["rule"] == "bp":
             continue
         quantity = row["measured"][0]["quantity"]
@@ -86,12 +86,12 @@ def _below_bp(rows: Sequence[Mapping[str, Any]], bps: Mapping[tuple[str, str], f
 
 
 @print_style()
-def draw_table(values: Mapping[str, Any], bps: Mapping[tuple[str, str], float], path: Path) -> bool:
+def draw_table(values: Mapping[str, Any], bps: Mapping[str, float], path: Path) -> bool:
     """Draw published numbers and those here, row by row.
 
     Args:
         values: the table, as its file holds it.
-        bps: accuracy of BP here.
+        bps: as of `columns.bp_accuracies`.
         path: the file.
 
     Returns:

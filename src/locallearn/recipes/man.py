@@ -124,7 +124,7 @@ def recipes() -> Iterator[Recipe]:
     for number, small, large in (("4", TABLE4A, TABLE4B), ("5", TABLE5A, TABLE5B)):
         table = PaperTable(paper="MAN", number=f"{number}(a)")
         for row, (label, rule, error) in small.items():
-            yield table.row(divided("cifar10", "resnet32", rule), row, label, {Quantity.ERROR: str(error)})
+            yield table.row(divided("cifar10", "resnet32", rule), row, label, {Quantity.ERROR: str(error)}, k=16)
         table = PaperTable(paper="MAN", number=f"{number}(b)")
         for row, (label, rule, errors) in large.items():
             settings = imagenet("resnet101", rule, "man++-4", lr=0.05, batch=128)

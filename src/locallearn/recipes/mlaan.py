@@ -7,6 +7,7 @@ there is in a file that is not published; recipes have the head of the other pap
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from locallearn.recipes.protocols import EVERY_LAYER, Method, PaperTable, divided, imagenet, tops
 from locallearn.recipes.recipe import Quantity, Recipe
@@ -87,32 +88,36 @@ def recipes() -> Iterator[Recipe]:
     table = PaperTable(paper="MLAAN", number="2")
     for model, rows in TABLE2.items():
         for method, errors in rows.items():
-            yield table.row(_imagenet(model, method), method, METHODS[method][0], tops(errors))
+            yield table.row(_imagenet(model, method), method, METHODS[method][0], tops(errors), **_alone(model, method))
     table = PaperTable(paper="MLAAN", number="3")
     for (data, model), columns in TABLE3.items():
         for method, memory in zip(("bp", "mlaan"), columns, strict=True):
             label, rule = METHODS[method]
             settings = _imagenet(model, method) if data == "imagenet" else divided(data, model, rule)
-            yield table.row(
-                settings, method, label, {Quantity.MEMORY: str(memory)}, paper_rule=TEXT if method == "mlaan" else None
-            )
+            yield table.row(settings, method, label, {Quantity.MEMORY: str(memory)}, **_alone(model, method))
     table = PaperTable(paper="MLAAN", number="4")
     for row, (label, rule, error) in TABLE4.items():
         note = "The text has 6.80." if row == "mlm-lam" else ""
-        yield table.row(divided("cifar10", "resnet32", rule), row, label, {Quantity.ERROR: str(error)}, note=note)
+        yield table.row(divided("cifar10", "resnet32", rule), row, label, {Quantity.ERROR: str(error)}, k=16, note=note)
     table = PaperTable(paper="MLAAN", number="5")
     for method, (epochs, errors) in TABLE5.items():
         label, rule = METHODS[method]
         for model, error in zip(("resnet32", "resnet110"), errors, strict=True):
             settings = divided("cifar10", model, rule, epochs=epochs)
-            yield table.row(settings, method, f"{label} (Epochs={epochs})", {Quantity.ERROR: str(error)})
+            numbers, shown = {Quantity.ERROR: str(error)}, EVERY_LAYER[model]
+            yield table.row(settings, method, f"{label} (Epochs={epochs})", numbers, k=shown)
     table = PaperTable(paper="MLAAN", number="6")
     for method, columns in TABLE6.items():
         label, rule = METHODS[method]
         for model, accuracy in zip(("resnet32", "resnet110"), columns, strict=True):
-            numbers = {Quantity.ACCURACY: str(accuracy)}
-            note = "Trained on CIFAR-10, tested on STL-10."
-            yield table.row(divided("cifar10", model, rule), method, label, numbers, test_data="stl10", note=note)
+            numbers, shown = {Quantity.ACCURACY: str(accuracy)}, None if method == "bp" else EVERY_LAYER[model]
+            tested: dict[str, Any] = {"test_data": "stl10", "note": "Trained on CIFAR-10, tested on STL-10."}
+            yield table.row(divided("cifar10", model, rule), method, label, numbers, k=shown, **tested)
+
+
+def _alone(model: str, method: str) -> dict[str, Any]:
+    """Options of the rows of Tables II and III, in which MLAAN stands alone."""
+    return {"k": EVERY_LAYER[model], "paper_rule": TEXT} if method == "mlaan" else {}
 
 
 def _imagenet(model: str, method: str) -> TrainSettings:

@@ -70,7 +70,7 @@ def picture_of(file: Path) -> Path:
     return file.parents[1] / "figures" / f"{file.stem}.svg"
 
 
-def _table(values: Mapping[str, Any], file: Path, bps: Mapping[tuple[str, str], float]) -> str:
+def _table(values: Mapping[str, Any], file: Path, bps: Mapping[str, float]) -> str:
     """A table with its origin, and the remarks that a file of its name makes."""
     rows = values["rows"]
     columns, cells = cost_columns(rows) if values["what"] == "cost" else accuracy_columns(rows, bps)

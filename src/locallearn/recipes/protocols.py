@@ -42,11 +42,14 @@ COLUMNS = (("resnet32", 8), ("resnet32", 16), ("resnet110", 32), ("resnet110", 5
 EVERY_LAYER = {"resnet32": 16, "resnet110": 55, "vgg13": 10, "resnet34": 17, "resnet101": 34, "resnet152": 51}
 """K by which the papers call every layer a module; in the split of their code the stem is in the first module."""
 
+EPOCHS = 400
+"""Of training on small images."""
+
 Method = tuple[str, Rule]
 """A method as printed, and its rule."""
 
 
-def small_images(data: str, model: str, rule: Rule, modules: Modules = "all", *, epochs: int = 400) -> TrainSettings:
+def small_images(data: str, model: str, rule: Rule, modules: Modules = "all", *, epochs: int = EPOCHS) -> TrainSettings:
     """Training on CIFAR-10, SVHN or STL-10."""
     batch, lr = (128, 0.1) if data == "stl10" else (1024, 0.8)
     return TrainSettings(
@@ -61,7 +64,7 @@ def small_images(data: str, model: str, rule: Rule, modules: Modules = "all", *,
     )
 
 
-def divided(data: str, model: str, rule: Rule, k: int | None = None, *, epochs: int = 400) -> TrainSettings:
+def divided(data: str, model: str, rule: Rule, k: int | None = None, *, epochs: int = EPOCHS) -> TrainSettings:
     """Training on small images with the split `hpff-K` of HPFF, MAN and MLAAN; by default every layer is a module."""
     k = EVERY_LAYER[model] if k is None else k
     return small_images(data, model, rule, "all" if isinstance(rule, BP) else f"hpff-{k}", epochs=epochs)
@@ -105,12 +108,11 @@ def as_in_text(settings: TrainSettings, rule: Rule | None = None) -> TrainSettin
         settings: the official code's.
         rule: the paper's rule, where it is not `in_papers_form`.
     """
-    schedule = settings.schedule
-    split = f"hpff-{EVERY_LAYER.get(settings.model)}"
+    schedule, every = settings.schedule, EVERY_LAYER.get(settings.model)
     changes: dict[str, Any] = {
         "rule": in_papers_form(settings.rule) if rule is None else rule,
         "schedule": PaperCosine(warmup_epochs=0) if isinstance(schedule, PaperCosine) else schedule,
-        "modules": "all" if settings.modules == split else settings.modules,
+        "modules": "all" if settings.modules in (f"hpff-{every}", f"mlaan-{every}") else settings.modules,
     }
     found = replace(settings, **changes)
     return None if found == settings else found

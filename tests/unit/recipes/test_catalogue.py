@@ -131,6 +131,9 @@ def test_the_papers_own_settings_have_a_name():
     assert text.settings.rule == ll.HPFF(ll.InfoPro.published("hpff"), fidelity="paper")
     assert find("mlaan/table1/cifar10-resnet32-mlaan-paper").settings.rule == ll.MLAAN(fidelity="paper")
     assert find("mlaan/table1/cifar10-resnet32-mlaan").settings.rule == ll.MLAAN(span=2)
+    for table in ("table2", "table3"):
+        text = find(f"mlaan/{table}/imagenet-resnet34-mlaan-paper").settings
+        assert (text.rule, text.modules) == (ll.MLAAN(fidelity="paper"), "all")
 
 
 @pytest.mark.parametrize(
@@ -152,6 +155,8 @@ def test_patterns_match_parts_of_names():
     assert len(matching("man/table1/*resnet32")) == 39
     rows = matching_rows(rows_of("man/table4a"), ["none", "*-lb"])
     assert [recipe.row for recipe in rows] == ["cifar10-resnet32-none", "cifar10-resnet32-ema-lb"]
+    table = rows_of("hpff/table4a")
+    assert matching_rows(table, ["cifar10-resnet32-il-cl"]) == [table[2]]  # and not the row whose name begins so
     with pytest.raises(LocalLearnError, match="no recipe has 'resnet33'"):
         matching("resnet33")
 

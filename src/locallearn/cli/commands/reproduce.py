@@ -45,7 +45,7 @@ def parser() -> Parser:
     parser = Parser(description=HELP, usage="locallearn reproduce TABLE [options]")
     parser.add_argument("table", type=str, help="a table, such as hpff/table3")
     parser.add_argument(
-        "--rows", nargs="+", type=str, default=["*"], help="parts of the rows' names; * stands for anything"
+        "--rows", nargs="+", type=str, default=["*"], help="rows, or parts of their names; * stands for anything"
     )
     parser.add_argument("--budget", type=Budget | None, help="how much is trained; by default only costs are counted")
     add_seeds(parser, first="0")
@@ -72,7 +72,8 @@ def run(config: Any) -> None:
     if config.json:
         show_json({"table": config.table, "what": what, **source(), "rows": plain})
         return
-    shown = accuracy_columns(plain, bp_accuracies([{"rows": plain}])) if config.budget else cost_columns(plain)
+    bps = bp_accuracies([{"rows": plain, "what": what}]) if config.budget else {}
+    shown = accuracy_columns(plain, bps) if config.budget else cost_columns(plain)
     show(f"{title_of(config.table)}, {what}", *shown)
     devices = dict.fromkeys(row["device"] for row in plain if row.get("device"))
     say(", ".join([*(f"{name} {value}" for name, value in source().items() if value), *devices]))
