@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import gc
-import platform
 import statistics
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 from unittest.mock import patch
@@ -24,7 +22,7 @@ from locallearn._engine.stepper import Stepper
 from locallearn._nn.upsampled_conv import UpsampledConv
 from locallearn._planning.prediction import example_batch
 from locallearn._torch import private_api
-from locallearn._torch.device import mixed
+from locallearn._torch.device import device_name, mixed
 from locallearn._utils.registry import find
 from locallearn.cost import peak_memory
 from locallearn.training import SGD
@@ -165,11 +163,5 @@ def pairs(bench: Bench, reference: Step, step: Step, rounds: int) -> dict[str, A
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    name = device_name(device)
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -19,6 +19,7 @@ import torch
 
 import locallearn as ll
 from locallearn._engine.recompute_plan import Memory
+from locallearn._utils.atomic_files import read_json, write_whole
 from locallearn.cli.parser import parse_rule
 from locallearn.cost import predict
 from locallearn.training import FitSettings, make_model
@@ -157,7 +158,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--again", action="store_true", help="also what was counted before")
     chosen = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = read_json(RESULTS) if RESULTS.exists() else {}
     for network in chosen.networks:
         rows = results.setdefault(network, {})
         for setting in sorted(NETWORKS[network], key=lambda setting: setting.key):  # equal networks one after the other
@@ -166,8 +167,8 @@ def main() -> None:
                 if chosen.again or precision not in row:
                     row[precision] = measure(network, setting, precision)
                     print(network, setting.key, precision, row[precision], flush=True)
-                    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    PAGE.write_text(page(results, text_of(PAGE.read_text()) if PAGE.exists() else ""))
+                    write_whole(RESULTS, (json.dumps(results, indent=1) + "\n").encode())
+    write_whole(PAGE, page(results, text_of(PAGE.read_text()) if PAGE.exists() else "").encode())
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import torch
 
 import locallearn as ll
 from locallearn._torch.device import mixed
+from locallearn._utils.atomic_files import write_whole
 from locallearn.cost import forward_macs, peak_memory
 from locallearn.training import make_model
 
@@ -194,8 +195,8 @@ def main() -> None:
             wanted = any(fnmatch(network, p) for p in chosen.networks) and any(fnmatch(name, p) for p in chosen.rules)
             if wanted and (chosen.again or name not in rows.get(network, {})):
                 rows.setdefault(network, {})[name] = measure(network, name)
-                RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    TABLE.write_text(table(ordered(rows)))
+                write_whole(RESULTS, (json.dumps(rows, indent=1) + "\n").encode())
+    write_whole(TABLE, table(ordered(rows)).encode())
 
 
 if __name__ == "__main__":

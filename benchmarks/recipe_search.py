@@ -17,8 +17,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from _bench import cpu_name
+import torch
+
 from _candidates import CANDIDATES, COMMON, VALIDATION, WITH_COST, Limits, step_of
+from locallearn._torch.device import device_name
 from locallearn._utils.atomic_files import write_json
 from locallearn.cli.workers import workers_of
 from locallearn.recipes.results import source
@@ -132,8 +134,8 @@ def counted() -> dict[str, Any]:
             "is_within": step.is_within(limits, bp),
         }
         print(name, found[name]["rule"], found[name]["times_bp"], found[name]["is_within"], flush=True)
-    fixed = {"limits": asdict(limits), "seeds": SEEDS}
-    return {**source(), "machine": cpu_name(), **fixed, "bp": asdict(bp), "common": common, "candidates": found}
+    fixed = {"machine": device_name(torch.device("cpu")), "limits": asdict(limits), "seeds": SEEDS}
+    return {**source(), **fixed, "bp": asdict(bp), "common": common, "candidates": found}
 
 
 def main() -> None:

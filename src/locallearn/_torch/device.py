@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,8 +40,12 @@ def device_of(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The name of the device, such as `cpu` or `NVIDIA H100 80GB HBM3`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    """The name of the hardware, such as `Intel(R) Xeon(R) Processor` or `NVIDIA H100 80GB HBM3`."""
+    if device.type != "cpu":
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def mixed(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:

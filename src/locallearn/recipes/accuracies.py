@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from locallearn._utils.errors import LocalLearnError
 from locallearn.recipes.budgets import RATES, Budget, at_budget, unfit
 from locallearn.recipes.recipe import Quantity, Recipe
 from locallearn.recipes.runs import Finished, Runs
@@ -48,7 +49,8 @@ class AccuracyRow:
         seeds: of the finished runs.
         measured: its numbers.
         device: where the runs were trained.
-        not_run: why there are no runs, or "".
+        commit: of the code that began them, where it is known.
+        not_run: why there are no runs, or not those of all seeds; else "".
     """
 
     recipe: str
@@ -60,6 +62,7 @@ class AccuracyRow:
     seeds: tuple[int, ...] = ()
     measured: tuple[Measured, ...]
     device: str = ""
+    commit: str = ""
     not_run: str = ""
 
 
@@ -73,6 +76,9 @@ class Reproduction:
         common: settings of all runs that change no result, such as `data_dir`.
         lr: the small budget's learning rate; by default each row has the one of `RATES` with the better validation
             accuracy with the first seed.
+
+    Attributes:
+        failures: errors for which rows lack runs.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class Reproduction:
     ) -> None:
         self.runs, self.seeds, self.common, self.lr = runs, tuple(seeds), common, lr
         self.budget: Budget = budget
+        self.failures: list[str] = []
 
     def rows(
         self, recipes: Sequence[Recipe], told: Callable[[AccuracyRow], None] = lambda _: None
@@ -109,14 +116,35 @@ class Reproduction:
         settings = replace(at_budget(recipe.settings, self.budget), **self.common)
         try:
             settings = self._with_rate(settings)
-            found = self.runs.workers.map(self.runs.run, [replace(settings, seed=seed) for seed in self.seeds])
-        except InUseError as error:
-            return _row(recipe, settings, [], f"another process trains it ({error})")
-        finished = [run for run in found if run is not None]
+        except LocalLearnError as error:
+            return _row(recipe, settings, [], self._reason(error))
+        found = self.runs.workers.map(self._run, [replace(settings, seed=seed) for seed in self.seeds])
+        finished = [run for run in found if isinstance(run, Finished)]
+        missing: dict[str, list[int]] = {}
+        for seed, reason in zip(self.seeds, found, strict=True):
+            if isinstance(reason, str):
+                missing.setdefault(reason, []).append(seed)
+        all_lost = len(missing) == 1 and not finished
+        seeds = {reason: "" if all_lost else f"seed {', '.join(map(str, lost))}: " for reason, lost in missing.items()}
+        not_run = "; ".join(f"{of_seeds}{reason}" for reason, of_seeds in seeds.items())
         tested = None
         if recipe.test_data is not None and settings.data == recipe.settings.data:  # not at the budget smoke
             tested = [self.runs.workers.call(tested_on, run, recipe.test_data) for run in finished]
-        return _row(recipe, settings, finished, "" if finished else "its loss became infinite", tested)
+        return _row(recipe, settings, finished, not_run, tested)
+
+    def _run(self, settings: TrainSettings) -> Finished | str:
+        """A finished run, or why there is none."""
+        try:
+            return self.runs.run(settings) or "its loss became infinite"
+        except LocalLearnError as error:
+            return self._reason(error)
+
+    def _reason(self, error: LocalLearnError) -> str:
+        """Why there is no run, and whether that is a failure."""
+        if isinstance(error, InUseError):
+            return f"another process trains it ({error})"
+        self.failures.append(str(error))
+        return str(error)
 
     def planned(self, recipes: Sequence[Recipe]) -> int:
         """How many runs there are, if none is shared."""
@@ -174,9 +202,15 @@ def _row(
         lr=settings.optimizer.lr,
         seeds=tuple(run.settings.seed for run in runs),
         measured=tuple(measured),
-        device=", ".join(dict.fromkeys(str(run.environment.get("device", "")) for run in runs)),
+        device=_each("device", runs),
+        commit=_each("commit", runs),
         not_run=not_run,
     )
+
+
+def _each(name: str, runs: Sequence[Finished]) -> str:
+    """What the environments of some runs say, once each."""
+    return ", ".join(dict.fromkeys(str(run.environment[name]) for run in runs if run.environment.get(name)))
 
 
 def _accuracy(quantity: Quantity, run: Finished) -> float:

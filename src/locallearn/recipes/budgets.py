@@ -27,8 +27,17 @@ VALIDATION_IMAGES: Mapping[str, int] = {"cifar10": 5_000, "svhn": 5_000, "stl10"
 
 
 def validation_split(data: str, images: ImageSet) -> Split:
-    """The validation images of a data set."""
+    """The validation images of a data set.
+
+    Raises:
+        LocalLearnError: so few images are there that some of these are trained on.
+    """
     count = VALIDATION_IMAGES[data]
+    if (needed := count + TRAIN_IMAGES[data]) > len(images.train):
+        raise LocalLearnError(
+            f"{data} has {len(images.train):,} training images here, and the small budget needs {needed:,}, some for"
+            " validation alone: put the whole data set there."
+        )
     return Split(images=images.train.images[-count:], labels=images.train.labels[-count:])
 
 

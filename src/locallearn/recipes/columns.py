@@ -10,6 +10,9 @@ from locallearn.recipes.budgets import Budget, at_budget
 from locallearn.recipes.catalogue import recipes
 from locallearn.rules import BP
 
+BPs = Mapping[tuple[str, str], float]
+"""Accuracy of BP here, in percent, by the recipe and the quantity that are compared with it."""
+
 
 def cost_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Columns and cells of a table of costs; columns without any number are left out."""
@@ -22,11 +25,12 @@ def cost_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[lis
     columns["x PyTorch's BP"] = [_number(row["plain_ratio"]) for row in rows]
     columns["published MACs, G"] = [_number(row["published_macs"]) for row in rows]
     columns["counted, G"] = [_number(_over(row["step"]["macs"], 1e9)) for row in rows]
+    columns["published time above BP, %"] = [_number(row["published_time"]) for row in rows]
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     return list(shown), [list(row) for row in zip(*shown.values(), strict=True)]
 
 
-def accuracy_columns(rows: Sequence[Mapping[str, Any]], bps: Mapping[str, float]) -> tuple[list[str], list[list[str]]]:
+def accuracy_columns(rows: Sequence[Mapping[str, Any]], bps: BPs) -> tuple[list[str], list[list[str]]]:
     """Columns and cells of a table of accuracies.
 
     Args:
@@ -47,12 +51,12 @@ def accuracy_columns(rows: Sequence[Mapping[str, Any]], bps: Mapping[str, float]
     ]
     cells = []
     for row in rows:
-        bp = bps.get(row["recipe"])
         for one in row["measured"]:
-            sign = -1 if one["quantity"].endswith("error") else 1
-            published_bp = printed_bp(row["recipe"], one["quantity"])
-            values, mean = one["values"], statistics.fmean(one["values"]) if one["values"] else None
-            own = None if mean is None or bp is None else bp - (mean if sign == 1 else 100 - mean)
+            name = row["recipe"], one["quantity"]
+            bp, published_bp, sign = bps.get(name), printed_bp(*name), -1 if one["quantity"].endswith("error") else 1
+            values, accuracy = one["values"], accuracies_of(one)
+            mean = statistics.fmean(values) if values else None
+            here = _with_deviation(mean, statistics.stdev(values) if len(values) > 1 else None)
             below = None if published_bp is None else sign * (published_bp - one["published"])
             cells.append(
                 [
@@ -60,8 +64,8 @@ def accuracy_columns(rows: Sequence[Mapping[str, Any]], bps: Mapping[str, float]
                     f"{one['quantity']}, %",
                     _with_deviation(one["published"], one["deviation"]),
                     _number(below),
-                    row["not_run"] or _with_deviation(mean, statistics.stdev(values) if len(values) > 1 else None),
-                    _number(own),
+                    "; ".join(filter(None, (here, row["not_run"]))),
+                    _number(bp - statistics.fmean(accuracy) if accuracy and bp is not None else None),
                     _number(None if mean is None else mean - one["published"]),
                     _number(statistics.fmean(one["best"]) if one["best"] else None),
                     ", ".join(map(str, row["seeds"])),
@@ -71,35 +75,44 @@ def accuracy_columns(rows: Sequence[Mapping[str, Any]], bps: Mapping[str, float]
     return columns, cells
 
 
-def bp_accuracies(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Mean accuracy of BP's runs, in percent, with which each recipe of some tables compares.
+def bp_accuracies(found: Sequence[Mapping[str, Any]]) -> BPs:
+    """Mean accuracy of BP's runs with which each number of some tables compares.
 
-    BP is that of the recipe's table, else one of another table that has the same images, network, epochs and batch.
+    BP is that of the same table, else one of another table that has the same images, network, epochs and batch.
     """
-    run = [
-        (row, _comparable(row, values["what"]), statistics.fmean(accuracies))
+    measured = [
+        (row, one, _comparable(row, one["quantity"], values["what"]))
         for values in found
         for row in values["rows"]
-        if (accuracies := accuracies_in(row))
+        for one in row["measured"]
+        if one["values"]
     ]
-    bps = {key: accuracy for row, keys, accuracy in run if row["rule"] == "bp" for key in keys}
-    of_table_else_alike = ((row["recipe"], [bps[key] for key in keys if key in bps]) for row, keys, _ in run)
-    return {name: accuracies[0] for name, accuracies in of_table_else_alike if accuracies}
+    bps = {
+        key: statistics.fmean(accuracies_of(one)) for row, one, keys in measured if row["rule"] == "bp" for key in keys
+    }
+    each = ((row, one, [bps[key] for key in keys if key in bps]) for row, one, keys in measured)
+    return {
+        (row["recipe"], one["quantity"]): of_table_else_alike[0]
+        for row, one, of_table_else_alike in each
+        if of_table_else_alike
+    }
 
 
-def _comparable(row: Mapping[str, Any], what: Budget) -> tuple[Hashable, Hashable]:
-    """What two rows of one table have in common to be compared, and what two rows of different tables have."""
+def _comparable(row: Mapping[str, Any], quantity: str, what: Budget) -> tuple[Hashable, Hashable]:
+    """What numbers of one table have in common to be compared, and what numbers of different tables have."""
     recipe = recipes()[row["recipe"]]
     trained = at_budget(recipe.settings, what)
-    images = row["data"], recipe.test_data, row["model"]
+    images = row["data"], recipe.test_data, row["model"], quantity.replace("error", "accuracy")
     return (recipe.table, *images), (*images, trained.epochs, trained.batch, trained.train_images)
 
 
 def accuracies_in(row: Mapping[str, Any]) -> list[float]:
-    """Accuracy of each seed in percent, by the first quantity of a row, which may be an error."""
-    if not row["measured"]:
-        return []
-    one = row["measured"][0]
+    """Accuracy of each seed in percent, by the first quantity of a row."""
+    return accuracies_of(row["measured"][0]) if row["measured"] else []
+
+
+def accuracies_of(one: Mapping[str, Any]) -> list[float]:
+    """Accuracy of each seed in percent, of a quantity that may be an error."""
     return [100 - value if one["quantity"].endswith("error") else value for value in one["values"]]
 
 

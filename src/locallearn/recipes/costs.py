@@ -56,6 +56,7 @@ class CostRow:
         batch: images in a step.
         published_gb, published_ratio: GPU memory, and as a multiple of BP's; None where the paper prints none.
         published_macs: multiply-accumulates in units of 1e9.
+        published_time: time of training above BP's, in percent; it is not measured here.
         step: the predicted cost.
         ratio: predicted peak as a multiple of BP's, or None.
         plain_ratio: the same of BP as PyTorch runs it, which stores all that its layers save (`plain_bp_bytes`).
@@ -66,6 +67,7 @@ class CostRow:
     published_gb: float | None
     published_ratio: float | None
     published_macs: float | None
+    published_time: float | None
     step: StepCost
     ratio: float | None
     plain_ratio: float | None
@@ -146,6 +148,7 @@ def _row(recipe: Recipe, step: StepCost, bp: int | None, plain_bp: int | None) -
         published_gb=memory,
         published_ratio=memory / bp_memory if memory and bp_memory else None,
         published_macs=_printed(recipe, Quantity.MACS),
+        published_time=_printed(recipe, Quantity.TIME),
         step=step,
         ratio=step.peak_bytes / bp if step.peak_bytes and bp else None,
         plain_ratio=step.peak_bytes / plain_bp if step.peak_bytes and plain_bp else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._figures.style import COLOURS, PAGE, new_figure, print_style, save
-from locallearn.recipes.columns import printed_bp, row_name, title_of
+from locallearn.recipes.columns import BPs, printed_bp, row_name, title_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Pair:
     deviation: float | None = None
 
 
-def pairs_of(values: Mapping[str, Any], bps: Mapping[str, float]) -> tuple[str, list[Pair]]:
+def pairs_of(values: Mapping[str, Any], bps: BPs) -> tuple[str, list[Pair]]:
     """What the picture of a table shows: its axis, and the rows that have both numbers.
 
     Args:
@@ -65,13 +65,13 @@ def _accuracies(rows: Sequence[Mapping[str, Any]]) -> Iterator[Pair]:
                 )
 
 
-def _below_bp(rows: Sequence[Mapping[str, Any]], bps: Mapping[str, float]) -> Iterator[Pair]:
+def _below_bp(rows: Sequence[Mapping[str, Any]], bps: BPs) -> Iterator[Pair]:
     """The same as distances to BP, larger ones worse; BP itself is left out."""
     for row in rows:
-        pair, bp = next(_accuracies([row]), None), bps.get(row["recipe"])
+        pair, quantity = next(_accuracies([row]), None), row["measured"][0]["quantity"] if row["measured"] else ""
+        bp = bps.get((row["recipe"], quantity))
         if pair is None or bp is None or row["rule"] == "bp":
             continue
-        quantity = row["measured"][0]["quantity"]
         if (published_bp := printed_bp(row["recipe"], quantity)) is None:
             continue
         is_error = quantity.endswith("error")
@@ -86,7 +86,7 @@ def _below_bp(rows: Sequence[Mapping[str, Any]], bps: Mapping[str, float]) -> It
 
 
 @print_style()
-def draw_table(values: Mapping[str, Any], bps: Mapping[str, float], path: Path) -> bool:
+def draw_table(values: Mapping[str, Any], bps: BPs, path: Path) -> bool:
     """Draw published numbers and those here, row by row.
 
     Args:

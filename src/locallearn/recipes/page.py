@@ -8,8 +8,8 @@ from typing import Any
 
 from locallearn._utils.atomic_files import read_json
 from locallearn.recipes.budgets import Budget, unfit
-from locallearn.recipes.catalogue import rows_of, tables
-from locallearn.recipes.columns import accuracy_columns, bp_accuracies, cost_columns, title_of
+from locallearn.recipes.catalogue import recipes, rows_of, tables
+from locallearn.recipes.columns import BPs, accuracy_columns, bp_accuracies, cost_columns, title_of
 
 _INTRODUCTION = """# Results
 
@@ -70,19 +70,25 @@ def picture_of(file: Path) -> Path:
     return file.parents[1] / "figures" / f"{file.stem}.svg"
 
 
-def _table(values: Mapping[str, Any], file: Path, bps: Mapping[str, float]) -> str:
+def _table(values: Mapping[str, Any], file: Path, bps: BPs) -> str:
     """A table with its origin, and the remarks that a file of its name makes."""
     rows = values["rows"]
     columns, cells = cost_columns(rows) if values["what"] == "cost" else accuracy_columns(rows, bps)
     remarks = file.with_suffix(".md")
-    origin = f"`{values['command']}`, commit {values['commit'] or values['locallearn']}, torch {values['torch']}"
-    devices = ", ".join(dict.fromkeys(row["device"] for row in rows if row.get("device")))
+    origins = dict.fromkeys(_origin(row) for row in rows if row.get("seeds", True))
     title = f"{title_of(values['table'])}, {values['what']}"
     text = f"### {title}\n\n{_markdown(columns, cells)}\n"
     if (picture := picture_of(file)).exists():
         text += f"![{title}: published and here]({picture.relative_to(file.parents[1])})\n\n"
-    text += f"{origin}{f', on {devices}' if devices else ''}.\n\n" + _rows_not_run(values)
+    text += f"{'; '.join(origins)}.\n\n" + _rows_not_run(values)
     return text + (remarks.read_text().strip() + "\n\n" if remarks.exists() else "")
+
+
+def _origin(row: Mapping[str, Any]) -> str:
+    """By what a row was made."""
+    origin = row["origin"]
+    commit, device = row.get("commit") or origin["commit"] or origin["locallearn"], row.get("device")
+    return f"`{origin['command']}`, commit {commit}, torch {origin['torch']}{f', on {device}' if device else ''}"
 
 
 def _rows_not_run(values: Mapping[str, Any]) -> str:
@@ -99,10 +105,21 @@ def _rows_not_run(values: Mapping[str, Any]) -> str:
 
 
 def _tables_not_run(budget: Budget, run: Collection[str]) -> str:
-    """The tables of which no row was run, but could be."""
-    could = [table for table in tables() if any(not unfit(recipe, budget) for recipe in rows_of(table))]
-    names = [title_of(table) for table in could if table not in run]
-    return f"**No row was run of** {'; '.join(names)}.\n" if names else ""
+    """The tables of which no row was run, but could be; and rows that cannot be, with the reason."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for recipe in recipes().values():
+        if recipe.table and recipe.kind != "cost":
+            reasons.setdefault(unfit(recipe, budget), {}).setdefault(title_of(recipe.table), []).append(recipe.row)
+    names = [title for title in reasons.pop("", {}) if title not in {title_of(table) for table in run}]
+    text = f"**No row was run of** {'; '.join(names)}.\n" if names else ""
+    lines = [f"* {'; '.join(map(_rows, rows.items()))}: {why}.\n" for why, rows in reasons.items()]
+    return text + ("\n**Not of this budget**:\n\n" + "".join(lines) if lines else "")
+
+
+def _rows(of_table: tuple[str, Sequence[str]]) -> str:
+    """`HPFF, Table 2 (10 rows)`."""
+    title, rows = of_table
+    return f"{title} ({len(rows)} {'row' if len(rows) == 1 else 'rows'})"
 
 
 def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

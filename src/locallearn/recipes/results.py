@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 import locallearn
 from locallearn._utils.atomic_files import read_json, write_json, write_whole
+from locallearn._utils.commit import commit_of_code
 from locallearn.recipes.accuracies import AccuracyRow
 from locallearn.recipes.catalogue import rows_of
 from locallearn.recipes.columns import bp_accuracies
@@ -23,6 +23,8 @@ from locallearn.recipes.page import page, picture_of
 def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Path, *, command: str, what: str) -> Path:
     """Write the rows of a table, in place of those of earlier calls, and the page anew.
 
+    A row that lost runs to another process or an error does not replace one with more.
+
     Args:
         table: such as `hpff/table3`.
         rows: of the table, some or all.
@@ -32,31 +34,32 @@ def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Pa
     """
     file = folder / "tables" / f"{table.replace('/', '-')}-{what}.json"
     known = {row["recipe"]: row for row in read_json(file)["rows"]} if file.exists() else {}
-    known |= {row.recipe: asdict(row) for row in rows}
+    for row in rows:
+        if _replaces(row, known.get(row.recipe)):
+            known[row.recipe] = asdict(row) | {"origin": {"command": command, **source()}}
     file.parent.mkdir(parents=True, exist_ok=True)
     ordered = [known[recipe.name] for recipe in rows_of(table) if recipe.name in known]
-    write_json(file, {"table": table, "what": what, "command": command, **source(), "rows": ordered})
-    _draw(file)
+    write_json(file, {"table": table, "what": what, "rows": ordered})
+    _draw(file, what)
     write_whole(folder / "README.md", page(folder).encode())
     return file
 
 
-def _draw(file: Path) -> None:
-    """Draw the table of a file, and those beside it that are not drawn yet."""
-    found = {other: read_json(other) for other in sorted(file.parent.glob("*.json"))}
+def _replaces(row: CostRow | AccuracyRow, known: Mapping[str, Any] | None) -> bool:
+    """Whether a row takes the place of that of an earlier call."""
+    return known is None or isinstance(row, CostRow) or not row.not_run or len(row.seeds) >= len(known["seeds"])
+
+
+def _draw(file: Path, what: str) -> None:
+    """Draw the table of a file, and those beside it that show distances to the same BP."""
+    found = {other: read_json(other) for other in sorted(file.parent.glob(f"*-{what}.json"))}
     picture_of(file).parent.mkdir(exist_ok=True)
+    bps = {} if what == "cost" else bp_accuracies(list(found.values()))
     for other, values in found.items():
-        if other == file or not picture_of(other).exists():
-            alike = [one for one in found.values() if one["what"] == values["what"]]
-            draw_table(values, {} if values["what"] == "cost" else bp_accuracies(alike), picture_of(other))
+        if other == file or bps or not picture_of(other).exists():
+            draw_table(values, bps, picture_of(other))
 
 
 def source() -> dict[str, Any]:
     """The version of this library, and its commit if it lies in a Git repository."""
-    folder = Path(locallearn.__file__).parent
-    asked = ["git", "-C", str(folder), "log", "-1", "--format=%h", "--", "."]
-    try:
-        commit = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        commit = ""
-    return {"locallearn": locallearn.__version__, "commit": commit, "torch": torch.__version__}
+    return {"locallearn": locallearn.__version__, "commit": commit_of_code(), "torch": torch.__version__}

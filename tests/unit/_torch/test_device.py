@@ -44,8 +44,8 @@ def test_a_device_that_does_not_exist_is_refused(monkeypatch, name, gpus, reason
         device_of(name)
 
 
-def test_a_cpu_has_its_type_as_name():
-    assert device_name(device_of("cpu")) == "cpu"
+def test_a_cpu_has_the_name_of_its_model():
+    assert device_name(device_of("cpu")) not in ("", "cpu")
 
 
 def test_random_numbers_repeat_from_a_saved_state():

@@ -17,7 +17,7 @@ from locallearn._utils.atomic_files import write_json
 from locallearn.recipes import accuracies, budgets, costs, find, rows_of
 from locallearn.recipes.accuracies import Reproduction
 from locallearn.recipes.budgets import RATES, at_budget, unfit, validation_split
-from locallearn.recipes.columns import bp_accuracies
+from locallearn.recipes.columns import BPs, bp_accuracies
 from locallearn.recipes.costs import StepCost, cost_rows, has_costs
 from locallearn.recipes.figures import pairs_of
 from locallearn.recipes.page import page
@@ -149,7 +149,8 @@ def test_the_small_budget_is_that_of_the_page_of_results():
 def test_validation_images_are_the_last_of_the_training_split(tmp_path, monkeypatch):
     asked = replace(settings(rule=ll.BP()), epochs=1, data_dir=tmp_path, loggers=())
     train(asked, tmp_path / "run")
-    monkeypatch.setitem(budgets.VALIDATION_IMAGES, asked.data, 30)  # pyright: ignore[reportArgumentType]
+    for counts, count in ((budgets.VALIDATION_IMAGES, 30), (budgets.TRAIN_IMAGES, 70)):
+        monkeypatch.setitem(counts, asked.data, count)  # pyright: ignore[reportArgumentType]
     finished = Runs(tmp_path, [], workers=Alone(unwatched)).run(asked)
     assert finished is not None
     accuracy = validation_accuracy(finished)
@@ -157,6 +158,8 @@ def test_validation_images_are_the_last_of_the_training_split(tmp_path, monkeypa
     images = stripes(tmp_path)
     assert len(images.train) == 100
     assert np.array_equal(validation_split(asked.data, images).images, images.train.images[-30:])
+    with pytest.raises(LocalLearnError, match="has 99 training images here, and the small budget needs 100"):
+        validation_split(asked.data, images.limited(99))
 
 
 def counted(asked, **_) -> StepCost:
@@ -214,23 +217,51 @@ def test_results_are_merged_and_shown_on_one_page(reproduction, tmp_path, monkey
     assert f"| `cifar10-resnet32-il` | test error, % {errors}" in text
     others = ", ".join(f"`{recipe.name.partition('4a/')[2]}`" for recipe in rows_of("hpff/table4a")[1:])
     assert f"<details><summary>3 of 4 rows were not run</summary>\n\n{others}\n\n</details>" in text
-    *_, tables_not_run = text.splitlines()
-    assert tables_not_run.startswith("**No row was run of** ")
+    (tables_not_run,) = (line for line in text.splitlines() if line.startswith("**No row was run of** "))
     assert "MLAAN, Table 4" in tables_not_run
     assert "HPFF, Table 4a" not in tables_not_run
+    assert "* MLAAN, Table 5 (2 rows): it compares 300 epochs with 400" in text
 
 
-def test_rows_are_told_once_they_are_there_and_a_mistake_stops_the_others(reproduction):
+def test_a_row_that_lost_runs_does_not_replace_one_that_has_them(reproduction, tmp_path):
+    def saved() -> dict:
+        (row,) = json.loads((tmp_path / "tables/hpff-table4a-small.json").read_text())["rows"]
+        return row
+
+    whole = reproduction(lambda s: 0.6, seeds=(0, 1)).row(find(PLAIN))
+    save("hpff/table4a", [whole], tmp_path, command="first", what="small")
+    in_part = replace(whole, seeds=(0,), not_run="seed 1: another process trains it")
+    save("hpff/table4a", [in_part], tmp_path, command="second", what="small")
+    assert (saved()["seeds"], saved()["origin"]["command"]) == ([0, 1], "first")
+    save("hpff/table4a", [replace(whole, seeds=(7,))], tmp_path, command="third", what="small")
+    assert (saved()["seeds"], saved()["origin"]["command"]) == ([7], "third")
+    assert "`third`, commit" in (tmp_path / "README.md").read_text()
+
+
+def test_rows_are_told_once_they_are_there_and_one_that_fails_leaves_the_others(reproduction):
     told = []
     rows = reproduction(lambda s: 0.5, seeds=(0,)).rows(rows_of("hpff/table4a"), told.append)
     assert [row.recipe for row in rows] == [row.recipe for row in told] == [r.name for r in rows_of("hpff/table4a")]
 
-    def damaged(_):
-        raise LocalLearnError("runs/one is damaged.")
+    def damaged_in_part(settings):
+        if settings.seed == 6 or settings.rule != ll.DGL():
+            raise LocalLearnError("runs/one is damaged.")
+        return 0.5
 
-    asked, stopped = reproduction(damaged, seeds=(5,)), []
+    asked = reproduction(damaged_in_part, seeds=(5, 6))
+    plain, *others = asked.rows(rows_of("hpff/table4a"))
+    assert (plain.seeds, plain.not_run) == ((5,), "seed 6: runs/one is damaged.")
+    assert [(row.seeds, row.not_run) for row in others] == [((), "runs/one is damaged.")] * 3
+    assert asked.failures == ["runs/one is damaged."] * len(asked.failures)
+
+
+def test_an_interrupted_row_stops_the_others(reproduction):
+    def interrupted(_):
+        raise Interrupted
+
+    asked, stopped = reproduction(interrupted, seeds=(5,)), []
     asked.runs.workers.stop = lambda: stopped.append(True)
-    with pytest.raises(LocalLearnError, match="is damaged"):
+    with pytest.raises(Interrupted):
         asked.rows(rows_of("hpff/table4a"))
     assert stopped == [True]
 
@@ -288,7 +319,7 @@ def test_pictures_show_distances_to_bp_where_both_are_known():
 
     rows = [row(PLAIN, "dgl", [40.0, 42.0]), row("hpff/table1/cifar10-resnet32-bp", "bp", [30.0])]
     values = {"table": "hpff/table4a", "what": "small", "rows": rows}
-    axis, (pair,) = pairs_of(values, dict.fromkeys([row["recipe"] for row in rows], 70.0))
+    axis, (pair,) = pairs_of(values, dict.fromkeys([(row["recipe"], "test error") for row in rows], 70.0))
     assert axis == "points below BP"
     assert (pair.published, pair.here, pair.deviation) == pytest.approx((7.71, 11.0, 2**0.5))
     axis, pairs = pairs_of(values, {})
@@ -309,19 +340,30 @@ def table_of(table: str, what: str, **accuracies: float) -> dict:
     return {"table": table, "what": what, "rows": rows}
 
 
+def compared(table: dict, bps: BPs) -> list[float | None]:
+    return [bps.get((row["recipe"], row["measured"][0]["quantity"])) for row in table["rows"]]
+
+
 def test_each_row_is_compared_with_bp_trained_and_tested_alike():
     first = table_of("auglocal/table1", "small", cifar10_resnet32_bp=71.7, cifar10_resnet32_dgl=58.7)
     other_images = table_of("mlaan/table6", "small", cifar10_resnet32_bp=33.0, cifar10_resnet32_dgl=30.0)
     without_bp = table_of("mlaan/table4", "small", cifar10_resnet32_mlm_lam=65.0)
     bps = bp_accuracies([first, other_images, without_bp])
-    assert [bps[row["recipe"]] for row in first["rows"]] == [71.7, 71.7]
-    assert [bps[row["recipe"]] for row in other_images["rows"]] == [33.0, 33.0]
-    assert [bps[row["recipe"]] for row in without_bp["rows"]] == [71.7]
-    assert bp_accuracies([other_images, without_bp]).keys() == {row["recipe"] for row in other_images["rows"]}
+    assert compared(first, bps) == [71.7, 71.7]
+    assert compared(other_images, bps) == [33.0, 33.0]
+    assert compared(without_bp, bps) == [71.7]
+    assert compared(without_bp, bp_accuracies([other_images, without_bp])) == [None]
     long = table_of("auglocal/table3", "full", imagenet_resnet101_bp=77.0, imagenet_resnet101_auglocal_d4=76.0)
     short = table_of("man/table2", "full", imagenet_resnet101_bp=75.0, imagenet_resnet101_k4_infopro=74.0)
     bps = bp_accuracies([long, short])
-    assert [bps[row["recipe"]] for row in long["rows"] + short["rows"]] == [77.0, 77.0, 75.0, 75.0]
+    assert compared(long, bps) + compared(short, bps) == [77.0, 77.0, 75.0, 75.0]
+
+
+def test_the_best_five_classes_are_compared_with_bps():
+    table = table_of("man/table2", "full", imagenet_resnet101_bp=75.0, imagenet_resnet101_k4_infopro=74.0)
+    for row, accuracy in zip(table["rows"], (92.0, 91.0), strict=True):
+        row["measured"].append(row["measured"][0] | {"quantity": "top-5 accuracy", "values": [accuracy]})
+    assert list(bp_accuracies([table]).values()) == [75.0, 92.0] * 2
 
 
 def test_a_row_that_differs_in_epochs_alone_is_not_trained_at_the_small_budget():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from locallearn.cost import Candidate, Plan, draw_plan, plan, plan_rules, warnin
 from locallearn.cost.planner import DEPTHS, RULES
 from locallearn.cost.warning import advice_of
 from locallearn.rules import Rule
-from locallearn.training import make_model, rule_text
+from locallearn.training import SGD, OptimizerSettings, make_model, plain_settings, rule_text
 
 HELP = """Find the partition, auxiliary depth and memory setting whose step fits, at the least time.
 
@@ -126,6 +127,20 @@ def _plain(one: Candidate) -> dict[str, Any]:
     return dataclasses.asdict(one) | {"rule": rule_text(one.rule), "modules": list(one.modules)}
 
 
+def _quoted(layers: str | list[str] | None) -> str | None:
+    """Layers as an option for a shell."""
+    return None if layers is None else shlex.quote(layers if isinstance(layers, str) else f"[{', '.join(layers)}]")
+
+
+def _optimizer(settings: OptimizerSettings) -> dict[str, Any]:
+    """The options of an optimizer other than the default."""
+    if settings == SGD():
+        return {}
+    kind = type(settings)
+    changed = {name: value for name, value in plain_settings(settings).items() if value != plain_settings(kind())[name]}
+    return {"--optimizer": kind.__name__, **{f"--optimizer.{name}": value for name, value in changed.items()}}
+
+
 def _command(values: Any, best: Candidate) -> str:
     """The command that trains with these settings."""
     modules = "|".join(best.modules)
@@ -133,11 +148,13 @@ def _command(values: Any, best: Candidate) -> str:
         "--model": values.model,
         "--rule": f"'{rule_text(best.rule)}'",
         "--modules": f"'{modules}'",
+        "--layers": _quoted(values.layers),
         "--memory": best.memory,
         "--batch": values.batch,
         "--accumulate": best.accumulate if best.accumulate > 1 else None,
         "--precision": values.precision if values.precision != "fp32" else None,
         "--step": values.step if values.step != "together" else None,
+        **_optimizer(values.optimizer),
     }
     given = (f"{name} {value}" for name, value in options.items() if value is not None)
     return f"locallearn train {' '.join(given)}"

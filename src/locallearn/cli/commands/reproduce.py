@@ -6,6 +6,7 @@ import shlex
 import time
 from dataclasses import asdict
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +65,23 @@ def parser() -> Parser:
 def run(config: Any) -> None:
     """Reproduce the table, print and save it."""
     rows = matching_rows(rows_of(config.table), config.rows)
-    what = config.budget or "cost"
-    found = _accuracies(config, rows) if config.budget else _costs(config, rows)
+    table, what = rows[0].table, config.budget or "cost"
+    found, failures = _accuracies(config, rows) if config.budget else (_costs(config, rows), [])
     if config.save is not None:
-        say(f"saved: {save(config.table, found, config.save, command=_command(config), what=what)}")
-    plain = [asdict(row) for row in found]
-    if config.json:
-        show_json({"table": config.table, "what": what, **source(), "rows": plain})
+        say(f"saved: {save(table, found, config.save, command=_command(table, config), what=what)}")
+    _show(table, what, [asdict(row) for row in found], as_json=config.json)
+    if failures:
+        raise LocalLearnError(f"{len(failures)} runs failed; of the first: {failures[0]}")
+
+
+def _show(table: str, what: str, rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        show_json({"table": table, "what": what, **source(), "rows": rows})
         return
-    bps = bp_accuracies([{"rows": plain, "what": what}]) if config.budget else {}
-    shown = accuracy_columns(plain, bps) if config.budget else cost_columns(plain)
-    show(f"{title_of(config.table)}, {what}", *shown)
-    devices = dict.fromkeys(row["device"] for row in plain if row.get("device"))
+    is_cost = what == "cost"
+    columns = cost_columns(rows) if is_cost else accuracy_columns(rows, bp_accuracies([{"rows": rows, "what": what}]))
+    show(f"{title_of(table)}, {what}", *columns)
+    devices = dict.fromkeys(row["device"] for row in rows if row.get("device"))
     say(", ".join([*(f"{name} {value}" for name, value in source().items() if value), *devices]))
 
 
@@ -89,7 +95,8 @@ def _costs(config: Any, rows: list[Recipe]) -> list[Any]:
         return cost_rows(asked, watch)
 
 
-def _accuracies(config: Any, rows: list[Recipe]) -> list[Any]:
+def _accuracies(config: Any, rows: list[Recipe]) -> tuple[list[AccuracyRow], list[str]]:
+    """The rows, and the errors for which some lack runs."""
     seeds = seeds_of(config.seeds)
     if config.lr is not None and config.budget != "small":
         raise LocalLearnError("--lr goes with --budget small; other budgets have the recipe's learning rate.")
@@ -108,7 +115,7 @@ def _accuracies(config: Any, rows: list[Recipe]) -> list[Any]:
 
         found = reproduction.rows(rows, told)
     say(f"{len(rows)} rows in {(time.monotonic() - begun) / 60:.1f} minutes")
-    return found
+    return found, reproduction.failures
 
 
 def _to_go(reproduction: Reproduction, rows: list[Recipe]) -> str:
@@ -119,8 +126,8 @@ def _to_go(reproduction: Reproduction, rows: list[Recipe]) -> str:
     return f"; at most {planned} runs to go" + (f", {timedelta(seconds=round(planned * seconds))}" if seconds else "")
 
 
-def _command(config: Any) -> str:
+def _command(table: str, config: Any) -> str:
     """The command that repeats the table."""
-    words = ["locallearn", "reproduce", config.table]
-    words += ["--budget", config.budget, *(["--seeds", *config.seeds] if config.seeds else [])] if config.budget else []
-    return shlex.join(words)
+    options = {"--budget": config.budget, "--seeds": config.seeds, "--lr": config.lr} if config.budget else {}
+    given = ([name, *(value if isinstance(value, list) else [str(value)])] for name, value in options.items() if value)
+    return shlex.join(["locallearn", "reproduce", table, *chain.from_iterable(given)])

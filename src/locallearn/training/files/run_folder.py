@@ -16,6 +16,7 @@ import torch
 
 import locallearn
 from locallearn._utils.atomic_files import read_json, read_yaml, regular_file, write_json, write_whole
+from locallearn._utils.commit import commit_of_code
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import trust_option
@@ -37,7 +38,7 @@ class RunFolder:
 
     ========================= =============================================================
     `settings.yaml`           all settings; `locallearn train --config settings.yaml` repeats the run
-    `environment.json`        versions, device, threads, and the command that repeats the run
+    `environment.json`        versions, commit, device, threads, and the command that repeats the run
     `data.json`               classes, shape, mean and std of the images: the network can be used without them
     `metrics.jsonl`           one line of JSON for each epoch
     `events.out.tfevents.*`   the same for TensorBoard, unless `loggers` leaves it out
@@ -103,6 +104,7 @@ class RunFolder:
     def _create(self, settings: Any, device: str, command: Sequence[str]) -> None:
         words = [*command, "--config", str(self.settings), *trust_option()]
         environment = {
+            "commit": commit_of_code(),
             "versions": {module.__name__: module.__version__ for module in (locallearn, torch, np)},
             "python": platform.python_version(),
             "platform": platform.platform(),

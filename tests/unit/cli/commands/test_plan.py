@@ -6,12 +6,15 @@ import json
 import shlex
 
 import pytest
+import yaml
 from torch import Tensor
 
 import locallearn as ll
 from locallearn._engine.step import Step
 from locallearn.cli.main import main
 from locallearn.cost import peak_memory
+from locallearn.training import AdamW
+from locallearn.training.settings.text import plain
 from networks import resnet20
 
 SMALL = ["--model", "resnet20", "--rule", "dgl", "--image", "3x16x16", "--batch", "64"]
@@ -40,6 +43,16 @@ def test_the_plan_as_json_with_a_plot_and_a_command_that_fits(capsys, tmp_path):
     )
     assert [net.chain.names[end] for end in net.partition.ends] == result["best"]["modules"]
     assert peak_memory(net, 64).total == pytest.approx(result["best"]["peak"], rel=0.01)
+
+
+def test_the_command_has_the_layers_and_the_optimizer_that_were_planned_with(capsys):
+    options = ["--optimizer", "AdamW", "--optimizer.lr", "0.002", "--layers", "[relu, layer1, layer2, layer3]"]
+    assert run("plan", *SMALL, *options, "--memory", "1GB", "--json") == 0
+    words = shlex.split(json.loads(capsys.readouterr().out)["command"])
+    assert run(*words[1:], "--print_config") == 0
+    given = yaml.safe_load(capsys.readouterr().out)
+    assert given["optimizer"] == plain(AdamW(lr=0.002))
+    assert given["layers"] == ["relu", "layer1", "layer2", "layer3"]
 
 
 def test_the_plan_as_a_table(capsys):
