@@ -10,12 +10,8 @@ from torch import nn
 
 from locallearn._nn.init import fresh_copy, he_normal_
 from locallearn._nn.layer_types import NORMS, POOLS
+from locallearn._nn.widths import NoLayerLikeError, set_width
 from locallearn._torch.deep_copy import deep_copy
-from locallearn._utils.errors import LocalLearnError
-
-
-class NoLayerLikeError(LocalLearnError):
-    """No function is registered that builds a new layer of this type."""
 
 
 @singledispatch
@@ -103,19 +99,18 @@ def block_like(layer: nn.Module, *, in_channels: int, stride: int, shortcut: str
         NoLayerLikeError: the first convolution has groups, so that its width is bound to what follows.
     """
     new = fresh_copy(layer)
-    places = [
-        (name, part)
+    convolutions = [
+        part
         for name, part in new.named_modules()
         if isinstance(part, nn.Conv2d) and not (shortcut and name.startswith(f"{shortcut}."))
     ]
-    entry, first = places[0]
-    out_channels = places[-1][1].out_channels
-    looking = next((part for _, part in places if max(part.kernel_size) > 1), first)
+    first, out_channels = convolutions[0], convolutions[-1].out_channels
+    looking = next((part for part in convolutions if max(part.kernel_size) > 1), first)
     looking.stride = (stride, stride)
     if in_channels != first.in_channels:
         if first.groups != 1:
             raise NoLayerLikeError(f"the first convolution of a {type(layer).__name__} has {first.groups} groups.")
-        new.set_submodule(entry, _with_width(first, in_channels))
+        set_width(first, in_channels, first.out_channels)
     is_same = stride == 1 and in_channels == out_channels
     if shortcut:
         norms = [part for part in new.modules() if isinstance(part, NORMS)]
@@ -126,13 +121,6 @@ def block_like(layer: nn.Module, *, in_channels: int, stride: int, shortcut: str
         setattr(new, flag, is_same)
     he_normal_(new)
     return new
-
-
-def _with_width(layer: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    height, width = layer.kernel_size
-    (down, right), bias = layer.stride, layer.bias is not None
-    padding, dilation = layer.padding, layer.dilation
-    return nn.Conv2d(in_channels, layer.out_channels, (height, width), (down, right), padding, dilation, bias=bias)  # pyright: ignore[reportArgumentType]
 
 
 class Adapted(nn.Sequential):

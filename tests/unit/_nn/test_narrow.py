@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_networks import tiny
+from tiny_networks import timm, tiny
 from torch import nn
 
 import locallearn as ll
@@ -42,6 +42,25 @@ def test_convolutions_keep_their_settings():
     depthwise = narrow_copy(nn.Conv2d(8, 16, 3, groups=8, bias=False), 0.5)
     assert isinstance(depthwise, nn.Conv2d)
     assert (depthwise.groups, depthwise.weight.shape, depthwise.bias) == (4, (8, 1, 3, 3), None)
+
+
+def test_layers_keep_their_class_and_their_activation():
+    norm = timm.layers.BatchNormAct2d(8, eps=0.5, act_layer=nn.SiLU)
+    new = narrow_copy(
+        nn.Sequential(timm.layers.Conv2dSame(8, 8, 3, stride=2), norm, timm.layers.GroupNormAct(8, 2, apply_act=False)),
+        0.5,
+    )
+    conv, batch, group = new
+    assert (type(conv), type(batch), type(group)) == (
+        timm.layers.Conv2dSame,
+        timm.layers.BatchNormAct2d,
+        timm.layers.GroupNormAct,
+    )
+    assert (batch.eps, type(batch.act), type(group.act)) == (0.5, nn.SiLU, nn.Identity)
+    assert batch.weight.shape == batch.running_var.shape == group.bias.shape == (4,)
+    assert new(torch.randn(2, 4, 5, 5)).shape == (2, 4, 3, 3)
+    with pytest.raises(NoLayerLikeError, match="a ScaledStdConv2d has weights whose widths are not known"):
+        narrow_copy(timm.layers.ScaledStdConv2d(8, 8, 3), 0.5)
 
 
 def test_what_has_other_weights_is_refused():
