@@ -163,10 +163,11 @@ def _in_order(rule: Rule, spans: list[Span], modules: int) -> list[Span]:
     gives = f"{type(rule).__name__} gives spans {listed} over {modules} modules"
     if any(not 0 <= span.first <= span.last < modules for span in spans):
         raise LocalLearnError(f"{gives}: first and last must be modules, from 0 to {modules - 1}, in this order.")
-    covered = {module for span in spans for module in range(span.first, span.last + 1)}
+    spans_that_train = [span for span in spans if span.weight]
+    covered = {module for span in spans_that_train for module in range(span.first, span.last + 1)}
     if missing := sorted(set(range(modules)) - covered):
-        raise LocalLearnError(f"{gives}: no objective trains module {missing[0]}.")
-    if all(span.last < modules - 1 for span in spans):
+        raise LocalLearnError(f"{gives}: no objective of a weight above 0 trains module {missing[0]}.")
+    if all(span.last < modules - 1 for span in spans_that_train):
         raise LocalLearnError(f"{gives}: none ends with the last module, so nothing trains the classifier.")
     return sorted(spans, key=lambda span: (span.last, -span.first))
 

@@ -16,6 +16,11 @@ from locallearn.training import FitSettings
 from networks import HIDDEN_BY_TORCH, SMALL, batch, conv_net
 
 
+def test_cascades_of_weight_0_train_nothing():
+    with pytest.raises(ll.LocalLearnError, match="no objective of a weight above 0 trains module 0"):
+        ll.localize(ll.models.resnet20(), ll.HiLo(ll.DGL(), cascade=0.0), modules=4, input_shape=(3, 32, 32))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spans(ll.Rule):
     pairs: tuple[tuple[int, int], ...]
@@ -30,10 +35,10 @@ class Spans(ll.Rule):
 @pytest.mark.parametrize(
     ("spans", "reason"),
     [
-        ((), "none over 3 modules: no objective trains module 0"),
-        (((0, 0), (2, 2)), "no objective trains module 1"),
-        (((1, 2),), "no objective trains module 0"),
-        (((0, 1),), "no objective trains module 2"),
+        ((), "none over 3 modules: no objective of a weight above 0 trains module 0"),
+        (((0, 0), (2, 2)), "no objective of a weight above 0 trains module 1"),
+        (((1, 2),), "no objective of a weight above 0 trains module 0"),
+        (((0, 1),), "no objective of a weight above 0 trains module 2"),
         (((0, 3),), "first and last must be modules, from 0 to 2"),
         (((0, 2), (2, 1)), "first and last must be modules"),
         (((-1, 2),), "first and last must be modules"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from locallearn._nn.attributes import changed, fingerprints
+from locallearn._utils.host_random import host_random_state, set_host_random_state
 
 
 class CannotTraceError(Exception):
@@ -19,17 +19,6 @@ class CannotTraceError(Exception):
 
 class DrewRandomNumbersError(CannotTraceError):
     """Random numbers were drawn while code was traced, by that code or by another thread."""
-
-
-def random_state() -> tuple[Any, Any]:
-    """State of Python's and NumPy's random numbers."""
-    return random.getstate(), np.random.get_state()
-
-
-def set_random_state(state: tuple[Any, Any]) -> None:
-    """Restore a state that `random_state` returned."""
-    random.setstate(state[0])
-    np.random.set_state(state[1])
 
 
 class PlainForward:
@@ -47,12 +36,12 @@ class PlainForward:
     def __enter__(self) -> None:
         self._attributes = [dict(vars(module)) for _, module in self._modules]
         self._fingerprints = [fingerprints(module) for _, module in self._modules]
-        self._random = random_state()
+        self._random = host_random_state()
         self._seed = torch.initial_seed()
 
     def __exit__(self, error: object, *_: object) -> None:
         drew = self._drew()
-        set_random_state(self._random)
+        set_host_random_state(self._random)
         written = self._written()
         if error is not None:
             return

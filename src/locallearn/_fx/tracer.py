@@ -17,11 +17,10 @@ from locallearn._fx.plain_forward import (
     CannotTraceError as CannotTraceError,
     DrewRandomNumbersError,
     PlainForward,
-    random_state,
-    set_random_state,
 )
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError, reason_of
+from locallearn._utils.host_random import host_random_state, set_host_random_state
 
 BATCHES = (2, 3)
 """Two batch sizes: a value that differs between them depends on the number of images, any other is a constant."""
@@ -306,14 +305,14 @@ class _Tracer(fx.Tracer):
 
     def _compute(self, node: fx.Node) -> None:
         self.computing = True
-        state = random_state()
+        state = host_random_state()
         versions = _versions(node)
         try:
             node.meta["values"] = tuple(self._value(node, index) for index in range(len(BATCHES)))
             node.meta["writes"] = _versions(node) != versions
         finally:
             self.computing = False
-            set_random_state(state)  # modules run as they are, and may draw
+            set_host_random_state(state)  # modules run as they are, and may draw
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         plainly = self.computing or get_ident() != self._thread  # fx patches the modules of all threads

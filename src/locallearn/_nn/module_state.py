@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
@@ -16,6 +14,7 @@ from locallearn._nn.hooks_once import HooksOnce
 from locallearn._nn.state_copy import State, StateCopy, mark_of, state_of
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.host_random import host_random_state, set_host_random_state
 
 _written = WeakIdKeyDictionary()
 """For each weight and each large tensor that a layer ran with: whether the layer wrote on it."""
@@ -44,7 +43,7 @@ class ModuleState:
         Raises:
             LocalLearnError: the module wrote on a weight, and did not do so before.
         """
-        self._random = random.getstate(), np.random.get_state()
+        self._random = host_random_state()
         before = StateCopy(state_of(self._module.modules()))
         self._before = before.state
         self._old = {tensor: tensor.detach().clone() for tensor in before.shared if _written.get(tensor, True)}
@@ -80,15 +79,15 @@ class ModuleState:
                 raise self._error(tensor, "after the layer's forward pass")
         known = {tensor: _AsBefore.apply(tensor, copy) for tensor, copy in self._old.items()}
         again = self._before if last and not known else StateCopy(self._before, known).state
-        now, state = state_of(part for part, _ in again), (random.getstate(), np.random.get_state())
+        now, state = state_of(part for part, _ in again), host_random_state()
         try:
             _give(again)
-            _set_random(self._random)
+            set_host_random_state(self._random)
             with self._hooks.another_run():
                 yield
         finally:
             _give(now)
-            _set_random(state)
+            set_host_random_state(state)
 
     def _error(self, tensor: Tensor, when: str) -> LocalLearnError:
         parts = ((part, name) for part, own in self._before for name in own["_parameters"])
@@ -120,11 +119,6 @@ def _equal(tensor: Tensor, copy: Tensor) -> bool:
 def _give(state: State) -> None:
     for module, attributes in state:
         object.__setattr__(module, "__dict__", attributes)
-
-
-def _set_random(state: tuple[Any, Any]) -> None:
-    random.setstate(state[0])
-    np.random.set_state(state[1])
 
 
 class EachTime:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.host_random import host_random_state, seed_host, set_host_random_state
 
 
 def device_of(name: str) -> torch.device:
@@ -75,6 +76,25 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and state["device"] is not None:
         torch.cuda.set_rng_state(state["device"], device)
+
+
+def seed_all(seed: int) -> None:
+    """Begin PyTorch's, Python's and NumPy's global random numbers anew."""
+    torch.manual_seed(seed)
+    seed_host(seed)
+
+
+def all_random_states(device: torch.device) -> dict[str, Any]:
+    """`random_state`, and those of Python and NumPy, for a checkpoint: tensors, numbers and lists of them."""
+    python, (kind, keys, *rest) = host_random_state()
+    return random_state(device) | {"python": python, "numpy": (kind, keys.tolist(), *rest)}
+
+
+def set_all_random_states(state: dict[str, Any], device: torch.device) -> None:
+    """Restore states that `all_random_states` returned; an earlier version's has PyTorch's alone."""
+    set_random_state(state, device)
+    if "python" in state:
+        set_host_random_state((state["python"], state["numpy"]))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from locallearn._torch.device import device_name, device_of
+from locallearn._torch.device import device_name, device_of, seed_all
 from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError
 from locallearn.detection.coco import Coco, refuse_other_categories
@@ -63,7 +63,7 @@ def detect(
         if exported
         else load_run(source, checkpoint=settings.checkpoint, trust_code=trust_code)
     )
-    torch.manual_seed(settings.seed)
+    seed_all(settings.seed)
     detector = mask_rcnn(trained, settings, categories=len(train.categories)).to(device)
     run = RunFolder(folder)
     with run.opened(settings, resume=resume is not None, device=device_name(device), command=("detect",)):

@@ -39,16 +39,19 @@ class _Synchronised(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         dims = [0, *range(2, input.dim())]
         images, count = len(input), input.numel() // input.shape[1]
-        sums = torch.cat([input.sum(dims), input.new_tensor([float(count)])])
+        exact = input.to(torch.promote_types(input.dtype, torch.float32))  # sums in half precision are none
+        sums = torch.cat([exact.sum(dims), exact.new_tensor([float(count)])])
         *_, everything = total = _SumOverProcesses.apply(sums, images, self.group)  # pyright: ignore[reportGeneralTypeIssues]
         mean = total[:-1] / everything
         shape = (1, -1, *(1 for _ in dims[1:]))
-        centred = input - mean.view(shape)
+        centred = exact - mean.view(shape)
         variance = _SumOverProcesses.apply(centred.square().sum(dims), images, self.group) / everything
         if self.training and self.track_running_stats:
             self._move_statistics(mean.detach(), variance.detach() * everything / (everything - 1))
         output = centred * (variance + self.eps).rsqrt().view(shape)
-        return output if self.weight is None else output * self.weight.view(shape) + self.bias.view(shape)
+        if self.weight is not None:
+            output = output * self.weight.view(shape) + self.bias.view(shape)
+        return output.to(input.dtype)
 
     @torch.no_grad()
     def _move_statistics(self, mean: Tensor, variance: Tensor) -> None:

@@ -82,9 +82,10 @@ def evaluate(
             if not len(labels):  # the last batch had fewer images than there are processes
                 continue
             with mixed(images.device, autocast):
+                logits = net(images)
                 outputs = net.logits(images) if heads else []
-                logits = outputs[-1] if heads and is_whole else net(images)
-                assert logits is not None
+                if heads and is_whole:
+                    outputs[-1] = logits  # with other operations in evaluation than in training, the layers have these
                 loss = loss + net.loss(logits, labels).double() * len(labels)
             images_seen = images_seen + len(labels)
             if _is_multi_label(labels, net.loss):

@@ -20,6 +20,7 @@ from locallearn._localize import localize
 from locallearn._nn.frozen import freeze
 from locallearn._objectives.auxiliary import Loss
 from locallearn._planning.by_cost import parse_cost_spec
+from locallearn._torch.device import seed_all
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import call, find, names
 from locallearn.data import Batches, DataSet, Feed, MixedBatches, StreamedBatches, TensorBatches, image_folder
@@ -38,7 +39,7 @@ def build(
         images: what it trains on.
         start: takes the backbone, as initialised, before local modules are made of it.
     """
-    torch.manual_seed(settings.seed)
+    seed_all(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)
     start(model)
     modules = settings.modules if settings.freeze is None else _freeze(model, settings, images.image_shape)

@@ -125,6 +125,7 @@ def _train(
         processes=processes.layout.data,
         micro_batches=settings.accumulate,
         needs_several=net.needs_several,
+        synchronised=settings.synchronise_statistics,
     )
     if drop_single:
         say(f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise.")

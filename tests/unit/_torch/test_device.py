@@ -1,15 +1,22 @@
 """Devices by name, their random state, their mixed precision."""
 
+import io
+import random
+
+import numpy as np
 import pytest
 import torch
 
 from locallearn._torch.device import (
+    all_random_states,
     device_name,
     device_of,
     is_out_of_memory,
     mixed,
     mixed_now,
     random_state,
+    seed_all,
+    set_all_random_states,
     set_random_state,
 )
 from locallearn._utils.errors import LocalLearnError
@@ -53,6 +60,29 @@ def test_random_numbers_repeat_from_a_saved_state():
     first = torch.rand(3)
     set_random_state(state, CPU)
     assert torch.equal(torch.rand(3), first)
+
+
+def test_a_checkpoint_has_the_random_numbers_of_python_and_numpy_too():
+    def drawn() -> tuple:
+        return torch.rand(3).tolist(), random.random(), random.gauss(), np.random.rand(), np.random.randn()
+
+    before = all_random_states(CPU)
+    try:
+        seed_all(7)
+        random.gauss(), np.random.randn()  # each has drawn a second one with it
+        file = io.BytesIO()
+        torch.save(all_random_states(CPU), file)
+        first = drawn()
+        file.seek(0)
+        set_all_random_states(torch.load(file, weights_only=True), CPU)
+        assert drawn() == first
+        seed_all(7)
+        once = drawn()
+        seed_all(7)
+        assert drawn() == once
+        set_all_random_states(random_state(CPU), CPU)  # of an earlier version
+    finally:
+        set_all_random_states(before, CPU)
 
 
 def test_mixed_precision_is_known_while_it_is_on():

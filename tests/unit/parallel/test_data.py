@@ -30,6 +30,7 @@ from torch import nn
 
 import locallearn as ll
 from locallearn import LocalLearnError, parallel
+from locallearn.parallel.batch_norm import synchronise_batch_norm
 from locallearn.parallel.data import GradientSharing
 from locallearn.training import CapturedSteps, Stepper
 
@@ -159,3 +160,16 @@ def test_modules_that_overlap_are_refused(divide, one_process):
 def test_without_processes_the_remedy_is_named():
     with pytest.raises(LocalLearnError, match=r"needs a process group: start the program by torchrun"):
         parallel.data(made(ll.BP()))
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 0.002), (torch.bfloat16, 0.016), (torch.float32, 1e-6)])
+def test_synchronised_statistics_are_as_exact_in_half_precision(monkeypatch, dtype, most):
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor, group: None)  # of one process
+    torch.manual_seed(0)
+    images = torch.randn(100, 2, 28, 28).to(dtype)  # 78,400 positions, more than float16 can count
+    alone, together = nn.BatchNorm2d(2), nn.Sequential(nn.BatchNorm2d(2))
+    synchronise_batch_norm(together, None)
+    expected, found = alone(images), together(images)
+    assert found.dtype == expected.dtype == dtype
+    torch.testing.assert_close(found, expected, rtol=0, atol=4 * most)
+    torch.testing.assert_close(together[0].running_var, alone.running_var, rtol=1e-4, atol=0)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from small_runs import many_classes, settings, stripes
+from torch import nn
 
 import locallearn as ll
 from locallearn.cli import main
@@ -30,6 +32,28 @@ def test_top5_counts_images_whose_class_is_among_the_five_largest_logits():
     ranks = [sorted(row, reverse=True).index(row[label]) for row, label in pairs]
     assert result.top5_accuracy == sum(rank < 5 for rank in ranks) / len(ranks)
     assert result.accuracy == sum(rank < 1 for rank in ranks) / len(ranks)
+
+
+class DropsInTraining(nn.Module):
+    """Other operations in evaluation than in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.one(x).relu()
+        if self.training:
+            x = F.dropout(x, 0.5)
+        return self.last(self.two(x).relu().mean((2, 3)))
+
+
+def test_the_heads_leave_the_networks_own_numbers_as_they_are():
+    torch.manual_seed(0)
+    net = ll.localize(DropsInTraining(), ll.DGL(), layers=["one", "two"], input_shape=(3, 12, 12))
+    plain, with_heads = (evaluate(net, stripes(Path()).testing(Feed(batch=40)), heads=heads) for heads in (False, True))
+    assert (with_heads.loss, with_heads.accuracy) == (plain.loss, plain.accuracy)
+    assert with_heads.head_accuracies[-1] == plain.accuracy
 
 
 def test_below_a_hundred_classes_there_is_no_top5():

@@ -6,7 +6,13 @@ from locallearn._utils.errors import LocalLearnError
 
 
 def drops_single_image(
-    count: int, batch: int, *, processes: int, micro_batches: int, needs_several: str | None
+    count: int,
+    batch: int,
+    *,
+    processes: int,
+    micro_batches: int,
+    needs_several: str | None,
+    synchronised: bool = False,
 ) -> bool:
     """Whether to leave out the last batch of an epoch, because it is a single image and some part needs several.
 
@@ -16,10 +22,11 @@ def drops_single_image(
         processes: which share each batch.
         micro_batches: into which each process cuts its part, as far as it has the images.
         needs_several: a part of the network that normalises over several images, or None.
+        synchronised: whether processes wait for each other in every micro-batch, so that each needs as many.
 
     Raises:
         LocalLearnError: of another batch, a process has no image; or one alone in a micro-batch, and some part needs
-            several.
+            several; or fewer micro-batches than another process.
     """
     last = count % batch
     sizes = {min(batch, count), last} - {0}
@@ -36,5 +43,10 @@ def drops_single_image(
             raise LocalLearnError(
                 f"a batch of {size} images in {micro_batches} parts{among} leaves a single image in one, but"
                 f" {needs_several} normalises over several: choose another batch or accumulate."
+            )
+        if synchronised and size % processes and fewest < micro_batches:
+            raise LocalLearnError(
+                f"a batch of {size} images among {processes} processes makes {fewest} micro-batches in some and"
+                f" {fewest + 1} in others, which cannot share statistics: choose another batch or accumulate."
             )
     return drops

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from locallearn import parallel
 from locallearn._engine.local_net import LocalNet
-from locallearn._torch.device import random_state, set_random_state
+from locallearn._torch.device import all_random_states, seed_all, set_all_random_states
 from locallearn.data import Feed
 from locallearn.data.order import seed_of
 from locallearn.training.processes.heartbeat import Heartbeat
@@ -92,21 +92,21 @@ class Processes:
     def seed(self, seed: int) -> None:
         """Let processes draw different random numbers from here on; those of the first one stay as they are."""
         if self.rank:
-            torch.manual_seed(seed_of(seed, self.rank))
+            seed_all(seed_of(seed, self.rank))
 
     def random_states(self) -> dict[str, Any]:
         """The random state of the first process and, of several, those of the others and their layout."""
-        first, *others = self.of_all(random_state(self.device))
+        first, *others = self.of_all(all_random_states(self.device))
         return first | ({"others": others, "layout": str(self.layout)} if others else {})
 
     def set_random_states(self, saved: Mapping[str, Any], *, epoch: int, step: int) -> None:
         """Restore what `random_states` returned; under another layout, others than the first derive their own."""
         if self.rank == 0:
-            set_random_state(dict(saved), self.device)
+            set_all_random_states(dict(saved), self.device)
         elif saved.get("layout") == str(self.layout):
-            set_random_state(saved["others"][self.rank - 1], self.device)
+            set_all_random_states(saved["others"][self.rank - 1], self.device)
         else:
-            torch.manual_seed(seed_of(torch.initial_seed(), epoch, step))
+            seed_all(seed_of(torch.initial_seed(), epoch, step))
 
 
 class ManyProcesses(Processes):

@@ -30,6 +30,12 @@ def test_a_last_single_image_is_left_out_where_a_part_needs_several():
         (32, 4, {"processes": 4}, "in 1 parts for each of 4 processes leaves a single image in one, but head"),
         (32, 16, {"processes": 4, "micro_batches": 3}, "a batch of 16 images in 3 parts for each of 4 processes"),
         (32, 16, {"micro_batches": 16}, "a batch of 16 images in 16 parts leaves a single image"),
+        (
+            71,
+            64,
+            {"processes": 2, "micro_batches": 4, "needs_several": None, "synchronised": True},
+            "a batch of 7 images among 2 processes makes 3 micro-batches in some and 4 in others",
+        ),
     ],
 )
 def test_other_batches_that_cannot_be_cut_are_refused(count, batch, changes, told):
