@@ -65,6 +65,7 @@ class Runs:
     """
 
     def __init__(self, out: Path, others: Sequence[Path], *, workers: Alone) -> None:
+        RunFolder(out).refuse_run()
         self.out, self.workers = out, workers
         self._saved = {folder: folder.read_settings() for folder in _folders_in([out, *others])}
         self._seconds: list[float] = []
@@ -100,9 +101,7 @@ class Runs:
             except LocalLearnError:
                 if not folder.settings.exists():
                     raise  # else another process began it meanwhile, or what failed here fails again
-        own = {one: value for one, value in folder.read_settings("train").items() if one in _OF_MACHINE}
-        settings = replace(settings, **own | {"data_dir": Path(own.get("data_dir", settings.data_dir))})
-        return self.workers.train(name, settings, folder.path, "last")  # of its own settings some may change no result
+        return self.workers.train(name, folder.with_own(settings, _OF_MACHINE), folder.path, "last")
 
     @property
     def mean_seconds(self) -> float | None:
@@ -126,11 +125,14 @@ class Runs:
         """The folder that holds this run, or a new one."""
         asked = _values(settings)
         for folder, saved in self._saved.items():
-            if _without(with_new_defaults(saved, settings), _OF_MACHINE) == asked:
+            if _without(with_new_defaults(saved, settings), _OF_MACHINE) == asked and not folder.changed_settings:
                 return folder
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
         name = file_name(f"{settings.data}-{settings.model}-{rule_text(settings.rule)}".lower())[:60]
-        return RunFolder(self.out / f"{name}-{digest}-seed{settings.seed}")
+        folder = RunFolder(self.out / f"{name}-{digest}-seed{settings.seed}")
+        if folder.settings.exists():  # meanwhile by another process, or another run by --resume
+            folder.refuse_reuse(settings, differing=_OF_MACHINE)
+        return folder
 
 
 def validation_accuracy(run: Finished) -> float:
