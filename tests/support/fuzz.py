@@ -101,7 +101,7 @@ RIGHT: dict[str, list[Any]] = {
     "loss": ["cross-entropy", "cross-entropy", "binary-cross-entropy"],
     "rand_augment": [None, (2, 9), (1, 0)],
     "scheduler": ["MultiStepLR", "StepLR", "OneCycleLR", "CosineAnnealingLR"],
-    "arguments": [{}, {"milestones": [2]}, {"step_size": 1}, {"max_lr": 0.1}],
+    "arguments": [{}, {"milestones": [2]}, {"step_size": 1}, {"pct_start": 0.4}],
     "each": ["epoch", "step"],
     "data_dir": [Path("data")],
     "compile": [False],  # takes minutes

@@ -36,11 +36,15 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHe
     """Keeps the lines of descriptions."""
 
 
+_NOT_OF_FILES = ("config", "out", "name", "resume", "from", "recipe", "seeds")
+"""Options that a file of settings cannot have."""
+
+
 class SettingsFile(jsonargparse.ActionConfigFile):
     """Reads settings from a YAML file, once it is known to be one."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        for name in {"config", "out", "name", "resume", "from", "recipe", "seeds"} & read_yaml(Path(values)).keys():
+        for name in read_yaml(Path(values)).keys() & set(_NOT_OF_FILES):
             raise LocalLearnError(
                 f"{values}: a file of settings cannot choose recipes, seeds or files of runs; leave out {name}."
             )
@@ -65,6 +69,13 @@ class Parser(jsonargparse.ArgumentParser):
         if self.of_file is not None:
             raise LocalLearnError(f"{self.of_file}: {sentence.removeprefix('--')}") from ex
         super().exit(2, f"error: {sentence}\n")
+
+    def dump(self, namespace: Any, *args: Any, **kwargs: Any) -> str:
+        """What `--print_config` prints: a file of settings, as `--config` takes it."""
+        settings = namespace.clone()
+        for name in _NOT_OF_FILES:
+            settings.pop(name, None)
+        return super().dump(settings, *args, **kwargs)
 
     def _sentence(self, message: str) -> str:
         return self._cause(message) or " ".join(line.strip() for line in message.splitlines())

@@ -83,22 +83,28 @@ def train_missing(asked: Sequence[Asked], *, jobs: int, again: str) -> None:
         again: tells a user who stops training what goes on with it.
 
     Raises:
-        LocalLearnError: a folder holds a run with other settings; nothing is trained then.
+        LocalLearnError: a folder holds a run with other settings, or one that had them not from the start; nothing is
+            trained then.
     """
     missing = []
     for run in asked:
-        if there := run.folder.settings.exists():
-            run.folder.refuse_other_settings(run.settings)
+        RunFolder(run.folder.path.parent).refuse_run()
+        settings, there = run.settings, run.folder.settings.exists()
+        if there:
+            run.folder.refuse_reuse(settings)
+            settings = run.folder.with_own(settings)
+            if own := run.folder.differences(run.settings):
+                say(f"{run.folder.path} keeps its own {' and '.join(own)}, on which no result depends")
         if there and run.folder.result.exists():
             say(f"{run.name}: already finished in {run.folder.path}")
         else:
-            missing.append((run, "last" if there else None))
+            missing.append((run, settings, "last" if there else None))
     with workers_of(jobs, again=again) as workers:
 
-        def train_one(one: tuple[Asked, Checkpoint | None]) -> None:
-            run, resume = one
+        def train_one(one: tuple[Asked, TrainSettings, Checkpoint | None]) -> None:
+            run, settings, resume = one
             try:
-                workers.train(run.name, run.settings, run.folder.path, resume)
+                workers.train(run.name, settings, run.folder.path, resume)
             except BaseException:
                 workers.stop()
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import trust_option
-from locallearn.cli.parser import Parser, SettingsFile
+from locallearn.cli.parser import Parser, SettingsFile, typed_options
 from locallearn.training import Checkpoint, RunFolder, program
 
 Settings = TypeVar("Settings")
@@ -51,21 +51,27 @@ def read_settings(kind: type[Settings], folder: RunFolder, command: Literal["tra
     return settings_from(kind, parser, parser.parse_args(["--config", str(folder.settings)]))
 
 
-def resumed_checkpoint(config: Any, *, others: bool) -> Checkpoint | None:
+def resumed_checkpoint(
+    config: Any, *, changeable: Sequence[str] = (), of_processes: Sequence[str] = (), others: Sequence[str] = ()
+) -> Checkpoint | None:
     """The checkpoint to go on from, or None for a new run.
 
     Args:
         config: with the options of `add_run`.
-        others: whether there are options beside `--resume`, which are refused.
+        changeable: options that may go with `--resume`, as may those of their classes.
+        of_processes: further ones, which change no result.
+        others: words beside the options, which are refused as all other options are.
     """
     if config.resume is None:
         if config["from"] != "last":
             raise LocalLearnError(f"--from {config['from']} goes with --resume RUN: give the run to go on with.")
         return None
-    if others:
+    allowed = {"--resume", "--from", "--json", *changeable, *of_processes}
+    typed = sorted(option for option in typed_options() if not allowed & {option, option.partition(".")[0]})
+    if refused := [*others, *typed]:
+        may = f"; only {', '.join(changeable)} may change" if changeable else ""
         raise LocalLearnError(
-            "--resume takes all settings from the run it continues: leave out the other options, but for those that may"
-            " change, --epochs, --optimizer.lr and --schedule of locallearn train."
+            f"--resume takes all settings from the run it continues: leave out {' and '.join(refused)}{may}."
         )
     return config["from"]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from filelock import FileLock
+
 from locallearn._torch.device import device_of
 from locallearn._utils.atomic_files import file_name, read_json, write_json
 from locallearn._utils.errors import LocalLearnError, NonFiniteLossError
@@ -65,6 +67,7 @@ class Runs:
     """
 
     def __init__(self, out: Path, others: Sequence[Path], *, workers: Alone) -> None:
+        RunFolder(out).refuse_run()
         self.out, self.workers = out, workers
         self._saved = {folder: folder.read_settings() for folder in _folders_in([out, *others])}
         self._seconds: list[float] = []
@@ -100,9 +103,7 @@ class Runs:
             except LocalLearnError:
                 if not folder.settings.exists():
                     raise  # else another process began it meanwhile, or what failed here fails again
-        own = {one: value for one, value in folder.read_settings("train").items() if one in _OF_MACHINE}
-        settings = replace(settings, **own | {"data_dir": Path(own.get("data_dir", settings.data_dir))})
-        return self.workers.train(name, settings, folder.path, "last")  # of its own settings some may change no result
+        return self.workers.train(name, folder.with_own(settings, _OF_MACHINE), folder.path, "last")
 
     @property
     def mean_seconds(self) -> float | None:
@@ -118,7 +119,7 @@ class Runs:
             if key in known:
                 return known[key]
             accuracy = self.workers.call(validation_accuracy, run)
-        with self._busy[str(file)]:  # another row may have written meanwhile
+        with FileLock(file.with_suffix(".lock")):  # another row, or another command, may have written meanwhile
             write_json(file, (read_json(file) if file.exists() else {}) | {key: accuracy})
         return accuracy
 
@@ -126,11 +127,14 @@ class Runs:
         """The folder that holds this run, or a new one."""
         asked = _values(settings)
         for folder, saved in self._saved.items():
-            if _without(with_new_defaults(saved, settings), _OF_MACHINE) == asked:
+            if _without(with_new_defaults(saved, settings), _OF_MACHINE) == asked and not folder.changed_settings:
                 return folder
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
         name = file_name(f"{settings.data}-{settings.model}-{rule_text(settings.rule)}".lower())[:60]
-        return RunFolder(self.out / f"{name}-{digest}-seed{settings.seed}")
+        folder = RunFolder(self.out / f"{name}-{digest}-seed{settings.seed}")
+        if folder.settings.exists():  # meanwhile by another process, or another run by --resume
+            folder.refuse_reuse(settings, differing=_OF_MACHINE)
+        return folder
 
 
 def validation_accuracy(run: Finished) -> float:

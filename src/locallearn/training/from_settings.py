@@ -13,13 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from locallearn._chain.discovery import chain_of
-from locallearn._chain.layout import Shape
-from locallearn._chain.partition import partition
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import localize
 from locallearn._nn.frozen import freeze
 from locallearn._objectives.auxiliary import Loss
-from locallearn._planning.by_cost import parse_cost_spec
 from locallearn._torch.device import seed_all
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import call, find, names
@@ -42,8 +39,21 @@ def build(
     seed_all(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)
     start(model)
-    modules = settings.modules if settings.freeze is None else _freeze(model, settings, images.image_shape)
-    net = localize(
+    if settings.freeze is not None:
+        patterns = [settings.freeze] if isinstance(settings.freeze, str) else settings.freeze
+        freeze(model, chain_of(model, images.image_shape, settings.layers).layers, patterns)
+    net = _localized(model, settings, images, settings.modules)
+    if settings.freeze is not None and (ends := _trained_ends(net)) != list(net.partition.ends):
+        net = _localized(model, settings, images, [net.chain.names[end] for end in ends])
+    if settings.channels_last:
+        net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return net
+
+
+def _localized(
+    model: nn.Module, settings: TrainSettings, images: DataSet | DataCard, modules: int | str | list[str]
+) -> LocalNet:
+    return localize(
         model,
         settings.rule,
         modules=modules,
@@ -56,9 +66,16 @@ def build(
         image_mean=[value / 255 for value in images.mean],
         image_std=[value / 255 for value in images.std],
     )
-    if settings.channels_last:
-        net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return net
+
+
+def _trained_ends(net: LocalNet) -> list[int]:
+    """The ends of local modules without those of leading ones that are all frozen: these join the first trained one.
+
+    An auxiliary network after frozen layers alone would train nothing but itself.
+    """
+    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in net.chain.layers]
+    first = trained.index(True) if True in trained else len(trained) - 1
+    return [end for end in net.partition.ends if end >= first]
 
 
 def _loss_of(settings: TrainSettings) -> Loss:
@@ -102,23 +119,6 @@ def mixed(settings: TrainSettings, batches: Batches, feed: Feed, *, classes: int
     return MixedBatches(
         batches=batches, mixup=settings.mixup, cutmix=settings.cutmix, classes=classes, seed=settings.seed, ahead=ahead
     )
-
-
-def _freeze(model: nn.Module, settings: TrainSettings, shape: Shape) -> int | str | list[str]:
-    """Freeze what the settings name; the local modules, of which the first one begins with all frozen layers.
-
-    An auxiliary network after frozen layers alone would train nothing but itself.
-    """
-    assert settings.freeze is not None
-    patterns = [settings.freeze] if isinstance(settings.freeze, str) else settings.freeze
-    layers = chain_of(model, shape, settings.layers).layers
-    freeze(model, layers, patterns)
-    if parse_cost_spec(settings.modules) is not None:
-        return settings.modules
-    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers.values()]
-    first = trained.index(True) if True in trained else len(trained) - 1
-    ends = partition(settings.modules, names := list(layers)).ends
-    return settings.modules if ends[0] >= first else [names[end] for end in ends if end >= first]
 
 
 def data_of(settings: TrainSettings) -> DataSet:

@@ -242,6 +242,8 @@ class Loop(ABC):
         if self.folder is None:
             return nullcontext(lambda _: None)
         self.folder.begin(self.epoch)
+        if self.epoch <= self.settings.epochs and not self.is_over():
+            self.folder.result.unlink(missing_ok=True)  # of a run that went back, or has other settings now
         return logging_to(self.settings.loggers, self.folder.path, plain_settings(self.settings), epoch=self.epoch)
 
     def _run_epoch(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

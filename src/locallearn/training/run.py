@@ -58,8 +58,8 @@ def train(
         folder: the run folder; new, unless `resume`.
         resume: the checkpoint to go on from, bit for bit: "last", "previous" or "best" of the folder. A run that was
             stopped before its first one starts from the beginning.
-        changing: settings in which the run may go on otherwise than it began, of "epochs", "optimizer", "schedule"; the
-            folder's `history.json` says so.
+        changing: settings in which the run may go on otherwise than it began, of "epochs", "optimizer", "schedule",
+            "early_stopping"; the folder's `history.json` says so.
         watcher: learns how training proceeds.
         say: prints a sentence for a person.
 
@@ -116,7 +116,7 @@ def _train(
         net = build(settings, images)
     else:
         warm = WarmStart.read(settings.init_from)
-        net = build(settings, images, start=lambda model: warm.load(model, say))
+        net = build(settings, images, start=lambda model: warm.load(model, images.classes, say))
     net.to(processes.device)
     frozen = [] if settings.freeze is None else frozen_parts(net.model, net.chain.layers)
     drop_single = drops_single_image(
@@ -185,6 +185,8 @@ def _train(
             fit.resume(resume or "last")
             if processes.leads and run.differences(settings):
                 _change(run, settings, fit, say)
+            if processes.leads and resume != "last":
+                run.add_history({"epoch": fit.epoch, "step": fit.step, "from": resume})
         try:
             fit.run()
         except OutOfMemoryError as error:
@@ -207,6 +209,11 @@ def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[st
         raise LocalLearnError(
             f"{run.path} has trained its {settings.epochs} epochs: give more by --epochs to go on with another"
             f" {changed}."
+        )
+    if fit.is_over():
+        raise LocalLearnError(
+            f"{run.path} stopped early: none of its last {settings.early_stopping} epochs was better on the validation"
+            f" images. Give more by --early-stopping to go on with another {changed}."
         )
     run.change_settings(settings, epoch=fit.epoch, step=fit.step)
     say(f"{changed} changed from step {fit.step + 1} of epoch {fit.epoch} on: {run.history.name} says so.")

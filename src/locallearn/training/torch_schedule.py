@@ -31,14 +31,14 @@ class TorchSchedule(Schedule):
     """A class of `torch.optim.lr_scheduler`, such as MultiStepLR, OneCycleLR or CosineAnnealingWarmRestarts.
 
     The learning rate of a step is what PyTorch's scheduler has after that many epochs or steps, counted from the start
-    of training. So a run that is resumed has the very rates of one that was not stopped. Schedulers that take rates of
-    their own, as OneCycleLR its max_lr, do not use the optimizer's. Momentum stays as it is. Schedulers that look at
-    metrics, or take functions or other schedulers, are refused: derive these from `Schedule`.
+    of training. So a run that is resumed has the very rates of one that was not stopped. The max_lr of OneCycleLR and
+    CyclicLR is the optimizer's learning rate. Momentum stays as it is. Schedulers that look at metrics, or take
+    functions or other schedulers, are refused: derive these from `Schedule`.
 
     Args:
         scheduler: name of the class.
-        arguments: its arguments, but for the optimizer. T_max and total_steps are by default the number of epochs or
-            steps of the run.
+        arguments: its arguments, but for the optimizer and max_lr. T_max and total_steps are by default the number of
+            epochs or steps of the run.
         each: after what the scheduler advances: each epoch or each step.
     """
 
@@ -56,6 +56,11 @@ class TorchSchedule(Schedule):
         if self.arguments.get("cycle_momentum"):
             raise LocalLearnError(
                 f"TorchSchedule: {self.scheduler} cannot change the momentum: leave out cycle_momentum."
+            )
+        if "max_lr" in self.arguments:  # the learning rate of the optimizer would have no effect
+            raise LocalLearnError(
+                f"TorchSchedule: the max_lr of {self.scheduler} is the optimizer's learning rate: leave it out, and"
+                f" give --optimizer.lr {self.arguments['max_lr']}."
             )
         self._rates(0.1, 100)
 
@@ -78,7 +83,7 @@ class TorchSchedule(Schedule):
 
     def _rates(self, base: float, length: int) -> _Rates:
         kind = SCHEDULERS[self.scheduler]
-        defaults = {"T_max": length, "total_steps": length, "cycle_momentum": False}
+        defaults = {"T_max": length, "total_steps": length, "max_lr": base, "cycle_momentum": False}
         if "steps_per_epoch" in self.arguments:
             del defaults["total_steps"]
         taken = inspect.signature(kind).parameters

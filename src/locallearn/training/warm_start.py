@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from locallearn._utils.atomic_files import machine_memory, regular_file
+from locallearn._utils.atomic_files import machine_memory, read_json, regular_file
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 from locallearn.training.files.checkpoint import FILES, load_checkpoint, trained_weights
+from locallearn.training.files.data_card import DataCard
+from locallearn.training.files.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,33 +23,48 @@ class WarmStart:
     Attributes:
         file: where they come from.
         weights: by the names of the backbone's parameters and buffers.
+        classes: names of the classes that the classifier tells apart; None where the file says none.
     """
 
     file: Path
     weights: Mapping[str, Tensor]
+    classes: tuple[str, ...] | None = None
 
     @staticmethod
     def read(path: Path) -> WarmStart:
         """Read the weights.
 
         Args:
-            path: a run folder, whose `last.pt` is read; a checkpoint in it; or a file of safetensors.
+            path: a run folder, whose `last.pt` is read; a checkpoint in it; or a file of safetensors, whose classes
+                are known where it lies in an export folder.
 
         Raises:
             LocalLearnError: there is no such file, or it is damaged.
         """
         if path.suffix == ".safetensors":
-            return WarmStart(file=path, weights=_safetensors(path))
+            config = path.with_name("config.json")
+            values = read_json(config) if config.exists() else None
+            names = values.get("label_names") if isinstance(values, dict) else None
+            classes = tuple(names) if isinstance(names, list) else None
+            return WarmStart(file=path, weights=_safetensors(path), classes=classes)
         file = path if path.suffix == ".pt" else path / FILES["last"]
+        folder = RunFolder(file.parent)
+        if not file.exists() and not folder.settings.exists():
+            raise LocalLearnError(
+                f"init_from={path}: give a run folder, a checkpoint in it (.pt), or a file of safetensors"
+                " (.safetensors)."
+            )
         net = trained_weights(load_checkpoint(file))
         weights = {name.removeprefix("model."): part for name, part in net.items() if name.startswith("model.")}
-        return WarmStart(file=file, weights=weights)
+        classes = DataCard.read(folder.data).classes if folder.data.exists() else None
+        return WarmStart(file=file, weights=weights, classes=classes)
 
-    def load(self, model: nn.Module, say: Callable[[str], None] = lambda _: None) -> None:
-        """Load the weights. Where the classifier has another number of classes, it starts anew.
+    def load(self, model: nn.Module, classes: Sequence[str], say: Callable[[str], None] = lambda _: None) -> None:
+        """Load the weights. Where the classes are others, or in another order, the classifier starts anew.
 
         Args:
             model: the backbone, just initialised.
+            classes: names of those that it is to tell apart.
             say: prints a sentence for a person.
 
         Raises:
@@ -67,9 +84,10 @@ class WarmStart:
                 f"{self.file} has {other[0]!r} in another shape than the backbone: choose the --model that it was"
                 " trained for."
             )
-        anew = {name for name in own if shapes and name.rpartition(".")[0] == classifier}
+        others = bool(shapes) or (self.classes is not None and self.classes != tuple(classes))
+        anew = {name for name in own if others and name.rpartition(".")[0] == classifier}
         model.load_state_dict({name: own[name] if name in anew else self.weights[name] for name in own})
-        but = f", but for the classifier {classifier}, which starts anew: the classes differ in number" if anew else ""
+        but = f", but for the classifier {classifier}, which starts anew: the classes are others" if anew else ""
         say(f"the backbone starts from the weights of {self.file}{but}.")
 
 

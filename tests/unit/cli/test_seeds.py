@@ -87,8 +87,17 @@ def test_train_prints_every_value_their_mean_and_deviation_and_uses_runs_again(c
     assert f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f}%" in shown.out
     assert all(f"{value:.2%}" in shown.out for value in values)
     assert run("train", *SMALL, "--batch", "8", "--seeds", "3", "--name", "both") == 1
-    assert "holds a run with other settings" in capsys.readouterr().err
+    assert "holds a run with other settings (batch 128, not 8)" in capsys.readouterr().err
     assert not (tmp_path / "runs/both/seed2").exists()
+
+    again = ["train", *SMALL, "--seeds", "2", "--name", "both", "--workers", "9", *FAST]
+    assert run(*again) == 0
+    assert "runs/both/seed0 keeps its own workers, on which no result depends" in capsys.readouterr().err
+    RunFolder(tmp_path / "runs/both/seed1").add_history({"epoch": 1, "step": 1, "changes": {"schedule": {}}})
+    assert run(*again) == 1
+    assert "runs/both/seed1 holds a run whose schedule changed on the way" in capsys.readouterr().err
+    assert run("train", *SMALL, *FAST, "--seeds", "2", "--out", "runs/both/seed0") == 1
+    assert "runs/both/seed0 holds a run, not run folders: choose another folder by --out" in capsys.readouterr().err
 
 
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
@@ -96,6 +105,9 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     begun.folder.path.mkdir()
     begun.folder.settings.write_text(as_yaml(begun.settings))
     calls = []
-    monkeypatch.setattr(workers, "train", lambda _, folder, *, resume, **more: calls.append((folder.name, resume)))
-    train_missing([begun, new], jobs=1, again="the same command")
-    assert calls == [("a", "last"), ("b", None)]
+    monkeypatch.setattr(
+        workers, "train", lambda one, folder, *, resume, **_: calls.append((folder.name, resume, one.workers))
+    )
+    asked = [Asked(name=one.name, settings=settings(workers=9), folder=one.folder) for one in (begun, new)]
+    train_missing(asked, jobs=1, again="the same command")
+    assert calls == [("a", "last", 4), ("b", None, 9)], "what goes on keeps its own"

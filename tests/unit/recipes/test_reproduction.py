@@ -87,6 +87,17 @@ def test_runs_are_used_again_in_other_tables_and_from_other_folders(reproduction
     assert len(reproduction.trained) == 2
 
 
+def test_a_run_whose_settings_changed_on_the_way_is_not_used_again(reproduction, tmp_path):
+    row = {"seeds": (0,), "lr": 0.1}
+    reproduction(lambda s: 0.5, **row).row(find(PLAIN))
+    (folder,) = (RunFolder(path) for path in (tmp_path / "out").iterdir())
+    folder.add_history({"epoch": 2, "step": 0, "changes": {"schedule": {}}})
+    assert "holds a run whose schedule changed on the way" in reproduction(None, **row).row(find(PLAIN)).not_run
+    folder.path.rename(tmp_path / "elsewhere")
+    reproduction(lambda s: 0.5, others=[tmp_path], **row).row(find(PLAIN))
+    assert len(reproduction.trained) == 2
+
+
 def test_a_rate_whose_loss_becomes_infinite_is_not_taken(reproduction):
     assert reproduction(lambda s: None if s.optimizer.lr == 0.2 else 0.5, seeds=(0,)).row(find(PLAIN)).lr == 0.05
     row = reproduction(lambda s: None, seeds=(0,)).row(find("man/table4a/cifar10-resnet32-ema"))

@@ -11,7 +11,7 @@ from locallearn import LocalLearnError
 from locallearn.cost import peak_memory
 from locallearn.training import AdamW, Interrupted, RunFolder, TorchSchedule, load_checkpoint, load_run, train
 
-ONE_CYCLE = TorchSchedule(scheduler="OneCycleLR", arguments={"max_lr": 0.1}, each="step")
+ONE_CYCLE = TorchSchedule(scheduler="OneCycleLR", each="step")
 
 VARIANTS = {
     "averaged weights": {"ema": 0.9},
@@ -98,7 +98,7 @@ def test_factors_of_modules_lie_on_straight_lines(tmp_path):
             "mixup and cutmix turn labels into probabilities, but ContrastiveHead, a part of InfoPro",
         ),
         (
-            {"schedule": TorchSchedule(scheduler="OneCycleLR", arguments={"max_lr": 0.1, "total_steps": 1})},
+            {"schedule": TorchSchedule(scheduler="OneCycleLR", arguments={"total_steps": 1})},
             "OneCycleLR ends before epoch 3 of 3",
         ),
     ],

@@ -100,8 +100,8 @@ def test_a_warmup_over_all_steps_is_refused():
 TORCH = {
     "MultiStepLR": {"milestones": [2, 4], "gamma": 0.1},
     "CosineAnnealingLR": {},
-    "OneCycleLR": {"max_lr": 0.3},
-    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 3},
+    "OneCycleLR": {"pct_start": 0.4},
+    "CyclicLR": {"base_lr": 0.01, "step_size_up": 3},
     "ExponentialLR": {"gamma": 0.9},
 }
 
@@ -113,7 +113,7 @@ def test_a_scheduler_of_pytorch_has_its_own_rates_in_whatever_order_they_are_ask
     length = epochs * steps if each == "step" else epochs
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     filled = {"CosineAnnealingLR": {"T_max": length}, "OneCycleLR": {"total_steps": length}}.get(name, {})
-    filled |= {"cycle_momentum": False} if "Cyc" in name else {}
+    filled |= {"cycle_momentum": False, "max_lr": 0.1} if "Cyc" in name else {}
     scheduler = getattr(torch.optim.lr_scheduler, name)(optimizer, **TORCH[name], **filled)
     expected = []
     for _ in range(length):
@@ -132,7 +132,8 @@ def test_a_scheduler_of_pytorch_has_its_own_rates_in_whatever_order_they_are_ask
     [
         ({"scheduler": "LambdaLR"}, "scheduler='LambdaLR' is not valid"),
         ({"scheduler": "StepLR", "arguments": {}}, "StepLR does not take the arguments {}"),
-        ({"scheduler": "OneCycleLR", "arguments": {"max_lr": 1, "cycle_momentum": True}}, "cannot change the momentum"),
+        ({"scheduler": "OneCycleLR", "arguments": {"cycle_momentum": True}}, "cannot change the momentum"),
+        ({"scheduler": "OneCycleLR", "arguments": {"max_lr": 0.4}}, "leave it out, and give --optimizer.lr 0.4"),
         ({"arguments": [1]}, "give names and values"),
     ],
 )

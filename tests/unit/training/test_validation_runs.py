@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from command_line import run
 from small_runs import StopAfter, assert_equal_runs, settings, stripes, timeless
 
 from locallearn import LocalLearnError
@@ -71,7 +72,7 @@ def test_what_is_neither_a_share_nor_a_number_of_images_is_refused(amount):
         settings(validation=amount)
 
 
-def test_training_stops_early_and_goes_on_with_equal_bits(tmp_path, monkeypatch):
+def test_training_stops_early_and_goes_on_with_equal_bits(tmp_path, monkeypatch, capsys):
     """With a rate of 0 only batch statistics change, so soon no epoch is better than those before."""
     monkeypatch.setattr("locallearn.training.run.draw_curves", lambda *_: None)
     asked = settings(validation=0.2, early_stopping=1, epochs=50, optimizer=SGD(lr=0.0), loggers=())
@@ -87,6 +88,14 @@ def test_training_stops_early_and_goes_on_with_equal_bits(tmp_path, monkeypatch)
         train(asked, tmp_path / "parts", watcher=StopAfter(4))
     assert train(asked, tmp_path / "parts", resume="last")["epochs"] == best + 1
     assert_equal_runs(tmp_path / "run", tmp_path / "parts")
+    resume = ["train", "--resume", str(tmp_path / "parts"), "--trust-code"]
+    assert run(*resume, "--epochs", "60") == 1
+    assert "stopped early: none of its last 1 epochs was better" in capsys.readouterr().err
+    assert_equal_runs(tmp_path / "run", tmp_path / "parts")
+    assert json.loads((tmp_path / "parts/result.json").read_text())["epochs"] == best + 1
+    assert run(*resume, "--epochs", "60", "--early-stopping", "2") == 0
+    assert len(timeless(tmp_path / "parts")) > best + 1
+    assert RunFolder(tmp_path / "parts").changed_settings == ["early_stopping", "epochs"]
 
 
 def test_early_stopping_on_test_images_is_refused():

@@ -14,8 +14,11 @@ from small_runs import StopAfter, assert_equal_runs, final, little, settings, ti
 import locallearn as ll
 from locallearn import LocalLearnError
 from locallearn._nn.frozen import freeze
-from locallearn.training import Interrupted, train
+from locallearn.export import export_run
+from locallearn.training import Interrupted, build, data_of, train
 from locallearn.training.warm_start import WarmStart
+
+CLASSES = ("rows", "columns", "diagonals")
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +34,9 @@ def backbone():
     return little(3, 3)
 
 
-def started(model, path) -> tuple[dict, list[str]]:
+def started(model, path, classes=CLASSES) -> tuple[dict, list[str]]:
     told = []
-    WarmStart.read(path).load(model, told.append)
+    WarmStart.read(path).load(model, classes, told.append)
     return model.state_dict(), told
 
 
@@ -50,21 +53,32 @@ def test_a_run_starts_from_the_weights_of_another_and_resumes_without_it(first, 
     assert timeless(tmp_path / "run")[0]["train_loss"] < timeless(first)[0]["train_loss"]
 
 
-def test_all_weights_are_loaded_where_the_classes_are_as_many(first, backbone):
+def test_all_weights_are_loaded_where_the_classes_are_the_same(first, backbone):
     state, told = started(copy.deepcopy(backbone), first)
     assert all(torch.equal(final(first)[f"net.model.{name}"], value) for name, value in state.items())
     assert told == [f"the backbone starts from the weights of {first / 'last.pt'}."]
 
 
-def test_the_classifier_starts_anew_where_classes_differ_in_number(first):
-    model = little(7, 3)
+@pytest.mark.parametrize("classes", [tuple("abcdefg"), ("columns", "rows", "diagonals")], ids=["more", "order"])
+@pytest.mark.parametrize("exported", [False, True])
+def test_the_classifier_starts_anew_where_classes_differ(classes, exported, first, tmp_path):
+    model = little(len(classes), 3)
     before = copy.deepcopy(model.state_dict())
-    state, (told,) = started(model, first)
+    path = export_run(first, tmp_path, trust_code=True) if exported else first
+    state, (told,) = started(model, path, classes)
     assert "but for the classifier" in told
     anew = [name for name in state if torch.equal(state[name], before[name])]
     classifier = list(state)[-1].rpartition(".")[0]
     assert {f"{classifier}.weight", f"{classifier}.bias"} <= set(anew)
     assert torch.equal(state["0.weight"], final(first)["net.model.0.weight"])
+
+
+@pytest.mark.parametrize("name", ["x.pth", "export", "none"])
+def test_what_is_no_source_of_weights_is_told(name, tmp_path):
+    (tmp_path / "x.pth").touch()
+    (tmp_path / "export").mkdir()
+    with pytest.raises(LocalLearnError, match=f"init_from=.*{name}: give a run folder, a checkpoint in it"):
+        WarmStart.read(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +119,14 @@ def test_frozen_layers_stay_and_cost_nothing(first, tmp_path, monkeypatch):
     assert part["peak_activation_bytes"] < whole["peak_activation_bytes"]
     train(asked, tmp_path / "once")
     assert_equal_runs(tmp_path / "once", tmp_path / "run")
+
+
+@pytest.mark.parametrize("modules", ["all", 3, "parameters:3", "peak:3"])
+def test_leading_frozen_layers_join_the_first_module_that_trains(modules):
+    asked = settings(init_from=Path("any"), freeze="0", modules=modules)
+    net = build(asked, data_of(asked))
+    assert [net.chain.names[end] for end in net.partition.ends] == ["4", "8"]
+    assert all(any(p.requires_grad for p in module.parameters()) for module in net.local_modules)
 
 
 @pytest.mark.parametrize(

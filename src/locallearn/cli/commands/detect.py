@@ -42,8 +42,7 @@ def run(config: Any) -> None:
     """Fine-tune and evaluate, and print the table."""
     recipe = of_kind("detect", config.recipe) if "recipe" in config else None
     settings = settings_from(DetectSettings, parser(), config)
-    others = config.run is not None or config.out is not None or config.name is not None or settings != DetectSettings()
-    if (resume := resumed_checkpoint(config, others=others)) is not None:
+    if (resume := resumed_checkpoint(config, others=[str(config.run)] if config.run else [])) is not None:
         folder = RunFolder(config.resume)
         settings = read_settings(DetectSettings, folder, "detect")
     else:

@@ -42,7 +42,8 @@ examples:
   locallearn train --init-from runs/ONE --data stl10        # start from its weights, with a new classifier
   locallearn train --init-from runs/ONE --data stl10 --freeze "stem|layer1.*"    # of which some layers stay as they are
   locallearn train --resume runs/ONE                        # continue, with the same bits
-  locallearn train --resume runs/ONE --epochs 100           # for more epochs; or by another --optimizer.lr, --schedule
+  locallearn train --resume runs/ONE --epochs 100           # for more epochs; also with --optimizer.lr, --schedule or
+                                                            # --early-stopping
   torchrun --nproc-per-node 2 -m locallearn train --parallel data    # each process trains on half of every batch
   locallearn train --rule dgl --parallel modules=2 --dry-run         # which process would train which local modules
   locallearn train --recipe hpff/table1/cifar10-resnet32-dgl --seed 1    # a published result; options override it
@@ -57,6 +58,8 @@ _CHANGEABLE = {
     "--early-stopping": "early_stopping",
 }
 """Options that may go with --resume, and their settings."""
+
+_OF_PROCESSES = {f"--{name.replace('_', '-')}": name for name in OF_PROCESSES}
 
 
 def parser() -> Parser:
@@ -76,27 +79,24 @@ def parser() -> Parser:
 
 def run(config: Any) -> None:
     """Train, and print the result."""
-    given = settings_from(TrainSettings, parser(), config)
     launch = Launch.of()
-    name = file_name(f"{given.data}-{given.model}-{given.rule}".lower())
     if config.seeds is not None:
-        _train_seeds(config, given, name, launch)
+        _train_seeds(config, launch)
         return
     if config.jobs != 1:
         raise LocalLearnError("--jobs goes with --seeds: a single run has no others beside it.")
-    if config.dry_run:
-        if launch is None or launch.rank == 0:
-            show_assignment(given, json=config.json)
-        return
     changing = _changing()
-    others = config.out is not None or config.name is not None or not _asks_for_nothing_else(given, changing)
-    if (resume := resumed_checkpoint(config, others=others)) is not None:
+    resume = resumed_checkpoint(config, changeable=[*_CHANGEABLE], of_processes=[*_OF_PROCESSES])
+    if resume is not None:
         folder = RunFolder(config.resume)
-        settings = _for_these_processes(given, read_settings(TrainSettings, folder), launch)
-        settings = _changed(settings, given, changing)
+        settings = _changed(read_settings(TrainSettings, folder), config, changing, launch)
     else:
-        settings = given
-        folder = RunFolder(run_path(config, name))
+        settings = settings_from(TrainSettings, parser(), config)
+        if config.dry_run:
+            if launch is None or launch.rank == 0:
+                show_assignment(settings, json=config.json)
+            return
+        folder = RunFolder(run_path(config, _name_of(settings)))
         if launch is not None and launch.most_restarts and config.out is config.name is None:
             raise LocalLearnError(
                 "torchrun --max-restarts needs a run folder to find its checkpoint in again: give it by --out FOLDER."
@@ -123,13 +123,19 @@ def run(config: Any) -> None:
     show("result", ("", ""), rows, texts=2)
 
 
-def _train_seeds(config: Any, settings: TrainSettings, name: str, launch: Launch | None) -> None:
+def _name_of(settings: TrainSettings) -> str:
+    """The first part of the name of a new folder."""
+    return file_name(f"{settings.data}-{settings.model}-{settings.rule}".lower())
+
+
+def _train_seeds(config: Any, launch: Launch | None) -> None:
     """Train from each seed what is not trained yet, and print mean, standard deviation and every value."""
+    settings = settings_from(TrainSettings, parser(), config)
     if config.resume is not None or config["from"] != "last":
         raise LocalLearnError("--seeds goes on with its runs by itself: give the same command again, without --resume.")
     if config.dry_run or settings.parallel is not None or (launch is not None and launch.count > 1):
         raise LocalLearnError("--seeds trains in one process: leave out --parallel and torchrun, or give one --seed.")
-    seeds, out = seeds_of(config.seeds, settings.seed), run_path(config, name)
+    seeds, out = seeds_of(config.seeds, settings.seed), run_path(config, _name_of(settings))
     rule = str(settings.rule)
     asked = [
         Asked(name=f"{rule}, seed {seed}", settings=replace(settings, seed=seed), folder=RunFolder(out / f"seed{seed}"))
@@ -170,23 +176,22 @@ def _changing() -> set[str]:
     return asked | {"schedule" for option in typed if option.startswith("--schedule.")}
 
 
-def _changed(settings: TrainSettings, given: TrainSettings, changing: set[str]) -> TrainSettings:
-    """Settings with those that change as they are given, of the optimizer its learning rate alone."""
-    values = {name: getattr(given, name) for name in changing}
+def _changed(settings: TrainSettings, config: Any, changing: set[str], launch: Launch | None) -> TrainSettings:
+    """A run's settings, with those that change as the command has them, of the optimizer its learning rate alone.
+
+    Settings of processes are the command's too; those that it does not name are the run's where torchrun started
+    several and `--parallel` is none of them.
+    """
+    given, typed = parser().instantiate(config), typed_options()
+    several = given.parallel is None and launch is not None and launch.count > 1
+    of_processes = [name for option, name in _OF_PROCESSES.items() if option in typed or not several]
+    values = {name: given[name] for name in (*changing, *of_processes)}
     if "optimizer" in values:
         values["optimizer"] = replace(settings.optimizer, lr=given.optimizer.lr)
+    if "schedule" in values and "--schedule" not in typed:
+        own, other = (type(one.schedule).__name__ for one in (settings, given))
+        if own != other:
+            raise LocalLearnError(
+                f"the run has the schedule {own}, and the options are of {other}: give --schedule too."
+            )
     return replace(settings, **values)
-
-
-def _asks_for_nothing_else(given: TrainSettings, changing: set[str]) -> bool:
-    """Whether all settings are defaults but those of processes and those that change."""
-    defaults = TrainSettings()
-    rest = replace(given, **{name: getattr(defaults, name) for name in OF_PROCESSES})
-    return _changed(rest, defaults, changing) == defaults
-
-
-def _for_these_processes(given: TrainSettings, before: TrainSettings, launch: Launch | None) -> TrainSettings:
-    """A run's settings, for the processes that go on with it: as given, or as before where torchrun started several."""
-    if given.parallel is None and launch is not None and launch.count > 1:
-        return before
-    return replace(before, **{name: getattr(given, name) for name in OF_PROCESSES})

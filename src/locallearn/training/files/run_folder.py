@@ -8,8 +8,9 @@ import platform
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -20,10 +21,14 @@ from locallearn._utils.commit import commit_of_code
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import trust_option
+from locallearn.training.evaluation import best_epoch
 from locallearn.training.files.checkpoint import FILES
 from locallearn.training.files.lock import LOCK_FILES, exclusive
 from locallearn.training.processes.launch import program
-from locallearn.training.settings.text import as_yaml, with_new_defaults
+from locallearn.training.settings.text import as_yaml, difference_text, with_new_defaults
+from locallearn.training.settings.train import NO_RESULT
+
+Settings = TypeVar("Settings")
 
 _LARGEST_METRICS = 2**28  # bytes
 OF_PROCESSES = ("parallel", "synchronise_statistics", "replay_buffer", "parallel_timeout")
@@ -37,14 +42,16 @@ class RunFolder:
     """The files of one run.
 
     ========================= =============================================================
-    `settings.yaml`           all settings; `locallearn train --config settings.yaml` repeats the run
+    `settings.yaml`           all settings; `locallearn train --config settings.yaml` repeats a run that had them from
+                              the start (`changed_settings`)
     `environment.json`        versions, commit, device, threads, and the command that repeats the run
     `data.json`               classes, shape, mean and std of the images: the network can be used without them
     `metrics.jsonl`           one line of JSON for each epoch
     `events.out.tfevents.*`   the same for TensorBoard, unless `loggers` leaves it out
     `last.pt`, `last.prev.pt` checkpoints: the latest, and the one before it
     `best.pt`                 the checkpoint of the best epoch by validation or test accuracy (of `train` only)
-    `history.json`            settings that changed when training went on, and an early stop, with epoch and step
+    `history.json`            settings that changed when training went on, where it went back to an earlier checkpoint,
+                              and an early stop, with epoch and step
     `result.json`             the summary, once the run is finished
     `curves.png`              loss and accuracy as a picture
     `.lock`, `owner.json`     held by the process that trains here: its host and process number
@@ -97,8 +104,9 @@ class RunFolder:
                 f"{self.path} holds a run already: go on with it by --resume {self.path}, or choose another folder"
                 " by --out."
             )
-        started = {*LOCK_FILES, self.environment.name}  # by a process that ended before it wrote the settings
-        if os.path.isdir(self.path) and any(file.name not in started for file in self.path.iterdir()):
+        started = {*LOCK_FILES, self.environment.name, self.settings.name}  # of a process that ended while it began
+        names = [file.name.removesuffix(".new") for file in self.path.iterdir()] if os.path.isdir(self.path) else []
+        if not started.issuperset(names):
             raise LocalLearnError(f"{self.path.absolute()} holds other files: choose a new folder by --out.")
 
     def _create(self, settings: Any, device: str, command: Sequence[str]) -> None:
@@ -117,10 +125,46 @@ class RunFolder:
 
     def refuse_other_settings(self, settings: Any, *, changing: Collection[str] = ()) -> None:
         """Refuse to resume a run that has other settings than these, except those in `changing`, or is not there."""
-        if self.differences(settings).keys() - set(changing):
+        pairs = self.differences(settings)
+        if others := [difference_text(name, *pair) for name, pair in pairs.items() if name not in changing]:
             raise LocalLearnError(
-                f"{self.path} holds a run with other settings: choose another folder by --out, or repeat its settings."
+                f"{self.path} holds a run with other settings ({'; '.join(others)}): choose another folder by --out, or"
+                " repeat its settings."
             )
+
+    def refuse_reuse(self, settings: Any, *, differing: Collection[str] = NO_RESULT) -> None:
+        """Refuse to take the run that is there for one that had these settings from the start.
+
+        Args:
+            settings: the ones asked for.
+            differing: those in which the two may differ.
+        """
+        self.refuse_other_settings(settings, changing=differing)
+        if changed := self.changed_settings:
+            raise LocalLearnError(
+                f"{self.path} holds a run whose {' and '.join(changed)} changed on the way, as {self.history.name}"
+                " says: choose another folder by --out, or remove it."
+            )
+
+    def refuse_run(self) -> None:
+        """Refuse a run in the folder itself, where it is to be one of run folders."""
+        if self.settings.exists():
+            raise LocalLearnError(f"{self.path} holds a run, not run folders: choose another folder by --out.")
+
+    def with_own(self, settings: Settings, names: Collection[str] = NO_RESULT) -> Settings:
+        """Settings with the values of some that the run has, which goes on with its own."""
+        own = {name: value for name, value in self.read_settings().items() if name in names}
+        own |= {name: Path(own[name]) for name in ("data_dir",) if name in own}
+        return replace(settings, **own)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def changed_settings(self) -> list[str]:
+        """Settings that changed when training went on: no single command repeats a run that has some.
+
+        Raises:
+            LocalLearnError: the history is damaged.
+        """
+        return sorted({name for event in self._events() for name in event.get("changes", {})})
 
     def differences(self, settings: Any) -> dict[str, tuple[Any, Any]]:
         """Names of the settings that differ from those of the run that is there, with the values before and now.
@@ -139,7 +183,7 @@ class RunFolder:
     def change_settings(self, settings: Any, *, epoch: int, step: int) -> None:
         """Go on with other settings: write them, and add to the history what changes, and where.
 
-        A result of the settings before is removed.
+        The folder no longer claims that a command repeats the run.
 
         Args:
             settings: the new ones.
@@ -148,14 +192,25 @@ class RunFolder:
         """
         changes = {name: {"before": before, "now": now} for name, (before, now) in self.differences(settings).items()}
         self.add_history({"epoch": epoch, "step": step, "changes": changes})
-        self.result.unlink(missing_ok=True)
+        environment = read_json(self.environment) if self.environment.exists() else None
+        if isinstance(environment, dict):
+            repeat = f"no single command: {self.history.name} says which settings changed on the way"
+            write_json(self.environment, {**environment, "repeat": repeat})
         write_whole(self.settings, as_yaml(settings).encode())
 
     def add_history(self, event: Mapping[str, Any]) -> None:
         """Add an event to `history.json`, unless it is the last one there."""
-        history = read_json(self.history) if self.history.exists() else []
+        history = self._events()
         if history[-1:] != [event]:
             write_json(self.history, [*history, event])
+
+    def _events(self) -> list[dict[str, Any]]:
+        events = read_json(self.history) if self.history.exists() else []
+        if not isinstance(events, list) or not all(
+            isinstance(event, dict) and isinstance(event.get("changes", {}), dict) for event in events
+        ):
+            raise LocalLearnError(f"{self.history} is damaged: it must be a list of events. Put a copy of it back.")
+        return events
 
     def read_settings(self, command: Literal["train", "detect"] | None = None) -> dict[str, Any]:
         """The settings as values.
@@ -237,8 +292,11 @@ class RunFolder:
         return rows
 
     def begin(self, epoch: int) -> None:
-        """Take the metrics of this epoch and the later ones; earlier rows of these are dropped."""
-        self._rows = [row for row in self.rows() if row["epoch"] < epoch]
+        """Take the metrics of this epoch and the later ones; what is there of these is dropped, `best.pt` too."""
+        rows = self.rows()
+        if rows and best_epoch(rows)["epoch"] >= epoch:
+            self.best.unlink(missing_ok=True)
+        self._rows = [row for row in rows if row["epoch"] < epoch]
         self._write_rows()
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:

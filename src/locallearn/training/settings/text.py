@@ -52,6 +52,23 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def difference_text(name: str, before: Any, now: Any) -> str:
+    """In what two plain values of a setting differ, such as `optimizer.lr 0.1, not 0.05`."""
+    kind, arguments = _class_of(before)
+    other_kind, others = _class_of(now)
+    if kind == other_kind and arguments != others:
+        pairs = {inner: (arguments.get(inner), others.get(inner)) for inner in {**arguments, **others}}
+        different = {inner: pair for inner, pair in pairs.items() if pair[0] != pair[1]}
+        return "; ".join(difference_text(f"{name}.{inner}", *pair) for inner, pair in different.items())
+    return f"{name} {kind or before}, not {other_kind or now}"
+
+
+def _class_of(value: Any) -> tuple[str, dict[str, Any]]:
+    """The name and the settings of a class in its plain form; nothing of other values."""
+    settings = value.get("init_args") if isinstance(value, dict) else None
+    return (str(value.get("class_path")).rpartition(".")[2], settings) if isinstance(settings, dict) else ("", {})
+
+
 def rule_text(rule: Rule) -> str:
     """A rule with its settings other than defaults, such as `hpff(man(auglocal(depth=3)))`."""
     settings = fields(rule) if is_dataclass(rule) else ()

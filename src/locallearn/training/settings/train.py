@@ -63,8 +63,8 @@ class TrainSettings(FitSettings):
         train_images: how many images of the training split to use; all by default.
         validation: share of the training images, or how many, to hold out as validation images, on which the best
             epoch is chosen; without it, the best epoch is chosen on the test images, as in the papers.
-        init_from: a run folder, or a file of safetensors, whose weights the backbone starts from; a classifier with
-            another number of classes starts anew.
+        init_from: a run folder, or a file of safetensors, whose weights the backbone starts from; a classifier of
+            other classes starts anew.
         freeze: names of layers or modules of the backbone, or regular expressions of whole names, that stay as
             init_from has them: their weights are not trained, batch normalisation has its statistics. Leading layers
             that are all frozen have no auxiliary networks and no backward pass.

@@ -95,6 +95,18 @@ def test_a_file_that_may_not_be_so_large_is_told_and_nothing_is_half_written(siz
     assert [row["epoch"] for row in RunFolder(folder).rows()] == [1]
 
 
+def test_a_folder_that_a_process_left_while_it_began_is_free(tmp_path):
+    for name in (".lock", "owner.json.new", "environment.json", "settings.yaml.new"):
+        (tmp_path / name).touch()
+    with RunFolder(tmp_path).opened(settings(), resume=False, device="cpu"):
+        assert (tmp_path / "settings.yaml").exists()
+    with (
+        pytest.raises(LocalLearnError, match="holds a run already"),
+        RunFolder(tmp_path).opened(settings(), resume=False, device="cpu"),
+    ):
+        pass
+
+
 def test_a_failed_write_of_metrics_leaves_those_of_earlier_epochs(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
     folder.begin(1)
