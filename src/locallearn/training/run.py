@@ -37,7 +37,7 @@ from locallearn.training.processes.joining import joined
 from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
-from locallearn.training.settings.text import rule_text
+from locallearn.training.settings.text import difference_text, rule_text
 from locallearn.training.settings.train import TrainSettings
 from locallearn.training.warm_start import WarmStart
 
@@ -58,8 +58,8 @@ def train(
         folder: the run folder; new, unless `resume`.
         resume: the checkpoint to go on from, bit for bit: "last", "previous" or "best" of the folder. A run that was
             stopped before its first one starts from the beginning.
-        changing: settings in which the run may go on otherwise than it began, of "epochs", "optimizer", "schedule",
-            "early_stopping"; the folder's `history.json` says so.
+        changing: settings in which the run may go on otherwise than it began, of "epochs", "optimizer" (its lr),
+            "schedule", "early_stopping"; the folder's `history.json` says so.
         watcher: learns how training proceeds.
         say: prints a sentence for a person.
 
@@ -204,7 +204,11 @@ def _train(
 
 def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[str], None]) -> None:
     """Write changed settings, which hold from where training goes on."""
-    changed = " and ".join(run.differences(settings))
+    differences = run.differences(settings)
+    changed, optimizer = " and ".join(differences), differences.get("optimizer", ({}, {}))
+    rate = difference_text("optimizer", *optimizer)
+    if optimizer[0] != optimizer[1] and (not rate.startswith("optimizer.lr ") or "; " in rate):
+        raise LocalLearnError(f"{run.path} goes on with its optimizer, of which only lr can change ({rate}).")
     if fit.epoch > settings.epochs:
         raise LocalLearnError(
             f"{run.path} has trained its {settings.epochs} epochs: give more by --epochs to go on with another"

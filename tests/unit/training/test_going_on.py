@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from command_line import run
@@ -88,6 +89,9 @@ def test_a_run_without_epochs_to_go_stays_as_it_was(copied):
         train(settings(epochs=1), copied, resume="last", changing=CHANGING)
     with pytest.raises(LocalLearnError, match="holds a run with other settings"):
         train(settings(epochs=4, batch=16), copied, resume="last", changing=CHANGING)
+    optimizer = replace(settings().optimizer, lr=0.01, weight_decay=0.5)
+    with pytest.raises(LocalLearnError, match=r"of which only lr can change \(optimizer.lr .* optimizer.weight_decay"):
+        train(settings(epochs=4, optimizer=optimizer), copied, resume="last", changing=CHANGING)
     assert {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()} == before
 
 
