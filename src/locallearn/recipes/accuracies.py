@@ -120,17 +120,15 @@ class Reproduction:
             return _row(recipe, settings, [], self._reason(error))
         found = self.runs.workers.map(self._run, [replace(settings, seed=seed) for seed in self.seeds])
         finished = [run for run in found if isinstance(run, Finished)]
-        missing: dict[str, list[int]] = {}
-        for seed, reason in zip(self.seeds, found, strict=True):
-            if isinstance(reason, str):
-                missing.setdefault(reason, []).append(seed)
-        all_lost = len(missing) == 1 and not finished
-        seeds = {reason: "" if all_lost else f"seed {', '.join(map(str, lost))}: " for reason, lost in missing.items()}
-        not_run = "; ".join(f"{of_seeds}{reason}" for reason, of_seeds in seeds.items())
+        missing = {seed: reason for seed, reason in zip(self.seeds, found, strict=True) if isinstance(reason, str)}
+        reasons = [f"seed {seed}: {reason}" for seed, reason in missing.items()] if finished else {*missing.values()}
         tested = None
         if recipe.test_data is not None and settings.data == recipe.settings.data:  # not at the budget smoke
-            tested = [self.runs.workers.call(tested_on, run, recipe.test_data) for run in finished]
-        return _row(recipe, settings, finished, not_run, tested)
+            try:
+                tested = [self.runs.workers.call(tested_on, run, recipe.test_data) for run in finished]
+            except LocalLearnError as error:
+                return _row(recipe, settings, [], self._reason(error))
+        return _row(recipe, settings, finished, "; ".join(reasons), tested)
 
     def _run(self, settings: TrainSettings) -> Finished | str:
         """A finished run, or why there is none."""
