@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import cycle, islice
@@ -103,3 +104,18 @@ def save_all(figure: Any, stem: Path) -> list[Path]:
     for path in paths:
         save(figure, path)
     return paths
+
+
+def remove_earlier(names: Collection[str], folder: Path) -> None:
+    """Remove numbered figures that an earlier comparison of more runs left, such as `schedule-2` beside `schedule-0`.
+
+    Args:
+        names: of the figures that are there now, without endings.
+        folder: of the figures.
+    """
+    numbered = re.compile(r"(.+)-\d+")
+    kinds = {match[1] for name in names if (match := numbered.fullmatch(name))}
+    for file in folder.iterdir():
+        match = numbered.fullmatch(file.stem)
+        if match and match[1] in kinds and file.stem not in names and file.suffix.lstrip(".") in FORMATS:
+            file.unlink()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from locallearn._figures.style import COLOURS, COLUMN, PAGE, line_styles, new_figure, print_style
+from locallearn._figures.ticks import whole_ticks
 from locallearn._utils.optional_imports import optional
 from locallearn.analysis.cka import CKA
 from locallearn.analysis.feature_maps import FeatureMaps
@@ -35,7 +36,8 @@ def draw_similarity(found: CKA, *, name: str, against: str) -> Any:
     axes.grid(visible=False)
     axes.set(xlabel=f"layer of {against}", ylabel=f"layer of {name}")
     axes.set_box_aspect(1)
-    _whole_numbers(axes.xaxis, axes.yaxis)
+    whole_ticks(axes.xaxis)
+    whole_ticks(axes.yaxis)
     bar = figure.colorbar(image, ax=axes, shrink=0.85)
     bar.outline.set_visible(False)
     bar.set_label("linear CKA")
@@ -185,7 +187,7 @@ def _layer_curves(curves: Mapping[str, Any], *, ylabel: str, layers: Sequence[st
     if circles:
         axes.plot([], [], **_CIRCLE, color=COLOURS[6], label="own head")
     axes.set(xlabel=f"layer{_ends(layers)}", ylabel=ylabel)
-    _whole_numbers(axes.xaxis)
+    whole_ticks(axes.xaxis)
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 
@@ -212,8 +214,3 @@ def _scatter_one(axes: Any, found: Embedding, target: str) -> None:
     one = found.labels == found.classes.index(target)
     axes.scatter(*found.points[~one].T, s=3, color=COLOURS[4], linewidths=0, alpha=0.6, label="other classes")
     axes.scatter(*found.points[one].T, s=5, color=COLOURS[0], linewidths=0, label=target)
-
-
-def _whole_numbers(*axes: Any) -> None:
-    for axis in axes:
-        axis.set_major_locator(optional("matplotlib.ticker").MaxNLocator(integer=True, min_n_ticks=3))

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from locallearn.cli.stop_signals import StopSignal, stop_signals
 from locallearn.training import Interrupted, Watcher
@@ -38,11 +39,15 @@ class _Stderr:
         return getattr(self._file, name)
 
 
-err = Console(file=_Stderr(), highlight=False)  # pyright: ignore[reportArgumentType]
+TEXT_ONLY: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+"""Rich would read brackets and colons in texts, such as paths and rules, as styles and pictures."""
+
+err = Console(file=_Stderr(), **TEXT_ONLY)  # pyright: ignore[reportArgumentType]
 """Standard error, for progress and sentences; results go to standard output."""
 
 _SCORES = {
     "test_accuracy": "test accuracy",
+    "validation_accuracy": "validation",
     "unaveraged_test_accuracy": "without EMA",
     "test_top5_accuracy": "top-5",
     "box_ap": "box AP",
@@ -140,7 +145,7 @@ def silent() -> Iterator[None]:
 
 def bars() -> Progress:
     """Bars with the time to go, which vanish at their end; none without a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
@@ -175,7 +180,7 @@ def work() -> Iterator[Callable[[str], None]]:
         yield say
         return
     with err.status("") as status:
-        yield status.update
+        yield lambda sentence: status.update(Text(sentence))
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:
@@ -185,7 +190,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, t
         table.add_column(column, justify="left" if index < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    out = Console(highlight=False)
+    out = Console(**TEXT_ONLY)
     if not out.is_terminal:
         out.width = 160
     out.print(table)

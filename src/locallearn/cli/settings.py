@@ -51,6 +51,17 @@ def read_settings(kind: type[Settings], folder: RunFolder, command: Literal["tra
     return settings_from(kind, parser, parser.parse_args(["--config", str(folder.settings)]))
 
 
+def runs_in(paths: Sequence[Path]) -> list[Path]:
+    """Run folders; of a folder that is none but has some in it, such as the seeds of one rule, these."""
+    found = []
+    for path in paths:
+        inner = (
+            [] if RunFolder(path).settings.exists() else sorted(file.parent for file in path.glob("*/settings.yaml"))
+        )
+        found += inner or [path]
+    return found
+
+
 def resumed_checkpoint(
     config: Any, *, changeable: Sequence[str] = (), of_processes: Sequence[str] = (), others: Sequence[str] = ()
 ) -> Checkpoint | None:
@@ -81,14 +92,15 @@ def resume_command(command: str, folder: RunFolder) -> Callable[[], str]:
     return lambda: shlex.join([*program(), command, "--resume", str(folder.path), *trust_option()])
 
 
-def add_out(parser: Parser, what: str) -> None:
+def add_out(parser: Parser, what: str, *, default: str = "a new one under runs/") -> None:
     """Add the options that say where a command writes.
 
     Args:
         parser: of the command.
         what: the folder is.
+        default: the folder without them.
     """
-    parser.add_argument("--out", type=Path | None, help=f"{what}; by default a new one under runs/")
+    parser.add_argument("--out", type=Path | None, help=f"{what}; by default {default}")
     parser.add_argument("--name", type=str | None, help="its name under runs/, instead of --out")
 
 

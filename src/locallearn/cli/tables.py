@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Sequence
 
@@ -27,9 +28,17 @@ def show_table(title: str, table: Table, form: str) -> None:
     if form == "table":
         show(title, table.columns, rows)
         return
+    columns = list(table.columns)
+    if form == "markdown":
+        columns, *rows = [list(map(_as_markdown, row)) for row in (columns, *rows)]
     numbers = ("right" if table.numbers else "left",) * (len(table.columns) - 1)
     options = {"tablefmt": _OF_TABULATE[form], "colalign": ("left", *numbers), "disable_numparse": True}
-    sys.stdout.write(optional("tabulate").tabulate(rows, headers=table.columns, **options) + "\n")
+    text = optional("tabulate").tabulate(rows, headers=columns, **options)
+    if form == "latex":
+        text = text.replace(
+            "|", r"\textbar{}"
+        )  # the one special character that tabulate leaves: a dash in TeX's own fonts
+    sys.stdout.write(text + "\n")
 
 
 def show_runs(groups: Sequence[Group]) -> None:
@@ -38,6 +47,11 @@ def show_runs(groups: Sequence[Group]) -> None:
     writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
+
+
+def _as_markdown(text: str) -> str:
+    """A text that stays what it is in a cell of Markdown; tabulate does this for LaTeX alone."""
+    return re.sub(r"([\\`*_|<\[])", r"\\\1", text)
 
 
 def _text(cell: Cell) -> str:

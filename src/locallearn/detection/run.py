@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def detect(
 
     Returns:
         The summary that is also in `result.json`: box_ap, box_ap50, box_ap75, mask_ap, mask_ap50, mask_ap75 (0 to 1),
-        epochs, seconds_per_epoch, parameters, folder.
+        epochs, seconds_per_epoch (median), parameters, folder.
 
     Raises:
         LocalLearnError: a file, a folder or a package is missing, or the backbone does not fit.
@@ -76,7 +77,7 @@ def detect(
         result = {
             **{name: rows[-1][name] for name in METRICS},
             "epochs": len(rows),
-            "seconds_per_epoch": sum(row["seconds"] for row in rows) / len(rows),
+            "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
             "parameters": sum(parameter.numel() for parameter in detector.parameters()),
             "backbone": {
                 "source": str(source),

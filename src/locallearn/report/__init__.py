@@ -31,7 +31,13 @@ from locallearn.report.figures.training import (
     output_loss as output_loss,
 )
 from locallearn.report.figures.wrappers import wrappers as wrappers
-from locallearn.report.groups import Group as Group, Spread as Spread, group_runs as group_runs
+from locallearn.report.groups import (
+    Group as Group,
+    Spread as Spread,
+    differing_conditions as differing_conditions,
+    group_runs as group_runs,
+    setting_text as setting_text,
+)
 from locallearn.report.numbers import numbers as numbers, rows_of_runs as rows_of_runs
 from locallearn.report.page import write_page as write_page
 from locallearn.report.runs import (

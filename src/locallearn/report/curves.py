@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from locallearn._figures.style import save_all
+from locallearn._figures.style import remove_earlier, save_all
 from locallearn._utils.errors import LocalLearnError
 from locallearn.report.figures.training import accuracy_against_epoch, module_losses, output_loss
 from locallearn.report.groups import Group
+from locallearn.report.steps import spans_of
 
 
 def write_curves(groups: Sequence[Group], folder: Path) -> list[Path]:
@@ -29,7 +30,10 @@ def write_curves(groups: Sequence[Group], folder: Path) -> list[Path]:
     except OSError as error:
         raise LocalLearnError(f"{folder} is no folder and cannot be made one ({error.strerror}).") from error
     files = []
-    for chart in (accuracy_against_epoch(groups), output_loss(groups), *module_losses(groups, {}).values()):
+    losses = module_losses(groups, spans_of(groups)).values()
+    charts = (accuracy_against_epoch(groups), output_loss(groups), *losses)
+    remove_earlier([chart.name for chart in charts], folder)
+    for chart in charts:
         figure = chart.print_figure()
         figure.suptitle(chart.title, fontsize="medium")
         files += save_all(figure, folder / chart.name)

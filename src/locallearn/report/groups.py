@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from locallearn.report.runs import Run
+from locallearn._utils.errors import LocalLearnError
+from locallearn.report.runs import Change, Run
 from locallearn.rules import BP
 from locallearn.training import NO_RESULT, TrainSettings, plain_settings, rule_text
 
-_IN_A_GROUP = ("seed", *NO_RESULT)
+IN_A_GROUP = ("seed", *NO_RESULT)
 """Settings by which runs of one group may differ: the seed, and those that no result depends on."""
+
+_LIKE_BP = ("data", "model", "image_size", "epochs", "batch", "train_images")
+"""Settings that a group has in common with the backpropagation that it is measured against."""
+
+_CHANGED = "changed by --resume"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +28,19 @@ class Spread:
 
     Attributes:
         mean: the mean.
-        deviation: the sample standard deviation; 0 of a single run.
+        deviation: the sample standard deviation; 0 of a single run, which has none.
         runs: number of runs.
     """
 
     mean: float
     deviation: float
     runs: int
+
+    @property
+    def percent(self) -> str:
+        """A share in percent, such as `70.23 ± 0.12 %`; of a single run without a deviation."""
+        deviation = f" ± {100 * self.deviation:.2f}" if self.runs > 1 else ""
+        return f"{100 * self.mean:.2f}{deviation} %"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -79,7 +91,7 @@ class Group:
     @cached_property
     def seconds(self) -> Spread:
         """Median time of an epoch."""
-        return spread([statistics.median(row["seconds"] for row in run.rows) for run in self.runs])
+        return spread([run.seconds_per_epoch for run in self.runs])
 
     def result(self, name: str) -> float | None:
         """A number in `result.json` that all seeds share, such as the peak memory; None of an unfinished run."""
@@ -98,11 +110,22 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Runs as groups, in the order in which they are given; runs of one group differ by seed alone."""
-    gathered: dict[str, list[Run]] = {}
+    """Runs as groups, in the order in which they are given; runs of one group differ by seed alone.
+
+    A run that went on with other settings is in another group than one that had these from the start.
+
+    Raises:
+        LocalLearnError: two runs of a group have one seed.
+    """
+    settings: list[dict[str, Any]] = []
+    members: list[list[Run]] = []
     for run in runs:
-        gathered.setdefault(repr(_settings_of(run, without=_IN_A_GROUP)), []).append(run)
-    members = list(gathered.values())
+        if (own := _without(settings_of(run), IN_A_GROUP)) not in settings:
+            settings.append(own)
+            members.append([])
+        members[settings.index(own)].append(run)
+    for own in members:
+        _refuse_same_seed(own)
     labels = _labels([own[0] for own in members])
     return [
         Group(label=label, runs=tuple(own), look=look)
@@ -110,14 +133,54 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     ]
 
 
-def baseline_of(groups: Sequence[Group]) -> Group | None:
-    """The first group that trained by backpropagation, or None."""
-    return next((group for group in groups if isinstance(group.settings.rule, BP)), None)
+def _refuse_same_seed(runs: Sequence[Run]) -> None:
+    seen: dict[int, Run] = {}
+    for run in runs:
+        if (other := seen.setdefault(run.settings.seed, run)) is not run:
+            raise LocalLearnError(
+                f"{other.path} and {run.path} have the same settings and the same seed, {run.settings.seed}, which"
+                " counts once: leave one out."
+            )
+
+
+def bp_conditions(group: Group) -> tuple[Any, ...]:
+    """What a group has in common with the backpropagation that it is measured against: data, network, epochs ..."""
+    return tuple(getattr(group.settings, name) for name in _LIKE_BP)
+
+
+def bp_conditions_text(group: Group, groups: Sequence[Group]) -> str:
+    """The data set, and what else of `bp_conditions` differs among groups."""
+    different = [len(set(values)) > 1 for values in zip(*map(bp_conditions, groups), strict=True)]
+    named = zip(_LIKE_BP, bp_conditions(group), different, strict=True)
+    return ", ".join(
+        str(value) if name in ("data", "model") else f"{name} {value}"
+        for name, value, differs in named
+        if differs or name == "data"
+    )
+
+
+def baseline_of(group: Group, groups: Sequence[Group]) -> Group | None:
+    """The backpropagation that a group is measured against, or None.
+
+    It has the same data, network, image size, epochs, batch and training images; of several, the one with the most
+    other settings in common. That of backpropagation is itself.
+    """
+    alike = [
+        other
+        for other in groups
+        if isinstance(other.settings.rule, BP) and bp_conditions(other) == bp_conditions(group)
+    ]
+    return min(alike, key=lambda bp: len(differing_settings([group.runs[0], bp.runs[0]])), default=None)
+
+
+def differing_conditions(groups: Sequence[Group]) -> dict[str, list[Any]]:
+    """Names of the settings, beside rule and seed, by which results of groups differ, to the value of each group."""
+    return _without(differing_settings([group.runs[0] for group in groups]), ("rule", *IN_A_GROUP))
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Names of the settings that differ, to the value of each run."""
-    values = [_settings_of(run) for run in runs]
+    values = [settings_of(run) for run in runs]
     columns = {name: [one[name] for one in values] for name in values[0]}
     return {name: own for name, own in columns.items() if any(value != own[0] for value in own)}
 
@@ -125,7 +188,7 @@ def differing_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
 def common_settings(runs: Sequence[Run]) -> dict[str, Any]:
     """Names and values of the settings that all runs share."""
     different = differing_settings(runs)
-    return {name: value for name, value in _settings_of(runs[0]).items() if name not in different}
+    return {name: value for name, value in settings_of(runs[0]).items() if name not in different}
 
 
 def setting_text(value: Any) -> str:
@@ -134,21 +197,42 @@ def setting_text(value: Any) -> str:
         settings = ", ".join(f"{name}={setting_text(part)}" for name, part in value["init_args"].items())
         return f"{value['class_path'].rpartition('.')[2]}({settings})"
     if isinstance(value, list):
-        return ", ".join(map(setting_text, value))
+        return ", ".join(map(setting_text, value)) or "none"
     return str(value)
 
 
-def _settings_of(run: Run, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    values = plain_settings(run.settings) | {"rule": rule_text(run.settings.rule)}
-    return {name: value for name, value in values.items() if name not in without}
+def settings_of(run: Run) -> dict[str, Any]:
+    """All settings of a run by their names, and those that changed when it went on."""
+    rule = {"rule": rule_text(run.settings.rule)}
+    return plain_settings(run.settings) | rule | {_CHANGED: list(map(_change_text, run.changes))}
+
+
+def _without(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _change_text(change: Change) -> str:
+    """Such as `epochs changed from 10 to 20 at epoch 11`; of a class with other settings, those."""
+    step = f", step {change.step + 1}" if change.step else ""
+    return f"{_changed(change.setting, change.before, change.now)} at epoch {change.epoch}{step}"
+
+
+def _changed(name: str, before: Any, now: Any) -> str:
+    classes = [value.get("class_path") if isinstance(value, dict) else None for value in (before, now)]
+    if classes[0] is None or classes[0] != classes[1]:
+        return f"{name} changed from {setting_text(before)} to {setting_text(now)}"
+    inner = before["init_args"], now["init_args"]
+    names = [part for part in inner[1] if inner[0].get(part) != inner[1][part]]
+    return " and ".join(_changed(f"{name}.{part}", *(settings.get(part) for settings in inner)) for part in names)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """The rule of each run; where others have the same one, also the settings in which these differ."""
-    values = [_settings_of(run, without=_IN_A_GROUP) for run in runs]
+    """The rule of each run; where others have the same one, the settings in which these differ; and what changed."""
+    values = [_without(settings_of(run), IN_A_GROUP) for run in runs]
     labels = []
     for own in values:
         same = [other for other in values if other["rule"] == own["rule"]]
-        different = [name for name in own if any(other[name] != own[name] for other in same)]
-        labels.append(", ".join([own["rule"], *(f"{name} {setting_text(own[name])}" for name in different)]))
+        different = [name for name in own if name != _CHANGED and any(other[name] != own[name] for other in same)]
+        settings = (f"{name} {setting_text(own[name])}" for name in different)
+        labels.append(", ".join([own["rule"], *settings, *own[_CHANGED]]))
     return labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from locallearn.report.groups import Group, baseline_of, spread
+from locallearn.report.groups import Group, baseline_of, differing_conditions, spread
 from locallearn.report.runs import RESULTS, Run
 from locallearn.training import chosen_on
 
@@ -13,25 +13,29 @@ from locallearn.training import chosen_on
 def numbers(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
     """The numbers of each group, by its label.
 
-    Accuracies are shares of the test images: the mean over seeds, their sample standard deviation, and each. The
-    distance from BP is in percentage points. Seconds are the mean over seeds of the median epoch.
+    Accuracies are shares of the test images: the mean over seeds, their sample standard deviation (None of one seed),
+    and each. Epochs are those that all seeds have. The distance from BP is in percentage points, None without a BP on
+    the same data, network, epochs and batch. Seconds are the mean over seeds of the median epoch.
     """
-    bp = baseline_of(groups)
+    different = differing_conditions(groups)
     return {
         group.label: {
             "seeds": [run.settings.seed for run in group.runs],
             "folders": [str(run.path) for run in group.runs],
+            "settings_that_differ": {name: values[index] for name, values in different.items()},
+            "epochs": group.epochs,
+            "finished": group.finished,
             "test_accuracy": group.accuracy.mean,
-            "test_accuracy_deviation": group.accuracy.deviation,
+            "test_accuracy_deviation": group.accuracy.deviation if group.accuracy.runs > 1 else None,
             "test_accuracies": [run.accuracy for run in group.runs],
             "best_accuracy": group.best_accuracy.mean,
             "best_chosen_on": chosen_on(group.runs[0].rows),
-            "points_behind_bp": None if bp is None else 100 * (bp.accuracy.mean - group.accuracy.mean),
+            "points_behind_bp": _points_behind(group, baseline_of(group, groups)),
             **_top5(group),
             "seconds_per_epoch": group.seconds.mean,
             **{name: group.result(name) for name in RESULTS},
         }
-        for group in groups
+        for index, group in enumerate(groups)
     }
 
 
@@ -43,12 +47,17 @@ def rows_of_runs(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
                 "rule": group.label,
                 "seed": run.settings.seed,
                 "epochs": len(run.rows),
+                "finished": run.finished,
                 "test_accuracy": run.accuracy,
                 "best_accuracy": run.best_accuracy,
-                "seconds_per_epoch": spread([row["seconds"] for row in run.rows]).mean,
+                "seconds_per_epoch": run.seconds_per_epoch,
                 **{name: run.result.get(name) for name in RESULTS},
                 "folder": str(run.path),
             }
+
+
+def _points_behind(group: Group, bp: Group | None) -> float | None:
+    return None if bp is None else 100 * (bp.accuracy.mean - group.accuracy.mean)
 
 
 def _top5(group: Group) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import locallearn
-from locallearn._figures.style import as_bytes, save_all
+from locallearn._figures.style import as_bytes, remove_earlier, save_all
 from locallearn._utils.atomic_files import write_whole
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.optional_imports import optional
@@ -63,6 +63,8 @@ def write_page(
     steps = record_steps(groups, say=say) if wanted & OF_STEPS else {}
     sections = sections_of(groups, steps, only=wanted)
     say("drawing the figures")
+    if figures is not None:
+        remove_earlier([chart.name for one in sections for chart in one.all_charts], figures)
     charts = {chart.name: _chart_for_page(chart, figures) for one in sections for chart in one.all_charts}
     pictures = _pictures(groups) if "pictures" in wanted else []
     page = _template().render(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,24 @@ RESULTS = ("peak_activation_bytes", "backbone_parameters", "auxiliary_parameters
 _METRICS = ("lr", "train_loss", "losses", "seconds", "test_accuracy")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A setting that changed when a run went on.
+
+    Attributes:
+        setting: its name.
+        before, now: its values, as of `plain_settings`.
+        epoch: the first one that has the new value, from 1.
+        step: within this epoch, from 0, likewise.
+    """
+
+    setting: str
+    before: Any
+    now: Any
+    epoch: int
+    step: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
     """One run of `locallearn train`, finished or not.
@@ -33,6 +52,7 @@ class Run:
         result: what `result.json` holds; empty of an unfinished run.
         environment: what `environment.json` holds; empty if it was removed.
         analyses: what `locallearn analyze` left.
+        changes: settings that changed when it went on; `settings` are the last ones.
     """
 
     path: Path
@@ -42,6 +62,7 @@ class Run:
     result: Mapping[str, Any]
     environment: Mapping[str, Any]
     analyses: Analyses
+    changes: tuple[Change, ...] = ()
 
     @property
     def name(self) -> str:
@@ -62,6 +83,11 @@ class Run:
     def best_accuracy(self) -> float:
         """Test accuracy after the best epoch."""
         return best_epoch(self.rows)["test_accuracy"]
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Time of the median epoch."""
+        return statistics.median(row["seconds"] for row in self.rows)
 
 
 def read_run(path: Path, settings: TrainSettings) -> Run:
@@ -89,7 +115,22 @@ def read_run(path: Path, settings: TrainSettings) -> Run:
         result=folder.read_result(*RESULTS) if folder.result.exists() else {},
         environment=_mapping(folder.environment),
         analyses=read_analyses(path),
+        changes=_changes(folder.history),
     )
+
+
+def _changes(history: Path) -> tuple[Change, ...]:
+    """The settings that changed, in order, as `RunFolder.change_settings` wrote them."""
+    events = read_json(history) if history.exists() else []
+    try:
+        return tuple(
+            Change(setting=name, before=pair["before"], now=pair["now"], epoch=event["epoch"], step=event["step"])
+            for event in events
+            if "changes" in event
+            for name, pair in event["changes"].items()
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise LocalLearnError(f"{history} is damaged: it is no list of events. Put a copy of it back.") from error
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:

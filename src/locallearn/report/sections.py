@@ -76,6 +76,7 @@ def sections_of(
         steps: from `record_steps`.
         only: names of the figures to make.
     """
+    spans = {label: step.spans for label, step in steps.items()}
     several = {
         "Training": {
             "accuracy-epoch": lambda: [training.accuracy_against_epoch(groups)],
@@ -97,7 +98,7 @@ def sections_of(
         },
     }
     one_by_one = {
-        "Training": {"module-losses": ("Loss of each module", lambda: training.module_losses(groups, steps))},
+        "Training": {"module-losses": ("Loss of each module", lambda: training.module_losses(groups, spans))},
         "Cost of training": {"schedule": ("Schedule of one step", lambda: cost.schedules(groups, steps))},
         "What the layers learned": {"cka": ("Similarity of all layers", lambda: layers.similarity_maps(groups))},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
@@ -59,6 +60,18 @@ def record_steps(groups: Sequence[Group], *, say: Say = silent) -> dict[str, Ste
         except LocalLearnError as error:
             say(f"{group.runs[0].path}: its training step is left out, since its network cannot be made: {error}")
     return records
+
+
+def spans_of(groups: Sequence[Group]) -> dict[str, tuple[tuple[int, int], ...]]:
+    """First and last module of each objective, by the group's label; without groups whose network cannot be made."""
+    spans: dict[str, tuple[tuple[int, int], ...]] = {}
+    for group in groups:
+        run = group.runs[0]
+        with suppress(LocalLearnError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", LocalLearnWarning)  # shown when the rule was trained
+            objectives = build(run.settings, run.card).objectives
+            spans[group.label] = tuple((objective.first, objective.last) for objective in objectives)
+    return spans
 
 
 def tau_of(rule: Rule) -> float | None:

@@ -20,6 +20,10 @@ from locallearn.report.steps import StepRecord
 from locallearn.training import chosen_on
 
 _NOTHING = "-"
+_AGAINST_BP = (
+    "Behind BP and x BP: against backpropagation on the same data, network, image size, epochs, batch and number of"
+    " training images."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,25 +60,28 @@ class Table:
 
 def summary(groups: Sequence[Group], steps: Mapping[str, StepRecord]) -> Table:
     """Accuracy and cost of each group; means and standard deviations where it has several seeds."""
-    bp = baseline_of(groups)
-    columns: dict[str, list[Cell]] = {"test accuracy": _accuracies([group.accuracy for group in groups])}
-    if bp is not None and len(groups) > 1:
-        columns["behind BP, points"] = [_behind(group, bp) for group in groups]
-    columns[_best_heading(groups)] = _accuracies([group.best_accuracy for group in groups])
+    bps = [baseline_of(group, groups) for group in groups]
+    has_bp = any(bp is not None for bp in bps)
+    columns: dict[str, list[Cell]] = {"test accuracy": _accuracies(groups, [group.accuracy for group in groups])}
+    if has_bp and len(groups) > 1:
+        columns["behind BP, points"] = [_behind(group, bp) for group, bp in zip(groups, bps, strict=True)]
+    columns[_best_heading(groups)] = _accuracies(groups, [group.best_accuracy for group in groups])
     if all("test_top5_accuracy" in run.rows[-1] for group in groups for run in group.runs):
         top5 = [spread([run.rows[-1]["test_top5_accuracy"] for run in group.runs]) for group in groups]
-        columns["top-5 accuracy"] = _accuracies(top5)
+        columns["top-5 accuracy"] = _accuracies(groups, top5)
     peaks = [group.result("peak_activation_bytes") for group in groups]
-    columns["peak activations, MiB"] = _ratios([None if p is None else p / 2**20 for p in peaks], groups, bp, "{:,.1f}")
-    times = _ratios([group.seconds.mean for group in groups], groups, bp, "{:,.3g}")
+    columns["peak activations, MiB"] = _ratios(
+        [None if p is None else p / 2**20 for p in peaks], groups, bps, "{:,.1f}"
+    )
+    times = _ratios([group.seconds.mean for group in groups], groups, bps, "{:,.3g}")
     columns["time of an epoch, s"] = [_with_deviation(cell, g.seconds) for cell, g in zip(times, groups, strict=True)]
     macs = [steps[group.label].macs / 1e6 if group.label in steps else None for group in groups]
     if any(value is not None for value in macs):
-        columns["forward pass, million MACs"] = _ratios(macs, groups, bp, "{:,.1f}")
+        columns["forward pass, million MACs"] = _ratios(macs, groups, bps, "{:,.1f}")
     columns["parameters"] = [_parameters(group) for group in groups]
     names = [Cell(text=group.label, note=_about(group, groups)) for group in groups]
     several = "Means ± standard deviations over seeds. " if any(len(group.runs) > 1 for group in groups) else ""
-    ratio = " x BP: as a multiple of backpropagation." if bp is not None else ""
+    ratio = f" {_AGAINST_BP}" if has_bp else ""
     return Table(
         caption=f"{several}Accuracy on the test images; MACs of one image through backbone and auxiliary heads.{ratio}",
         columns=("run", *columns),
@@ -129,34 +136,35 @@ def _best_heading(groups: Sequence[Group]) -> str:
     return "best of all epochs" if list(chosen) == ["test"] else f"best epoch, by {' or '.join(chosen)} images"
 
 
-def _accuracies(values: Sequence[Spread]) -> list[Cell]:
-    best = max(value.mean for value in values)
-    differ = len({value.mean for value in values}) > 1
-    return [Cell(text=_percent(value), best=differ and value.mean == best) for value in values]
+def _accuracies(groups: Sequence[Group], values: Sequence[Spread]) -> list[Cell]:
+    """Accuracies, of each data set the best one marked."""
+    means: dict[str, set[float]] = {}
+    for group, value in zip(groups, values, strict=True):
+        means.setdefault(group.settings.data, set()).add(value.mean)
+    own = [means[group.settings.data] for group in groups]
+    return [
+        Cell(text=value.percent, best=len(others) > 1 and value.mean == max(others))
+        for value, others in zip(values, own, strict=True)
+    ]
 
 
-def _behind(group: Group, bp: Group) -> Cell:
-    points = 100 * (bp.accuracy.mean - group.accuracy.mean)
-    return Cell(text=_NOTHING if group is bp else f"{points:.2f}")
-
-
-def _percent(value: Spread) -> str:
-    deviation = f" ± {value.deviation * 100:.2f}" if value.runs > 1 else ""
-    return f"{value.mean * 100:.2f}{deviation} %"
+def _behind(group: Group, bp: Group | None) -> Cell:
+    if bp is None or bp is group:
+        return Cell(text=_NOTHING)
+    return Cell(text=f"{100 * (bp.accuracy.mean - group.accuracy.mean):.2f}")
 
 
 def _with_deviation(cell: Cell, value: Spread) -> Cell:
     return Cell(text=f"{cell.text} ± {value.deviation:.2g}", note=cell.note) if value.runs > 1 else cell
 
 
-def _ratios(values: Sequence[Any], groups: Sequence[Group], bp: Group | None, form: str) -> list[Cell]:
-    base = None if bp is None else values[groups.index(bp)]
-    return [
-        Cell(text=_NOTHING)
-        if value is None
-        else Cell(text=form.format(value), note=f"{value / base:.2f} x BP" if base and groups[index] is not bp else "")
-        for index, value in enumerate(values)
-    ]
+def _ratios(values: Sequence[Any], groups: Sequence[Group], bps: Sequence[Group | None], form: str) -> list[Cell]:
+    cells = []
+    for value, group, bp in zip(values, groups, bps, strict=True):
+        base = None if bp is None or bp is group else values[groups.index(bp)]
+        ratio = f"{value / base:.2f} x BP" if value is not None and base else ""
+        cells.append(Cell(text=_NOTHING if value is None else form.format(value), note=ratio))
+    return cells
 
 
 def _parameters(group: Group) -> Cell:

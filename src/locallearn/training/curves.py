@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._figures.style import PAGE, line_styles, new_figure, print_style, save
+from locallearn._figures.ticks import log_ticks, whole_ticks
 from locallearn._utils.optional_imports import optional
 
 
@@ -26,9 +27,9 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> 
         accuracy.plot(epochs, [row["test_accuracy"] for row in rows], label=name, **look)
     loss.set(xlabel="epoch", ylabel="training loss of the classifier", yscale="log")
     accuracy.set(xlabel="epoch", ylabel="test accuracy")
-    ticker = optional("matplotlib.ticker")
-    accuracy.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
+    log_ticks(loss.yaxis)
+    accuracy.yaxis.set_major_formatter(optional("matplotlib.ticker").PercentFormatter(1.0))
     for axes in (loss, accuracy):
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        whole_ticks(axes.xaxis)
     accuracy.legend()
     save(figure, path)

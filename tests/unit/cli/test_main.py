@@ -243,7 +243,10 @@ def test_compare_puts_rules_and_seeds_side_by_side(capsys, tmp_path):
     [
         (["--rules", "dgl", "dgl()"], "--rules dgl and dgl() are one rule: leave one out."),
         (["--seeds", "1", "1"], "--seeds 1 1 names a seed twice: leave one out."),
-        (["runs/A", "--epochs", "3"], "run folders are compared as they are: leave out the options of training"),
+        (
+            ["runs/A", "--epochs", "3"],
+            "run folders are compared as they are: leave out --epochs, or give no run folder",
+        ),
         (["runs/A"], "runs/A holds no run"),
     ],
 )

@@ -84,7 +84,7 @@ def test_train_prints_every_value_their_mean_and_deviation_and_uses_runs_again(c
     assert run("train", *SMALL, *FAST, "--seeds", "[1,0]", "--name", "both") == 0
     shown = capsys.readouterr()
     assert "already finished in runs/both/seed1" in shown.err
-    assert f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f}%" in shown.out
+    assert f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f} %" in shown.out
     assert all(f"{value:.2%}" in shown.out for value in values)
     assert run("train", *SMALL, "--batch", "8", "--seeds", "3", "--name", "both") == 1
     assert "holds a run with other settings (batch 128, not 8)" in capsys.readouterr().err

@@ -156,6 +156,43 @@ def test_a_label_is_shown_as_it_is(label):
     assert len(name) <= 50
 
 
+def test_a_single_point_of_several_seeds_has_an_error_bar_and_its_epoch_one_tick():
+    epoch = Axis(label="epoch", whole=True)
+    loss = Axis(label="loss", log=True)
+    line = Line(label="a", x=(1,), y=(2.44,), low=(2.4,), high=(2.5,))
+    chart = LineChart(**ABOUT, x=epoch, y=loss, lines=(line,))
+    axes = chart.print_figure().axes[0]
+    assert [list(tick) for tick in _shown(axes.xaxis)] == [[1.0, "1"]]
+    (bar,) = [collection for collection in axes.collections if len(collection.get_paths())]
+    assert bar.get_paths()[0].vertices.tolist() == [[1, 2.4], [1, 2.5]]
+    (trace,) = chart.plotly_figure().data
+    assert (trace.error_y.arrayminus[0], trace.error_y.array[0]) == pytest.approx((0.04, 0.06))
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ((2.42, 2.44), ["2.42", "2.425", "2.43", "2.435", "2.44"]),
+        ((1.1, 2.4), ["1.2", "1.4", "1.6", "1.8", "2", "2.2", "2.4"]),
+        ((0.016, 2.4), ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]),
+        ((1e-7, 2.4), ["1e-06", "0.0001", "0.01", "1"]),
+    ],
+)
+def test_a_logarithmic_axis_has_plain_numbers(values, ticks):
+    line = Line(label="a", x=(1, 2), y=values)
+    chart = LineChart(**ABOUT, x=X, y=Axis(label="loss", log=True), lines=(line,))
+    assert [text for _, text in _shown(chart.print_figure().axes[0].yaxis)] == ticks
+
+
+def _shown(axis) -> list[tuple[float, str]]:
+    """Place and text of the ticks within an axis."""
+    low, high = sorted(axis.get_view_interval())
+    axis.figure.draw_without_rendering()
+    assert not axis.get_minorticklocs().size
+    ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
+    return [(place, label.get_text()) for place, label in ticks if low <= place <= high]
+
+
 def test_an_axis_of_whole_numbers_has_no_fractions():
     chart = LineChart(**ABOUT, x=Axis(label="epoch", whole=True), y=Y, lines=(Line(label="a", x=(1, 2), y=(0, 1)),))
     assert chart.plotly_figure().layout.xaxis.dtick == 1

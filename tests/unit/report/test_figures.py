@@ -25,6 +25,7 @@ from locallearn.report import (
     savings_against_tau,
     schedules,
     wrappers,
+    write_curves,
 )
 
 
@@ -73,11 +74,24 @@ def test_each_module_has_its_loss_named_by_the_modules_of_its_objective():
     hilo = groups()[2]
     count = len(runs()[3].rows[0]["losses"])
     spans = (*((i, i) for i in range(count - 1)), (1, 2))
-    charts = module_losses(groups(), {hilo.label: step(spans=spans)})
+    charts = module_losses(groups(), {hilo.label: spans})
     chart = charts[hilo.label]
     assert isinstance(chart, LineChart)
     assert chart.lines[-1].label == "modules 1 to 2"
     assert [line.y[0] for line in chart.lines] == runs()[3].rows[0]["losses"]
+    unnamed = module_losses(groups(), {})[hilo.label]
+    assert isinstance(unnamed, LineChart)
+    assert [line.label for line in unnamed.lines] == [f"objective {number}" for number in range(count)]
+
+
+def test_curves_for_print_name_the_modules_of_cascades_and_replace_those_of_more_runs(tmp_path):
+    (tmp_path / "module-losses-3.svg").touch()
+    (tmp_path / "schedule-3.svg").touch()
+    files = write_curves(groups(), tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {*(file.name for file in files), "schedule-3.svg"}
+    hilo = (tmp_path / "module-losses-2.svg").read_text()
+    assert all(words in hilo for words in ("module 1", "module 2", "modules 0 to 1", "modules 1 to 2"))
+    assert "module 0<" not in hilo
 
 
 def test_losses_of_many_modules_are_a_heat_map():
@@ -132,6 +146,16 @@ def test_methods_stand_alone_and_in_wrappers_with_a_panel_for_each_data_set():
     assert digits.reference is not None
     assert chart.print_figure().axes[1].get_title() == "cifar10"
     assert len(chart.plotly_figure().data) == 5
+
+
+def test_backpropagation_of_other_epochs_has_a_panel_of_its_own():
+    short, long = (with_rules(ll.BP(), ll.HiLo(ll.DGL())) for _ in range(2))
+    long = [replace(run, settings=replace(run.settings, epochs=5)) for run in long]
+    best = replace(long[0], rows=tuple(row | {"test_accuracy": 0.99} for row in long[0].rows))
+    chart = wrappers(group_runs([best, *short, long[1]]))
+    assert chart is not None
+    assert [panel.title for panel in chart.panels] == ["digits, epochs 5", "digits, epochs 2"]
+    assert [panel.reference for panel in chart.panels] == [0.99, short[0].accuracy]
 
 
 def test_settings_of_a_wrapper_are_in_its_name():

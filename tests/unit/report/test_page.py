@@ -146,6 +146,15 @@ def test_only_the_figures_that_are_asked_for_are_made(tmp_path):
     assert len(Page(out.read_text()).root.all("figure")) == 1
 
 
+def test_numbered_figures_of_more_runs_are_replaced(tmp_path):
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    for name in ("schedule-9.png", "cka-map-9.png"):
+        (figures / name).touch()
+    write_page(runs()[:1], tmp_path / "report.html", only=["schedule"], figures=figures)
+    assert {file.stem for file in figures.iterdir()} == {"schedule-0", "cka-map-9"}
+
+
 def test_the_page_has_the_same_bytes_again(tmp_path):
     for name in ("a", "b"):
         write_page(runs()[:1], tmp_path / name, only=["output-loss"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,19 +12,29 @@ from typing import Any
 from locallearn._utils.atomic_files import file_name, write_json
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 from locallearn.cli.console import say, show_json
-from locallearn.cli.parser import Parser, parse_rule
+from locallearn.cli.parser import Parser, parse_rule, typed_options
 from locallearn.cli.seeds import Asked, add_jobs, add_seeds, seeds_of, train_missing
-from locallearn.cli.settings import add_out, add_settings, read_settings, run_path, same_command, settings_from
+from locallearn.cli.settings import (
+    add_out,
+    add_settings,
+    read_settings,
+    run_path,
+    runs_in,
+    same_command,
+    settings_from,
+)
 from locallearn.cli.tables import FORMATS, show_runs, show_table
 from locallearn.report import (
+    Group,
+    differing_conditions,
     group_runs,
     numbers,
     read_run,
     refuse_same_folder,
+    setting_text,
     summary,
     write_curves,
 )
-from locallearn.rules import BP
 from locallearn.training import OF_PROCESSES, RunFolder, TrainSettings, build, data_of, refuse_other_data
 
 HELP = """Train by several rules, one after the other: same first weights, same batches. Or compare runs that are there.
@@ -38,9 +49,16 @@ examples:
 Each rule and seed gets a run folder under --out, beside compare.json and the curves in figures/. To continue a stopped
 comparison, give the same command again with the same --out: finished runs are used again. Runs that differ by seed
 alone are one line, with mean and standard deviation.
+
+A RUN is a run folder, or a folder of run folders, such as runs/mine. Nothing is trained then, and without --out or
+--name nothing is written. Each run is measured against BP on the same data, network, image size, epochs, batch and
+number of training images.
 """
 
 DEFAULT_RULES = ["bp", "checkpoint", "dgl", "auglocal"]
+
+_OF_RUNS = {"--out", "--name", "--format", "--json"}
+"""Options that go with run folders."""
 
 _ALONE = {name: getattr(TrainSettings(), name) for name in OF_PROCESSES}
 
@@ -48,12 +66,12 @@ _ALONE = {name: getattr(TrainSettings(), name) for name in OF_PROCESSES}
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn compare [RUN ...] [options]")
-    parser.add_argument("runs", nargs="*", type=Path, help="run folders to compare, instead of training")
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders, or folders of them, instead of training")
     parser.add_argument("--rules", nargs="+", default=DEFAULT_RULES, help="rules, with settings in brackets")
     add_seeds(parser)
     add_jobs(parser)
-    add_out(parser, "folder of the run folders")
-    parser.add_argument("--format", choices=FORMATS, default="table", help="of the result")
+    add_out(parser, "folder of runs, compare.json and figures/", default="a new one under runs/, or none with RUN")
+    parser.add_argument("--format", choices=FORMATS, help="of the result; by default a table for the terminal")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     add_settings(parser, TrainSettings, skip={"rule", *OF_PROCESSES})
     return parser
@@ -61,10 +79,14 @@ def parser() -> Parser:
 
 def run(config: Any) -> None:
     """Train by each rule from each seed, or read the given runs; print the table."""
-    out = config.out
+    if config.json and config.format is not None:
+        raise LocalLearnError(
+            f"--json and --format {config.format} both say how the result is printed: give one of them."
+        )
     if config.runs:
-        _refuse_training_options(config)
-        folders = [RunFolder(path) for path in config.runs]
+        _refuse_training_options()
+        folders = [RunFolder(path) for path in runs_in(config.runs)]
+        out = None if config.out is config.name is None else run_path(config, "compare")
     else:
         out = run_path(config, "compare")
         folders = _trained(config, out)
@@ -81,9 +103,19 @@ def run(config: Any) -> None:
         show_runs(groups)
     else:
         settings = runs[0].settings
-        show_table(f"{settings.data}, {settings.model}", summary(groups, {}), config.format)
+        show_table(f"{settings.data}, {settings.model}", summary(groups, {}), config.format or "table")
+    _say_what_differs(groups)
     if out is not None:
-        say(f"run folders and curves: {out}")
+        say(f"compare.json and curves: {out}" if config.runs else f"run folders and curves: {out}")
+
+
+def _say_what_differs(groups: Sequence[Group]) -> None:
+    """A line for each group with the settings, beside rule and seed, by which groups differ."""
+    if different := differing_conditions(groups):
+        say("runs differ in more than rule and seed:")
+        for index, group in enumerate(groups):
+            own = (f"{name} {setting_text(values[index])}" for name, values in different.items())
+            say(f"  {group.label}: {'; '.join(own)}")
 
 
 def _trained(config: Any, out: Path) -> list[RunFolder]:
@@ -110,14 +142,8 @@ def _trained(config: Any, out: Path) -> list[RunFolder]:
     return [run.folder for run in asked]
 
 
-def _refuse_training_options(config: Any) -> None:
-    given = settings_from(TrainSettings, parser(), config, rule=BP(), **_ALONE)
-    if (
-        given != TrainSettings(rule=BP())
-        or config.rules != DEFAULT_RULES
-        or config.seeds is not None
-        or config.jobs != 1
-    ):
+def _refuse_training_options() -> None:
+    if others := typed_options() - _OF_RUNS:
         raise LocalLearnError(
-            "run folders are compared as they are: leave out the options of training, or give no run folder."
+            f"run folders are compared as they are: leave out {', '.join(sorted(others))}, or give no run folder."
         )

@@ -10,7 +10,7 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.recipe_option import of_kind, refuse_other_run
-from locallearn.cli.settings import read_settings
+from locallearn.cli.settings import read_settings, runs_in
 from locallearn.training import RunFolder, TrainSettings, Transfer, evaluate_run
 
 HELP = """Test trained networks on their own test images, or on those of another data set.
@@ -31,7 +31,7 @@ out. Answers that are no class of the data set count as wrong. The output report
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn evaluate RUN [RUN ...] [options]")
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders, or folders of them")
     parser.add_argument("--data", type=str | None, help="a data set, as for train; by default the run's own")
     parser.add_argument("--data_dir", type=Path | None, help="folder of the data set; by default the run's own")
     parser.add_argument("--checkpoint", type=Literal["last", "best"], default="last", help="which checkpoint")
@@ -57,7 +57,7 @@ def run(config: Any) -> None:
         data = recipe.test_data
     results: dict[str, Transfer] = {}
     rules: dict[str, str] = {}
-    for path in config.runs:
+    for path in runs_in(config.runs):
         settings = read_settings(TrainSettings, RunFolder(path))
         if recipe is not None:
             refuse_other_run(recipe, path, settings)

@@ -78,12 +78,12 @@ def _list_recipes(found: list[Recipe], *, as_json: bool) -> None:
             recipe.name,
             rule_text(recipe.settings.rule),
             f"{recipe.settings.modules}",
-            f"{recipe.settings.epochs}, {recipe.settings.batch}, {recipe.settings.optimizer.lr:g}",
+            f"{recipe.settings.epochs}, {recipe.settings.batch}, {recipe.settings.optimizer.lr:g}, {recipe.trials}",
             "; ".join(map(str, recipe.published)) or recipe.note,
         )
         for recipe in found
     ]
-    columns = ("name", "rule", "modules", "epochs, batch, lr", "published")
+    columns = ("name", "rule", "modules", "epochs, batch, lr, seeds", "published")
     title = "recipes, with the settings of the official code; NAME-paper has those of the paper's text"
     show(title, columns, rows, texts=len(columns))
     for recipe in found:

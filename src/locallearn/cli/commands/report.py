@@ -7,7 +7,7 @@ from typing import Any
 
 from locallearn.cli.console import say, show_json, work
 from locallearn.cli.parser import Parser
-from locallearn.cli.settings import read_settings
+from locallearn.cli.settings import read_settings, runs_in
 from locallearn.report import FIGURES, read_run, write_page
 from locallearn.training import RunFolder, TrainSettings
 
@@ -32,7 +32,7 @@ figures:
 def parser() -> Parser:
     """The command's parser."""
     parser = Parser(description=HELP, usage="locallearn report RUN [RUN ...] [options]")
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders, or folders of them")
     parser.add_argument("-o", "--out", type=Path, default=Path("report.html"), help="the file to write")
     parser.add_argument("--figures", type=Path | None, help="also write each figure to this folder, for print")
     parser.add_argument("--only", nargs="+", default=[], help="names of the figures to make; by default all")
@@ -42,7 +42,7 @@ def parser() -> Parser:
 
 def run(config: Any) -> None:
     """Read the runs, and write the page."""
-    runs = [read_run(path, read_settings(TrainSettings, RunFolder(path))) for path in config.runs]
+    runs = [read_run(path, read_settings(TrainSettings, RunFolder(path))) for path in runs_in(config.runs)]
     with work() as tell:
         names = write_page(runs, config.out, only=config.only, figures=config.figures, say=tell)
     if config.json:

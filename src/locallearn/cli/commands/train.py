@@ -163,8 +163,9 @@ def _show_seeds(asked: list[Asked], out: Path, *, as_json: bool) -> None:
         )
         for run in group.runs
     ]
-    mean, best = (f"{100 * of.mean:.2f} ± {100 * of.deviation:.2f}%" for of in (group.accuracy, group.best_accuracy))
-    rows.append(("mean ± standard deviation", str(out), mean, best, f"{group.seconds.mean:.1f}"))
+    mean, best = (of.percent for of in (group.accuracy, group.best_accuracy))
+    title = "mean ± standard deviation" if len(rows) > 1 else "mean"
+    rows.append((title, str(out), mean, best, f"{group.seconds.mean:.1f}"))
     columns = ("", "run folder", "test accuracy", f"best epoch, by {result['best_chosen_on']}", "seconds per epoch")
     show(f"{group.settings.data}, {group.settings.model}, {group.label}", columns, rows, texts=2)
 

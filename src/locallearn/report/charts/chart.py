@@ -10,6 +10,7 @@ from math import ceil, floor, log10
 from typing import Any, Literal
 
 from locallearn._figures.style import new_figure
+from locallearn._figures.ticks import log_ticks, whole_ticks
 from locallearn._utils.optional_imports import optional
 
 _FEW_TICKS = 8
@@ -68,11 +69,13 @@ class Axis:
     def on_print(self, axes: Any, which: Literal["x", "y"]) -> None:
         """Set up an axis of matplotlib's."""
         axes.set(**{f"{which}label": for_print(self.label), f"{which}scale": "log" if self.log else "linear"})
-        axis, ticker = getattr(axes, f"{which}axis"), optional("matplotlib.ticker")
+        axis = getattr(axes, f"{which}axis")
         if self.percent:
-            axis.set_major_formatter(ticker.PercentFormatter(1.0))
+            axis.set_major_formatter(optional("matplotlib.ticker").PercentFormatter(1.0))
+        if self.log:
+            log_ticks(axis)
         if self.whole:
-            axis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=2))
+            whole_ticks(axis)
         if self.zero:
             axes.set(**{f"{which}lim": (0, None)})
 

@@ -39,7 +39,7 @@ class Line:
     Attributes:
         label: its name in the legend.
         x, y: its points.
-        low, high: a band around it, or nothing.
+        low, high: a band around it, of a single point an error bar; or nothing.
         look: number of its colour, dashes and marker; the same in every chart of a page.
     """
 
@@ -92,7 +92,9 @@ class LineChart(Chart):
             elif len(line.x) > _MANY_POINTS:
                 look["markevery"] = (line.look % 5, len(line.x) // 8)
             handles += axes.plot(line.x, line.y, **look)
-            if line.low:
+            if line.low and len(line.x) == 1:
+                axes.errorbar(line.x, line.y, _from_line(line), fmt="none", ecolor=look["color"], capsize=2)
+            elif line.low:
                 axes.fill_between(line.x, line.low, line.high, color=look["color"], alpha=0.18, linewidth=0)
         for line in self.points:
             axes.plot(line.x, line.y, "o", markersize=5, fillstyle="none", color=looks[line.look]["color"])
@@ -121,6 +123,10 @@ class LineChart(Chart):
         main = self._trace(line, mode=mode, line=drawn, **({"marker": marker} if has_markers else {}))
         if not line.low:
             return [main]
+        if len(line.x) == 1:
+            below, above = _from_line(line)
+            bar = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": look["color"]}
+            return [main | {"error_y": bar}]
         edge = {"x": line.x, "mode": "lines", "line": {"width": 0, "color": look["color"]}}
         quiet = {"legendgroup": main["legendgroup"], "showlegend": False, "hoverinfo": "skip"}
         fill = {"fill": "tonexty", "fillcolor": _translucent(look["color"])}
@@ -135,6 +141,13 @@ class LineChart(Chart):
 
     def _looks(self) -> list[dict[str, Any]]:
         return line_styles(1 + max((line.look for line in (*self.lines, *self.points)), default=0))
+
+
+def _from_line(line: Line) -> tuple[list[float], list[float]]:
+    """How far the band goes below the line and above it."""
+    bands = zip(line.low, line.y, line.high, strict=True)
+    below, above = zip(*((y - low, high - y) for low, y, high in bands), strict=True)
+    return list(below), list(above)
 
 
 def _translucent(colour: str) -> str:

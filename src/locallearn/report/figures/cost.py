@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from locallearn.report.charts.bubbles import Bubble, BubbleChart
@@ -11,9 +10,9 @@ from locallearn.report.charts.chart import Axis
 from locallearn.report.charts.lines import Line, LineChart
 from locallearn.report.charts.schedule import ScheduleChart
 from locallearn.report.figures.training import ACCURACY
-from locallearn.report.groups import Group
+from locallearn.report.groups import IN_A_GROUP, Group, settings_of
 from locallearn.report.steps import StepRecord, tau_of, with_tau
-from locallearn.training import plain, rule_text
+from locallearn.training import rule_text
 
 _MIB = 2**20
 _TIME = Axis(label="predicted time, s", zero=True)
@@ -144,8 +143,9 @@ def _families(groups: Sequence[Group]) -> dict[str, list[tuple[float, Group]]]:
     for group in groups:
         tau = tau_of(group.settings.rule)
         if tau is not None:
-            key = repr(plain(replace(group.settings, rule=with_tau(group.settings.rule, 0.0), seed=0)))
-            gathered.setdefault(key, []).append((tau, group))
+            flat = {"rule": rule_text(with_tau(group.settings.rule, 0.0))}
+            values = settings_of(group.runs[0]) | flat | dict.fromkeys(IN_A_GROUP)
+            gathered.setdefault(repr(values), []).append((tau, group))
     families = [sorted(own, key=lambda entry: entry[0]) for own in gathered.values()]
     several = [own for own in families if len({tau for tau, _ in own}) > 1]
     labels = [_without_tau(own[0][1].settings.rule) for own in several]

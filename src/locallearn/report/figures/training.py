@@ -11,7 +11,6 @@ from locallearn.report.charts.heat_map import HeatMap
 from locallearn.report.charts.lines import Line, LineChart
 from locallearn.report.groups import Group
 from locallearn.report.runs import Run
-from locallearn.report.steps import StepRecord
 
 EPOCHS = Axis(label="epoch", whole=True)
 ACCURACY = Axis(label="test accuracy", percent=True)
@@ -68,21 +67,21 @@ def learning_rate(groups: Sequence[Group]) -> LineChart:
     )
 
 
-def module_losses(groups: Sequence[Group], steps: Mapping[str, StepRecord]) -> dict[str, Chart]:
+def module_losses(groups: Sequence[Group], spans: Mapping[str, Sequence[tuple[int, int]]]) -> dict[str, Chart]:
     """For each group the training loss of every objective over the epochs.
 
     Args:
         groups: the groups.
-        steps: of each, if there is one; it names the modules of the objectives.
+        spans: of each, if they are known, the first and the last module of every objective, by which these are named.
     """
-    return {group.label: _module_losses(group, steps.get(group.label)) for group in groups}
+    return {group.label: _module_losses(group, spans.get(group.label, ())) for group in groups}
 
 
-def _module_losses(group: Group, step: StepRecord | None) -> Chart:
+def _module_losses(group: Group, spans: Sequence[tuple[int, int]]) -> Chart:
     rows = group.over_epochs(lambda run: [row["losses"] for row in run.rows])  # pyright: ignore[reportArgumentType]
     means = [[fmean(values) for values in zip(*per_run, strict=True)] for per_run in rows]
     losses = list(zip(*means, strict=True))
-    names = _objective_names(len(losses), step)
+    names = _objective_names(len(losses), spans)
     epochs = tuple(float(epoch) for epoch in range(1, len(means) + 1))
     name, title = f"module-losses-{group.look}", f"Loss of each module: {group.label}"
     caption = "Training loss of each objective, by the local modules that it covers; the last one is the backbone's."
@@ -112,8 +111,9 @@ def _module_losses(group: Group, step: StepRecord | None) -> Chart:
     )
 
 
-def _objective_names(count: int, step: StepRecord | None) -> list[str]:
-    spans = step.spans if step is not None and len(step.spans) == count else [(i, i) for i in range(count)]
+def _objective_names(count: int, spans: Sequence[tuple[int, int]]) -> list[str]:
+    if len(spans) != count:
+        return [f"objective {number}" for number in range(count)]
     return [f"module {first}" if first == last else f"modules {first} to {last}" for first, last in spans]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from locallearn.report.charts.bars import BarChart, Bars, Panel
 from locallearn.report.figures.training import ACCURACY
-from locallearn.report.groups import Group
+from locallearn.report.groups import Group, bp_conditions, bp_conditions_text
 from locallearn.rules import BP, Rule
 from locallearn.rules.wrapper import Wrapper
 from locallearn.training import rule_text
@@ -17,7 +17,7 @@ _ALONE = "alone"
 
 
 def wrappers(groups: Sequence[Group]) -> BarChart | None:
-    """Accuracy of each base method alone and in each wrapper, a panel for each data set.
+    """Accuracy of each base method alone and in each wrapper, a panel for each data set, network, epochs, batch ...
 
     Args:
         groups: of one data set or of several.
@@ -25,12 +25,13 @@ def wrappers(groups: Sequence[Group]) -> BarChart | None:
     Returns:
         The chart; None where no run has a wrapper.
     """
-    named = [(group.settings.data, *_base_and_wrapper(group.settings.rule), group) for group in groups]
+    named = [(bp_conditions(group), *_base_and_wrapper(group.settings.rule), group) for group in groups]
     labels = list(dict.fromkeys([_ALONE, *(wrapper for *_, wrapper, _ in named)]))
     if len(labels) == 1:
         return None
     bases = list(dict.fromkeys(base for _, base, _, _ in named if base is not None))
-    found = {(data, base, wrapper): group for data, base, wrapper, group in reversed(named)}
+    found = {(panel, base, wrapper): group for panel, base, wrapper, group in reversed(named)}
+    titles = {bp_conditions(group): bp_conditions_text(group, groups) for group in groups}
     return BarChart(
         name="wrappers",
         title="Methods with and without a wrapper",
@@ -38,19 +39,22 @@ def wrappers(groups: Sequence[Group]) -> BarChart | None:
         " is backpropagation; error bars are one standard deviation over seeds.",
         y=ACCURACY,
         panels=tuple(
-            _panel(data, bases, labels, found) for data in dict.fromkeys(group.settings.data for group in groups)
+            _panel(
+                title, bases, labels, {(base, label): g for (panel, base, label), g in found.items() if panel == key}
+            )
+            for key, title in titles.items()
         ),
         reference="backpropagation",
     )
 
 
-def _panel(data: str, bases: list[str], labels: list[str], found: dict[tuple[str, str | None, str], Group]) -> Panel:
-    own = [base for base in bases if any((data, base, label) in found for label in labels)] or bases
-    bp = found.get((data, None, _ALONE))
+def _panel(title: str, bases: list[str], labels: list[str], found: dict[tuple[str | None, str], Group]) -> Panel:
+    own = [base for base in bases if any((base, label) in found for label in labels)] or bases
+    bp = found.get((None, _ALONE))
     return Panel(
-        title=data,
+        title=title,
         categories=tuple(own),
-        bars=tuple(_bars(label, [found.get((data, base, label)) for base in own]) for label in labels),
+        bars=tuple(_bars(label, [found.get((base, label)) for base in own]) for label in labels),
         reference=None if bp is None else bp.accuracy.mean,
     )
 

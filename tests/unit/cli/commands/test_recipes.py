@@ -40,6 +40,8 @@ def test_list_recipes(capsys):
     output = capsys.readouterr()
     assert "mlaan/table6/cifar10-resnet32-mlaan-dgl" in output.out
     assert "then locallearn evaluate RUN with the same --recipe" in output.err
+    assert run("list", "recipes", "auglocal/table1/cifar10-resnet32-bp") == 0
+    assert "400, 1024, 0.8, 3" in capsys.readouterr().out, "trials are shown"
 
 
 def test_the_recommended_recipe_takes_options_too(capsys):
