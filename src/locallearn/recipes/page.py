@@ -100,7 +100,7 @@ def _rows_not_run(values: Mapping[str, Any]) -> str:
     names = [f"`{recipe.row}`" for recipe in could if recipe.name not in run]
     if not names:
         return ""
-    summary = f"{len(names)} of {len(could)} rows were not run"
+    summary = f"{len(names)} of {len(could)} rows {'was' if len(names) == 1 else 'were'} not run"
     return f"<details><summary>{summary}</summary>\n\n{', '.join(names)}\n\n</details>\n\n"
 
 
