@@ -48,7 +48,7 @@ NOT_TRAINED: Mapping[str, Mapping[str, Any]] = {
     "checkpoint, lean, fp32": {"rule": "checkpoint", "precision": "fp32", **LEAN},
 }
 """Batch normalisation sees a quarter of the batch, or numbers are rounded otherwise: their accuracy is not known."""
-LOCAL = ("predsim", "dgl", "hpff(dgl)", "man(dgl)", "mlaan(dgl)", "auglocal(depth=4)")
+LOCAL = ("predsim", "dgl", "hilo(dgl)", "man(dgl)", "mlaan(dgl)", "auglocal(depth=4)")
 ON_GPU = ("hilo(dgl, independent=0)", "mlm(dgl)", "lam(dgl)")
 
 
@@ -78,7 +78,7 @@ def uncounted() -> list[dict[str, Any]]:
     """All rows: name, kind, changed settings, test accuracies after the last epoch, and the device of these runs."""
     cpu, gpu, search = (read_json(file) for file in (ONE_CPU, ONE_GPU, SEARCH))
     best = {rule: (max(run["test_accuracy"] for run in gpu["runs"] if run["rule"] == rule), "GPU") for rule in ON_GPU}
-    best |= {rule: (max(run["test_accuracy"] for run in cpu[rule].values()), "CPU") for rule in LOCAL}
+    best |= {rule: (max(run["test_accuracy"] for run in cpu[rule].values()), "CPU") for rule in LOCAL if rule in cpu}
     trained = {written(rule): ([accuracy], device) for rule, (accuracy, device) in best.items()} | of_tables()
     rows = []
 

@@ -44,7 +44,7 @@ def _narrow(part: nn.Module, factor: float) -> None:
         return new
 
     match part:
-        case nn.Conv2d(in_channels=inputs, out_channels=outputs, groups=groups) if groups == inputs > 1:
+        case nn.Conv2d(in_channels=inputs, out_channels=outputs, groups=groups) if groups == inputs > 1:  # depthwise
             set_width(part, width(inputs), width(inputs) * (outputs // inputs), groups=width(inputs))
         case nn.Conv2d(in_channels=inputs, out_channels=outputs, groups=groups):
             set_width(part, width(inputs, groups), width(outputs, groups), groups=groups)

@@ -73,8 +73,9 @@ class Parser(jsonargparse.ArgumentParser):
     def dump(self, namespace: Any, *args: Any, **kwargs: Any) -> str:
         """What `--print_config` prints: a file of settings, as `--config` takes it."""
         settings = namespace.clone()
-        for name in _NOT_OF_FILES:
-            settings.pop(name, None)
+        if any(isinstance(action, SettingsFile) for action in self._actions):  # a command, and no class of a setting
+            for name in _NOT_OF_FILES:
+                settings.pop(name, None)
         return super().dump(settings, *args, **kwargs)
 
     def _sentence(self, message: str) -> str:

@@ -25,7 +25,7 @@ def cost_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[lis
     columns["x PyTorch's BP"] = [_number(row["plain_ratio"]) for row in rows]
     columns["published MACs, G"] = [_number(row["published_macs"]) for row in rows]
     columns["counted, G"] = [_number(_over(row["step"]["macs"], 1e9)) for row in rows]
-    columns["published time above BP, %"] = [_number(row["published_time"]) for row in rows]
+    columns["published time above BP, %"] = [_number(row.get("published_time")) for row in rows]
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     return list(shown), [list(row) for row in zip(*shown.values(), strict=True)]
 

@@ -13,8 +13,8 @@ from locallearn.recipes.columns import BPs, accuracy_columns, bp_accuracies, cos
 
 _INTRODUCTION = """# Results
 
-Written by `locallearn reproduce TABLE --save docs/results` from the files in [tables](tables). Each command repeats its
-table. What is measured elsewhere:
+Written by `locallearn reproduce TABLE --save docs/results` from the files in [tables](tables). The commands below a
+table made its rows, and repeat them. What is measured elsewhere:
 
 """
 
@@ -46,10 +46,18 @@ The official settings. Numbers are those of the last epoch on the test images, m
 }
 
 
+def read_table(file: Path) -> dict[str, Any]:
+    """A table as `save` writes it; that of an earlier version tells the origin of all rows at once."""
+    values = read_json(file)
+    origin = {name: values.pop(name) for name in ("command", "locallearn", "commit", "torch") if name in values}
+    values["rows"] = [{"origin": origin, **row} for row in values["rows"]]
+    return values
+
+
 def page(folder: Path) -> str:
     """The page of all tables under a folder, in the order of the papers."""
     order = {table: place for place, table in enumerate(tables())}
-    found = [(file, read_json(file)) for file in (folder / "tables").glob("*.json")]
+    found = [(file, read_table(file)) for file in (folder / "tables").glob("*.json")]
     found.sort(key=lambda pair: order[pair[1]["table"]])
     others = sorted(file for file in folder.glob("*.md") if file.name != "README.md")
     text = _INTRODUCTION
@@ -85,9 +93,9 @@ def _table(values: Mapping[str, Any], file: Path, bps: BPs) -> str:
 
 
 def _origin(row: Mapping[str, Any]) -> str:
-    """By what a row was made."""
-    origin = row["origin"]
-    commit, device = row.get("commit") or origin["commit"] or origin["locallearn"], row.get("device")
+    """By what a row was made; of runs that did not record their commit, the version alone."""
+    origin, device = row["origin"], row.get("device")
+    commit = row.get("commit", origin["commit"]) or f"of locallearn {origin['locallearn']}"
     return f"`{origin['command']}`, commit {commit}, torch {origin['torch']}{f', on {device}' if device else ''}"
 
 

@@ -12,6 +12,7 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn.report.runs import Change, Run
 from locallearn.rules import BP
 from locallearn.training import NO_RESULT, TrainSettings, plain_settings, rule_text
+from locallearn.training.settings.text import differences_in
 
 IN_A_GROUP = ("seed", *NO_RESULT)
 """Settings by which runs of one group may differ: the seed, and those that no result depends on."""
@@ -214,16 +215,9 @@ def _without(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 def _change_text(change: Change) -> str:
     """Such as `epochs changed from 10 to 20 at epoch 11`; of a class with other settings, those."""
     step = f", step {change.step + 1}" if change.step else ""
-    return f"{_changed(change.setting, change.before, change.now)} at epoch {change.epoch}{step}"
-
-
-def _changed(name: str, before: Any, now: Any) -> str:
-    classes = [value.get("class_path") if isinstance(value, dict) else None for value in (before, now)]
-    if classes[0] is None or classes[0] != classes[1]:
-        return f"{name} changed from {setting_text(before)} to {setting_text(now)}"
-    inner = before["init_args"], now["init_args"]
-    names = [part for part in inner[1] if inner[0].get(part) != inner[1][part]]
-    return " and ".join(_changed(f"{name}.{part}", *(settings.get(part) for settings in inner)) for part in names)
+    parts = differences_in(change.setting, change.before, change.now)
+    texts = (f"{name} changed from {setting_text(before)} to {setting_text(now)}" for name, before, now in parts)
+    return f"{' and '.join(texts)} at epoch {change.epoch}{step}"
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

@@ -115,22 +115,22 @@ def read_run(path: Path, settings: TrainSettings) -> Run:
         result=folder.read_result(*RESULTS) if folder.result.exists() else {},
         environment=_mapping(folder.environment),
         analyses=read_analyses(path),
-        changes=_changes(folder.history),
+        changes=_changes(folder),
     )
 
 
-def _changes(history: Path) -> tuple[Change, ...]:
+def _changes(folder: RunFolder) -> tuple[Change, ...]:
     """The settings that changed, in order, as `RunFolder.change_settings` wrote them."""
-    events = read_json(history) if history.exists() else []
     try:
         return tuple(
             Change(setting=name, before=pair["before"], now=pair["now"], epoch=event["epoch"], step=event["step"])
-            for event in events
-            if "changes" in event
-            for name, pair in event["changes"].items()
+            for event in folder.events()
+            for name, pair in event.get("changes", {}).items()
         )
-    except (AttributeError, KeyError, TypeError) as error:
-        raise LocalLearnError(f"{history} is damaged: it is no list of events. Put a copy of it back.") from error
+    except (KeyError, TypeError) as error:
+        raise LocalLearnError(
+            f"{folder.history} is damaged: an event lacks where or what changed. Put a copy of it back."
+        ) from error
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:

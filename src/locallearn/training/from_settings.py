@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from locallearn._chain.discovery import chain_of
+from locallearn._chain.partition import partition
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import localize
 from locallearn._nn.frozen import freeze
 from locallearn._objectives.auxiliary import Loss
+from locallearn._planning.by_cost import parse_cost_spec
 from locallearn._torch.device import seed_all
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import call, find, names
@@ -39,12 +41,19 @@ def build(
     seed_all(settings.seed)
     model = make_model(settings.model, classes=len(images.classes), image_shape=images.image_shape)
     start(model)
+    modules = settings.modules
     if settings.freeze is not None:
         patterns = [settings.freeze] if isinstance(settings.freeze, str) else settings.freeze
-        freeze(model, chain_of(model, images.image_shape, settings.layers).layers, patterns)
-    net = _localized(model, settings, images, settings.modules)
-    if settings.freeze is not None and (ends := _trained_ends(net)) != list(net.partition.ends):
-        net = _localized(model, settings, images, [net.chain.names[end] for end in ends])
+        layers = chain_of(model, images.image_shape, settings.layers).layers
+        freeze(model, layers, patterns)
+        if parse_cost_spec(modules) is None:
+            modules = _after_frozen(layers, partition(modules, list(layers)).ends)
+    net = _localized(model, settings, images, modules)
+    if settings.freeze is not None and modules is settings.modules:  # by cost, which only the whole network tells
+        layers, ends = dict(zip(net.chain.names, net.chain.layers, strict=True)), net.partition.ends
+        if len(modules := _after_frozen(layers, ends)) < len(ends):
+            del net
+            net = _localized(model, settings, images, modules)
     if settings.channels_last:
         net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return net
@@ -68,14 +77,14 @@ def _localized(
     )
 
 
-def _trained_ends(net: LocalNet) -> list[int]:
-    """The ends of local modules without those of leading ones that are all frozen: these join the first trained one.
+def _after_frozen(layers: Mapping[str, nn.Module], ends: Sequence[int]) -> list[str]:
+    """The last layers of local modules, without leading ones that are all frozen: these join the first trained one.
 
     An auxiliary network after frozen layers alone would train nothing but itself.
     """
-    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in net.chain.layers]
-    first = trained.index(True) if True in trained else len(trained) - 1
-    return [end for end in net.partition.ends if end >= first]
+    trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers.values()]
+    first, names = trained.index(True) if True in trained else len(trained) - 1, list(layers)
+    return [names[end] for end in ends if end >= first]
 
 
 def _loss_of(settings: TrainSettings) -> Loss:

@@ -37,8 +37,9 @@ from locallearn.training.processes.joining import joined
 from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
-from locallearn.training.settings.text import difference_text, rule_text
+from locallearn.training.settings.text import difference_text, differences_in, rule_text
 from locallearn.training.settings.train import TrainSettings
+from locallearn.training.torch_schedule import TorchSchedule
 from locallearn.training.warm_start import WarmStart
 
 
@@ -83,6 +84,8 @@ def train(
     device = device_of(settings.device)
     if settings.cuda_graphs and device.type != "cuda":
         raise LocalLearnError(f"cuda_graphs needs a CUDA GPU, but the device is {device}: leave it out.")
+    if resume is None and isinstance(settings.schedule, TorchSchedule):
+        settings.schedule.refuse_own_rate()
     with joined(settings.parallel, device, timeout=settings.parallel_timeout) as processes:
         try:
             return _train(settings, RunFolder(folder), resume, changing, watcher, say, processes)
@@ -205,10 +208,12 @@ def _train(
 def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[str], None]) -> None:
     """Write changed settings, which hold from where training goes on."""
     differences = run.differences(settings)
-    changed, optimizer = " and ".join(differences), differences.get("optimizer", ({}, {}))
-    rate = difference_text("optimizer", *optimizer)
-    if optimizer[0] != optimizer[1] and (not rate.startswith("optimizer.lr ") or "; " in rate):
-        raise LocalLearnError(f"{run.path} goes on with its optimizer, of which only lr can change ({rate}).")
+    changed, optimizer = " and ".join(differences), ("optimizer", *differences.get("optimizer", (None, None)))
+    if {name for name, *_ in differences_in(*optimizer)} - {"optimizer.lr"}:
+        told = difference_text(*optimizer)
+        raise LocalLearnError(f"{run.path} goes on with its optimizer, of which only lr can change ({told}).")
+    if isinstance(settings.schedule, TorchSchedule):
+        settings.schedule.refuse_own_rate()
     if fit.epoch > settings.epochs:
         raise LocalLearnError(
             f"{run.path} has trained its {settings.epochs} epochs: give more by --epochs to go on with another"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -249,6 +249,21 @@ def test_a_row_that_lost_runs_does_not_replace_one_that_has_them(reproduction, t
     assert "`third`, commit" in (tmp_path / "README.md").read_text()
 
 
+def test_tables_of_an_earlier_version_keep_their_origin(reproduction, tmp_path):
+    file = tmp_path / "tables/hpff-table4a-small.json"
+    file.parent.mkdir()
+    row = asdict(reproduction(lambda s: 0.6, seeds=(0,)).row(find(PLAIN)))
+    del row["commit"]
+    origin = {"command": "before", "locallearn": "0.0.1", "commit": "abc", "torch": "2.11"}
+    write_json(file, {"table": "hpff/table4a", "what": "small", **origin, "rows": [row]})
+    other = reproduction(lambda s: 0.6, seeds=(0,)).row(find("hpff/table4a/cifar10-resnet32-cl"))
+    save("hpff/table4a", [other], tmp_path, command="now", what="small")
+    text = (tmp_path / "README.md").read_text()
+    assert "`before`, commit abc, torch 2.11" in text
+    assert "`now`, commit of locallearn" in text  # its runs did not record their commit
+    assert json.loads(file.read_text())["rows"][0]["origin"] == origin
+
+
 def test_rows_are_told_once_they_are_there_and_one_that_fails_leaves_the_others(reproduction):
     told = []
     rows = reproduction(lambda s: 0.5, seeds=(0,)).rows(rows_of("hpff/table4a"), told.append)
@@ -263,7 +278,7 @@ def test_rows_are_told_once_they_are_there_and_one_that_fails_leaves_the_others(
     plain, *others = asked.rows(rows_of("hpff/table4a"))
     assert (plain.seeds, plain.not_run) == ((5,), "seed 6: runs/one is damaged.")
     assert [(row.seeds, row.not_run) for row in others] == [((), "runs/one is damaged.")] * 3
-    assert asked.failures == ["runs/one is damaged."] * len(asked.failures)
+    assert asked.failures == ["runs/one is damaged."] * 4
 
 
 def test_an_interrupted_row_stops_the_others(reproduction):

@@ -110,7 +110,7 @@ def test_a_run_that_went_on_with_other_settings_is_a_group_apart(tmp_path):
     assert differing_conditions(found) == {"changed by --resume": [[], texts]}
     assert setting_text([]) == "none"
     (path / "history.json").write_text('[{"changes": [1]}]')
-    with pytest.raises(LocalLearnError, match=r"history.json is damaged: it is no list of events"):
+    with pytest.raises(LocalLearnError, match=r"history.json is damaged: it must be a list of events"):
         read(path)
 
 

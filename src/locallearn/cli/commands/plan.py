@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 from collections.abc import Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from locallearn.cost import Candidate, Plan, draw_plan, plan, plan_rules, warnin
 from locallearn.cost.planner import DEPTHS, RULES
 from locallearn.cost.warning import advice_of
 from locallearn.rules import Rule
-from locallearn.training import SGD, OptimizerSettings, make_model, plain_settings, rule_text
+from locallearn.training import SGD, OptimizerSettings, make_model, plain, rule_text
 
 HELP = """Find the partition, auxiliary depth and memory setting whose step fits, at the least time.
 
@@ -136,9 +137,13 @@ def _optimizer(settings: OptimizerSettings) -> dict[str, Any]:
     """The options of an optimizer other than the default."""
     if settings == SGD():
         return {}
-    kind = type(settings)
-    changed = {name: value for name, value in plain_settings(settings).items() if value != plain_settings(kind())[name]}
-    return {"--optimizer": kind.__name__, **{f"--optimizer.{name}": value for name, value in changed.items()}}
+    chosen = plain(settings)
+    given = {
+        f"--optimizer.{setting.name}": shlex.quote(json.dumps(chosen["init_args"][setting.name]))
+        for setting in dataclasses.fields(settings)
+        if getattr(settings, setting.name) != setting.default
+    }
+    return {"--optimizer": chosen["class_path"], **given}
 
 
 def _command(values: Any, best: Candidate) -> str:

@@ -164,7 +164,7 @@ class RunFolder:
         Raises:
             LocalLearnError: the history is damaged.
         """
-        return sorted({name for event in self._events() for name in event.get("changes", {})})
+        return sorted({name for event in self.events() for name in event.get("changes", {})})
 
     def differences(self, settings: Any) -> dict[str, tuple[Any, Any]]:
         """Names of the settings that differ from those of the run that is there, with the values before and now.
@@ -200,11 +200,16 @@ class RunFolder:
 
     def add_history(self, event: Mapping[str, Any]) -> None:
         """Add an event to `history.json`, unless it is the last one there."""
-        history = self._events()
+        history = self.events()
         if history[-1:] != [event]:
             write_json(self.history, [*history, event])
 
-    def _events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[dict[str, Any]]:
+        """What happened on the way: settings that changed, an early stop, a return to an earlier checkpoint.
+
+        Raises:
+            LocalLearnError: the history is damaged.
+        """
         events = read_json(self.history) if self.history.exists() else []
         if not isinstance(events, list) or not all(
             isinstance(event, dict) and isinstance(event.get("changes", {}), dict) for event in events

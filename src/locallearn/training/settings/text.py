@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -54,13 +55,20 @@ def plain(value: Any) -> Any:
 
 def difference_text(name: str, before: Any, now: Any) -> str:
     """In what two plain values of a setting differ, such as `optimizer.lr 0.1, not 0.05`."""
-    kind, arguments = _class_of(before)
-    other_kind, others = _class_of(now)
-    if kind == other_kind and arguments != others:
-        pairs = {inner: (arguments.get(inner), others.get(inner)) for inner in {**arguments, **others}}
-        different = {inner: pair for inner, pair in pairs.items() if pair[0] != pair[1]}
-        return "; ".join(difference_text(f"{name}.{inner}", *pair) for inner, pair in different.items())
-    return f"{name} {kind or before}, not {other_kind or now}"
+    return "; ".join(
+        f"{part} {_class_of(one)[0] or one}, not {_class_of(other)[0] or other}"
+        for part, one, other in differences_in(name, before, now)
+    )
+
+
+def differences_in(name: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Where two plain values of a setting differ: names and both values, within a class that both have."""
+    (kind, arguments), (other_kind, others) = _class_of(before), _class_of(now)
+    if kind and kind == other_kind:
+        for inner in {**arguments, **others}:
+            yield from differences_in(f"{name}.{inner}", arguments.get(inner), others.get(inner))
+    elif before != now:
+        yield name, before, now
 
 
 def _class_of(value: Any) -> tuple[str, dict[str, Any]]:
