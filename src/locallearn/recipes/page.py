@@ -118,7 +118,8 @@ def _tables_not_run(budget: Budget, run: Collection[str]) -> str:
     for recipe in recipes().values():
         if recipe.table and recipe.kind != "cost":
             reasons.setdefault(unfit(recipe, budget), {}).setdefault(title_of(recipe.table), []).append(recipe.row)
-    names = [title for title in reasons.pop("", {}) if title not in {title_of(table) for table in run}]
+    begun = {title_of(table) for table in run}
+    names = [title for title in reasons.pop("", {}) if title not in begun]
     text = f"**No row was run of** {'; '.join(names)}.\n" if names else ""
     lines = [f"* {'; '.join(map(_rows, rows.items()))}: {why}.\n" for why, rows in reasons.items()]
     return text + ("\n**Not of this budget**:\n\n" + "".join(lines) if lines else "")
