@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import locallearn as ll
-from locallearn.data import Augmentation, Border, ImageSet, Split
+from locallearn.data import Augmentation, Border, Feed, ImageSet, Split, TensorBatches
 from locallearn.training import SGD, Fit, RunFolder, TrainSettings, Watcher, build, data_of, load_checkpoint
 from locallearn.training.from_settings import mixed, training_batches
+
+PAUSE = float(os.environ.get("SMALL_RUNS_PAUSE", "0"))
+"""Seconds before each batch of training: a run that a test means to stop must not end before the test gets to it."""
+
+
+class SlowBatches(TensorBatches):
+    """Batches that come after a pause."""
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in super().epoch(epoch, start=start):
+            time.sleep(PAUSE)
+            yield batch
+
+
+class SlowSet(ImageSet):
+    """Images of which the training batches come slowly."""
+
+    def training(self, feed: Feed, *, seed: int, drop_single: bool) -> TensorBatches:
+        batches = super().training(feed, seed=seed, drop_single=drop_single)
+        return SlowBatches(**{field.name: getattr(batches, field.name) for field in fields(batches)})
 
 
 def stripes(root: Path) -> ImageSet:
@@ -29,7 +52,7 @@ def stripes(root: Path) -> ImageSet:
         images = patterns[labels][..., None] + draw.integers(0, 90, (count, 12, 12, 3))
         return Split(images=images.astype(np.uint8), labels=labels.astype(np.int64))
 
-    return ImageSet(
+    return (SlowSet if PAUSE else ImageSet)(
         train=split(100),
         test=split(40),
         classes=("rows", "columns", "diagonals"),
@@ -95,7 +118,7 @@ def settings(**changes) -> TrainSettings:
 
 
 @cache
-def _built() -> tuple[ll.LocalNet, torch.Tensor]:
+def _built() -> tuple[ll.LocalNet, Tensor]:
     """The network, and the random state after it was built."""
     return build(settings(), data_of(settings())), torch.get_rng_state()
 

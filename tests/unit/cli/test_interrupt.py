@@ -35,8 +35,13 @@ SMALL = [
 ]
 
 
-def start(*arguments: str, terminal: int | None = None, nohup: bool = False) -> subprocess.Popen[str]:
-    """A process of its own; with a terminal, in a session of its own that the terminal controls."""
+def start(
+    *arguments: str, terminal: int | None = None, nohup: bool = False, pause: float = 0.0
+) -> subprocess.Popen[str]:
+    """A process of its own; with a terminal, in a session of its own that the terminal controls.
+
+    With a pause in seconds before each of the 7 batches of an epoch, the run does not end before it is stopped.
+    """
     more: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     if terminal is not None:
         more = dict.fromkeys(("stdin", "stdout", "stderr"), terminal) | {"start_new_session": True}
@@ -44,7 +49,8 @@ def start(*arguments: str, terminal: int | None = None, nohup: bool = False) -> 
     if nohup:
         more["preexec_fn"] = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
     command = [sys.executable, "-m", "locallearn", *arguments, "--threads", "1"]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SUPPORT)}, text=True, **more)
+    environment = os.environ | {"PYTHONPATH": str(SUPPORT), "SMALL_RUNS_PAUSE": str(pause)}
+    return subprocess.Popen(command, env=environment, text=True, **more)
 
 
 def wait_for_epochs(folder: Path, epochs: int, *, window: int | None = None) -> None:
@@ -71,7 +77,7 @@ def whole(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_stopped_run_resumes_bit_for_bit(kill, whole, tmp_path):
     folder = tmp_path / "run"
-    process = start("train", *SMALL, "--out", str(folder))
+    process = start("train", *SMALL, "--out", str(folder), pause=0.03)
     wait_for_epochs(folder, 2)
     process.send_signal(kill)
     _, told = process.communicate(timeout=100)
@@ -111,7 +117,7 @@ def test_a_closed_terminal_stops_the_run_with_a_checkpoint(stalled, tmp_path):
 
 def test_a_hangup_that_nohup_ignores_does_not_stop_the_run(tmp_path):
     folder = tmp_path / "run"
-    process = start("train", *SMALL, "--epochs", "4", "--out", str(folder), nohup=True)
+    process = start("train", *SMALL, "--epochs", "4", "--out", str(folder), nohup=True, pause=0.03)
     wait_for_epochs(folder, 1)
     process.send_signal(signal.SIGHUP)
     _, told = process.communicate(timeout=100)

@@ -28,6 +28,8 @@ SUPPORT = Path(__file__).parents[3] / "support"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(SUPPORT), "OMP_NUM_THREADS": "1"}
 TORCHRUN = ("-m", "torch.distributed.run")
 EPOCHS = 20
+SLOWLY = {"SMALL_RUNS_PAUSE": "0.05"}
+"""A third of a second an epoch: a run that is to be stopped lasts long enough."""
 SMALL = (
     "--model",
     "small_runs.little",
@@ -129,7 +131,7 @@ def goes_on(folder: Path, *options: str, processes: int) -> None:
 
 def stopped(folder: Path, *options: str, processes: int = 2) -> None:
     """Start a run, and stop it after two epochs or more."""
-    with started(*words(folder, *options, processes=processes)) as process:
+    with started(*words(folder, *options, processes=processes), **SLOWLY) as process:
         wait_for_epochs(folder, 2)
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=200)
@@ -211,7 +213,7 @@ def test_four_processes_and_then_two_train_as_one_does(alone, tmp_path):
 
 def killed_and_brought_back(folder: Path, *options: str) -> None:
     """A run of which process 1 is killed in the third epoch or later, and torchrun starts it again."""
-    with started(*words(folder, *options, torchrun=("--max-restarts", "1"))) as process:
+    with started(*words(folder, *options, torchrun=("--max-restarts", "1")), **SLOWLY) as process:
         wait_for_epochs(folder, 2)
         os.kill(rank_of(process, 1), signal.SIGKILL)
         _, told = process.communicate(timeout=400)
@@ -231,8 +233,9 @@ def test_a_killed_process_of_modules_is_named_and_torchrun_brings_the_run_back(a
 
 def test_a_process_that_is_held_ends_the_run_in_time(tmp_path):
     folder = tmp_path / "run"
-    with started(*words(folder, "--parallel", "data", "--parallel-timeout", "20", "--epochs", "1000")) as process:
-        wait_for_epochs(folder, 1)
+    options = ("--parallel", "data", "--parallel-timeout", "20", "--epochs", "1000")
+    with started(*words(folder, *options), **SLOWLY) as process:
+        wait_for_epochs(folder, 8)  # seconds: the process has told that it trains
         held = rank_of(process, 1)
         os.kill(held, signal.SIGSTOP)
         assert process.stderr is not None
