@@ -92,9 +92,6 @@ def train_missing(asked: Sequence[Asked], *, jobs: int, again: str) -> None:
         settings, there = run.settings, run.folder.settings.exists()
         if there:
             run.folder.refuse_reuse(settings)
-            settings = run.folder.with_own(settings)
-            if own := run.folder.differences(run.settings):
-                say(f"{run.folder.path} keeps its own {' and '.join(own)}, on which no result depends")
         if there and run.folder.result.exists():
             say(f"{run.name}: already finished in {run.folder.path}")
         else:

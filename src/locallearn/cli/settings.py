@@ -63,21 +63,21 @@ def runs_in(paths: Sequence[Path]) -> list[Path]:
 
 
 def resumed_checkpoint(
-    config: Any, *, changeable: Sequence[str] = (), of_processes: Sequence[str] = (), others: Sequence[str] = ()
+    config: Any, *, changeable: Sequence[str] = (), free: Sequence[str] = (), others: Sequence[str] = ()
 ) -> Checkpoint | None:
     """The checkpoint to go on from, or None for a new run.
 
     Args:
         config: with the options of `add_run`.
         changeable: options that may go with `--resume`, as may those of their classes.
-        of_processes: further ones, which change no result.
+        free: further ones, which change no result.
         others: words beside the options, which are refused as all other options are.
     """
     if config.resume is None:
         if config["from"] != "last":
             raise LocalLearnError(f"--from {config['from']} goes with --resume RUN: give the run to go on with.")
         return None
-    allowed = {"--resume", "--from", "--json", *changeable, *of_processes}
+    allowed = {"--resume", "--from", "--json", *changeable, *free}
     typed = sorted(option for option in typed_options() if not allowed & {option, option.partition(".")[0]})
     if refused := [*others, *typed]:
         may = f"; only {', '.join(changeable)} may change" if changeable else ""

@@ -36,7 +36,8 @@ from locallearn.training import (
 )
 from locallearn.training.settings.text import with_new_defaults
 
-_OF_MACHINE = (*NO_RESULT, "threads", "device")
+_OF_ROUNDING = ("device", "threads")
+_OF_MACHINE = (*NO_RESULT, *_OF_ROUNDING)
 """Settings that do not change which result a run has, but for rounding."""
 
 
@@ -103,7 +104,11 @@ class Runs:
             except LocalLearnError:
                 if not folder.settings.exists():
                     raise  # else another process began it meanwhile, or what failed here fails again
-        return self.workers.train(name, folder.with_own(settings, _OF_MACHINE), folder.path, "last")
+        own = folder.with_own(settings, _OF_ROUNDING)
+        if own != settings:
+            kept = " and ".join(f"{setting}={getattr(own, setting)}" for setting in _OF_ROUNDING)
+            self.workers.say(f"{name}: goes on in {folder.path} with {kept}, as it began")
+        return self.workers.train(name, own, folder.path, "last")
 
     @property
     def mean_seconds(self) -> float | None:

@@ -38,7 +38,7 @@ from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
 from locallearn.training.settings.text import difference_text, differences_in, rule_text
-from locallearn.training.settings.train import TrainSettings
+from locallearn.training.settings.train import NO_RESULT, TrainSettings
 from locallearn.training.torch_schedule import TorchSchedule
 from locallearn.training.warm_start import WarmStart
 
@@ -60,7 +60,8 @@ def train(
         resume: the checkpoint to go on from, bit for bit: "last", "previous" or "best" of the folder. A run that was
             stopped before its first one starts from the beginning.
         changing: settings in which the run may go on otherwise than it began, of "epochs", "optimizer" (its lr),
-            "schedule", "early_stopping"; the folder's `history.json` says so.
+            "schedule", "early_stopping", "device", "threads"; the folder's `history.json` says so. Those on which no
+            result depends (`NO_RESULT`) may always differ.
         watcher: learns how training proceeds.
         say: prints a sentence for a person.
 
@@ -141,6 +142,7 @@ def _train(
         net.label_shape = (len(images.classes),)
     settings.refuse_misfit(net, steps=len(batches))
     batches = mixed(settings, batches, feed, classes=len(images.classes))
+    changing = {*changing, *NO_RESULT}
     opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)
     with opened if processes.leads else nullcontext():
         if processes.leads and not run.data.exists():
@@ -207,7 +209,10 @@ def _train(
 
 def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[str], None]) -> None:
     """Write changed settings, which hold from where training goes on."""
-    differences = run.differences(settings)
+    differences = {name: pair for name, pair in run.differences(settings).items() if name not in NO_RESULT}
+    if not differences:
+        run.change_settings(settings, epoch=fit.epoch, step=fit.step)
+        return
     changed, optimizer = " and ".join(differences), ("optimizer", *differences.get("optimizer", (None, None)))
     if {name for name, *_ in differences_in(*optimizer)} - {"optimizer.lr"}:
         told = difference_text(*optimizer)

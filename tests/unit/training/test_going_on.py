@@ -116,3 +116,17 @@ def test_the_command_changes_what_it_names_alone(copied, capsys):
     assert run(*resume, "--schedule.warmup", "0.5", "--epochs", "5") == 1
     assert "the run has the schedule Constant, and the options are of Cosine" in capsys.readouterr().err
     assert optimizer["init_args"] == {**entry["changes"]["optimizer"]["before"]["init_args"], "lr": 0.1}
+
+
+def test_a_run_goes_on_where_data_lie_elsewhere_and_is_still_repeatable(copied, tmp_path, capsys):
+    resume = ["train", "--resume", str(copied), "--trust-code", "--data-dir", str(tmp_path)]
+    assert run(*resume, "--workers", "7") == 0
+    folder = RunFolder(copied)
+    assert {name: folder.read_settings()[name] for name in ("data_dir", "workers")} == {
+        "data_dir": str(tmp_path),
+        "workers": 7,
+    }
+    assert folder.events() == [], "no result depends on these"
+    assert run("train", "--resume", str(copied), "--trust-code", "--epochs", "3", "--threads", "2") == 0
+    assert folder.changed_settings == ["epochs", "threads"]
+    assert folder.read_settings()["workers"] == 7

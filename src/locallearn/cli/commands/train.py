@@ -24,7 +24,7 @@ from locallearn.cli.settings import (
     settings_from,
 )
 from locallearn.report import group_runs, numbers, read_run
-from locallearn.training import OF_PROCESSES, Launch, RunFolder, TrainSettings, train
+from locallearn.training import NO_RESULT, OF_PROCESSES, Launch, RunFolder, TrainSettings, train
 
 HELP = """Train one network by one rule.
 
@@ -42,8 +42,9 @@ examples:
   locallearn train --init-from runs/ONE --data stl10        # start from its weights, with a new classifier
   locallearn train --init-from runs/ONE --data stl10 --freeze "stem|layer1.*"    # of which some layers stay as they are
   locallearn train --resume runs/ONE                        # continue, with the same bits
-  locallearn train --resume runs/ONE --epochs 100           # for more epochs; also with --optimizer.lr, --schedule or
+  locallearn train --resume runs/ONE --epochs 100           # for more epochs; also with --optimizer.lr, --schedule,
                                                             # --early-stopping
+  locallearn train --resume runs/ONE --data-dir elsewhere   # on a machine where data lie elsewhere; also --device, ...
   torchrun --nproc-per-node 2 -m locallearn train --parallel data    # each process trains on half of every batch
   locallearn train --rule dgl --parallel modules=2 --dry-run         # which process would train which local modules
   locallearn train --recipe hpff/table1/cifar10-resnet32-dgl --seed 1    # a published result; options override it
@@ -56,10 +57,13 @@ _CHANGEABLE = {
     "--optimizer.lr": "optimizer",
     "--schedule": "schedule",
     "--early-stopping": "early_stopping",
+    "--device": "device",
+    "--threads": "threads",
 }
 """Options that may go with --resume, and their settings."""
 
 _OF_PROCESSES = {f"--{name.replace('_', '-')}": name for name in OF_PROCESSES}
+_NO_RESULT = {f"--{name.replace('_', '-')}": name for name in NO_RESULT}
 
 
 def parser() -> Parser:
@@ -86,7 +90,7 @@ def run(config: Any) -> None:
     if config.jobs != 1:
         raise LocalLearnError("--jobs goes with --seeds: a single run has no others beside it.")
     changing = _changing()
-    resume = resumed_checkpoint(config, changeable=[*_CHANGEABLE], of_processes=[*_OF_PROCESSES])
+    resume = resumed_checkpoint(config, changeable=[*_CHANGEABLE], free=[*_OF_PROCESSES, *_NO_RESULT])
     if resume is not None:
         folder = RunFolder(config.resume)
         settings = _changed(read_settings(TrainSettings, folder), config, changing, launch)
@@ -186,7 +190,8 @@ def _changed(settings: TrainSettings, config: Any, changing: set[str], launch: L
     given, typed = parser().instantiate(config), typed_options()
     several = given.parallel is None and launch is not None and launch.count > 1
     of_processes = [name for option, name in _OF_PROCESSES.items() if option in typed or not several]
-    values = {name: given[name] for name in (*changing, *of_processes)}
+    no_result = [name for option, name in _NO_RESULT.items() if option in typed]
+    values = {name: given[name] for name in (*changing, *of_processes, *no_result)}
     if "optimizer" in values:
         values["optimizer"] = replace(settings.optimizer, lr=given.optimizer.lr)
     if "schedule" in values and "--schedule" not in typed:

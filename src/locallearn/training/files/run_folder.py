@@ -151,10 +151,9 @@ class RunFolder:
         if self.settings.exists():
             raise LocalLearnError(f"{self.path} holds a run, not run folders: choose another folder by --out.")
 
-    def with_own(self, settings: Settings, names: Collection[str] = NO_RESULT) -> Settings:
-        """Settings with the values of some that the run has, which goes on with its own."""
+    def with_own(self, settings: Settings, names: Collection[str]) -> Settings:
+        """Settings with the values of some, each a number or a word, that the run has."""
         own = {name: value for name, value in self.read_settings().items() if name in names}
-        own |= {name: Path(own[name]) for name in ("data_dir",) if name in own}
         return replace(settings, **own)  # pyright: ignore[reportArgumentType]
 
     @property
@@ -183,19 +182,21 @@ class RunFolder:
     def change_settings(self, settings: Any, *, epoch: int, step: int) -> None:
         """Go on with other settings: write them, and add to the history what changes, and where.
 
-        The folder no longer claims that a command repeats the run.
+        The folder no longer claims that a command repeats the run, unless no result depends on what changes.
 
         Args:
             settings: the new ones.
             epoch: the first one that has them, from 1.
             step: within this epoch, from 0, likewise.
         """
-        changes = {name: {"before": before, "now": now} for name, (before, now) in self.differences(settings).items()}
-        self.add_history({"epoch": epoch, "step": step, "changes": changes})
-        environment = read_json(self.environment) if self.environment.exists() else None
-        if isinstance(environment, dict):
-            repeat = f"no single command: {self.history.name} says which settings changed on the way"
-            write_json(self.environment, {**environment, "repeat": repeat})
+        pairs = {name: pair for name, pair in self.differences(settings).items() if name not in NO_RESULT}
+        if pairs:
+            changes = {name: {"before": before, "now": now} for name, (before, now) in pairs.items()}
+            self.add_history({"epoch": epoch, "step": step, "changes": changes})
+            environment = read_json(self.environment) if self.environment.exists() else None
+            if isinstance(environment, dict):
+                repeat = f"no single command: {self.history.name} says which settings changed on the way"
+                write_json(self.environment, {**environment, "repeat": repeat})
         write_whole(self.settings, as_yaml(settings).encode())
 
     def add_history(self, event: Mapping[str, Any]) -> None:
