@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -11,35 +10,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import net_of
 from locallearn._nn.frozen import frozen_parts
 from locallearn._torch.device import device_name, device_of
-from locallearn._utils.atomic_files import write_json
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
-from locallearn.data import hold_out
+from locallearn.data import Batches, DataSet, Feed, hold_out
 from locallearn.parallel import ModulePart
 from locallearn.rules import BP
-from locallearn.training.curves import draw_curves
-from locallearn.training.evaluation import best_epoch, chosen_on
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.fit import Fit
 from locallearn.training.from_settings import build, data_of, mixed, training_batches
+from locallearn.training.going_on import go_on
 from locallearn.training.loop import Interrupted, Watcher
 from locallearn.training.processes.agreement import digest, facts_of, refuse_differences, refuse_uncut
 from locallearn.training.processes.joining import joined
 from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
-from locallearn.training.settings.text import difference_text, differences_in, rule_text
+from locallearn.training.result import number_of_parameters, tell_early_stop, write_result
+from locallearn.training.settings.text import rule_text
 from locallearn.training.settings.train import NO_RESULT, TrainSettings
-from locallearn.training.torch_schedule import TorchSchedule
 from locallearn.training.warm_start import WarmStart
 
 
@@ -85,8 +81,6 @@ def train(
     device = device_of(settings.device)
     if settings.cuda_graphs and device.type != "cuda":
         raise LocalLearnError(f"cuda_graphs needs a CUDA GPU, but the device is {device}: leave it out.")
-    if resume is None and isinstance(settings.schedule, TorchSchedule):
-        settings.schedule.refuse_own_rate()
     with joined(settings.parallel, device, timeout=settings.parallel_timeout) as processes:
         try:
             return _train(settings, RunFolder(folder), resume, changing, watcher, say, processes)
@@ -116,13 +110,72 @@ def _train(
         images, validation = hold_out(images, settings.validation, seed=settings.seed)
     processes.at("building the network")
     goes_on = processes.from_first(lambda: resume is not None and run.settings.exists() and not run.never_saved())
-    if settings.init_from is None or goes_on:
-        net = build(settings, images)
-    else:
-        warm = WarmStart.read(settings.init_from)
-        net = build(settings, images, start=lambda model: warm.load(model, images.classes, say))
-    net.to(processes.device)
+    net = _network(settings, images, trained=goes_on, say=say).to(processes.device)
     frozen = [] if settings.freeze is None else frozen_parts(net.model, net.chain.layers)
+    feed = processes.own_feed(settings.feed(processes.device))
+    batches, test = _batches(settings, images, net, feed, processes, say)
+    changing = {*changing, *NO_RESULT}
+    opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)
+    with opened if processes.leads else nullcontext():
+        if processes.leads and not run.data.exists():
+            write_hashed_json(run.data, asdict(DataCard.of(images)))
+        processes.at("counting memory")
+        own_batch = -(-min(settings.batch, len(images.train)) // processes.layout.data)
+        peak = _counted(net, settings, own_batch, say)
+        if settings.compile:
+            net.compile()
+        rows: list[dict[str, Any]] = []
+        if processes.layout.modules > 1:
+            rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, own_batch))
+        net = processes.share(
+            net,
+            synchronise_statistics=settings.synchronise_statistics,
+            replay_buffer=settings.replay_buffer,
+        )
+        processes.seed(settings.seed)
+        fit = Fit(
+            net,
+            batches,
+            test,
+            settings,
+            validation=None if validation is None else validation.testing(feed),
+            frozen=frozen,
+            folder=run if processes.leads else None,
+            watcher=watcher,
+            processes=processes,
+        )
+        peak = _with_average(fit, peak, rows, processes)
+        if processes.from_first(lambda: resume is not None):
+            fit.resume(resume or "last")
+            if processes.leads:
+                go_on(fit, run, settings, resume or "last", say)
+        try:
+            fit.run()
+        except OutOfMemoryError as error:
+            raise error.naming(settings.model, rule_text(settings.rule)) from error
+        if processes.leads and fit.epoch <= settings.epochs:
+            tell_early_stop(run, fit, say)
+        several = ({"processes": rows} if rows else {}) | _staleness(net, processes)
+        return processes.from_first(lambda: write_result(run, net, peak, settings, several, epochs=fit.epoch - 1))
+
+
+def _network(settings: TrainSettings, images: DataSet, *, trained: bool, say: Callable[[str], None]) -> LocalNet:
+    """The network, from the weights of `init_from` unless a checkpoint has trained ones."""
+    if settings.init_from is None or trained:
+        return build(settings, images)
+    warm = WarmStart.read(settings.init_from)
+    return build(settings, images, start=lambda model: warm.load(model, images.classes, say))
+
+
+def _batches(
+    settings: TrainSettings,
+    images: DataSet,
+    net: LocalNet,
+    feed: Feed,
+    processes: Processes,
+    say: Callable[[str], None],
+) -> tuple[Batches, Batches]:
+    """The training and test batches, of the same images in all processes; the network learns the shape of labels."""
     drop_single = drops_single_image(
         len(images.train),
         settings.batch,
@@ -133,7 +186,6 @@ def _train(
     )
     if drop_single:
         say(f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise.")
-    feed = processes.own_feed(settings.feed(processes.device))
     batches, test = training_batches(settings, images, feed, drop_single=drop_single), images.testing(feed)
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
@@ -141,148 +193,44 @@ def _train(
     if settings.mixes or getattr(batches, "labels", np.empty(0)).ndim == 2:
         net.label_shape = (len(images.classes),)
     settings.refuse_misfit(net, steps=len(batches))
-    batches = mixed(settings, batches, feed, classes=len(images.classes))
-    changing = {*changing, *NO_RESULT}
-    opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)
-    with opened if processes.leads else nullcontext():
-        if processes.leads and not run.data.exists():
-            write_hashed_json(run.data, asdict(DataCard.of(images)))
-        processes.at("counting memory")
-        own_batch = -(-min(settings.batch, len(images.train)) // processes.layout.data)
-        if settings.memory == "lean":
-            say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
-        peak = peak_memory(net, own_batch, **settings.step_options)
-        _warn_of_heavy_auxiliaries(net, settings, peak.total, own_batch, say)
-        if settings.compile:
-            net.compile()
-        several: dict[str, Any] = {}
-        if processes.layout.modules > 1:
-            rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, own_batch))
-            several = {"processes": rows}
-        net = processes.share(
-            net,
-            synchronise_statistics=settings.synchronise_statistics,
-            replay_buffer=settings.replay_buffer,
-        )
-        processes.seed(settings.seed)
-        folder = run if processes.leads else None
-        fit = Fit(
-            net,
-            batches,
-            test,
-            settings,
-            validation=None if validation is None else validation.testing(feed),
-            frozen=frozen,
-            folder=folder,
-            watcher=watcher,
-            processes=processes,
-        )
-        averages = processes.of_modules(0 if fit.average is None else fit.average.nbytes)
-        peak = replace(peak, total=peak.total + averages[0])
-        if rows := several.get("processes"):
-            for row, average in zip(rows, averages, strict=True):
-                row["peak_total_bytes"] += average
-            peak = PeakMemory(
-                activations=max(row["peak_activation_bytes"] for row in rows),
-                total=max(row["peak_total_bytes"] for row in rows),
-            )
-        if processes.from_first(lambda: resume is not None):
-            fit.resume(resume or "last")
-            if processes.leads and run.differences(settings):
-                _change(run, settings, fit, say)
-            if processes.leads and resume != "last":
-                run.add_history({"epoch": fit.epoch, "step": fit.step, "from": resume})
-        try:
-            fit.run()
-        except OutOfMemoryError as error:
-            raise error.naming(settings.model, rule_text(settings.rule)) from error
-        if processes.leads and fit.epoch <= settings.epochs:
-            _stopped_early(run, fit, say)
-        if isinstance(net, ModulePart) and net.replay_buffer is not None:
-            ages = processes.of_modules(net.staleness)
-            several |= {
-                "replay_buffer": net.replay_buffer,
-                "staleness": [None if age is None else asdict(age) for age in ages],
-            }
-        return processes.from_first(lambda: _finish(run, net, peak, settings, several, epochs=fit.epoch - 1))
+    return mixed(settings, batches, feed, classes=len(images.classes)), test
 
 
-def _change(run: RunFolder, settings: TrainSettings, fit: Fit, say: Callable[[str], None]) -> None:
-    """Write changed settings, which hold from where training goes on."""
-    differences = {name: pair for name, pair in run.differences(settings).items() if name not in NO_RESULT}
-    if not differences:
-        run.change_settings(settings, epoch=fit.epoch, step=fit.step)
-        return
-    changed, optimizer = " and ".join(differences), ("optimizer", *differences.get("optimizer", (None, None)))
-    if {name for name, *_ in differences_in(*optimizer)} - {"optimizer.lr"}:
-        told = difference_text(*optimizer)
-        raise LocalLearnError(f"{run.path} goes on with its optimizer, of which only lr can change ({told}).")
-    if isinstance(settings.schedule, TorchSchedule):
-        settings.schedule.refuse_own_rate()
-    if fit.epoch > settings.epochs:
-        raise LocalLearnError(
-            f"{run.path} has trained its {settings.epochs} epochs: give more by --epochs to go on with another"
-            f" {changed}."
-        )
-    if fit.is_over():
-        raise LocalLearnError(
-            f"{run.path} stopped early: none of its last {settings.early_stopping} epochs was better on the validation"
-            f" images. Give more by --early-stopping to go on with another {changed}."
-        )
-    run.change_settings(settings, epoch=fit.epoch, step=fit.step)
-    say(f"{changed} changed from step {fit.step + 1} of epoch {fit.epoch} on: {run.history.name} says so.")
+def _counted(net: LocalNet, settings: TrainSettings, batch: int, say: Callable[[str], None]) -> PeakMemory:
+    """Peak memory of a step, which says so where it is more than that of backpropagation."""
+    if settings.memory == "lean":
+        say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
+    peak = peak_memory(net, batch, **settings.step_options)
+    _warn_of_heavy_auxiliaries(net, settings, peak.total, batch, say)
+    return peak
 
 
-def _silence(_: str) -> None:
-    pass
+def _with_average(fit: Fit, peak: PeakMemory, rows: list[dict[str, Any]], processes: Processes) -> PeakMemory:
+    """Peak memory with the averages of weights: that of the largest of the processes whose rows these are, if any."""
+    averages = processes.of_modules(0 if fit.average is None else fit.average.nbytes)
+    if not rows:
+        return replace(peak, total=peak.total + averages[0])
+    for row, average in zip(rows, averages, strict=True):
+        row["peak_total_bytes"] += average
+    return PeakMemory(
+        activations=max(row["peak_activation_bytes"] for row in rows),
+        total=max(row["peak_total_bytes"] for row in rows),
+    )
 
 
-def _stopped_early(run: RunFolder, fit: Fit, say: Callable[[str], None]) -> None:
-    """Say and write that training ended before all epochs were over."""
-    best = best_epoch(run.rows_before(fit.epoch, "validation_accuracy"))["epoch"]
-    run.add_history({"epoch": fit.epoch, "step": 0, "stopped_early": {"best_epoch": best}})
-    say(f"stopped early after epoch {fit.epoch - 1}: no better validation accuracy since epoch {best}.")
-
-
-def _finish(
-    run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings, several: dict[str, Any], *, epochs: int
-) -> dict[str, Any]:
-    """Write the summary and the picture of a run whose epochs are over."""
-    needed = ["test_accuracy", "train_loss", "seconds"]
-    if settings.validation is not None:
-        needed.append("validation_accuracy")
-    rows = run.rows_before(epochs + 1, *needed)
-    best, validated = best_epoch(rows), {}
-    if settings.validation is not None:
-        last, highest = (row["validation_accuracy"] for row in (rows[-1], best))
-        validated = {"validation_accuracy": last, "best_validation_accuracy": highest}
-    result = {
-        "test_accuracy": rows[-1]["test_accuracy"],
-        **{name: rows[-1][name] for name in ("test_top5_accuracy", "unaveraged_test_accuracy") if name in rows[-1]},
-        "best_accuracy": best["test_accuracy"],
-        "best_epoch": best["epoch"],
-        "best_chosen_on": chosen_on(rows),
-        **validated,
-        "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
-        "peak_activation_bytes": peak.activations,
-        "peak_total_bytes": peak.total,
-        "backbone_parameters": _parameters(net.model),
-        "auxiliary_parameters": _parameters(net.auxiliary),
-        "epochs": len(rows),
-        **({"stopped_early": True} if epochs < settings.epochs else {}),
-        "folder": str(run.path),
-        **several,
-    }
-    write_json(run.result, result)
-    draw_curves({str(settings.rule): rows}, run.curves)
-    return result
+def _staleness(net: LocalNet | ModulePart, processes: Processes) -> dict[str, Any]:
+    """What the asynchronous form adds to the summary."""
+    if not isinstance(net, ModulePart) or net.replay_buffer is None:
+        return {}
+    ages = processes.of_modules(net.staleness)
+    return {"replay_buffer": net.replay_buffer, "staleness": [None if age is None else asdict(age) for age in ages]}
 
 
 def _warn_of_heavy_auxiliaries(
     net: LocalNet, settings: TrainSettings, peak: int, batch: int, say: Callable[[str], None]
 ) -> None:
     """Say so where the step takes more memory than backpropagation, which large auxiliary networks alone can cause."""
-    if _parameters(net.auxiliary) <= _parameters(net.model):
+    if number_of_parameters(net.auxiliary) <= number_of_parameters(net.model):
         return
     bp = net_of(net.model, net.chain, BP(), net.partition, "fast")
     total = peak_memory(bp, batch, **settings.step_options).total
@@ -290,5 +238,5 @@ def _warn_of_heavy_auxiliaries(
         say(sentence)
 
 
-def _parameters(part: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in part.parameters())
+def _silence(_: str) -> None:
+    pass

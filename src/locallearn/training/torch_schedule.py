@@ -57,18 +57,12 @@ class TorchSchedule(Schedule):
             raise LocalLearnError(
                 f"TorchSchedule: {self.scheduler} cannot change the momentum: leave out cycle_momentum."
             )
-        self._rates(0.1, 100)
-
-    def refuse_own_rate(self) -> None:
-        """Refuse a max_lr of its own, beside which the learning rate of the optimizer has no effect.
-
-        Runs of an earlier version may have one.
-        """
         if "max_lr" in self.arguments:
             raise LocalLearnError(
                 f"TorchSchedule: the max_lr of {self.scheduler} is the optimizer's learning rate: leave it out, and"
                 f" give --optimizer.lr {self.arguments['max_lr']}."
             )
+        self._rates(0.1, 100)
 
     def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
         per_epoch = steps if self.each == "step" else 1

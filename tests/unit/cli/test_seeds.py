@@ -71,7 +71,7 @@ def test_options_that_conflict_are_refused(options, told, capsys, tmp_path, monk
 
 def test_train_prints_every_value_their_mean_and_deviation_and_uses_runs_again(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("locallearn.training.run.draw_curves", lambda *_: None)
+    monkeypatch.setattr("locallearn.training.result.draw_curves", lambda *_: None)
     found = result_of(capsys, "train", *SMALL, *FAST, "--seeds", "2", "--name", "both")
     values = found["test_accuracies"]
     assert found["seeds"] == [0, 1]

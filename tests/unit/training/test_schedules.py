@@ -2,7 +2,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from small_runs import settings
 
 from locallearn import LocalLearnError
 from locallearn.training import (
@@ -13,7 +12,6 @@ from locallearn.training import (
     PaperCosine,
     StepDecay,
     TorchSchedule,
-    train,
 )
 
 
@@ -143,17 +141,10 @@ def test_a_scheduler_of_pytorch_has_its_own_rates_in_whatever_order_they_are_ask
         ({"scheduler": "LambdaLR"}, "scheduler='LambdaLR' is not valid"),
         ({"scheduler": "StepLR", "arguments": {}}, "StepLR does not take the arguments {}"),
         ({"scheduler": "OneCycleLR", "arguments": {"cycle_momentum": True}}, "cannot change the momentum"),
+        ({"scheduler": "OneCycleLR", "arguments": {"max_lr": 0.4}}, r"leave it out, and give --optimizer.lr 0\.4"),
         ({"arguments": [1]}, "give names and values"),
     ],
 )
 def test_a_scheduler_that_cannot_be_used_is_refused(wrong, message):
     with pytest.raises(LocalLearnError, match=message):
         TorchSchedule(**wrong)
-
-
-def test_a_new_run_takes_the_highest_rate_from_the_optimizer_alone(tmp_path):
-    schedule = TorchSchedule(scheduler="OneCycleLR", arguments={"max_lr": 0.4})  # a run of an earlier version has it
-    assert max(schedule.lr(0.1, epoch=epoch, epochs=10, step=0, steps=5) for epoch in range(1, 11)) == 0.4
-    with pytest.raises(LocalLearnError, match=r"leave it out, and give --optimizer.lr 0\.4"):
-        train(settings(schedule=schedule), tmp_path / "run")
-    assert not (tmp_path / "run").exists()

@@ -74,7 +74,7 @@ def test_what_is_neither_a_share_nor_a_number_of_images_is_refused(amount):
 
 def test_training_stops_early_and_goes_on_with_equal_bits(tmp_path, monkeypatch, capsys):
     """With a rate of 0 only batch statistics change, so soon no epoch is better than those before."""
-    monkeypatch.setattr("locallearn.training.run.draw_curves", lambda *_: None)
+    monkeypatch.setattr("locallearn.training.result.draw_curves", lambda *_: None)
     asked = settings(validation=0.2, early_stopping=1, epochs=50, optimizer=SGD(lr=0.0), loggers=())
     told: list[str] = []
     result = train(asked, tmp_path / "run", say=told.append)

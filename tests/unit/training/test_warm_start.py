@@ -103,7 +103,7 @@ def test_weights_that_do_not_fit_are_refused(content, told, backbone, tmp_path):
 
 def test_frozen_layers_stay_and_cost_nothing(first, tmp_path, monkeypatch):
     """The first two of three layers: conv, norm, activation and dropout of 0 to 3 and of 4 to 7."""
-    monkeypatch.setattr("locallearn.training.run.draw_curves", lambda *_: None)
+    monkeypatch.setattr("locallearn.training.result.draw_curves", lambda *_: None)
     asked = settings(epochs=1, init_from=first, freeze=r"0|4", loggers=())
     with pytest.raises(Interrupted):
         train(asked, tmp_path / "run", watcher=StopAfter(1))

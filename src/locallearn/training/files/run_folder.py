@@ -179,20 +179,20 @@ class RunFolder:
         pairs = {name: (before.get(name), now.get(name)) for name in sorted(names)}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}  # as values: 1 and 1.0 are one
 
-    def change_settings(self, settings: Any, *, epoch: int, step: int) -> None:
+    def change_settings(self, settings: Any, changes: Mapping[str, tuple[Any, Any]], *, epoch: int, step: int) -> None:
         """Go on with other settings: write them, and add to the history what changes, and where.
 
-        The folder no longer claims that a command repeats the run, unless no result depends on what changes.
+        The folder no longer claims that a command repeats the run, if anything changes.
 
         Args:
             settings: the new ones.
+            changes: those on which the result depends, with their values before and now.
             epoch: the first one that has them, from 1.
             step: within this epoch, from 0, likewise.
         """
-        pairs = {name: pair for name, pair in self.differences(settings).items() if name not in NO_RESULT}
-        if pairs:
-            changes = {name: {"before": before, "now": now} for name, (before, now) in pairs.items()}
-            self.add_history({"epoch": epoch, "step": step, "changes": changes})
+        if changes:
+            told = {name: {"before": before, "now": now} for name, (before, now) in changes.items()}
+            self.add_history({"epoch": epoch, "step": step, "changes": told})
             environment = read_json(self.environment) if self.environment.exists() else None
             if isinstance(environment, dict):
                 repeat = f"no single command: {self.history.name} says which settings changed on the way"
