@@ -48,7 +48,9 @@ class Stepper:
         groups = self.groups()
         self.optimizers = [make_optimizer(group) for group in groups if group]
         factors = lr_factors or [1.0] * len(groups)
-        self._factors = [factor for factor, group in zip(factors, groups, strict=True) if group]
+        chosen = [factor for factor, group in zip(factors, groups, strict=True) if group]
+        shares = _shares_of_lr(self.optimizers)
+        self._factors = [[factor * share for share in own] for factor, own in zip(chosen, shares, strict=True)]
 
     def groups(self) -> list[list[nn.Parameter]]:
         """Parameters of each optimizer."""
@@ -75,9 +77,9 @@ class Stepper:
             optimizer.zero_grad()
 
     def set_lr(self, lr: float) -> None:
-        """Set the learning rate, to which the factors of modules are applied."""
-        for factor, optimizer in zip(self._factors, self.optimizers, strict=True):
-            for group in optimizer.param_groups:
+        """Set the learning rate, to which the factors of modules and of an optimizer's own groups are applied."""
+        for factors, optimizer in zip(self._factors, self.optimizers, strict=True):
+            for factor, group in zip(factors, optimizer.param_groups, strict=True):
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(factor * lr)
                 else:
@@ -137,6 +139,26 @@ class ModuleStepper(Stepper):
 
     def finish(self) -> None:
         pass
+
+
+def _shares_of_lr(optimizers: Sequence[Optimizer]) -> list[list[float]]:
+    """The learning rate of each group of each optimizer, as a share of what the optimizer was made with.
+
+    Raises:
+        LocalLearnError: groups have different ones, none of which is that.
+    """
+    rates = [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in optimizers]
+    different = {rate for own in rates for rate in own}
+    if len(different) <= 1:
+        return [[1.0] * len(own) for own in rates]
+    base = float(optimizers[0].defaults["lr"])
+    if base not in different or not base:
+        raise LocalLearnError(
+            f"the optimizer's groups have the learning rates {sorted(different)}, and it was made with {base:g}, which"
+            " is that of no group: schedules change the rates in proportion to it. Give it the rate of the settings, as"
+            " in SGD(groups, lr=self.lr)."
+        )
+    return [[rate / base for rate in own] for own in rates]
 
 
 def _trainable(parameters: Any) -> list[nn.Parameter]:

@@ -46,7 +46,10 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind in (int, float):
         wanted = Integral if kind is int else Real
         return isinstance(value, wanted) and not isinstance(value, bool) and isfinite(value)
-    return isinstance(value, kind) if isinstance(kind, type) else True
+    try:
+        return isinstance(value, kind) if isinstance(kind, type) else True
+    except TypeError:  # Any, or a protocol that is for checkers alone
+        return True
 
 
 def _words(kind: Any) -> str:

@@ -38,6 +38,7 @@ class ImageSet:
         for name, split in (("training", self.train), ("test", self.test)):
             if not len(split):
                 raise LocalLearnError(f"the {name} split has no images.")
+            self._refuse_other_arrays(name, split)
             if split.labels.ndim == 2:
                 self._refuse_other_vectors(name, split.labels)
             elif split.labels.min() < 0 or split.labels.max() >= len(self.classes):
@@ -46,8 +47,32 @@ class ImageSet:
                     f" but there are {len(self.classes)} classes (0 to {len(self.classes) - 1})."
                 )
 
+        if self.train.images.shape[1:] != self.test.images.shape[1:]:
+            train, test = (split.images.shape[1:] for split in (self.train, self.test))
+            raise LocalLearnError(f"training images are {train}, and test images {test}: give both one size.")
+        channels = self.train.images.shape[3]
+        if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
+            raise LocalLearnError(
+                f"mean={self.mean} and std={self.std}: give a number for each of {channels} channels, and std above 0."
+            )
         if self.augmentation.pad >= min(self.train.images.shape[1:3]):
             raise LocalLearnError(f"augmentation pads {self.augmentation.pad} pixels, more than the images have.")
+
+    def _refuse_other_arrays(self, name: str, split: Split) -> None:
+        """Refuse what is no array of images beside one of as many labels."""
+        images, labels = split.images, split.labels
+        for array, what in ((images, "images"), (labels, "labels")):
+            if not isinstance(array, np.ndarray):
+                raise LocalLearnError(f"the {name} split's {what} are a {type(array).__name__}: give a NumPy array.")
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise LocalLearnError(
+                f"the {name} split has images of shape {images.shape} and type {images.dtype}: give pixels from 0"
+                " to 255 as uint8, in the order (images, height, width, channels)."
+            )
+        if labels.ndim not in (1, 2) or len(images) != len(labels):
+            raise LocalLearnError(
+                f"the {name} split has {len(images)} images and labels of shape {labels.shape}: give a label for each."
+            )
 
     def _refuse_other_vectors(self, split: str, labels: NDArray[Any]) -> None:
         """Refuse labels of images with several that are not a number from 0 to 1 for each class."""

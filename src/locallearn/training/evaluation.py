@@ -13,6 +13,7 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._engine.refusals import is_cross_entropy
 from locallearn._objectives.auxiliary import Loss
 from locallearn._torch.device import mixed
+from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches
 from locallearn.training.average_precision import mean_average_precision
 
@@ -103,6 +104,8 @@ def evaluate(
         for part in training:
             part.training = True
     count, total_loss, total_top5, *hits = summed(torch.cat([images_seen, loss, top5, correct])).tolist()
+    if not count:
+        raise LocalLearnError("there are no images to evaluate: the batches are empty.")
     *shares, accuracy = [hit / count for hit in hits]
     if scores:
         ranked, truth = gathered(torch.cat(scores)), gathered(torch.cat(truths))

@@ -36,7 +36,10 @@ class OptimizerSettings(TypedSettings, ABC):
 
     @abstractmethod
     def make(self, parameters: Sequence[nn.Parameter]) -> Optimizer:
-        """The optimizer of these parameters."""
+        """The optimizer of these parameters.
+
+        Groups may have learning rates of their own, which a schedule changes in proportion to `lr`.
+        """
 
     def _groups(self, parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
         if self.decay_norms_and_biases:

@@ -82,3 +82,19 @@ def test_the_norm_of_the_whole_gradient_is_clipped():
     train(net, Stepper(net, partial(torch.optim.SGD, lr=1.0), clip_norm=0.01), 1)
     after = torch.cat([p.detach().flatten() for p in net.parameters()])
     torch.testing.assert_close((after - before).norm(), torch.tensor(0.01), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("kind", [Stepper, ModuleStepper])
+def test_groups_of_an_optimizer_keep_their_share_of_the_learning_rate(kind):
+    def biases_slower(parameters, *, lr=0.5):
+        sizes = ([p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() == 1])
+        groups = [{"params": part, "lr": rate} for part, rate in zip(sizes, (0.5, 0.05), strict=True)]
+        return torch.optim.SGD(groups, lr=lr)
+
+    net = small_net("DGL", modules=4)
+    stepper = kind(net, biases_slower)
+    stepper.set_lr(0.2)
+    rates = {group["lr"] for optimizer in stepper.optimizers for group in optimizer.param_groups}
+    assert sorted(rates) == pytest.approx([0.02, 0.2])
+    with pytest.raises(ll.LocalLearnError, match=r"rates \[0.05, 0.5\], and it was made with 0.1, which is that of no"):
+        kind(net, partial(biases_slower, lr=0.1))

@@ -149,3 +149,29 @@ def test_a_users_loader_is_repeatable_and_can_start_anywhere(own_generator):
     rest = [x[:, 0, 0, 0] for x, _ in data.epoch(2, start=2)]
     assert all(torch.equal(x, y) for x, y in zip(whole[2:], rest, strict=True))
     assert not torch.equal(whole[0], next(data.epoch(3))[0][:, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"images": images() / np.float32(255)}, "type float32: give pixels from 0 to"),
+        ({"images": images().reshape(21, -1)}, "in the order"),
+        ({"images": images().tolist()}, "images are a list: give a NumPy array"),
+        ({"images": images(30)}, "has 30 images and labels of shape"),
+        ({"labels": np.arange(25) % 4}, "has 21 images and labels of shape"),
+    ],
+)
+def test_a_split_that_is_no_array_of_images_and_labels_is_refused(split, message):
+    data = image_set()
+    for name in ("train", "test"):
+        with pytest.raises(LocalLearnError, match=message):
+            replace(data, **{name: replace(data.train, **split)})
+
+
+def test_other_sizes_and_constants_are_refused():
+    data = image_set()
+    with pytest.raises(LocalLearnError, match=r"training images are \(9, 7, 3\), and test images \(9, 8, 3\)"):
+        replace(data, test=Split(images=images(width=8), labels=data.test.labels))
+    for wrong in ({"mean": (1.0,)}, {"std": (1.0,)}, {"std": (1.0, 0.0, 1.0)}):
+        with pytest.raises(LocalLearnError, match="give a number for each of 3 channels, and std above 0"):
+            replace(data, **wrong)

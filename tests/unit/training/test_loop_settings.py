@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from small_runs import StopAfter, assert_equal_runs, loop_of, settings
@@ -9,7 +13,8 @@ from small_runs import StopAfter, assert_equal_runs, loop_of, settings
 import locallearn as ll
 from locallearn import LocalLearnError
 from locallearn.cost import peak_memory
-from locallearn.training import AdamW, Interrupted, RunFolder, TorchSchedule, load_checkpoint, load_run, train
+from locallearn.training import SGD, AdamW, Interrupted, RunFolder, TorchSchedule, load_checkpoint, load_run, train
+from locallearn.training.settings.text import as_yaml
 
 ONE_CYCLE = TorchSchedule(scheduler="OneCycleLR", each="step")
 
@@ -129,3 +134,25 @@ def test_a_checkpoint_without_the_average_is_refused(tmp_path):
         loop_of(settings(), tmp_path, StopAfter(1)).run()
     with pytest.raises(LocalLearnError, match="has no average of the weights"):
         loop_of(settings(ema=0.9), tmp_path).resume()
+
+
+class Bare(ll.Rule):
+    """A user's rule without the decorator of settings."""
+
+    def auxiliary(self, site):
+        return ll.Head(torch.nn.Identity(), site.loss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithAClass(ll.DGL):
+    kind: Any = torch.nn.ReLU
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [(Bare(), "rule of TrainSettings is a Bare, which no"), (WithAClass(), "kind of WithAClass is the class ReLU")],
+)
+def test_settings_that_no_file_can_hold_are_refused_at_once(rule, message):
+    with pytest.raises(LocalLearnError, match=message):
+        settings(rule=rule)
+    assert as_yaml(settings(optimizer=SGD(lr=np.float64(0.5)))) == as_yaml(settings(optimizer=SGD(lr=0.5)))

@@ -161,6 +161,9 @@ def test_state_of_one_optimizer_is_that_of_one_for_each_module(tmp_path):
     for parameter, entries in fit.stepper.optimizers[0].state.items():
         (optimizer,) = [one for one in by_module.optimizers if parameter in one.state]
         assert torch.equal(optimizer.state[parameter]["momentum_buffer"], entries["momentum_buffer"])
+    with_empty = torch.optim.SGD([{"params": fit.net.parameters()}, {"params": [], "lr": 0.3}], lr=0.1, momentum=0.9)
+    load_named_state(fit.net, [with_empty], together)
+    assert with_empty.param_groups[1]["lr"] == 0.3, "of a group without parameters nothing is saved"
 
 
 def test_a_damaged_checkpoint_stops_the_resume(copied):

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from locallearn._utils.atomic_files import machine_memory, regular_file, write_whole
 from locallearn._utils.errors import LocalLearnError
@@ -58,15 +59,40 @@ def save_checkpoint(state: dict[str, Any], path: Path, *, previous: Path | None 
         previous: where the checkpoint that was there before goes.
 
     Raises:
-        LocalLearnError: the disk is full, or does not read back what was written; the old checkpoint is still there.
+        LocalLearnError: the disk is full, or does not read back what was written, or an entry holds an object that
+            would not be read again; the old checkpoint is still there.
     """
-    buffer = io.BytesIO()
-    torch.save({"format": _FORMATS[-1], **state}, buffer)
+    buffer = _written({"format": _FORMATS[-1], **state})
+    if _objects_in(buffer):
+        raise LocalLearnError(_unreadable(state))
     archive = bytearray(buffer.getvalue())
     archive[-2:] = _COMMENT
     if previous is not None and path.exists():
         _link(path, previous)
     write_whole(path, bytes(archive) + hashlib.sha256(archive).hexdigest().encode())
+
+
+def _written(state: Any) -> io.BytesIO:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer
+
+
+def _objects_in(written: io.BytesIO) -> list[str]:
+    """Classes and functions that PyTorch refuses to read from a file."""
+    written.seek(0)
+    return sorted(get_unsafe_globals_in_checkpoint(written))
+
+
+def _unreadable(state: Mapping[str, Any]) -> str:
+    """Names what no checkpoint can hold: objects run code when they are read."""
+    kinds = {entry: _objects_in(_written(value)) for entry, value in state.items()}
+    entry = next(entry for entry, found in kinds.items() if found)
+    where = {"net": "the network's state", "optimizers": "the optimizer's state"}.get(entry, entry)
+    return (
+        f"no checkpoint is written: {where} holds {' and '.join(kinds[entry])}, and a checkpoint can hold only numbers,"
+        " text, tensors, lists and dictionaries. Keep anything else out of it."
+    )
 
 
 def digest_of(path: Path) -> str:

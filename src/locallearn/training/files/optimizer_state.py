@@ -66,12 +66,16 @@ def load_named_state(net: nn.Module, optimizers: Sequence[Optimizer], saved: Map
     names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
     settings = {name: group for group in saved["param_groups"] for name in group["params"]}
     for optimizer in optimizers:
-        own = [[names[parameter] for parameter in group["params"]] for group in optimizer.param_groups]
+        now = optimizer.param_groups
+        own = [[names[parameter] for parameter in group["params"]] for group in now]
         numbers = {name: number for number, name in enumerate(name for group in own for name in group)}
         if missing := sorted(numbers.keys() - settings.keys()):
             raise KeyError(missing[0])
         state = {numbers[name]: dict(entries) for name, entries in saved["state"].items() if name in numbers}
-        groups = [{**settings[group[0]], "params": [numbers[name] for name in group]} for group in own]
+        groups = [  # one without parameters keeps its settings
+            {**(settings[group[0]] if group else before), "params": [numbers[name] for name in group]}
+            for group, before in zip(own, now, strict=True)
+        ]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
         for group in optimizer.param_groups:
             group["lr"] = float(group["lr"])  # of a captured step, a tensor

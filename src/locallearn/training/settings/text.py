@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import find, names
 from locallearn.rules import Rule
@@ -20,8 +22,22 @@ def as_yaml(settings: Any) -> str:
 
 
 def plain_settings(settings: Any) -> dict[str, Any]:
-    """Settings by their names, with values as of `plain`."""
-    return {field.name: plain(getattr(settings, field.name)) for field in fields(settings)}
+    """Settings by their names, with values as of `plain`.
+
+    Raises:
+        LocalLearnError: a value is none that a file of settings can hold.
+    """
+    found = {}
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        try:
+            found[setting.name] = plain(value)
+        except TypeError as error:
+            raise LocalLearnError(
+                f"{setting.name} of {type(settings).__name__} is {error}, which no file of settings can hold: use"
+                " numbers, text, lists, dictionaries, and classes under @dataclass(frozen=True, kw_only=True)."
+            ) from error
+    return found
 
 
 def with_new_defaults(saved: dict[str, Any], settings: Any) -> dict[str, Any]:
@@ -43,14 +59,26 @@ def with_new_defaults(saved: dict[str, Any], settings: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Settings as dictionaries, lists, numbers and strings, with the path of each class."""
+    """Settings as dictionaries, lists, numbers and strings, with the path of each class.
+
+    Raises:
+        TypeError: a value is of another kind.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         return {"class_path": public_path(type(value)), "init_args": plain_settings(value)}
     if isinstance(value, tuple | list):
         return [plain(part) for part in value]
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Integral):  # of NumPy too
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"a {type(value).__name__}" if not isinstance(value, type) else f"the class {value.__name__}")
 
 
 def difference_text(name: str, before: Any, now: Any) -> str:

@@ -19,6 +19,7 @@ from locallearn.data import Feed
 from locallearn.rules import AugLocal, Rule
 from locallearn.training.processes.layout import sizes_in
 from locallearn.training.settings.fit import FitSettings
+from locallearn.training.settings.text import plain_settings
 
 LOSSES: Mapping[str, Loss] = {"cross-entropy": F.cross_entropy, "binary-cross-entropy": binary_cross_entropy}
 """Losses by their names."""
@@ -147,6 +148,7 @@ class TrainSettings(FitSettings):
             )
         self.training_feed(self.feed(torch.device("cpu")))  # it checks its own settings
         self._refuse_other_processes()
+        plain_settings(self)  # refuses what settings.yaml could not hold
 
     @staticmethod
     def _is_amount(validation: float) -> bool:

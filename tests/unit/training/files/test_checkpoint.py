@@ -185,3 +185,11 @@ def test_the_checkpoint_before_stays_where_asked(tmp_path):
     for epoch in (1, 2, 3):
         save_checkpoint(STATE | {"epoch": epoch}, last, previous=previous)
     assert (load_checkpoint(previous)["epoch"], load_checkpoint(last)["epoch"]) == (2, 3)
+
+
+def test_an_object_in_the_state_is_refused_before_anything_is_written(tmp_path):
+    save_checkpoint(STATE, tmp_path / "last.pt")
+    spoiled = {**STATE, "optimizers": {"state": {"weights": {"touch": Touch()}}}}
+    with pytest.raises(LocalLearnError, match=r"no checkpoint is written: the optimizer's state holds .*print"):
+        save_checkpoint(spoiled, tmp_path / "last.pt")
+    assert same(load_checkpoint(tmp_path / "last.pt"))
