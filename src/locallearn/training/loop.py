@@ -27,7 +27,6 @@ from locallearn.training.files.optimizer_state import (
     load_named_state,
     named_state,
     optimizers_of,
-    refuse_other_shapes,
     settings_of,
 )
 from locallearn.training.files.run_folder import RunFolder
@@ -195,11 +194,7 @@ class Loop(ABC):
         optimizers = optimizers_of(self.stepper)
         try:
             before = settings_of(optimizers)
-            if state["format"] == 1:  # by number, in the order of the network's parameters
-                self.stepper.load_state_dict(state["optimizers"])
-                refuse_other_shapes(optimizers)
-            else:
-                load_named_state(self.net, optimizers, state["optimizers"])
+            load_named_state(self.net, optimizers, state["optimizers"])
             self.processes.set_random_states(state["random"], epoch=epoch, step=step)
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise unusable(file, "has optimizers or random numbers that do not fit the settings") from error

@@ -30,14 +30,12 @@ _DIGEST = 64
 _COMMENT = _DIGEST.to_bytes(2, "little")
 """Before the digest: a zip archive ends with the length of its comment, and the comment."""
 _DAMAGED = "is damaged: its bytes are not those that were written"
-_FORMATS = (1, 2, 3)
-"""Those that are read; the last one is written. Up to 1, state of optimizers had no names of parameters; up to 2, there
-was no average of weights."""
-_ENTRIES: Mapping[str, type | tuple[type, ...]] = {
+_FORMAT = 3
+_ENTRIES: Mapping[str, type] = {
     "format": int,
     "net": dict,
     "average": dict,
-    "optimizers": (list, dict),
+    "optimizers": dict,
     "random": dict,
     "epoch": int,
     "step": int,
@@ -62,7 +60,7 @@ def save_checkpoint(state: dict[str, Any], path: Path, *, previous: Path | None 
         LocalLearnError: the disk is full, or does not read back what was written, or an entry holds an object that
             would not be read again; the old checkpoint is still there.
     """
-    buffer = _written({"format": _FORMATS[-1], **state})
+    buffer = _written({"format": _FORMAT, **state})
     if _objects_in(buffer):
         raise LocalLearnError(_unreadable(state))
     archive = bytearray(buffer.getvalue())
@@ -134,8 +132,6 @@ def _read(path: Path) -> dict[str, Any] | str:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # PyTorch's own words advise to run whatever code the file holds
         return "holds more than numbers and tensors, which locallearn never writes"
-    if isinstance(state, dict) and state.get("format") in _FORMATS[:2]:
-        state = {"average": {}, **state}
     return _fault(state) or state
 
 
@@ -173,8 +169,8 @@ def unusable(path: Path, fault: str) -> LocalLearnError:
 def _fault(state: Any) -> str | None:
     if not isinstance(state, dict):
         return f"holds a {type(state).__name__}, no state of training"
-    if state.get("format") not in _FORMATS:
-        return f"has the format {state.get('format')}, not {_FORMATS[-1]}: another version of locallearn wrote it"
+    if state.get("format") != _FORMAT:
+        return f"has the format {state.get('format')}, not {_FORMAT}: another version of locallearn wrote it"
     if different := sorted(map(str, state.keys() ^ _ENTRIES.keys())):
         return f"{'has' if different[0] in state else 'lacks'} the entry {different[0]!r}, unlike any of locallearn's"
     for name, kind in _ENTRIES.items():

@@ -79,10 +79,10 @@ def load_named_state(net: nn.Module, optimizers: Sequence[Optimizer], saved: Map
         optimizer.load_state_dict({"state": state, "param_groups": groups})
         for group in optimizer.param_groups:
             group["lr"] = float(group["lr"])  # of a captured step, a tensor
-    refuse_other_shapes(optimizers)
+    _refuse_other_shapes(optimizers)
 
 
-def refuse_other_shapes(optimizers: Sequence[Optimizer]) -> None:
+def _refuse_other_shapes(optimizers: Sequence[Optimizer]) -> None:
     """Refuse state of SGD and AdamW that does not fit its parameter: fused optimizers would write outside of it.
 
     Raises:

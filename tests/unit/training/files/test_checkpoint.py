@@ -15,7 +15,7 @@ from locallearn.training import load_checkpoint, save_checkpoint
 STATE = {
     "net": {"weights": torch.arange(300.0)},
     "average": {},
-    "optimizers": [],
+    "optimizers": {},
     "random": {},
     "epoch": 3,
     "step": 0,
