@@ -46,18 +46,10 @@ The official settings. Numbers are those of the last epoch on the test images, m
 }
 
 
-def read_table(file: Path) -> dict[str, Any]:
-    """A table as `save` writes it; that of an earlier version tells the origin of all rows at once."""
-    values = read_json(file)
-    origin = {name: values.pop(name) for name in ("command", "locallearn", "commit", "torch") if name in values}
-    values["rows"] = [{"origin": origin, **row} for row in values["rows"]]
-    return values
-
-
 def page(folder: Path) -> str:
     """The page of all tables under a folder, in the order of the papers."""
     order = {table: place for place, table in enumerate(tables())}
-    found = [(file, read_table(file)) for file in (folder / "tables").glob("*.json")]
+    found = [(file, read_json(file)) for file in (folder / "tables").glob("*.json")]
     found.sort(key=lambda pair: order[pair[1]["table"]])
     others = sorted(file for file in folder.glob("*.md") if file.name != "README.md")
     text = _INTRODUCTION

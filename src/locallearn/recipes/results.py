@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 import locallearn
-from locallearn._utils.atomic_files import write_json, write_whole
+from locallearn._utils.atomic_files import read_json, write_json, write_whole
 from locallearn._utils.commit import commit_of_code
 from locallearn.recipes.accuracies import AccuracyRow
 from locallearn.recipes.catalogue import rows_of
 from locallearn.recipes.columns import bp_accuracies
 from locallearn.recipes.costs import CostRow
 from locallearn.recipes.figures import draw_table
-from locallearn.recipes.page import page, picture_of, read_table
+from locallearn.recipes.page import page, picture_of
 
 
 def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Path, *, command: str, what: str) -> Path:
@@ -33,7 +33,7 @@ def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Pa
         what: cost, or the budget.
     """
     file = folder / "tables" / f"{table.replace('/', '-')}-{what}.json"
-    known = {row["recipe"]: row for row in read_table(file)["rows"]} if file.exists() else {}
+    known = {row["recipe"]: row for row in read_json(file)["rows"]} if file.exists() else {}
     for row in rows:
         if _replaces(row, known.get(row.recipe)):
             known[row.recipe] = asdict(row) | {"origin": {"command": command, **source()}}
@@ -52,7 +52,7 @@ def _replaces(row: CostRow | AccuracyRow, known: Mapping[str, Any] | None) -> bo
 
 def _draw(file: Path, what: str) -> None:
     """Draw the table of a file, and those beside it that show distances to the same BP."""
-    found = {other: read_table(other) for other in sorted(file.parent.glob(f"*-{what}.json"))}
+    found = {other: read_json(other) for other in sorted(file.parent.glob(f"*-{what}.json"))}
     picture_of(file).parent.mkdir(exist_ok=True)
     bps = {} if what == "cost" else bp_accuracies(list(found.values()))
     for other, values in found.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -247,19 +247,10 @@ def test_a_row_that_lost_runs_does_not_replace_one_that_has_them(reproduction, t
     assert "`third`, commit" in (tmp_path / "README.md").read_text()
 
 
-def test_tables_of_an_earlier_version_keep_their_origin(reproduction, tmp_path):
-    file = tmp_path / "tables/hpff-table4a-small.json"
-    file.parent.mkdir()
-    row = asdict(reproduction(lambda s: 0.6, seeds=(0,)).row(find(PLAIN)))
-    del row["commit"]
-    origin = {"command": "before", "locallearn": "0.0.1", "commit": "abc", "torch": "2.11"}
-    write_json(file, {"table": "hpff/table4a", "what": "small", **origin, "rows": [row]})
-    other = reproduction(lambda s: 0.6, seeds=(0,)).row(find("hpff/table4a/cifar10-resnet32-cl"))
-    save("hpff/table4a", [other], tmp_path, command="now", what="small")
-    text = (tmp_path / "README.md").read_text()
-    assert "`before`, commit abc, torch 2.11" in text
-    assert "`now`, commit of locallearn" in text  # its runs did not record their commit
-    assert json.loads(file.read_text())["rows"][0]["origin"] == origin
+def test_runs_without_a_commit_are_told_by_the_version(reproduction, tmp_path):
+    row = reproduction(lambda s: 0.6, seeds=(0,)).row(find(PLAIN))
+    save("hpff/table4a", [row], tmp_path, command="now", what="small")
+    assert "`now`, commit of locallearn" in (tmp_path / "README.md").read_text()
 
 
 def test_rows_are_told_once_they_are_there_and_one_that_fails_leaves_the_others(reproduction):

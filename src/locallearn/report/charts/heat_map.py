@@ -14,10 +14,9 @@ class HeatMap(Chart):
     """A matrix as colours.
 
     Attributes:
-        x, y: the axes, of columns and of rows; the first row is at the bottom.
+        x, y: the axes, of columns and of rows, counted from 1; the first row is at the bottom.
         matrix: the values.
         value: the quantity and its unit.
-        first_x, first_y: numbers of the first column and of the first row.
         limits: of the colours; by default those of the values.
         x_names, y_names: names of columns and rows, shown at a cell; or nothing.
     """
@@ -26,8 +25,6 @@ class HeatMap(Chart):
     y: Axis
     matrix: tuple[tuple[float, ...], ...]
     value: str
-    first_x: int = 1
-    first_y: int = 1
     limits: tuple[float, float] | None = None
     x_names: tuple[str, ...] = ()
     y_names: tuple[str, ...] = ()
@@ -44,10 +41,9 @@ class HeatMap(Chart):
         figure = new_figure(height=2.7)
         axes = figure.subplots()
         rows, columns = len(self.matrix), len(self.matrix[0])
-        left, bottom = self.first_x - 0.5, self.first_y - 0.5
         look = {"origin": "lower", "aspect": "auto", "cmap": "viridis"}
         low, high = self.limits or (None, None)
-        extent = (left, left + columns, bottom, bottom + rows)
+        extent = (0.5, columns + 0.5, 0.5, rows + 0.5)
         image = axes.imshow(self.matrix, extent=extent, vmin=low, vmax=high, interpolation="nearest", **look)
         axes.grid(visible=False)
         self.x.on_print(axes, "x")
@@ -59,8 +55,8 @@ class HeatMap(Chart):
 
     def plotly_figure(self) -> Any:
         rows, columns = len(self.matrix), len(self.matrix[0])
-        x_names = self.x_names or tuple(map(str, range(self.first_x, self.first_x + columns)))
-        y_names = self.y_names or tuple(map(str, range(self.first_y, self.first_y + rows)))
+        x_names = self.x_names or tuple(map(str, range(1, columns + 1)))
+        y_names = self.y_names or tuple(map(str, range(1, rows + 1)))
         hover = [[f"{for_plotly(y)}, {for_plotly(x)}" for x in x_names] for y in y_names]
         low, high = self.limits or (None, None)
         trace = {
@@ -69,9 +65,9 @@ class HeatMap(Chart):
             "zmin": low,
             "zmax": high,
             "colorscale": "Viridis",
-            "x0": self.first_x,
+            "x0": 1,
             "dx": 1,
-            "y0": self.first_y,
+            "y0": 1,
             "dy": 1,
             "text": hover,
             "hovertemplate": "%{text}<br>%{z:.3g}<extra></extra>",
