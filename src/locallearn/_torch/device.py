@@ -91,10 +91,9 @@ def all_random_states(device: torch.device) -> dict[str, Any]:
 
 
 def set_all_random_states(state: dict[str, Any], device: torch.device) -> None:
-    """Restore states that `all_random_states` returned; an earlier version's has PyTorch's alone."""
+    """Restore states that `all_random_states` returned."""
     set_random_state(state, device)
-    if "python" in state:
-        set_host_random_state((state["python"], state["numpy"]))
+    set_host_random_state((state["python"], state["numpy"]))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

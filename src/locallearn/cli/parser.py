@@ -92,8 +92,6 @@ class Parser(jsonargparse.ArgumentParser):
             missing = ", ".join(name.rpartition(".")[2].upper() for name in match[1].split(", "))
             return f"{missing} is missing: see --help."
         if match := re.search(r"[Uu]nrecognized arguments: --?([\w.-]+)", message):
-            if match[1] == "with":
-                return "--with is gone: write the wrappers around the rule, as in --rule 'hpff(man(dgl))'."
             options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
             return f"unknown option --{match[1]}; {self._meant(match[1]) or did_you_mean(match[1], options)}"
         if match := re.search(r"Option '(\w+)' is not accepted|Key '(\w+)' is not expected", message):

@@ -66,8 +66,6 @@ def get(name: str, root: Path, *, archive: Path | None = None, force: bool = Fal
         return there
     doubt = _bring(known, root, archive, report)
     report(f"{folder} holds {doubt}." if doubt else f"{known.title} is at {folder}, every image as published.")
-    if known.is_old(root / name):
-        report(f"The .npy files in {root / name} are of an older locallearn: you can delete them.")
     return folder
 
 

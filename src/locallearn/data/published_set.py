@@ -92,11 +92,10 @@ class PublishedSet:
         Raises:
             LocalLearnError: they are not there, damaged, or of another data set.
         """
-        folder, own = self.folder_in(root), root / self.name
+        folder = self.folder_in(root)
         if folder is None:
-            old = f"{own} holds {self.title} in .npy files of an older locallearn, which are no longer read"
             raise LocalLearnError(
-                f"{old if self.is_old(own) else f'{self.title} is not at {own}'}: run locallearn data get {self.name}"
+                f"{self.title} is not at {root / self.name}: run locallearn data get {self.name}"
                 f" --data-dir {quote(str(root))}, or give the folder that holds your data sets with --data-dir."
             )
         try:
@@ -114,10 +113,6 @@ class PublishedSet:
         """The folder, in or under `base`, that has any of the files."""
         places = (base / self.name / self.folder, base / self.name, base / self.folder, base)
         return next((place for place in places if any(is_no_folder(place / name) for name in self.files)), None)
-
-    def is_old(self, folder: Path) -> bool:
-        """Whether an older locallearn wrote the data set there, in .npy files."""
-        return (folder / "train_images.npy").exists()
 
     def checked(self, folder: Path) -> tuple[ImageSet, str]:
         """Read and verify it.
@@ -211,9 +206,7 @@ def _extract(known: PublishedSet, source: Path, folder: Path, wanted: set[str]) 
                 if member.size < 0 or total > 2 * known.size or (name in wanted and member.size > known.largest_file):
                     raise tarfile.TarError(f"{name} has {member.size:,} bytes, more than fit")
                 if name in wanted and not member.isdir():
-                    if not member.isfile():
-                        raise tarfile.TarError(f"{name} is a link or a device")
-                    archive.extract(member.replace(name=name, deep=False), folder, filter="data")
+                    _extract_file(archive, member, folder / name)
                     left.discard(name)
                 if not left:
                     return  # what else an archive holds, such as unlabelled images, is not unpacked
@@ -221,6 +214,12 @@ def _extract(known: PublishedSet, source: Path, folder: Path, wanted: set[str]) 
         if lacks_space(error):
             raise
         raise LocalLearnError(f"it is cut off or no such tar archive ({describe(error)})") from error
+
+
+def _extract_file(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    if not member.isfile():
+        raise tarfile.TarError(f"{target.name} is a link or a device")
+    archive.extract(member.replace(name=target.name, deep=False), target.parent, filter="data")
 
 
 def parse_file(path: Path, parse: Callable[[Path], Parsed]) -> Parsed:

@@ -80,7 +80,6 @@ def test_a_checkpoint_has_the_random_numbers_of_python_and_numpy_too():
         once = drawn()
         seed_all(7)
         assert drawn() == once
-        set_all_random_states(random_state(CPU), CPU)  # of an earlier version
     finally:
         set_all_random_states(before, CPU)
 

@@ -86,12 +86,6 @@ def test_a_mistake_gets_one_sentence(arguments, sentence, capsys):
     assert sentence in error_of(["cost", "--model", "resnet20", "--image", "3x16x16", *arguments.split()], capsys)
 
 
-@pytest.mark.parametrize("arguments", ["cost --rule dgl --with hpff man", "train --with=man --rule=dgl --epochs 3"])
-def test_the_removed_option_with_is_answered_by_how_to_write_wrappers(arguments, capsys):
-    told = error_of(arguments.split(), capsys)
-    assert told == "error: --with is gone: write the wrappers around the rule, as in --rule 'hpff(man(dgl))'."
-
-
 def test_cost_shows_a_combination_beside_bp(capsys):
     arguments = ["--model", "resnet20", "--image", "3x16x16", "--batch", "4", "--json"]
     assert main(["cost", *arguments, "--rule", "mlm(man(pooling))"]) == 0

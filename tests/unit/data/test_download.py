@@ -211,17 +211,6 @@ def test_what_is_damaged_is_replaced_by_force_alone(root, lines, official):
     assert is_whole(root)
 
 
-def test_the_command_that_an_old_data_folder_is_told_of_mends_it(root, lines, official):
-    (root / "cifar10").mkdir(parents=True)
-    (root / "cifar10" / "train_images.npy").write_bytes(b"old")
-    with pytest.raises(LocalLearnError, match=f"run locallearn data get cifar10 --data-dir {root}"):
-        cifar10(root)
-    get("cifar10", root, archive=official, report=lines.append)
-    assert lines[-1] == f"The .npy files in {root / 'cifar10'} are of an older locallearn: you can delete them."
-    assert (root / "cifar10" / "train_images.npy").exists()
-    assert len(cifar10(root).train) == TRAIN
-
-
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_told_and_leaves_nothing(root, lines, official, monkeypatch, number):
     copied = []
