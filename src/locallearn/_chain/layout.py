@@ -118,14 +118,14 @@ def carry(features: Tensor, prefix: int, wanted: int) -> Tensor:
 
 
 class Carry(nn.Module):
-    """`carry` as a layer."""
+    """`carry`, for what takes no tokens, as a layer."""
 
-    def __init__(self, prefix: int, wanted: int = 0) -> None:
+    def __init__(self, prefix: int) -> None:
         super().__init__()
-        self.prefix, self.wanted = prefix, wanted
+        self.prefix = prefix
 
     def forward(self, x: Tensor) -> Tensor:
-        return carry(x, self.prefix, self.wanted)
+        return carry(x, self.prefix, 0)
 
 
 class OnMaps(nn.Module):

@@ -88,9 +88,9 @@ class PositionTracker(TorchDispatchMode):
         return _fitting(tuple(after), shape)
 
 
-def _dimension(args: Any, index: int, count: int, default: int = 0) -> int:
-    """The dimension that argument `index` names."""
-    return (args[index] if len(args) > index else default) % count
+def _dimension(args: Any, index: int, count: int) -> int:
+    """The dimension that argument `index` names; the first one by default."""
+    return (args[index] if len(args) > index else 0) % count
 
 
 def _fitting(dimensions: Dimensions, shape: Sequence[int]) -> Dimensions:
@@ -152,10 +152,6 @@ def _unbound(args: Any, before: Dimensions, shape: Sequence[int]) -> Dimensions:
     return _removed((args[0], _dimension(args, 1, len(before))), before, shape)
 
 
-def _squeezed(args: Any, before: Dimensions, shape: Sequence[int]) -> Dimensions:
-    return viewed(before, shape)
-
-
 def _stacked(args: Any, before: Dimensions, shape: Sequence[int]) -> Dimensions:
     dimension = _dimension(args, 1, len(shape))
     return *before[:dimension], whole(shape[dimension]), *before[dimension:]
@@ -190,7 +186,7 @@ _MOVES: dict[str, _Move] = {
     "permute": _permuted,
     **dict.fromkeys(("transpose", "t", "transpose_"), _transposed),
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), _viewed),
-    **dict.fromkeys(("unsqueeze", "unsqueeze_", "squeeze", "squeeze_"), _squeezed),
+    **dict.fromkeys(("unsqueeze", "unsqueeze_", "squeeze", "squeeze_"), _viewed),
     **dict.fromkeys(("mean", "sum", "amax", "amin", "max", "min", "var", "std"), _removed),
     **dict.fromkeys(("select", "unbind"), _unbound),
     "expand": _expanded,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 
 @dataclass(eq=False)
@@ -48,10 +49,7 @@ def unknown(shape: Sequence[int]) -> Dimensions:
 
 def places(dimension: Dimension) -> int:
     """The size of a dimension."""
-    size = 1
-    for digits in dimension:
-        size *= digits.size
-    return size
+    return prod(digits.size for digits in dimension)
 
 
 def is_whole(dimension: Dimension, name: str) -> bool:

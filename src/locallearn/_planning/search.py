@@ -22,6 +22,9 @@ _CHECKS = 6
 _GAIN = 0.01
 """A candidate is checked only if it should save at least this share of the time of the best so far."""
 
+_OF_FRONTIER = 3
+"""Candidates of the frontier of memory and time that are checked."""
+
 _NEAR = 1.15
 """The leanest candidate is checked if its estimated peak is at most this multiple of the budget."""
 
@@ -134,15 +137,16 @@ class Search:
                     return best
             accumulate = self._next(accumulate, budget, most)
 
-    def check_frontier(self, accumulate: int, count: int = 3) -> None:
+    def check_frontier(self, accumulate: int) -> None:
         """Check the leanest candidate, the fastest one, and some between that no other should beat in both."""
         ordered = sorted(self._estimates, key=lambda e: (self._peak(e, accumulate), self._seconds(e, accumulate)))
         front: list[_Estimate] = []
         for estimate in ordered:
             if not front or self._seconds(estimate, accumulate) < self._seconds(front[-1], accumulate):
                 front.append(estimate)
-        for step in range(min(count, len(front))):
-            self._check(front[round(step * (len(front) - 1) / max(1, min(count, len(front)) - 1))], accumulate)
+        count = min(_OF_FRONTIER, len(front))
+        for step in range(count):
+            self._check(front[round(step * (len(front) - 1) / max(1, count - 1))], accumulate)
 
     def _fastest_with(self, budget: int, accumulate: int) -> Candidate:
         for _ in range(_CHECKS):

@@ -15,6 +15,9 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn.data.augmentation import Augmentation
 from locallearn.data.batches import Feed, Split, TensorBatches
 
+_AT_A_TIME = 1000
+"""Images that are resized at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
@@ -118,10 +121,10 @@ class ImageSet:
         return TensorBatches(images=split.images, labels=split.labels, feed=feed, **constants, **order)
 
 
-def _resized(split: Split, side: int, *, at_a_time: int = 1000) -> Split:
+def _resized(split: Split, side: int) -> Split:
     images = np.empty((len(split), side, side, split.images.shape[3]), np.uint8)
-    for start in range(0, len(split), at_a_time):
-        part = torch.from_numpy(split.images[start : start + at_a_time]).permute(0, 3, 1, 2).float()
+    for start in range(0, len(split), _AT_A_TIME):
+        part = torch.from_numpy(split.images[start : start + _AT_A_TIME]).permute(0, 3, 1, 2).float()
         part = F.interpolate(part, (side, side), mode="bilinear", antialias=True)
-        images[start : start + at_a_time] = part.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+        images[start : start + _AT_A_TIME] = part.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
     return Split(images=images, labels=split.labels)

@@ -30,18 +30,14 @@ def hold_out(images: DataSet, amount: float, *, seed: int) -> tuple[DataSet, Dat
     Raises:
         LocalLearnError: the data set is of another class, or a class would have no image in one of the two parts.
     """
-    if isinstance(images, ImageSet):
-        held, rest = _drawn(images.train.labels, images.classes, amount, seed)
-        split = images.train
-        return replace(images, train=split.chosen(rest)), replace(images, test=split.chosen(held))
-    if isinstance(images, FileSet):
-        held, rest = _drawn(images.train.labels, images.classes, amount, seed)
-        files = images.train
-        return replace(images, train=files.chosen(rest)), replace(images, test=files.chosen(held))
-    raise LocalLearnError(
-        f"validation={amount} cannot cut the training images of a {type(images).__name__}: give an ImageSet or a"
-        " FileSet of locallearn.data, or leave validation out."
-    )
+    if not isinstance(images, ImageSet | FileSet):
+        raise LocalLearnError(
+            f"validation={amount} cannot cut the training images of a {type(images).__name__}: give an ImageSet or a"
+            " FileSet of locallearn.data, or leave validation out."
+        )
+    train = images.train
+    held, rest = _drawn(train.labels, images.classes, amount, seed)
+    return replace(images, train=train.chosen(rest)), replace(images, test=train.chosen(held))
 
 
 def _drawn(
