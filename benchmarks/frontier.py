@@ -19,7 +19,7 @@ from locallearn._figures.style import COLOURS, PAGE as WIDTH, new_figure, print_
 from locallearn._utils.atomic_files import read_json, write_json, write_whole
 from locallearn.cli.parser import parse_rule
 from locallearn.recipes.catalogue import recipes
-from locallearn.recipes.columns import accuracies_in
+from locallearn.recipes.columns import accuracies_of
 from locallearn.training import plain_settings, rule_text
 
 ROOT = Path(__file__).parents[1]
@@ -67,6 +67,11 @@ def of_tables() -> dict[str, tuple[list[float], str]]:
         and "NVIDIA" not in row["device"]
     )
     return {row["rule"]: ([percent / 100 for percent in accuracies_in(row)], "CPU") for row in alike}
+
+
+def accuracies_in(row: Mapping[str, Any]) -> list[float]:
+    """Accuracy of each seed in percent, by the first quantity of a row."""
+    return accuracies_of(row["measured"][0]) if row["measured"] else []
 
 
 def written(rule: str) -> str:

@@ -106,11 +106,6 @@ def _comparable(row: Mapping[str, Any], quantity: str, what: Budget) -> tuple[Ha
     return (recipe.table, *images), (*images, trained.epochs, trained.batch, trained.train_images)
 
 
-def accuracies_in(row: Mapping[str, Any]) -> list[float]:
-    """Accuracy of each seed in percent, by the first quantity of a row."""
-    return accuracies_of(row["measured"][0]) if row["measured"] else []
-
-
 def accuracies_of(one: Mapping[str, Any]) -> list[float]:
     """Accuracy of each seed in percent, of a quantity that may be an error."""
     return [100 - value if one["quantity"].endswith("error") else value for value in one["values"]]
@@ -123,7 +118,7 @@ def printed_bp(name: str, quantity: str) -> float | None:
         other.table: one.value
         for other in recipes().values()
         if other.name.startswith(f"{paper}/")
-        and other.kind == recipe.kind
+        and other.test_data == recipe.test_data
         and isinstance(other.settings.rule, BP)
         and (other.settings.model, other.settings.data) == (recipe.settings.model, recipe.settings.data)
         for one in other.published

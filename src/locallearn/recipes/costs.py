@@ -12,7 +12,7 @@ from locallearn._localize import localize
 from locallearn._torch import private_api
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn.cost import FVCORE, forward_macs, peak_memory
-from locallearn.recipes.catalogue import recipes
+from locallearn.recipes.columns import printed_bp
 from locallearn.recipes.recipe import Quantity, Recipe
 from locallearn.rules import BP
 from locallearn.training import TrainSettings, make_model
@@ -141,7 +141,7 @@ def cost_rows(found: Sequence[Recipe], watch: Watch) -> list[CostRow]:
 
 
 def _row(recipe: Recipe, step: StepCost, bp: int | None, plain_bp: int | None) -> CostRow:
-    memory, bp_memory = _printed(recipe, Quantity.MEMORY), _published_bp(recipe)
+    memory, bp_memory = _printed(recipe, Quantity.MEMORY), printed_bp(recipe.name, Quantity.MEMORY.title)
     return CostRow(
         recipe=recipe.name,
         batch=recipe.settings.batch,
@@ -157,17 +157,3 @@ def _row(recipe: Recipe, step: StepCost, bp: int | None, plain_bp: int | None) -
 
 def _printed(recipe: Recipe, quantity: Quantity) -> float | None:
     return next((one.value for one in recipe.published if one.quantity is quantity), None)
-
-
-def _published_bp(recipe: Recipe) -> float | None:
-    """BP's memory for the same network and images in the table, else in another table of the paper."""
-    paper = recipe.name.partition("/")[0]
-    found = {
-        other.table: memory
-        for other in recipes().values()
-        if other.name.startswith(f"{paper}/")
-        and isinstance(other.settings.rule, BP)
-        and (other.settings.model, other.settings.data) == (recipe.settings.model, recipe.settings.data)
-        and (memory := _printed(other, Quantity.MEMORY)) is not None
-    }
-    return found.get(recipe.table, next(iter(found.values()), None))
