@@ -24,6 +24,7 @@ from locallearn._engine.refusals import (
     refuse_other_images,
     refuse_other_labels,
     refuse_without_gradients,
+    takes_one_class,
 )
 from locallearn._engine.step import Step, independent, refuse_non_finite
 from locallearn._engine.streams import streams_of
@@ -278,7 +279,7 @@ class LocalNet(nn.Module):
         refuse_other_images(images, self.chain.image_shape)
         refuse_other_labels(labels, images)
         self._refuse_image_type(images)
-        if is_cross_entropy(self.loss) or isinstance(getattr(self.loss, "func", None), nn.CrossEntropyLoss):
+        if takes_one_class(self.loss):
             refuse_label_shape(labels, self.chain.classes)
         if is_cross_entropy(self.loss):
             # Reading labels waits for an accelerator, so there the first step alone is checked.

@@ -109,6 +109,11 @@ def is_cross_entropy(loss: Any) -> bool:
     return loss is F.cross_entropy or smoothed
 
 
+def takes_one_class(loss: Any) -> bool:
+    """Whether a loss is cross entropy in any form, so that each image has one class, or probabilities of one."""
+    return is_cross_entropy(loss) or isinstance(getattr(loss, "func", None), nn.CrossEntropyLoss)
+
+
 def refuse_label_shape(labels: Tensor, classes: int) -> None:
     """Refuse labels of a shape that cross entropy cannot take: (batch,) are indices, (batch, classes) probabilities."""
     shape = tuple(labels.shape)

@@ -158,8 +158,8 @@ def cka(
             "against": str(against.path),
             "layers": list(found.layers),
             "against_layers": list(found.against_layers),
-            "per_layer": _listed(found.per_layer),
-            "matrix": [_listed(row) for row in matrix],
+            "per_layer": listed(found.per_layer),
+            "matrix": [listed(row) for row in matrix],
         }
 
     result = answered(run.result(f"cka-vs-{against.name}"), question, compute, say=say)
@@ -170,6 +170,6 @@ def cka(
     )
 
 
-def _listed(values: NDArray[np.float64]) -> list[float | None]:
+def listed(values: NDArray[np.float64]) -> list[float | None]:
     """Values for JSON, which has no NaN."""
     return [None if np.isnan(value) else float(value) for value in values]

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 import torch
 
 import locallearn
-from locallearn.export.model_source import ModelSource, model_source_of, timm_arguments
+from locallearn.export.model_source import ModelSource, model_source_of
+from locallearn.models.library import timm_arguments
 from locallearn.training import Trained
 
 Format = Literal["safetensors", "torch-export", "onnx"]
@@ -80,7 +81,7 @@ def _for_timm(trained: Trained, source: ModelSource) -> Mapping[str, Any]:
     images = {"input_size": list(trained.image_shape), "mean": list(trained.mean), "std": list(trained.std)}
     return {
         "pretrained_cfg": images | {"num_classes": len(trained.classes), "custom_load": False},
-        "model_args": timm_arguments(source.architecture, trained.image_shape),
+        "model_args": timm_arguments(source.architecture, *trained.image_shape[:2]),
     }
 
 

@@ -6,13 +6,14 @@ import hashlib
 from pathlib import Path
 
 from locallearn._utils.atomic_files import machine_memory, make_folder, regular_file, write_whole
-from locallearn._utils.errors import LocalLearnError, reason_of, refuse_unknown
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import names_of_file
 from locallearn.export.config import FILES, FORMATS, Format, config_of
 from locallearn.export.programs import onnx_bytes, program_bytes
 from locallearn.training import Trained, load_run, load_weights, make_model
+from locallearn.training.warm_start import parse_safetensors
 
 _CONFIG = "config.json"
 
@@ -112,13 +113,7 @@ def load_exported(folder: Path, *, trust_code: bool = False) -> Trained:
         model = make_model(name, classes=len(classes), image_shape=shape)
     if digest != _sha256(content):
         raise LocalLearnError(f"{weights} is damaged: its bytes are not those that were exported. Export again.")
-    try:
-        state = optional("safetensors.torch", extra="export").load(content)
-    except LocalLearnError:
-        raise
-    except Exception as error:  # of safetensors' own type
-        raise LocalLearnError(f"{weights} cannot be read: {reason_of(error)}.") from error
-    load_weights(model, state, file=weights, name=name)
+    load_weights(model, parse_safetensors(content, weights), file=weights, name=name)
     return Trained(model=model.eval(), name=name, classes=classes, image_shape=shape, mean=mean, std=std, how=how)
 
 

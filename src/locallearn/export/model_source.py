@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from locallearn._chain.layout import Shape
-from locallearn._torch.vision_libraries import import_timm, import_torchvision
+from locallearn._torch.vision_libraries import import_torchvision
 from locallearn._utils.registry import names
 from locallearn.models import CifarResNet, from_library
+from locallearn.models.library import timm_arguments
 
 _OURS = "locallearn.models."
 _RENAMED = {"vgg13": "vgg13_bn", "vgg19": "vgg19_bn"}  # with BatchNorm, as torchvision calls them
@@ -62,15 +63,8 @@ def model_source_of(model: nn.Module, name: str, *, classes: int, image_shape: S
     return ModelSource(library="", architecture=path, lines=lines)
 
 
-def timm_arguments(network: str, image_shape: Shape) -> dict[str, int]:
-    """Arguments of `timm.create_model` besides the number of classes."""
-    settings = import_timm().get_pretrained_cfg(network, allow_unregistered=True)
-    size = {"img_size": image_shape[1]} if settings is not None and settings.fixed_input_size else {}
-    return {"in_chans": image_shape[0]} | size
-
-
 def _timm(network: str, classes: int, image_shape: Shape) -> tuple[str, ...]:
-    arguments = {"num_classes": classes} | timm_arguments(network, image_shape)
+    arguments = {"num_classes": classes} | timm_arguments(network, *image_shape[:2])
     listed = "".join(f", {name}={value}" for name, value in arguments.items())
     return ("import timm", f"model = timm.create_model({network!r}{listed})")
 

@@ -52,10 +52,16 @@ def _timm(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.
     timm = import_timm()
     if not timm.is_model(name):
         raise LocalLearnError(f"timm has no network {name!r}; {did_you_mean(name, timm.list_models())}")
-    settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    size = {"img_size": image_size} if settings is not None and settings.fixed_input_size else {}
+    arguments = timm_arguments(name, in_channels, image_size)
     with _in_a_sentence("timm", name, image_size):
-        return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **size)
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments)
+
+
+def timm_arguments(name: str, in_channels: int, image_size: int) -> dict[str, int]:
+    """Arguments of `timm.create_model` besides the number of classes: `img_size` is for networks of one size alone."""
+    settings = import_timm().get_pretrained_cfg(name, allow_unregistered=True)
+    size = {"img_size": image_size} if settings is not None and settings.fixed_input_size else {}
+    return {"in_chans": in_channels} | size
 
 
 @contextmanager

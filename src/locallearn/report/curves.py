@@ -25,10 +25,7 @@ def write_curves(groups: Sequence[Group], folder: Path) -> list[Path]:
     Raises:
         LocalLearnError: the folder cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LocalLearnError(f"{folder} is no folder and cannot be made one ({error.strerror}).") from error
+    make_figure_folder(folder)
     files = []
     losses = module_losses(groups, spans_of(groups)).values()
     charts = (accuracy_against_epoch(groups), output_loss(groups), *losses)
@@ -38,3 +35,15 @@ def write_curves(groups: Sequence[Group], folder: Path) -> list[Path]:
         figure.suptitle(chart.title, fontsize="medium")
         files += save_all(figure, folder / chart.name)
     return files
+
+
+def make_figure_folder(folder: Path) -> None:
+    """Make a folder for figures, and those it lies in, unless it is there.
+
+    Raises:
+        LocalLearnError: it is no folder and cannot be made one.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalLearnError(f"{folder} is no folder and cannot be made one ({error.strerror}).") from error

@@ -20,6 +20,7 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.optional_imports import optional
 from locallearn.report.analyses import picture_for_page
 from locallearn.report.charts.chart import Chart
+from locallearn.report.curves import make_figure_folder
 from locallearn.report.groups import Group, group_runs
 from locallearn.report.runs import Run, names_of, refuse_same_folder
 from locallearn.report.sections import ACROSS_DATA, FIGURES, OF_STEPS, refuse_unknown_figures, sections_of
@@ -93,10 +94,7 @@ def _refuse_unwritable(path: Path, figures: Path | None) -> None:
     if not os.access(folder, os.W_OK):
         raise LocalLearnError(f"{path} cannot be written, since you may not write to {folder}: choose another file.")
     if figures is not None:
-        try:
-            figures.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LocalLearnError(f"{figures} is no folder and cannot be made one ({error.strerror}).") from error
+        make_figure_folder(figures)
 
 
 def _title(runs: Sequence[Run], groups: Sequence[Group]) -> str:

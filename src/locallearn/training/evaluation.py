@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._engine.refusals import is_cross_entropy
+from locallearn._engine.refusals import takes_one_class
 from locallearn._objectives.auxiliary import Loss
 from locallearn._torch.device import mixed
 from locallearn._utils.errors import LocalLearnError
@@ -45,8 +46,12 @@ def _alone(values: Tensor) -> Tensor:
 
 def _is_multi_label(labels: Tensor, loss: Loss) -> bool:
     """Whether images have several labels, and not probabilities of one class."""
-    is_of_one = is_cross_entropy(loss) or isinstance(getattr(loss, "func", None), nn.CrossEntropyLoss)
-    return labels.dim() == 2 and not is_of_one
+    return labels.dim() == 2 and not takes_one_class(loss)
+
+
+def has_several_labels(batches: Batches) -> bool:
+    """Whether each image has a number for every class; files have one class each."""
+    return getattr(batches, "labels", np.empty(0)).ndim == 2
 
 
 @torch.no_grad()

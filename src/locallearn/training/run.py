@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from locallearn._engine.local_net import LocalNet
@@ -21,6 +20,7 @@ from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import Batches, DataSet, Feed, hold_out
 from locallearn.parallel import ModulePart
 from locallearn.rules import BP
+from locallearn.training.evaluation import has_several_labels
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
@@ -190,7 +190,7 @@ def _batches(
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
-    if settings.mixes or getattr(batches, "labels", np.empty(0)).ndim == 2:
+    if settings.mixes or has_several_labels(batches):
         net.label_shape = (len(images.classes),)
     settings.refuse_misfit(net, steps=len(batches))
     return mixed(settings, batches, feed, classes=len(images.classes)), test

@@ -11,7 +11,7 @@ from torch import nn
 
 from locallearn._chain.layout import Shape
 from locallearn._utils.registry import names_of_file
-from locallearn.training.files.checkpoint import load_checkpoint, load_weights, trained_weights
+from locallearn.training.files.checkpoint import backbone_weights, load_checkpoint, load_weights
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.from_settings import data_of, make_model
@@ -64,9 +64,7 @@ def load_run(path: Path, *, checkpoint: str = "last", trust_code: bool = False) 
     with names_of_file(trust_code=trust_code):
         images = data_card_of(folder, needed)
         model = make_model(needed.model, classes=len(images.classes), image_shape=images.image_shape)
-    net = trained_weights(state)
-    weights = {name.removeprefix("model."): part for name, part in net.items() if name.startswith("model.")}
-    load_weights(model, weights, file=file, name=settings["model"])
+    load_weights(model, backbone_weights(state), file=file, name=settings["model"])
     return Trained(
         model=model.eval(),
         name=settings["model"],
@@ -85,7 +83,7 @@ def load_run(path: Path, *, checkpoint: str = "last", trust_code: bool = False) 
 
 
 def data_card_of(folder: RunFolder, settings: TrainSettings) -> DataCard:
-    """The data card of a run; for a run without one (made by an earlier version), the data set is read."""
+    """The data card of a run; where the file was removed, the data set is read."""
     return DataCard.read(folder.data) if folder.data.exists() else DataCard.of(data_of(settings))
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
 from locallearn._engine.local_net import LocalNet
@@ -17,7 +16,7 @@ from locallearn._objectives.objective import Objective
 from locallearn._torch.device import device_of, mixed
 from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches, DataSet, shared_classes
-from locallearn.training.evaluation import evaluate, reports_top5, top5_hits
+from locallearn.training.evaluation import evaluate, has_several_labels, reports_top5, top5_hits
 from locallearn.training.files.checkpoint import load_checkpoint, load_weights, trained_weights
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
@@ -106,7 +105,7 @@ def evaluate_run(
     load_weights(net, trained_weights(state), file=file, name=settings.model)
     net.to(on).eval()
     batches = other.testing(asked.feed(on))
-    if getattr(batches, "labels", np.empty(0)).ndim == 2:
+    if has_several_labels(batches):
         if own is not other:
             raise LocalLearnError(f"images of {data} have several labels: test them by a run of its own.")
         tested = partial(_tested_on_several_labels, net, batches, len(other.test), own.classes, settings.autocast)

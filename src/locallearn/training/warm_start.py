@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from locallearn._utils.atomic_files import machine_memory, read_json, regular_file
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
-from locallearn.training.files.checkpoint import FILES, load_checkpoint, trained_weights
+from locallearn.training.files.checkpoint import FILES, backbone_weights, load_checkpoint
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 
@@ -46,7 +46,7 @@ class WarmStart:
             values = read_json(config) if config.exists() else None
             names = values.get("label_names") if isinstance(values, dict) else None
             classes = tuple(names) if isinstance(names, list) else None
-            return WarmStart(file=path, weights=_safetensors(path), classes=classes)
+            return WarmStart(file=path, weights=_read_safetensors(path), classes=classes)
         file = path if path.suffix == ".pt" else path / FILES["last"]
         folder = RunFolder(file.parent)
         if not file.exists() and not folder.settings.exists():
@@ -54,8 +54,7 @@ class WarmStart:
                 f"init_from={path}: give a run folder, a checkpoint in it (.pt), or a file of safetensors"
                 " (.safetensors)."
             )
-        net = trained_weights(load_checkpoint(file))
-        weights = {name.removeprefix("model."): part for name, part in net.items() if name.startswith("model.")}
+        weights = backbone_weights(load_checkpoint(file))
         classes = DataCard.read(folder.data).classes if folder.data.exists() else None
         return WarmStart(file=file, weights=weights, classes=classes)
 
@@ -91,14 +90,27 @@ class WarmStart:
         say(f"the backbone starts from the weights of {self.file}{but}.")
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         content = regular_file(path, most=machine_memory()).read_bytes()
     except LocalLearnError as error:
         raise LocalLearnError(f"{error}: give --init-from a run folder or a file of safetensors.") from error
+    return parse_safetensors(content, path)
+
+
+def parse_safetensors(content: bytes, file: Path) -> dict[str, Tensor]:
+    """The tensors in a file of safetensors.
+
+    Args:
+        content: of the file.
+        file: where it comes from, for the error.
+
+    Raises:
+        LocalLearnError: it is no such file, or the package safetensors is missing.
+    """
     try:
         return optional("safetensors.torch", extra="export").load(content)
     except LocalLearnError:
         raise
     except Exception as error:  # of safetensors' own type
-        raise LocalLearnError(f"{path} cannot be read: {reason_of(error)}.") from error
+        raise LocalLearnError(f"{file} cannot be read: {reason_of(error)}.") from error

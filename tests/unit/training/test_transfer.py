@@ -147,7 +147,7 @@ def test_the_runs_own_images_need_not_be_there_to_test_on_others(folder, tmp_pat
     gone = asked(data="two_sets.gone")
     assert evaluate_run(folder, gone, data="two_sets.large", data_dir=tmp_path) == expected
     run = shutil.copytree(folder, tmp_path / "run")
-    (run / "data.json").unlink()  # as in runs of earlier versions: then the run's own folder of data sets is read
+    (run / "data.json").unlink()  # then the run's own folder of data sets is read
     seen: list[Path] = []
     spied = asked(data="two_sets.small", data_dir=tmp_path / "own")
     with pytest.MonkeyPatch.context() as patched:

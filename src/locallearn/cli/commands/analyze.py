@@ -23,6 +23,7 @@ from locallearn.analysis import (
     refuse_other_images,
     tsne,
 )
+from locallearn.analysis.cka import listed
 from locallearn.cli.console import progress, say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.settings import read_settings
@@ -180,8 +181,8 @@ def _cka(runs: Mapping[str, Run], options: Any, watching: Mapping[str, Any]) -> 
             name: {
                 "file": str(runs[name].result(f"cka-vs-{against.name}")),
                 "layers": one.layers,
-                "per_layer": _listed(one.per_layer),
-                "matrix": [_listed(row) for row in one.matrix],
+                "per_layer": listed(one.per_layer),
+                "matrix": [listed(row) for row in one.matrix],
             }
             for name, one in found.items()
         },
@@ -190,11 +191,6 @@ def _cka(runs: Mapping[str, Run], options: Any, watching: Mapping[str, Any]) -> 
         columns=("layer", *(f"{name} with {against.name}" for name in curves)),
         rows=rows,
     )
-
-
-def _listed(values: Any) -> list[float | None]:
-    """Values for JSON, which has no NaN."""
-    return [None if value != value else float(value) for value in values]
 
 
 def _probes(runs: Mapping[str, Run], options: Any, watching: Mapping[str, Any]) -> _Answer:

@@ -140,6 +140,12 @@ def trained_weights(state: Mapping[str, Any]) -> dict[str, Any]:
     return {**state["net"], **state["average"]}
 
 
+def backbone_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of the backbone alone, by its own names."""
+    weights = trained_weights(state).items()
+    return {name.removeprefix("model."): part for name, part in weights if name.startswith("model.")}
+
+
 def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, name: str) -> None:
     """Load the weights of a file into a network.
 
