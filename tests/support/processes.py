@@ -1,9 +1,12 @@
-"""Functions in several processes that talk to one another by gloo."""
+"""Functions in several processes that talk to one another by gloo, and runs in processes of their own."""
 
 from __future__ import annotations
 
 import gc
+import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -20,6 +23,22 @@ def in_processes(
     """
     torch.multiprocessing.spawn(_divide, args=(function, str(folder), count, before), nprocs=1)  # pyright: ignore[reportPrivateImportUsage]
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
+
+
+def wait_for_epochs(folder: Path, epochs: int, *, window: int | None = None) -> None:
+    """Wait until a run in another process has a checkpoint and so many epochs.
+
+    `window` is the run's terminal, where it has one: it takes what is written to it.
+    """
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        with suppress(BlockingIOError):
+            _ = window and os.read(window, 65536)
+        metrics = folder / "metrics.jsonl"
+        if (folder / "last.pt").exists() and metrics.exists() and len(metrics.read_text().splitlines()) >= epochs:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run did not get there")
 
 
 def _divide(

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import termios
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import wait_for_epochs
 from small_runs import timeless
 
 from locallearn.training import load_checkpoint
@@ -51,18 +51,6 @@ def start(
     command = [sys.executable, "-m", "locallearn", *arguments, "--threads", "1"]
     environment = os.environ | {"PYTHONPATH": str(SUPPORT), "SMALL_RUNS_PAUSE": str(pause)}
     return subprocess.Popen(command, env=environment, text=True, **more)
-
-
-def wait_for_epochs(folder: Path, epochs: int, *, window: int | None = None) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        with suppress(BlockingIOError):
-            _ = window and os.read(window, 65536)  # a terminal takes what is written to it
-        metrics = folder / "metrics.jsonl"
-        if (folder / "last.pt").exists() and metrics.exists() and len(metrics.read_text().splitlines()) >= epochs:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the run did not get there")
 
 
 @pytest.fixture(scope="module")

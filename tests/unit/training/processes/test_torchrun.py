@@ -10,13 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import wait_for_epochs
 from small_runs import assert_equal_runs, timeless
 
 from locallearn.training import load_checkpoint
@@ -94,16 +94,6 @@ def rank_of(process: subprocess.Popen[str], rank: int) -> int:
         if f"RANK={rank}\0".encode() in Path(f"/proc/{child}/environ").read_bytes():
             return int(child)
     raise AssertionError(f"no process of rank {rank}")
-
-
-def wait_for_epochs(folder: Path, epochs: int) -> None:
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        metrics = folder / "metrics.jsonl"
-        if metrics.exists() and len(metrics.read_text().splitlines()) >= epochs:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the run did not get there")
 
 
 @pytest.fixture(scope="module")
