@@ -9,6 +9,7 @@ import torch
 from small_runs import settings, stripes
 
 from locallearn import LocalLearnError
+from locallearn._torch.device import all_random_states
 from locallearn.data import Feed, LoaderBatches
 from locallearn.training.processes.agreement import digest, facts_of, refuse_differences, refuse_uncut
 from locallearn.training.processes.layout import Layout
@@ -66,7 +67,7 @@ def test_random_numbers_go_on_under_the_same_layout_and_are_derived_under_anothe
         torch.manual_seed(5)
         process = Told(*range(3), rank=rank)
         process.seed(5)
-        states.append({"cpu": torch.get_rng_state(), "device": None})
+        states.append(all_random_states(CPU))
     assert len({tuple(state["cpu"].tolist()) for state in states}) == 3, "processes draw different numbers"
     torch.set_rng_state(states[0]["cpu"])
     saved = Told(states[0], *states[1:]).random_states()
