@@ -6,6 +6,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -32,11 +33,9 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
     """The module's parts, and modules that lie in their lists and tuples, as those that an EMA copy follows."""
     for part in module.modules():
         yield part
-        for value in vars(part).values():
-            if isinstance(value, tuple | list):
-                for hidden in value:
-                    if isinstance(hidden, nn.Module):
-                        yield from hidden.modules()
+        for hidden in chain.from_iterable(value for value in vars(part).values() if isinstance(value, tuple | list)):
+            if isinstance(hidden, nn.Module):
+                yield from hidden.modules()
 
 
 def _copy(value: Any, known: dict[int, Any]) -> Any:

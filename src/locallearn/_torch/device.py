@@ -5,12 +5,15 @@ from __future__ import annotations
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.host_random import host_random_state, seed_host, set_host_random_state
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def device_of(name: str) -> torch.device:
@@ -58,6 +61,11 @@ def mixed_now(device: torch.device) -> torch.dtype | None:
     """The dtype of autocast where it is active, else None."""
     is_active = device.type != "meta" and torch.is_autocast_enabled(device.type)
     return torch.get_autocast_dtype(device.type) if is_active else None
+
+
+def channels_last(module: Module) -> Module:
+    """The module with its weights in memory as convolutions on channels-last images read them."""
+    return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def is_capturing(device: torch.device) -> bool:

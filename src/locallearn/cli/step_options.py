@@ -1,4 +1,4 @@
-"""The options of `cost` and `plan` that describe a training step."""
+"""The options of `cost`, `plan` and `simulate` that describe a training step."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from math import prod
 from typing import Any, Literal
 
 from locallearn._chain.layout import Shape
+from locallearn._engine.local_net import LocalNet
+from locallearn._engine.recompute_plan import Memory
+from locallearn._localize import localize
+from locallearn._torch.device import channels_last
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.parser import Parser
 from locallearn.rules import AugLocal, Rule
-from locallearn.training import SGD, FitSettings, OptimizerSettings
+from locallearn.training import SGD, FitSettings, OptimizerSettings, make_model
 
 _MOST_PIXELS = 2**44
 _MOST_CLASSES = 2**24
@@ -41,6 +45,13 @@ def step_of(values: Any) -> tuple[Shape, FitSettings, str]:
         raise LocalLearnError(f"--batch {values.batch} of {values.image} has more pixels than any memory holds.")
     settings = FitSettings(optimizer=values.optimizer, step=values.step, precision=values.precision)
     return shape, settings, f"{values.model}, batch {values.batch}, {values.image}, {values.precision}"
+
+
+def localized(values: Any, rule: Rule, shape: Shape, *, modules: int | str | list[str], memory: Memory) -> LocalNet:
+    """The network of parsed values, localized for a rule, with channels last as `train` runs it."""
+    model = make_model(values.model, classes=values.classes, image_shape=shape)
+    net = localize(model, rule, modules=modules, layers=values.layers, memory=memory, input_shape=shape)
+    return channels_last(net)
 
 
 def image_shape(text: str) -> Shape:

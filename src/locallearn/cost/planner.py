@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from typing import get_args
 
 import torch
@@ -19,6 +19,7 @@ from locallearn._planning.depths import depth_text, variants
 from locallearn._planning.prediction import MakeStepper, Prediction, nesterov_sgd, predict
 from locallearn._planning.profile import LayerProfile, profile_layers
 from locallearn._planning.search import Candidate, Search
+from locallearn._torch.device import channels_last
 from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
 from locallearn.rules import (
@@ -191,27 +192,26 @@ class _Planner:
     ) -> None:
         if batch < 1:
             raise LocalLearnError(f"batch={batch} must be at least 1.")
-        self.chain = chain = trace(chain_of(model, input_shape, layers), input_shape)
-        self.batch, self.say, self.most = batch, say, max(1, batch // 2)
+        self.chain = trace(chain_of(model, input_shape, layers), input_shape)
+        self.model, self.batch, self.most, self.say = model, batch, max(1, batch // 2), say
+        self.make_stepper, self.autocast = make_stepper, autocast
 
-        def predict_step(of: Rule, memory: Memory, partition: Partition, accumulate: int) -> Prediction:
-            net = net_of(model, chain, of, partition, memory)
-            net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-            return predict(net, batch, accumulate=accumulate, make_stepper=make_stepper, autocast=autocast)
+    def predict_step(self, rule: Rule, memory: Memory, partition: Partition, accumulate: int) -> Prediction:
+        """The exact prediction of a step."""
+        net = channels_last(net_of(self.model, self.chain, rule, partition, memory))
+        return predict(net, self.batch, accumulate=accumulate, make_stepper=self.make_stepper, autocast=self.autocast)
 
-        self.predict_step = predict_step
-        self.profile = cache(lambda: self._profile(autocast))
-
-    def _profile(self, autocast: torch.dtype | None) -> LayerProfile:
+    @cached_property
+    def profile(self) -> LayerProfile:
+        """The costs of each layer of the backbone."""
         self.say("profiling the backbone")
-        return profile_layers(self.chain, "lean", autocast=autocast)
+        return profile_layers(self.chain, "lean", autocast=self.autocast)
 
     def search(self, rule: Rule, depths: Sequence[int]) -> Search:
         """The candidates of a rule with each of the depths."""
         if type(rule).auxiliary is Rule.auxiliary and not isinstance(rule, Wrapper):
             raise LocalLearnError(f"{rule} has no auxiliary networks, so there is nothing to plan: give a local rule.")
-        search = self._empty_search()
-        profile = self.profile()
+        search, profile = self._empty_search(), self.profile
         for variant in variants(rule, depths):
             self.say(f"profiling the auxiliary networks of {variant}{depth_text(variant)}")
             search.add(variant, profile_of(profile, variant), get_args(Memory))

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from locallearn._localize import localize
 from locallearn._torch import private_api
+from locallearn._torch.device import channels_last
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn.cost import FVCORE, forward_macs, peak_memory
 from locallearn.recipes.columns import printed_bp
@@ -84,7 +85,7 @@ def step_cost(settings: TrainSettings, *, memory: bool = True, macs: bool = True
     classes, shape = IMAGES[settings.data]
     model = make_model(settings.model, classes=classes, image_shape=shape)
     net = localize(model, settings.rule, modules=settings.modules, memory=settings.memory, input_shape=shape)
-    net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    net = channels_last(net)
     make, autocast = settings.make_stepper, settings.autocast
     peak = peak_memory(net, settings.batch, make_stepper=make, autocast=autocast) if memory else None
     return StepCost(
@@ -101,7 +102,7 @@ def plain_bp_bytes(settings: TrainSettings) -> int:
     With parameters, gradients, one tensor of optimizer state for each parameter, buffers and the batch.
     """
     classes, shape = IMAGES[settings.data]
-    model = make_model(settings.model, classes=classes, image_shape=shape).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model = channels_last(make_model(settings.model, classes=classes, image_shape=shape))
     with private_api.fake_mode() as mode:
         net = private_api.fake_copy(model, mode).train()
         images = torch.zeros(settings.batch, *shape).to(memory_format=torch.channels_last)

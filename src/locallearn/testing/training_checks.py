@@ -13,6 +13,7 @@ from torch import nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.stepper import ModuleStepper, Stepper
+from locallearn._torch.device import channels_last
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cost import peak_memory
@@ -34,7 +35,7 @@ from locallearn.testing.no_dropout import without_dropout
 @without_dropout
 def peak_is_below_one_summed_backward(case: Case) -> None:
     """The peak of live bytes is at most that of one summed backward pass, and `peak_memory` predicts it."""
-    net = case.net().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    net = channels_last(case.net())
     images, labels = batch_for(net, 16)
     images = images.to(memory_format=torch.channels_last)
     engine = peak_of(net, net.backward, images, labels)

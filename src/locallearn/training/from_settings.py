@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -19,7 +18,7 @@ from locallearn._localize import localize
 from locallearn._nn.frozen import freeze
 from locallearn._objectives.auxiliary import Loss
 from locallearn._planning.by_cost import parse_cost_spec
-from locallearn._torch.device import seed_all
+from locallearn._torch.device import channels_last, seed_all
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import call, find, names
 from locallearn.data import Batches, DataSet, Feed, MixedBatches, StreamedBatches, TensorBatches, image_folder
@@ -55,7 +54,7 @@ def build(
             del net
             net = _localized(model, settings, images, modules)
     if settings.channels_last:
-        net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        channels_last(net)
     return net
 
 

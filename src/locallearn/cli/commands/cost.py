@@ -6,19 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from locallearn._engine.recompute_plan import Memory
-from locallearn._localize import localize
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import mebibytes, say, show, show_json, work
 from locallearn.cli.dry_run import show_processes
 from locallearn.cli.parser import Parser
-from locallearn.cli.step_options import add_step, step_of
+from locallearn.cli.step_options import add_step, localized, step_of
 from locallearn.cost import Cost, ModuleBytes, bytes_by_module, cost, draw_bytes, warning_of
 from locallearn.parallel import predict_modules
 from locallearn.rules import BP, Checkpoint
-from locallearn.training import make_model
 from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import rows_of
 
@@ -66,10 +62,8 @@ def run(config: Any) -> None:
     with work() as report:
         for rule in (BP(), Checkpoint(), values.rule):
             report(f"localizing {values.model} for {rule}")
-            model = make_model(values.model, classes=values.classes, image_shape=shape)
             memory = values.memory if rule is values.rule else "fast"
-            net = localize(model, rule, modules=values.modules, layers=values.layers, memory=memory, input_shape=shape)
-            net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            net = localized(values, rule, shape, modules=values.modules, memory=memory)
             parts = {"processes": 1, "micro_batches": values.accumulate, "needs_several": net.needs_several}
             drops_single_image(values.batch, values.batch, **parts)
             report(f"counting a step of {rule}")

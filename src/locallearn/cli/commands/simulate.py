@@ -8,20 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
 from locallearn._engine.recompute_plan import Memory
-from locallearn._localize import localize
 from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.quantities import parse_rate, parse_seconds, parse_speed
 from locallearn.cli.console import say, show, show_json, work
 from locallearn.cli.parser import Parser
-from locallearn.cli.step_options import add_step, step_of
+from locallearn.cli.step_options import add_step, localized, step_of
 from locallearn.cost import Activity, step_macs
 from locallearn.rules import BP
 from locallearn.simulation import Link, Load, Simulation, load_of, measured_times, refuse_numbers, simulate
-from locallearn.training import make_model
 
 HELP = """Time, idle time, memory and traffic of a training step on many devices: BP and a local rule, side by side.
 
@@ -81,10 +77,8 @@ def run(config: Any) -> None:
     with work() as report:
         for name, rule in (("BP", BP()), ("local", values.rule)):
             report(f"localizing {values.model} for {rule}")
-            model = make_model(values.model, classes=values.classes, image_shape=shape)
             modules, memory = ("all", "fast") if name == "BP" else (values.modules, values.memory)
-            net = localize(model, rule, modules=modules, layers=values.layers, memory=memory, input_shape=shape)
-            net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            net = localized(values, rule, shape, modules=modules, memory=memory)
             report(f"counting a step of {rule}")
             load = load_of(net, images, make_stepper=settings.make_stepper, autocast=settings.autocast)
             if values.measure:
