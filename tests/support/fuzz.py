@@ -31,7 +31,7 @@ from locallearn.cli.rule_syntax import normalised, short_names
 from locallearn.cli.settings import settings_from
 from locallearn.data import Augmentation, Border, ImageSet, Split
 from locallearn.training import Fit, TrainSettings, build
-from locallearn.training.from_settings import mixed, training_batches
+from locallearn.training.from_settings import training_batches, with_mixing
 
 SECONDS = 30
 """After which an example counts as hung."""
@@ -291,7 +291,7 @@ def step(settings: TrainSettings) -> None:
     feed = settings.feed(torch.device("cpu"))
     train = training_batches(settings, images(), feed, drop_single=True)
     settings.refuse_misfit(net, steps=len(train))
-    train = mixed(settings, train, feed, classes=len(images().classes))
+    train = with_mixing(settings, train, feed, classes=len(images().classes))
     fit = Fit(net, train, images().testing(feed), settings)
     batch, labels = next(iter(train.epoch(1)))
     losses = fit.train_step(batch, labels, learning_rate=settings.lr(epoch=1, step=0, steps=len(train)))

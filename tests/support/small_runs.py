@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import locallearn as ll
 from locallearn.data import Augmentation, Border, Feed, ImageSet, Split, TensorBatches
 from locallearn.training import SGD, Fit, RunFolder, TrainSettings, Watcher, build, data_of, load_checkpoint
-from locallearn.training.from_settings import mixed, training_batches
+from locallearn.training.from_settings import training_batches, with_mixing
 
 PAUSE = float(os.environ.get("SMALL_RUNS_PAUSE", "0"))
 """Seconds before each batch of training: a run that a test means to stop must not end before the test gets to it."""
@@ -130,7 +130,7 @@ def loop_of(asked: TrainSettings, folder: Path, watcher: Watcher | None = None) 
     torch.set_rng_state(random)
     images, feed = stripes(folder), asked.feed(torch.device("cpu"))
     train = training_batches(asked, images, feed, drop_single=False)
-    train, test = mixed(asked, train, feed, classes=3), images.testing(feed)
+    train, test = with_mixing(asked, train, feed, classes=3), images.testing(feed)
     return Fit(copy.deepcopy(net), train, test, asked, folder=RunFolder(folder), watcher=watcher)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import mebibytes, show, show_json
 from locallearn.training import Launch, TrainSettings, build, data_of
-from locallearn.training.processes.layout import Layout, sizes_in
+from locallearn.training.processes.grid import ProcessGrid, sizes_in
 from locallearn.training.processes.predicted import process_rows
 
 
@@ -49,7 +49,7 @@ def show_processes(title: str, rows: Sequence[dict[str, Any]]) -> None:
     show(f"{title}\nsteps are at most {speedup:.2f} times as fast as in one process", columns, cells, texts=2)
 
 
-def _layout(settings: TrainSettings) -> Layout:
+def _layout(settings: TrainSettings) -> ProcessGrid:
     sizes = {} if settings.parallel is None else sizes_in(settings.parallel)
     if "modules" not in sizes:
         raise LocalLearnError("--dry-run shows which process trains which modules: add --parallel modules=2.")
@@ -57,4 +57,4 @@ def _layout(settings: TrainSettings) -> Layout:
     given = [size for size in sizes.values() if size is not None]
     if launch is None and len(given) < len(sizes):
         raise LocalLearnError("--dry-run without torchrun needs the number of processes: write --parallel modules=2.")
-    return Layout.of(settings.parallel or "", prod(given) if launch is None else launch.count)
+    return ProcessGrid.of(settings.parallel or "", prod(given) if launch is None else launch.count)

@@ -26,7 +26,7 @@ _HEADER = 2 + _TENSORS * (2 + 2 * _DIMS)
 
 
 @dataclass(frozen=True)
-class Layout:
+class MemoryLayout:
     """How a tensor lies in memory: its type, its sizes from the outermost stride to the innermost, and their dims."""
 
     dtype: torch.dtype
@@ -34,7 +34,7 @@ class Layout:
     order: tuple[int, ...]
 
     @classmethod
-    def of(cls, tensor: Tensor) -> Layout:
+    def of(cls, tensor: Tensor) -> MemoryLayout:
         """The layout of a tensor, of one that is not dense as if it were contiguous."""
         order = tuple(sorted(range(tensor.dim()), key=lambda dim: (-tensor.stride(dim), dim)))
         if not tensor.permute(order).is_contiguous():
@@ -59,7 +59,7 @@ class Layout:
         return [_TYPES.index(self.dtype), len(self.sizes), *self.sizes, *rest, *self.order, *rest]
 
     @classmethod
-    def from_numbers(cls, numbers: Sequence[int]) -> Layout:
+    def from_numbers(cls, numbers: Sequence[int]) -> MemoryLayout:
         """The layout of which these are the `numbers`."""
         dtype, dims, *rest = numbers
         return cls(_TYPES[dtype], tuple(rest[:dims]), tuple(rest[_DIMS : _DIMS + dims]))
@@ -158,7 +158,7 @@ class Sender:
         self.route = route
         self.sent_bytes = 0
         self.last_kind: int | None = None
-        self._expected: list[Layout] = []
+        self._expected: list[MemoryLayout] = []
         self._works: list[dist.Work] = []
         self._tensors: list[Tensor] = []
         if must_arrive:
@@ -169,7 +169,7 @@ class Sender:
     def send(self, kind: int, *tensors: Tensor) -> None:
         """Begin to send; waits until the message before was taken. The tensors must not change."""
         self.drain()
-        layouts = [Layout.of(tensor) for tensor in tensors]
+        layouts = [MemoryLayout.of(tensor) for tensor in tensors]
         fill = self._expected if layouts != self._expected else []
         dense = [layout.empty(self.route.wire) for layout in fill]
         dense += [layout.dense(t).to(self.route.wire) for layout, t in zip(layouts, tensors, strict=True)]
@@ -193,7 +193,7 @@ class Receiver:
 
     def __init__(self, route: Route) -> None:
         self.route = route
-        self._layouts: list[Layout] = []
+        self._layouts: list[MemoryLayout] = []
         self._pending: list[object] = []
         weakref.finalize(self, _unfinished.append, self._pending)
         if route.ahead:
@@ -220,14 +220,14 @@ class Receiver:
             self._post(layouts)
         return Message(kind, tensors)
 
-    def _post(self, layouts: list[Layout]) -> None:
+    def _post(self, layouts: list[MemoryLayout]) -> None:
         """Begin to receive a message that is likely to have these layouts."""
         self._header = torch.empty(_HEADER, dtype=torch.int64)
         self._header_work = self.route.receive(self._header, self.route.headers)
         self._posted = self._posted_for(layouts)
         self._pending[:] = [self._header, self._header_work, self._posted]
 
-    def _posted_for(self, layouts: list[Layout]) -> list[tuple[Tensor, dist.Work]]:
+    def _posted_for(self, layouts: list[MemoryLayout]) -> list[tuple[Tensor, dist.Work]]:
         tensors = [layout.empty(self.route.wire) for layout in layouts]
         return [(tensor, self.route.receive(tensor)) for tensor in tensors]
 
@@ -264,15 +264,15 @@ def _viewed(part: Tensor, like: Tensor) -> Tensor:
     return part.view(like.dtype).view(like.shape)
 
 
-def _header(kind: int, layouts: Sequence[Layout]) -> Tensor:
+def _header(kind: int, layouts: Sequence[MemoryLayout]) -> Tensor:
     numbers = [kind, len(layouts), *(number for layout in layouts for number in layout.numbers())]
     return torch.tensor(numbers + [0] * (_HEADER - len(numbers)))
 
 
-def _read(header: Tensor) -> tuple[int, list[Layout]]:
+def _read(header: Tensor) -> tuple[int, list[MemoryLayout]]:
     kind, count, *rest = header.tolist()
     size = 2 + 2 * _DIMS
-    return kind, [Layout.from_numbers(rest[i * size : (i + 1) * size]) for i in range(count)]
+    return kind, [MemoryLayout.from_numbers(rest[i * size : (i + 1) * size]) for i in range(count)]
 
 
 def broadcast(
@@ -281,7 +281,7 @@ def broadcast(
     """A tensor of the process with rank `owner` in the group, in all of them; those without it give None."""
     header = torch.zeros(_HEADER, dtype=torch.int64)
     if tensor is not None:
-        header = _header(0, [Layout.of(tensor)])
+        header = _header(0, [MemoryLayout.of(tensor)])
     dist.broadcast(header, group=headers, group_src=owner)
     _, (layout,) = _read(header)
     dense = layout.empty(device) if tensor is None else layout.dense(tensor)

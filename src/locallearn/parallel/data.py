@@ -14,7 +14,7 @@ from locallearn._engine.local_net import GRADIENT_BUCKET, LocalNet
 from locallearn._utils.errors import LocalLearnError
 from locallearn.parallel.agreement import refuse_other_networks
 from locallearn.parallel.batch_norm import synchronise_batch_norm
-from locallearn.parallel.channel import Layout, buckets, share_values
+from locallearn.parallel.channel import MemoryLayout, buckets, share_values
 from locallearn.parallel.modules import ModulePart, refuse_overlap
 
 _ON_THE_WAY = 4
@@ -82,7 +82,7 @@ class _Joined:
     """
 
     def __init__(self, parameters: list[Tensor]) -> None:
-        layouts = [Layout.of(parameter) for parameter in parameters]
+        layouts = [MemoryLayout.of(parameter) for parameter in parameters]
         self._missing = {place: one for place, one in enumerate(parameters) if one.grad is None}
         present = torch.ones(len(parameters), dtype=parameters[0].dtype, device=parameters[0].device)
         for place in self._missing:

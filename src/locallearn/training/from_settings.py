@@ -110,7 +110,7 @@ def training_batches(settings: TrainSettings, images: DataSet, feed: Feed, *, dr
     return batches
 
 
-def mixed(settings: TrainSettings, batches: Batches, feed: Feed, *, classes: int) -> Batches:
+def with_mixing(settings: TrainSettings, batches: Batches, feed: Feed, *, classes: int) -> Batches:
     """Training batches with mixup or CutMix, as the settings ask for.
 
     Raises:

@@ -23,7 +23,7 @@ from locallearn.training.files.checkpoint import (
     unusable,
 )
 from locallearn.training.files.optimizer_state import (
-    joined,
+    joined_states,
     load_named_state,
     named_state,
     optimizers_of,
@@ -300,7 +300,7 @@ class Loop(ABC):
         state = {name: getattr(self, name) for name in _PROGRESS} | {
             "net": self.net.state_dict(),
             "average": {} if self.average is None else self.average.state_dict(),
-            "optimizers": joined(self.processes.of_modules(named_state(self.net, optimizers_of(self.stepper)))),
+            "optimizers": joined_states(self.processes.of_modules(named_state(self.net, optimizers_of(self.stepper)))),
             "sums": self._all_sums(),
             "random": self.processes.random_states(),
             "skipped": [name for names in self.processes.of_all(self.skipped) for name in names],

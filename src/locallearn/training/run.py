@@ -25,11 +25,11 @@ from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.fit import Fit
-from locallearn.training.from_settings import build, data_of, mixed, training_batches
+from locallearn.training.from_settings import build, data_of, training_batches, with_mixing
 from locallearn.training.going_on import go_on
 from locallearn.training.loop import Interrupted, Watcher
 from locallearn.training.processes.agreement import digest, facts_of, refuse_differences, refuse_uncut
-from locallearn.training.processes.joining import joined
+from locallearn.training.processes.joining import joined_processes
 from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
@@ -81,7 +81,7 @@ def train(
     device = device_of(settings.device)
     if settings.cuda_graphs and device.type != "cuda":
         raise LocalLearnError(f"cuda_graphs needs a CUDA GPU, but the device is {device}: leave it out.")
-    with joined(settings.parallel, device, timeout=settings.parallel_timeout) as processes:
+    with joined_processes(settings.parallel, device, timeout=settings.parallel_timeout) as processes:
         try:
             return _train(settings, RunFolder(folder), resume, changing, watcher, say, processes)
         except Interrupted as error:  # on all processes after the same step: none has failed
@@ -193,7 +193,7 @@ def _batches(
     if settings.mixes or has_several_labels(batches):
         net.label_shape = (len(images.classes),)
     settings.refuse_misfit(net, steps=len(batches))
-    return mixed(settings, batches, feed, classes=len(images.classes)), test
+    return with_mixing(settings, batches, feed, classes=len(images.classes)), test
 
 
 def _counted(net: LocalNet, settings: TrainSettings, batch: int, say: Callable[[str], None]) -> PeakMemory:

@@ -19,7 +19,7 @@ from locallearn._figures.style import save
 from locallearn.cli import main
 from locallearn.training import AdamW, Interrupted, RunFolder, load_checkpoint, save_checkpoint, train
 from locallearn.training.files.lock import exclusive
-from locallearn.training.files.optimizer_state import joined, load_named_state, named_state
+from locallearn.training.files.optimizer_state import joined_states, load_named_state, named_state
 
 VARIANTS = {
     "bp": {"rule": ll.BP()},
@@ -146,7 +146,7 @@ def test_state_of_one_optimizer_is_that_of_one_for_each_module(tmp_path):
     assert len(by_module.optimizers) == 3
     load_named_state(fit.net, by_module.optimizers, together)
     states = [named_state(fit.net, [optimizer]) for optimizer in by_module.optimizers]
-    assert joined(states)["state"].keys() == together["state"].keys()
+    assert joined_states(states)["state"].keys() == together["state"].keys()
     for parameter, entries in fit.stepper.optimizers[0].state.items():
         (optimizer,) = [one for one in by_module.optimizers if parameter in one.state]
         assert torch.equal(optimizer.state[parameter]["momentum_buffer"], entries["momentum_buffer"])

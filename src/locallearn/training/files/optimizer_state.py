@@ -48,7 +48,7 @@ def _on_cpu(value: Any) -> Any:
     return value.cpu() if isinstance(value, Tensor) else value
 
 
-def joined(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def joined_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The states of several processes, each with parameters of its own, as one."""
     return {
         "state": {name: entries for state in states for name, entries in state["state"].items()},

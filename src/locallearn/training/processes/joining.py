@@ -12,9 +12,9 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from locallearn._utils.errors import LocalLearnError, reason_of
+from locallearn.training.processes.grid import ProcessGrid
 from locallearn.training.processes.heartbeat import Heartbeat, wait_for_all
 from locallearn.training.processes.launch import Launch
-from locallearn.training.processes.layout import Layout
 from locallearn.training.processes.processes import ManyProcesses, Processes
 
 _COMMAND = "torchrun --nproc-per-node 2 -m locallearn train ... --parallel"
@@ -23,11 +23,11 @@ _LONGER = 60.0
 
 
 @contextmanager
-def joined(parallel: str | None, device: torch.device, *, timeout: float) -> Iterator[Processes]:
+def joined_processes(parallel: str | None, device: torch.device, *, timeout: float) -> Iterator[Processes]:
     """The processes of a run, which end together: with success, or soon after one of them fails.
 
     Args:
-        parallel: the layout, as of `Layout.of`; None for one process alone.
+        parallel: the layout, as of `ProcessGrid.of`; None for one process alone.
         device: where to compute; of several GPUs, each process takes its own.
         timeout: seconds after which a process that is silent, or does not go on, is given up.
 
@@ -46,7 +46,7 @@ def joined(parallel: str | None, device: torch.device, *, timeout: float) -> Ite
         return
     if launch is None:
         raise LocalLearnError(f"parallel={parallel!r} needs several processes: start them by {_COMMAND} {parallel}")
-    layout = Layout.of(parallel, launch.count)
+    layout = ProcessGrid.of(parallel, launch.count)
     device, backend = _device_and_backend(device, launch)
     store = _connected(launch, timeout)
     heartbeat = Heartbeat(store.clone(), launch, timeout)  # pyright: ignore[reportAttributeAccessIssue]

@@ -7,10 +7,10 @@ from typing import Any
 
 from locallearn._engine.local_net import LocalNet
 from locallearn.parallel import ProcessCost, predict_modules
-from locallearn.training.processes.layout import Layout
+from locallearn.training.processes.grid import ProcessGrid
 
 
-def process_rows(net: LocalNet, settings: Any, layout: Layout, batch: int) -> list[dict[str, Any]]:
+def process_rows(net: LocalNet, settings: Any, layout: ProcessGrid, batch: int) -> list[dict[str, Any]]:
     """What the processes need that have the same local modules, as plain values.
 
     Args:

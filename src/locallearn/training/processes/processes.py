@@ -16,9 +16,9 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import all_random_states, seed_all, set_all_random_states
 from locallearn.data import Feed
 from locallearn.data.order import seed_of
+from locallearn.training.processes.grid import ProcessGrid
 from locallearn.training.processes.heartbeat import Heartbeat
 from locallearn.training.processes.launch import Launch
-from locallearn.training.processes.layout import Layout
 from locallearn.training.processes.stop_vote import StopVote
 
 Value = TypeVar("Value")
@@ -36,7 +36,7 @@ class Processes:
     """
 
     rank = part = 0
-    layout = Layout()
+    layout = ProcessGrid()
     restarted = False
 
     def __init__(self, device: torch.device) -> None:
@@ -116,7 +116,9 @@ class ManyProcesses(Processes):
         mesh: their grid, whose dimensions are `modules` and `data`.
     """
 
-    def __init__(self, device: torch.device, launch: Launch, layout: Layout, mesh: DeviceMesh, beat: Heartbeat) -> None:
+    def __init__(
+        self, device: torch.device, launch: Launch, layout: ProcessGrid, mesh: DeviceMesh, beat: Heartbeat
+    ) -> None:
         super().__init__(device)
         self.rank, self.layout, self.launch = launch.rank, layout, launch
         self.data_group, self.modules_group = mesh["data"].get_group(), mesh["modules"].get_group()

@@ -17,7 +17,7 @@ from locallearn._objectives.auxiliary import Auxiliary, Loss
 from locallearn._utils.errors import LocalLearnError, did_you_mean
 from locallearn.data import Feed
 from locallearn.rules import AugLocal, Rule
-from locallearn.training.processes.layout import sizes_in
+from locallearn.training.processes.grid import sizes_in
 from locallearn.training.settings.fit import FitSettings
 from locallearn.training.settings.text import plain_settings
 

@@ -12,7 +12,7 @@ from locallearn import LocalLearnError
 from locallearn._torch.device import all_random_states
 from locallearn.data import Feed, LoaderBatches
 from locallearn.training.processes.agreement import digest, facts_of, refuse_differences, refuse_uncut
-from locallearn.training.processes.layout import Layout
+from locallearn.training.processes.grid import ProcessGrid
 from locallearn.training.processes.processes import Processes
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ class Told(Processes):
 
     def __init__(self, *values: object, rank: int = 0) -> None:
         super().__init__(CPU)
-        self.values, self.rank, self.layout = list(values), rank, Layout(data=len(values))
+        self.values, self.rank, self.layout = list(values), rank, ProcessGrid(data=len(values))
 
     def of_all(self, value):
         return self.values

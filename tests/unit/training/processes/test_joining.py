@@ -12,7 +12,7 @@ from small_runs import assert_equal_runs, loop_of, settings
 
 from locallearn import LocalLearnError
 from locallearn.training import train
-from locallearn.training.processes.joining import joined
+from locallearn.training.processes.joining import joined_processes
 
 
 def free_port() -> int:
@@ -89,7 +89,7 @@ def test_restarts_need_a_folder(torchrun, monkeypatch, capsys):
 )
 def test_processes_that_do_not_meet_say_where_and_why(rank, told, torchrun):
     torchrun(rank, 2)
-    with pytest.raises(LocalLearnError, match=told), joined("data", torch.device("cpu"), timeout=1):
+    with pytest.raises(LocalLearnError, match=told), joined_processes("data", torch.device("cpu"), timeout=1):
         pass
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from locallearn import LocalLearnError
 from locallearn.training import TrainSettings
+from locallearn.training.processes.grid import ProcessGrid
 from locallearn.training.processes.launch import Launch, program
-from locallearn.training.processes.layout import Layout
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "::1", "MASTER_PORT": "29500"}
 
@@ -23,15 +23,15 @@ TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": ":
     ],
 )
 def test_what_has_no_size_takes_all_processes_that_remain(text, count, modules, data):
-    layout = Layout.of(text, count)
+    layout = ProcessGrid.of(text, count)
     assert (layout.modules, layout.data, layout.count) == (modules, data, count)
-    assert Layout.of(str(layout), count) == layout
+    assert ProcessGrid.of(str(layout), count) == layout
 
 
 @pytest.mark.parametrize("text", ["", "date", "data=0", "data=two", "data,data", "modules=2;data=2", "data=-1"])
 def test_what_is_no_layout_is_refused(text):
     with pytest.raises(LocalLearnError, match="is no layout: write data, modules, or modules=2,data=2"):
-        Layout.of(text, 4)
+        ProcessGrid.of(text, 4)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_what_is_no_layout_is_refused(text):
 )
 def test_a_layout_of_other_processes_is_refused(text, told):
     with pytest.raises(LocalLearnError, match=told):
-        Layout.of(text, 4)
+        ProcessGrid.of(text, 4)
 
 
 @pytest.mark.parametrize(

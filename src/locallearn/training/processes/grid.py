@@ -11,7 +11,7 @@ _NAMES = ("modules", "data")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class ProcessGrid:
     """Processes in a grid: those of one row share each batch, those of one column the local modules.
 
     Attributes:
@@ -31,7 +31,7 @@ class Layout:
         return ",".join(f"{name}={getattr(self, name)}" for name in _NAMES)
 
     @staticmethod
-    def of(text: str, count: int) -> Layout:
+    def of(text: str, count: int) -> ProcessGrid:
         """The layout of so many processes.
 
         Args:
@@ -43,7 +43,7 @@ class Layout:
         """
         sizes = sizes_in(text)
         rest, left = divmod(count, given := prod(size for size in sizes.values() if size is not None))
-        layout = Layout(**{name: rest if size is None else size for name, size in sizes.items()})
+        layout = ProcessGrid(**{name: rest if size is None else size for name, size in sizes.items()})
         if left or layout.count != count:
             open_ended = " times any number of" if None in sizes.values() else ""
             raise LocalLearnError(
