@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from locallearn._nn.ema import EmaCopy
 from locallearn._nn.outputs import main_output
+from locallearn._objectives.auxiliary import defines_after_backward
 from locallearn._utils.errors import NonFiniteLossError
 from locallearn.models.cifar_resnet import CifarResNet
 from locallearn.testing.case import Case
@@ -133,6 +136,26 @@ def accumulation_adds_up(case: Case) -> None:
     expected = {name: None if a is None or b is None else a + b for (name, a), b in pairs}
     accumulated.backward(*second)
     assert_close(gradients(accumulated), expected, "accumulated gradients", **ROUNDING)
+
+
+@without_dropout
+def auxiliary_networks_are_told_of_each_step(case: Case) -> None:
+    """Each `after_backward`, and each update of an EMA copy, happens once in a step."""
+    net = case.net()
+    calls: dict[str, int] = {}
+    for name, part in net.auxiliary.named_modules():
+        if isinstance(part, EmaCopy) or defines_after_backward(part):
+            calls[name] = 0
+            method = "update" if isinstance(part, EmaCopy) else "after_backward"
+            setattr(part, method, partial(_count, calls, name, getattr(part, method)))
+    net.backward(*batch_for(net))
+    for name, count in calls.items():
+        assert count == 1, f"{name} is told {count} times of a step: does an after_backward around it call super()?"
+
+
+def _count(calls: dict[str, int], name: str, call: Callable[[], None]) -> None:
+    calls[name] += 1
+    call()
 
 
 @without_dropout
