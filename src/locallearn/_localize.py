@@ -89,7 +89,7 @@ def localize(
     refuse_unknown("memory", memory, get_args(Memory))
     if overlap < 0:
         raise LocalLearnError(f"overlap={overlap} must not be negative: 0 runs modules in order.")
-    task_loss = partial(loss) if isinstance(loss, nn.Module) else loss  # else each head would register it
+    task_loss = _unregistered(loss)
     image_shape = _shape(input_shape)
     chain = trace(chain_of(model, image_shape, layers), image_shape)
     normalisation = _normalisation(image_mean, image_std, chain.image_shape[0])
@@ -111,6 +111,18 @@ def localize(
         if isinstance(spec, BalancedSpec):
             return build(rule.partition(balanced(spec, chain, every.ends, memory, profile_of_chain)))
         return fit_budget(spec, rule, profile_of_chain(), memory, build)
+
+
+def _unregistered(loss: Loss) -> Loss:
+    """A loss that each head would register otherwise; the network does it, so that buffers follow `net.to`."""
+    if not isinstance(loss, nn.Module):
+        return loss
+    if parameters := [name for name, _ in loss.named_parameters()]:
+        raise LocalLearnError(
+            f"loss: {type(loss).__name__} has a parameter, {parameters[0]!r}, which nothing would train: put it into the"
+            " network's last layer, or into the auxiliary networks of a rule of your own."
+        )
+    return partial(loss)
 
 
 def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memory: Memory, seed: int) -> LocalNet:

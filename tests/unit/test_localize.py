@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import dataclass
 
@@ -65,6 +66,29 @@ def test_a_loss_of_several_numbers_is_refused():
     net = ll.localize(conv_net(), ll.DGL(), input_shape=SMALL, loss=nn.CrossEntropyLoss(reduction="none"))
     with pytest.raises(ll.LocalLearnError, match=r"over local modules 0 to 0 has shape \(4,\): it must be one number"):
         net.backward(*batch(4, classes=5))
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, logits, labels):
+        return nn.functional.cross_entropy(logits * self.scale, labels)
+
+
+def test_a_loss_with_parameters_is_refused():
+    with pytest.raises(
+        ll.LocalLearnError, match="loss: Scaled has a parameter, 'scale', which nothing would train: put"
+    ):
+        ll.localize(conv_net(), ll.DGL(), input_shape=SMALL, loss=Scaled())
+
+
+def test_buffers_of_a_loss_follow_the_network():
+    net = ll.localize(conv_net(), ll.DGL(), input_shape=SMALL, loss=nn.CrossEntropyLoss(weight=torch.rand(5)))
+    copy.deepcopy(net).double().backward(*batch(classes=5, dtype=torch.float64))
+    net.backward(*batch(classes=5))
+    assert len(net.state_dict()) == len(net.model.state_dict()) + len(net.auxiliary.state_dict()) + 1
 
 
 def test_a_chain_of_layers_that_are_not_the_networks_is_refused():

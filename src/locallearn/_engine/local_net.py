@@ -106,6 +106,8 @@ class LocalNet(nn.Module):
         self.objectives = tuple(objectives)
         networks = {id(o.auxiliary): o.auxiliary for o in objectives if o.last < len(self.partition) - 1}
         self.auxiliary = nn.ModuleList(networks.values())
+        if isinstance(module := getattr(self.loss, "func", None), nn.Module):
+            self.loss_module = module  # its buffers follow the network
         self.steps = 0
         self.label_shape: tuple[int, ...] = ()
         self.memory: Memory = memory

@@ -210,6 +210,7 @@ def countable_copy(module: Module, mode: Any) -> Module:
     copy = private_api.fake_copy(module, mode)
     for part in copy.modules():
         if isinstance(part, Head):
+            del part.loss  # it may be a module
             part.loss = sum_of_outputs
     return copy
 
