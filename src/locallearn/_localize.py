@@ -119,8 +119,8 @@ def _unregistered(loss: Loss) -> Loss:
         return loss
     if parameters := [name for name, _ in loss.named_parameters()]:
         raise LocalLearnError(
-            f"loss: {type(loss).__name__} has a parameter, {parameters[0]!r}, which nothing would train: put it into the"
-            " network's last layer, or into the auxiliary networks of a rule of your own."
+            f"loss: {type(loss).__name__} has a parameter, {parameters[0]!r}, which nothing would train: put it into"
+            " the network's last layer, or into the auxiliary networks of a rule of your own."
         )
     return partial(loss)
 

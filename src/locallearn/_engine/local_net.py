@@ -20,6 +20,7 @@ from locallearn._engine.refusals import (
     refuse_frozen,
     refuse_image_type,
     refuse_label_shape,
+    refuse_lean_compiled,
     refuse_other_classes,
     refuse_other_images,
     refuse_other_labels,
@@ -220,6 +221,8 @@ class LocalNet(nn.Module):
         The first step finds it, in seconds. It is None for compiled parts, which decide for themselves, and for steps
         in `fast` that are too small to be worth it.
         """
+        if self._compiled:
+            refuse_lean_compiled(self.memory)
         images = step.images
         outputs = len(images) * images.element_size() * sum(map(prod, self.chain.shapes))
         if not self.recomputes or self._compiled or (self.memory == "fast" and outputs < _WORTH_A_PLAN):
@@ -257,7 +260,11 @@ class LocalNet(nn.Module):
 
         Where objectives overlap, compiled graphs go backward several times, so PyTorch's reuse of their memory (donated
         buffers) is switched off for the whole process.
+
+        Raises:
+            LocalLearnError: `memory` is "lean".
         """
+        refuse_lean_compiled(self.memory)
         parts = (*self.local_modules, *(objective.auxiliary for objective in self.objectives))
         checkpointed = [[layer for layer in part.modules() if isinstance(layer, Checkpointed)] for part in parts]
         compiled = [layer for part, layers in zip(parts, checkpointed, strict=True) for layer in (layers or [part])]
