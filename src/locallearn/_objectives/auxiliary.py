@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from locallearn._chain.layout import carry
 from locallearn._nn.ema import EmaCopy
+from locallearn._utils.errors import LocalLearnError, kind_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (batch, classes) and targets to a scalar."""
@@ -72,6 +73,15 @@ class Auxiliary(nn.Module):
         Returns None where no term remains.
         """
         return change(self)
+
+
+def auxiliary_or_refuse(network: object, whose: str) -> Auxiliary:
+    """A network that must be an auxiliary network; `whose` begins the sentence that refuses any other."""
+    if isinstance(network, Auxiliary):
+        return network
+    raise LocalLearnError(
+        f"{whose} {kind_of(network)}: give a new locallearn.Auxiliary, as locallearn.Head(network, site.loss)."
+    )
 
 
 class Head(Auxiliary):
@@ -160,7 +170,7 @@ class WithFront(Auxiliary):
     def __init__(self, front: nn.Module, auxiliary: Auxiliary, *, prefix: int = 0, passes: int = 0) -> None:
         super().__init__()
         self.front = front
-        self.auxiliary = auxiliary
+        self.auxiliary = auxiliary_or_refuse(auxiliary, "WithFront takes")
         self.prefix, self.passes = prefix, passes
 
     def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:

@@ -57,6 +57,13 @@ class OutOfMemoryError(LocalLearnError):
         return partial(type(self), sentence, module=self.module, batch=self.batch, predicted=self.predicted)
 
 
+def kind_of(value: object) -> str:
+    """What a value is, in words, for an error about one of a wrong kind."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
 def reason_of(error: Exception) -> str:
     """The first line of what an error says, or its type where it says nothing."""
     lines = str(error).strip().splitlines() or [type(error).__name__]

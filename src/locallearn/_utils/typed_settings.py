@@ -23,8 +23,8 @@ class TypedSettings:
         for kind in cls.__mro__:
             if issubclass(kind, TypedSettings) and (unseen := _unseen(kind)):
                 raise LocalLearnError(
-                    f"{kind.__name__} sets {unseen}, which has no effect: annotate it, and write @dataclass(frozen=True,"
-                    " kw_only=True) above the class."
+                    f"{kind.__name__} sets {unseen}, which has no effect: annotate it, and write"
+                    " @dataclass(frozen=True, kw_only=True) above the class."
                 )
         return super().__new__(cls)
 
@@ -67,7 +67,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind in (int, float):
         wanted = Integral if kind is int else Real
         return isinstance(value, wanted) and not isinstance(value, bool) and isfinite(value)
-    return isinstance(value, kind) if isinstance(kind, type) else True
+    return isinstance(value, kind) if isinstance(kind, type) and kind is not Any else True  # Any is a class
 
 
 def _words(kind: Any) -> str:
