@@ -36,7 +36,7 @@ from locallearn._objectives.sites import Sites
 from locallearn._recompute.policy import RecomputePlan
 from locallearn._torch import private_api
 from locallearn._torch.device import is_out_of_memory, mixed_now
-from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, UnpredictableError
 
 _WORTH_A_PLAN = 2**26
 """Bytes of all layers' outputs below which `fast` recomputes nothing."""
@@ -120,7 +120,7 @@ class LocalNet(nn.Module):
         self._distributed = DistributedWatch()
         self._known_types: set[Hashable] = set()
         self._warned_of: set[str] = set()
-        self.recompute_plans: dict[Hashable, RecomputePlan] = {}
+        self.recompute_plans: dict[Hashable, RecomputePlan | None] = {}
         self.gradient_sharing: GradientSharing | None = None
         self.recomputes = True
 
@@ -230,7 +230,12 @@ class LocalNet(nn.Module):
         frozen = tuple(parameter.requires_grad for parameter in self.parameters())
         key = self.memory, mixed_now(images.device), self.training, frozen
         if key not in self.recompute_plans:
-            self.recompute_plans[key] = plan_recompute(step, self.memory)
+            try:
+                self.recompute_plans[key] = plan_recompute(step, self.memory)
+            except UnpredictableError as error:
+                self.recompute_plans[key] = None
+                if self.memory == "lean":
+                    self._warn(f"memory=lean recomputes nothing: {error}")
         return self.recompute_plans[key]
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:

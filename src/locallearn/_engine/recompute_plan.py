@@ -19,6 +19,7 @@ from locallearn._recompute.policy import STORE_ALL, RecomputePlan, RecomputePoli
 from locallearn._torch import private_api
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn._torch.private_api import Module
+from locallearn._utils.errors import UnpredictableError
 
 Memory = Literal["fast", "lean"]
 
@@ -87,6 +88,8 @@ class _SegmentProbe:
         try:
             with LiveBytes(known=known, parameters=self.parts.parameters()) as live:
                 replace(step, plan=plan, on_segment=lambda: peaks.append(live.take_peak() + input_bytes)).run()
+        except UnpredictableError:
+            raise
         except Exception:  # such parts cannot run twice; an error that every choice has is raised by the step itself
             return [inf] * len(spans)
         return peaks

@@ -32,6 +32,10 @@ class NonFiniteLossError(LocalLearnError):
         return partial(type(self), str(self), objective=self.objective, module=self.module, step=self.step), ()
 
 
+class UnpredictableError(LocalLearnError):
+    """A step cannot run without data, so its memory and its work cannot be predicted; it may well train."""
+
+
 class OutOfMemoryError(LocalLearnError):
     """Memory ran out in a training step.
 
