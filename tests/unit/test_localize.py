@@ -110,6 +110,26 @@ def test_what_a_rule_inside_a_wrapper_may_not_answer_is_refused(wrapped):
         ll.localize(plain_chain(), wrapped(Answering(heads=pooled)), input_shape=SMALL)
 
 
+def lazy(site):
+    return ll.Head(nn.Sequential(nn.Flatten(), nn.LazyLinear(site.classes)), site.loss)
+
+
+@pytest.mark.parametrize(
+    ("model", "rule", "sentence"),
+    [
+        (
+            nn.Sequential(nn.LazyConv2d(4, 1), nn.Flatten(), nn.LazyLinear(5)),
+            ll.DGL(),
+            "'0.weight' of Sequential .* run",
+        ),
+        (conv_net(), Answering(heads=lazy), "'network.1.weight' of Head .* give the sizes that the site tells"),
+    ],
+)
+def test_parameters_without_a_size_are_refused(model, rule, sentence):
+    with pytest.raises(ll.LocalLearnError, match=f"parameter {sentence}"):
+        ll.localize(model, rule, input_shape=SMALL)
+
+
 SHARED = nn.Linear(8, 5)
 
 

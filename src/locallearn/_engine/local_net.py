@@ -316,8 +316,8 @@ class LocalNet(nn.Module):
         reference = next(self.parameters())
         if reference.is_meta and not images.is_meta:
             raise LocalLearnError(
-                "the network is on the meta device, where nothing is computed: make it on another one, or call"
-                " net.to_empty(device=...) and load its weights."
+                "the network is on the meta device, where nothing is computed: call net.model.to_empty(device=...),"
+                " load its weights, and localize it again."
             )
         key = images.dtype, images.device, mixed_now(images.device)
         if (images.dtype, images.device) == (reference.dtype, reference.device) or key in self._known_types:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from locallearn._chain.partition import Partition
+from locallearn._chain.refusals import refuse_lazy
 from locallearn._objectives.auxiliary import Auxiliary, auxiliary_or_refuse
 from locallearn._objectives.objective import Objective, Site, Span
 from locallearn._utils.errors import LocalLearnError, kind_of
@@ -60,7 +61,9 @@ def auxiliary_of(rule: Rule, site: Site) -> Auxiliary:
         if isinstance(rule, Wrapper):  # is it because of what the rule inside returned?
             auxiliary_of(rule.base, site)
         raise
-    return auxiliary_or_refuse(auxiliary, f"{rule}.auxiliary returned")
+    auxiliary = auxiliary_or_refuse(auxiliary, f"{rule}.auxiliary returned")
+    refuse_lazy(auxiliary, "give the sizes that the site tells, as site.channels")
+    return auxiliary
 
 
 def refuse_shared_networks(model: nn.Module, objectives: Sequence[Objective], names: Sequence[str]) -> None:

@@ -113,10 +113,12 @@ def gradients_are_those_of_each_objective(case: Case) -> None:
         losses = net.backward(*given)
         torch.testing.assert_close(losses, recomputing_step(reference, *given), rtol=1e-11, atol=1e-11)
         actual = gradients(net)
-        missing = [name for name, gradient in actual.items() if gradient is None]
-        assert missing == [n for n, p in net.named_parameters() if not p.requires_grad], f"{missing} have no gradient"
+        main_output(model(given[0])).sum().backward()
+        unused = {f"model.{name}" for name, parameter in model.named_parameters() if parameter.grad is None}
+        trained = {name for name, parameter in net.named_parameters() if parameter.requires_grad} - unused
+        missing = sorted(name for name in trained if actual[name] is None)
+        assert not missing, f"{missing} have no gradient"
         assert_close(actual, gradients(reference), "gradients", **ROUNDING)
-        model(given[0])
         assert_same(dict(net.model.named_buffers()), dict(model.named_buffers()), "running statistics")
 
 
@@ -164,9 +166,8 @@ def scale_multiplies_gradients(case: Case) -> None:
     net = case.net()
     given = batch_for(net)
     plain, scaled = gradients_of(net, *given), gradients_of(net, *given, scale=4.0)
-    for name, gradient in plain.items():
-        assert gradient is not None, f"{name} has no gradient"
-        assert torch.equal(scaled[name], gradient * 4), f"{name}: gradient is not scaled"  # pyright: ignore[reportArgumentType]
+    expected = {name: None if gradient is None else gradient * 4 for name, gradient in plain.items()}
+    assert_close(scaled, expected, "scaled gradients", relative=0.0, absolute=0.0)
     assert torch.equal(copy.deepcopy(net).backward(*given, scale=4.0), net.backward(*given)), "losses are scaled"
 
 
