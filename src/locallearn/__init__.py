@@ -24,6 +24,7 @@ from locallearn._utils.errors import (
     LocalLearnWarning as LocalLearnWarning,
     NonFiniteLossError as NonFiniteLossError,
     OutOfMemoryError as OutOfMemoryError,
+    UnpredictableError as UnpredictableError,
 )
 from locallearn.rules import (
     BP as BP,

@@ -32,6 +32,7 @@ from locallearn._planning.out_of_memory import explain_out_of_memory
 from locallearn._planning.profile import LayerProfile, Profile, objectives_by_layer, profile, profile_layers
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn.rules import Rule
+from locallearn.rules.answers import auxiliary_of, partition_of, refuse_shared_networks, spans_of
 
 
 def localize(
@@ -89,7 +90,7 @@ def localize(
     refuse_unknown("memory", memory, get_args(Memory))
     if overlap < 0:
         raise LocalLearnError(f"overlap={overlap} must not be negative: 0 runs modules in order.")
-    task_loss = partial(loss) if isinstance(loss, nn.Module) else loss  # else each head would register it
+    task_loss = _unregistered(loss)
     image_shape = _shape(input_shape)
     chain = trace(chain_of(model, image_shape, layers), image_shape)
     normalisation = _normalisation(image_mean, image_std, chain.image_shape[0])
@@ -101,21 +102,33 @@ def localize(
 
     with _warnings_once(), layers_offered(model, chain):
         if (spec := parse_cost_spec(modules)) is None:
-            return build(rule.partition(partition(modules, chain.names, chain.repeating)))
-        every = rule.partition(partition("all", chain.names))
+            return build(partition_of(rule, partition(modules, chain.names, chain.repeating)))
+        every = partition_of(rule, partition("all", chain.names))
         sites = Sites(chain, every, task_loss, *normalisation)
 
         def profile_of_chain() -> Profile:
             return _profile(profile_layers(chain, memory), rule, sites, seed)
 
         if isinstance(spec, BalancedSpec):
-            return build(rule.partition(balanced(spec, chain, every.ends, memory, profile_of_chain)))
+            return build(partition_of(rule, balanced(spec, chain, every.ends, memory, profile_of_chain)))
         return fit_budget(spec, rule, profile_of_chain(), memory, build)
+
+
+def _unregistered(loss: Loss) -> Loss:
+    """A loss that each head would register otherwise; the network does it, so that buffers follow `net.to`."""
+    if not isinstance(loss, nn.Module):
+        return loss
+    if parameters := [name for name, _ in loss.named_parameters()]:
+        raise LocalLearnError(
+            f"loss: {type(loss).__name__} has a parameter, {parameters[0]!r}, which nothing would train: put it into"
+            " the network's last layer, or into the auxiliary networks of a rule of your own."
+        )
+    return partial(loss)
 
 
 def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memory: Memory, seed: int) -> LocalNet:
     groups = sites.partition
-    spans = _in_order(rule, rule.spans(len(groups)), len(groups))
+    spans = spans_of(rule, len(groups))
     if len(spans) > 1:
         parts = [[chain.layers[layer] for layer in groups.layers(module)] for module in range(len(groups))]
         parts[-1].append(chain.classifier)
@@ -123,6 +136,8 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memor
     local_modules = [_local_module(chain, groups, index, spans) for index in range(len(groups))]
     with _own_random_state(seed):
         objectives = [_objective(rule, span, sites) for span in spans]
+    before_last = [objective for objective in objectives if objective.last < len(groups) - 1]
+    refuse_shared_networks(model, before_last, [chain.names[end] for end in groups.ends])
     objectives = copy_written_features(objectives, sites)
     return LocalNet(model, sites, local_modules, objectives, memory, explain_out_of_memory=explain_out_of_memory)
 
@@ -130,12 +145,12 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memor
 def net_of(model: nn.Module, chain: TracedChain, rule: Rule, groups: Partition, memory: Memory) -> LocalNet:
     """What `localize` returns for a chain that is traced already, for a planner; other settings have their defaults."""
     with _warnings_once(), layers_offered(model, chain):
-        return _built(model, chain, rule, _default_sites(chain, rule.partition(groups)), memory, 0)
+        return _built(model, chain, rule, _default_sites(chain, partition_of(rule, groups)), memory, 0)
 
 
 def profile_of(layers: LayerProfile, rule: Rule) -> Profile:
     """The profile of a chain under a rule, with each layer a module, for a planner."""
-    every = rule.partition(partition("all", layers.chain.names))
+    every = partition_of(rule, partition("all", layers.chain.names))
     return _profile(layers, rule, _default_sites(layers.chain, every), 0)
 
 
@@ -155,21 +170,6 @@ def _profile(layers: LayerProfile, rule: Rule, sites: Sites, seed: int) -> Profi
     except (RuntimeError, ValueError, TypeError, IndexError):
         copy_written_features([objective for objective in objectives if objective is not None], sites)  # says why
         raise
-
-
-def _in_order(rule: Rule, spans: list[Span], modules: int) -> list[Span]:
-    """Spans in order of `last`, narrow ones first; each module must be in one, and the last one must end one."""
-    listed = ", ".join(f"({span.first}, {span.last})" for span in spans) or "none"
-    gives = f"{type(rule).__name__} gives spans {listed} over {modules} modules"
-    if any(not 0 <= span.first <= span.last < modules for span in spans):
-        raise LocalLearnError(f"{gives}: first and last must be modules, from 0 to {modules - 1}, in this order.")
-    spans_that_train = [span for span in spans if span.weight]
-    covered = {module for span in spans_that_train for module in range(span.first, span.last + 1)}
-    if missing := sorted(set(range(modules)) - covered):
-        raise LocalLearnError(f"{gives}: no objective of a weight above 0 trains module {missing[0]}.")
-    if all(span.last < modules - 1 for span in spans_that_train):
-        raise LocalLearnError(f"{gives}: none ends with the last module, so nothing trains the classifier.")
-    return sorted(spans, key=lambda span: (span.last, -span.first))
 
 
 def _shape(shape: Sequence[int]) -> Shape:
@@ -200,7 +200,7 @@ def _objective(rule: Rule, span: Span, sites: Sites) -> Objective:
             f"layer {sites.chain.names[site.layer]!r} passes on {given}, but an auxiliary network after it has"
             f" {reference.dtype}, as the parameters near by: convert in the next layer, or use BP or Checkpoint."
         )
-    auxiliary = rule.auxiliary(site).to(device=reference.device)
+    auxiliary = auxiliary_of(rule, site).to(device=reference.device)
     if reference.dtype != torch.get_default_dtype():  # else copies of layers keep their types
         auxiliary = auxiliary.to(dtype=reference.dtype)
     return of_span(auxiliary=auxiliary, layout=sites.chain.layouts[site.layer])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 import locallearn as ll
 from locallearn._torch import private_api
 from locallearn.cost import LiveBytes, peak_memory
+from locallearn.testing.networks import plain_chain
 from locallearn.training import FitSettings
 from networks import HIDDEN_BY_TORCH, SMALL, batch, conv_net
 
@@ -56,6 +59,100 @@ def test_spans_of_several_modules_that_follow_each_other_work():
     assert all(p.grad is not None for p in net.parameters())
 
 
+def pooled(site: ll.Site) -> nn.Sequential:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(site.channels, site.classes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering(ll.Rule):
+    """Answers what it is told to."""
+
+    partitions: Any = None
+    gives: Any = None
+    heads: Any = lambda site: ll.Head(pooled(site), site.loss)
+
+    def partition(self, partition):
+        return self.partitions or partition
+
+    def spans(self, modules):
+        return self.gives or super().spans(modules)
+
+    def auxiliary(self, site):
+        return self.heads(site)
+
+
+class WithoutAnswer(ll.Rule):
+    pass
+
+
+MISTAKES = {
+    r"Answering\.auxiliary returned a Sequential: give a new locallearn\.Auxiliary, as": Answering(heads=pooled),
+    r"Answering\.auxiliary returned None: give a new locallearn\.Auxiliary": Answering(heads=lambda site: None),
+    r"Answering\.auxiliary returned the class Head: give a new": Answering(heads=lambda site: ll.Head),
+    r"WithoutAnswer defines no auxiliary\(site\), which its objectives need": WithoutAnswer(),
+    r"Answering\.spans returned a tuple: return a list of locallearn\.Span": Answering(gives=[(0, 0)]),
+    r"Answering\.partition returned a list: return a locallearn\.Partition": Answering(partitions=[0, 2]),
+    r"Answering\.partition gives modules that end with layers \(0, 1\): these must": Answering(
+        partitions=ll.Partition((0, 1))
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", MISTAKES)
+def test_what_a_rule_may_not_answer_is_refused(sentence):
+    with pytest.raises(ll.LocalLearnError, match=sentence):
+        ll.localize(conv_net(), MISTAKES[sentence], input_shape=SMALL)
+
+
+@pytest.mark.parametrize("wrapped", [ll.HiLo, ll.MAN, ll.InfoProLoss, ll.MLAAN, ll.Reduced, ll.PFF, ll.HPFF])
+def test_what_a_rule_inside_a_wrapper_may_not_answer_is_refused(wrapped):
+    with pytest.raises(ll.LocalLearnError, match=r"a Sequential: give a new locallearn\.Auxiliary, as"):
+        ll.localize(plain_chain(), wrapped(Answering(heads=pooled)), input_shape=SMALL)
+
+
+def lazy(site):
+    return ll.Head(nn.Sequential(nn.Flatten(), nn.LazyLinear(site.classes)), site.loss)
+
+
+@pytest.mark.parametrize(
+    ("model", "rule", "sentence"),
+    [
+        (
+            nn.Sequential(nn.LazyConv2d(4, 1), nn.Flatten(), nn.LazyLinear(5)),
+            ll.DGL(),
+            "'0.weight' of Sequential .* run",
+        ),
+        (conv_net(), Answering(heads=lazy), "'network.1.weight' of Head .* give the sizes that the site tells"),
+    ],
+)
+def test_parameters_without_a_size_are_refused(model, rule, sentence):
+    with pytest.raises(ll.LocalLearnError, match=f"parameter {sentence}"):
+        ll.localize(model, rule, input_shape=SMALL)
+
+
+SHARED = nn.Linear(8, 5)
+
+
+def over_the_next_layer(site):
+    return ll.Head(nn.Sequential(site.chain.layers[site.layer + 1], pooled(site)), site.loss)
+
+
+def with_one_classifier(site):
+    return ll.Head(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), SHARED), site.loss)
+
+
+@pytest.mark.parametrize(
+    ("heads", "others"),
+    [
+        (over_the_next_layer, r"'network\.0\.0\.weight' with the network \('4\.weight'\)"),
+        (with_one_classifier, r"'network\.2\.weight' with the auxiliary network after layer '1'"),
+    ],
+)
+def test_auxiliary_networks_that_share_parameters_are_refused(heads, others):
+    with pytest.raises(ll.LocalLearnError, match=rf"{others}, so local modules would .* copy\.deepcopy\(layer\)"):
+        ll.localize(conv_net(), Answering(heads=heads), input_shape=SMALL)
+
+
 def test_a_class_instead_of_a_rule_is_refused():
     with pytest.raises(ll.LocalLearnError, match=r"give an instance, as in locallearn\.DGL\(\)"):
         ll.localize(conv_net(), ll.DGL, input_shape=SMALL)  # pyright: ignore[reportArgumentType]
@@ -65,6 +162,29 @@ def test_a_loss_of_several_numbers_is_refused():
     net = ll.localize(conv_net(), ll.DGL(), input_shape=SMALL, loss=nn.CrossEntropyLoss(reduction="none"))
     with pytest.raises(ll.LocalLearnError, match=r"over local modules 0 to 0 has shape \(4,\): it must be one number"):
         net.backward(*batch(4, classes=5))
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, logits, labels):
+        return nn.functional.cross_entropy(logits * self.scale, labels)
+
+
+def test_a_loss_with_parameters_is_refused():
+    with pytest.raises(
+        ll.LocalLearnError, match="loss: Scaled has a parameter, 'scale', which nothing would train: put"
+    ):
+        ll.localize(conv_net(), ll.DGL(), input_shape=SMALL, loss=Scaled())
+
+
+def test_buffers_of_a_loss_follow_the_network():
+    net = ll.localize(conv_net(), ll.DGL(), input_shape=SMALL, loss=nn.CrossEntropyLoss(weight=torch.rand(5)))
+    copy.deepcopy(net).double().backward(*batch(classes=5, dtype=torch.float64))
+    net.backward(*batch(classes=5))
+    assert len(net.state_dict()) == len(net.model.state_dict()) + len(net.auxiliary.state_dict()) + 1
 
 
 def test_a_chain_of_layers_that_are_not_the_networks_is_refused():

@@ -24,6 +24,13 @@ def refuse_sharded(model: nn.Module) -> None:
             )
 
 
+def refuse_lazy(network: nn.Module, remedy: str) -> None:
+    """Refuse a parameter that gets its size at the first run."""
+    for name, parameter in network.named_parameters():
+        if is_lazy(parameter):
+            raise LocalLearnError(f"parameter {name!r} of {type(network).__name__} has no size yet: {remedy}.")
+
+
 def refuse_other_models(model: object) -> None:
     """Refuse what is no plain `nn.Module` with parameters, and say what to do.
 
@@ -37,6 +44,7 @@ def refuse_other_models(model: object) -> None:
             f"the network is wrapped in {type(model).__name__}, whose forward local learning does not use: give the"
             " network itself, and average gradients in on_complete (docs/several-processes.md)."
         )
+    refuse_lazy(model, "run the network on a batch first")
     if torch.is_inference_mode_enabled() or any(parameter.is_inference() for parameter in model.parameters()):
         raise LocalLearnError(
             "the network is made or localized under torch.inference_mode, where nothing trains: do both outside."
@@ -49,7 +57,4 @@ def refuse_other_models(model: object) -> None:
             raise LocalLearnError(
                 f"{place} is compiled by torch.compile: give the network as it was before, then call net.compile()."
             )
-    for name, parameter in model.named_parameters():
-        if is_lazy(parameter):
-            raise LocalLearnError(f"parameter {name!r} has no size yet: run the network on a batch first.")
     refuse_sharded(model)

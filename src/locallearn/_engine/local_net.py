@@ -20,6 +20,7 @@ from locallearn._engine.refusals import (
     refuse_frozen,
     refuse_image_type,
     refuse_label_shape,
+    refuse_lean_compiled,
     refuse_other_classes,
     refuse_other_images,
     refuse_other_labels,
@@ -36,7 +37,7 @@ from locallearn._objectives.sites import Sites
 from locallearn._recompute.policy import RecomputePlan
 from locallearn._torch import private_api
 from locallearn._torch.device import is_out_of_memory, mixed_now
-from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
+from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, UnpredictableError
 
 _WORTH_A_PLAN = 2**26
 """Bytes of all layers' outputs below which `fast` recomputes nothing."""
@@ -107,6 +108,8 @@ class LocalNet(nn.Module):
         self.objectives = tuple(objectives)
         networks = {id(o.auxiliary): o.auxiliary for o in objectives if o.last < len(self.partition) - 1}
         self.auxiliary = nn.ModuleList(networks.values())
+        if isinstance(module := getattr(self.loss, "func", None), nn.Module):
+            self.loss_module = module  # its buffers follow the network
         self.steps = 0
         self.label_shape: tuple[int, ...] = ()
         self.memory: Memory = memory
@@ -118,7 +121,7 @@ class LocalNet(nn.Module):
         self._distributed = DistributedWatch()
         self._known_types: set[Hashable] = set()
         self._warned_of: set[str] = set()
-        self.recompute_plans: dict[Hashable, RecomputePlan] = {}
+        self.recompute_plans: dict[Hashable, RecomputePlan | None] = {}
         self.gradient_sharing: GradientSharing | None = None
         self.recomputes = True
 
@@ -219,6 +222,8 @@ class LocalNet(nn.Module):
         The first step finds it, in seconds. It is None for compiled parts, which decide for themselves, and for steps
         in `fast` that are too small to be worth it.
         """
+        if self._compiled:
+            refuse_lean_compiled(self.memory)
         images = step.images
         outputs = len(images) * images.element_size() * sum(map(prod, self.chain.shapes))
         if not self.recomputes or self._compiled or (self.memory == "fast" and outputs < _WORTH_A_PLAN):
@@ -226,7 +231,12 @@ class LocalNet(nn.Module):
         frozen = tuple(parameter.requires_grad for parameter in self.parameters())
         key = self.memory, mixed_now(images.device), self.training, frozen
         if key not in self.recompute_plans:
-            self.recompute_plans[key] = plan_recompute(step, self.memory)
+            try:
+                self.recompute_plans[key] = plan_recompute(step, self.memory)
+            except UnpredictableError as error:
+                self.recompute_plans[key] = None
+                if self.memory == "lean":
+                    self._warn(f"memory=lean recomputes nothing: {error}")
         return self.recompute_plans[key]
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:
@@ -256,7 +266,11 @@ class LocalNet(nn.Module):
 
         Where objectives overlap, compiled graphs go backward several times, so PyTorch's reuse of their memory (donated
         buffers) is switched off for the whole process.
+
+        Raises:
+            LocalLearnError: `memory` is "lean".
         """
+        refuse_lean_compiled(self.memory)
         parts = (*self.local_modules, *(objective.auxiliary for objective in self.objectives))
         checkpointed = [[layer for layer in part.modules() if isinstance(layer, Checkpointed)] for part in parts]
         compiled = [layer for part, layers in zip(parts, checkpointed, strict=True) for layer in (layers or [part])]
@@ -303,8 +317,8 @@ class LocalNet(nn.Module):
         reference = next(self.parameters())
         if reference.is_meta and not images.is_meta:
             raise LocalLearnError(
-                "the network is on the meta device, where nothing is computed: make it on another one, or call"
-                " net.to_empty(device=...) and load its weights."
+                "the network is on the meta device, where nothing is computed: call net.model.to_empty(device=...),"
+                " load its weights, and localize it again."
             )
         key = images.dtype, images.device, mixed_now(images.device)
         if (images.dtype, images.device) == (reference.dtype, reference.device) or key in self._known_types:

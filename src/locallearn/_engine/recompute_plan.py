@@ -19,6 +19,7 @@ from locallearn._recompute.policy import STORE_ALL, RecomputePlan, RecomputePoli
 from locallearn._torch import private_api
 from locallearn._torch.live_bytes import LiveBytes
 from locallearn._torch.private_api import Module
+from locallearn._utils.errors import UnpredictableError
 
 Memory = Literal["fast", "lean"]
 
@@ -87,6 +88,8 @@ class _SegmentProbe:
         try:
             with LiveBytes(known=known, parameters=self.parts.parameters()) as live:
                 replace(step, plan=plan, on_segment=lambda: peaks.append(live.take_peak() + input_bytes)).run()
+        except UnpredictableError:
+            raise
         except Exception:  # such parts cannot run twice; an error that every choice has is raised by the step itself
             return [inf] * len(spans)
         return peaks
@@ -210,6 +213,7 @@ def countable_copy(module: Module, mode: Any) -> Module:
     copy = private_api.fake_copy(module, mode)
     for part in copy.modules():
         if isinstance(part, Head):
+            del part.loss  # it may be a module
             part.loss = sum_of_outputs
     return copy
 

@@ -28,6 +28,14 @@ def refuse_without_gradients() -> None:
         )
 
 
+def refuse_lean_compiled(memory: str) -> None:
+    """Refuse to recompute what is compiled."""
+    if memory == "lean":
+        raise LocalLearnError(
+            "memory=lean does not work with compile: the compiler decides what to recompute. Use one of them."
+        )
+
+
 def refuse_frozen(parameters: Iterable[nn.Parameter], step: int) -> None:
     """Refuse a step without a parameter to train."""
     if not any(parameter.requires_grad for parameter in parameters):

@@ -218,6 +218,8 @@ def local_loss(
         except (TypeError, ValueError, IndexError, RuntimeError) as error:
             if is_out_of_memory(error) or private_api.is_of_backward_hook(error):
                 raise
+            if private_api.needs_values(error):
+                raise private_api.unpredictable(what, error) from error
             refuse_other_type(features, objective.auxiliary, what, error)
             raise LocalLearnError(
                 f"{what} cannot be computed on labels of shape {tuple(labels.shape)} and type {labels.dtype}"

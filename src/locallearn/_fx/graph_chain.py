@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from torch import nn
 from locallearn._fx.blocks import BlockFinder, ancestors
 from locallearn._fx.boundaries import Boundary, boundaries_of_blocks, boundaries_of_names
 from locallearn._fx.data_path import DataPath
-from locallearn._fx.subgraph import ByMode, code_text, extract
+from locallearn._fx.subgraph import ByMode, Range, code_text, extract, owner_of_difference
 from locallearn._fx.timm_groups import hold_stages, timm_groups
 from locallearn._fx.tracer import BATCHES, CannotTraceError, may_be_the_size, trace_forward
 from locallearn._torch import private_api
@@ -45,26 +47,45 @@ def layers_from_code(model: nn.Module, image_shape: Sequence[int], layers: str |
         arguments = tuple(torch.empty((batch, *image_shape), **like) for batch in BATCHES)
         try:
             if layers is None:
-                path, boundaries, is_open = _by_blocks(model, fake, arguments)
+                division = _by_blocks(model, fake, arguments)
             else:
                 names = _named(model, layers)
-                is_open = ancestors(names).__contains__
-                path = DataPath(model, trace_forward(fake, arguments, is_open))
-                boundaries = boundaries_of_names(path, names, model)
+                division = _divided(model, fake, arguments, [[name] for name in names], named=True)
         except CannotTraceError as error:
             raise _refusal(model, error) from error.__cause__ or error
-        try:
-            evaluation = DataPath(model, trace_forward(fake.eval(), arguments, is_open))
-        except CannotTraceError:  # a network need not be a chain in evaluation, where only its own forward is run
-            evaluation = path
-    if heads := path.unused_heads():
+        evaluation = _in_evaluation(division, model, fake.eval(), arguments)
+    if heads := division.path.unused_heads():
         sentence = f"heads of {type(model).__name__} that its logits do not use are not trained: {', '.join(heads)}."
         warnings.warn(sentence, LocalLearnWarning, stacklevel=4)
-    return _extract_layers(path, evaluation, boundaries)
+    if evaluation is None:
+        warnings.warn(
+            f"{type(model).__name__} is no chain of the same layers in evaluation: net(images) is right there, but"
+            " whatever looks at single layers, such as net.logits, runs their training code. Give the network a method"
+            " chain(), or put code that differs by mode into modules of its own.",
+            LocalLearnWarning,
+            stacklevel=4,
+        )
+    return _extract_layers(division, evaluation or division)
 
 
-_Division = tuple[DataPath, list[Boundary], Callable[[str], bool]]
-"""The traced network, where its layers end, and which modules were traced into."""
+@dataclass(frozen=True, kw_only=True)
+class _Division:
+    """The traced network, where its layers end, and by which groups of modules they were found."""
+
+    path: DataPath
+    boundaries: list[Boundary]
+    groups: list[list[str]]
+    named: bool
+
+    @property
+    def names(self) -> list[str]:
+        return [boundary.name for boundary in self.boundaries]
+
+    @property
+    def ranges(self) -> list[Range]:
+        """The nodes of each layer, then those of the classifier."""
+        ends = [*(boundary.end for boundary in self.boundaries), len(self.path.nodes) - 1]
+        return [(self.path, before + 1, end) for before, end in pairwise([0, *ends])]
 
 
 def _by_blocks(model: nn.Module, fake: nn.Module, arguments: tuple[torch.Tensor, ...]) -> _Division:
@@ -79,15 +100,32 @@ def _by_blocks(model: nn.Module, fake: nn.Module, arguments: tuple[torch.Tensor,
         return _divided(model, fake, arguments, blocks)
     if finder.finds_parts():
         return divided
-    return max(divided, _divided(model, fake, arguments, blocks), key=lambda division: len(division[1]))
+    return max(divided, _divided(model, fake, arguments, blocks), key=lambda division: len(division.boundaries))
 
 
 def _divided(
-    model: nn.Module, fake: nn.Module, arguments: tuple[torch.Tensor, ...], groups: list[list[str]]
+    model: nn.Module,
+    fake: nn.Module,
+    arguments: tuple[torch.Tensor, ...],
+    groups: list[list[str]],
+    *,
+    named: bool = False,
 ) -> _Division:
-    is_open = ancestors([name for group in groups for name in group]).__contains__
-    path = DataPath(model, trace_forward(fake, arguments, is_open))
-    return path, boundaries_of_blocks(path, groups, model), is_open
+    names = [name for group in groups for name in group]
+    path = DataPath(model, trace_forward(fake, arguments, ancestors(names).__contains__))
+    boundaries = boundaries_of_names(path, names, model) if named else boundaries_of_blocks(path, groups, model)
+    return _Division(path=path, boundaries=boundaries, groups=groups, named=named)
+
+
+def _in_evaluation(
+    training: _Division, model: nn.Module, fake: nn.Module, arguments: tuple[torch.Tensor, ...]
+) -> _Division | None:
+    """The network in evaluation, divided into the same layers, or None where it cannot be."""
+    try:
+        evaluation = _divided(model, fake, arguments, training.groups, named=training.named)
+    except (CannotTraceError, LocalLearnError):
+        return None
+    return evaluation if evaluation.names == training.names else None
 
 
 def _named(model: nn.Module, layers: str | Sequence[str]) -> list[str]:
@@ -115,23 +153,14 @@ def _shallow(names: Sequence[str]) -> list[str]:
     return [name for name in names if name.count(".") < 2]
 
 
-def _extract_layers(path: DataPath, evaluation: DataPath, boundaries: list[Boundary]) -> Layers:
-    is_same = _operations(path) == _operations(evaluation)
+def _extract_layers(training: _Division, evaluation: _Division) -> Layers:
     parts: list[nn.Module] = []
-    begin = 1
-    for end in (*(boundary.end for boundary in boundaries), len(path.nodes) - 1):
-        part = extract(path, begin, end)
-        if is_same and code_text(path, begin, end) != code_text(evaluation, begin, end):
-            modules = [path.submodule(node) for node in path.nodes[begin : end + 1] if node.op == "call_module"]
-            part = ByMode(part, extract(evaluation, begin, end), modules[0]) if modules else part
+    for trained, evaluated in zip(training.ranges, evaluation.ranges, strict=True):
+        part = extract(*trained)
+        if code_text(*trained) != code_text(*evaluated):
+            part = ByMode(part, extract(*evaluated), owner_of_difference(trained, evaluated))
         parts.append(part)
-        begin = end + 1
-    names = [boundary.name for boundary in boundaries]
-    return dict(zip(names, parts, strict=False)), parts[-1]
-
-
-def _operations(path: DataPath) -> list[tuple[str, str]]:
-    return [(node.op, str(node.target)) for node in path.nodes]
+    return dict(zip(training.names, parts, strict=False)), parts[-1]
 
 
 def _refusal(model: nn.Module, error: CannotTraceError) -> LocalLearnError:

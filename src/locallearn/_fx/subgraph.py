@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import takewhile
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate, map_arg
 
 from locallearn._fx.data_path import DataPath
-from locallearn._fx.tracer import module_path
+from locallearn._fx.tracer import module_path, owner_path
+
+Range: TypeAlias = "tuple[DataPath, int, int]"
+"""Nodes of a data path, from the first index to the last."""
 
 
 class Call(nn.Module):
@@ -49,14 +56,31 @@ class BorrowedTensor(nn.Module):
 
 
 class ByMode(nn.Module):
-    """Code that differs between training and evaluation; `switch`, one of the network's modules, has the mode."""
+    """Code that differs between training and evaluation.
 
-    def __init__(self, training: nn.Module, evaluation: nn.Module, switch: nn.Module) -> None:
+    It runs in the mode of the module whose code it is. That one is not registered here; a copy without it, as in an
+    auxiliary network, has a mode of its own.
+    """
+
+    outside_structure = ("mode",)
+
+    def __init__(self, training: nn.Module, evaluation: nn.Module, owner: nn.Module) -> None:
         super().__init__()
-        self.when_training, self.when_evaluating, self.switch = training, evaluation, switch
+        self.when_training, self.when_evaluating = training, evaluation
+        self.mode: partial[bool] | None = partial(getattr, owner, "training")
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.when_training if self.switch.training else self.when_evaluating)(x)
+        return (self.when_training if self._is_training() else self.when_evaluating)(x)
+
+    def _is_training(self) -> bool:
+        return self.training if self.mode is None else self.mode()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ByMode:
+        owner = None if self.mode is None else memo.get(id(self.mode.args[0]))
+        new = memo[id(self)] = ByMode.__new__(ByMode)
+        new.__setstate__(copy.deepcopy(vars(self) | {"mode": None, "training": self._is_training()}, memo))
+        new.mode = None if owner is None else partial(getattr, owner, "training")
+        return new
 
 
 def extract(data_path: DataPath, begin: int, end: int) -> nn.Module:
@@ -80,17 +104,37 @@ def extract(data_path: DataPath, begin: int, end: int) -> nn.Module:
 
 def code_text(data_path: DataPath, begin: int, end: int) -> str:
     """The nodes as text, equal for equal code."""
-    names = {node: f"n{index}" for index, node in enumerate(data_path.nodes)}
+    names = {node: f"n{index - begin}" for index, node in enumerate(data_path.nodes) if index >= begin}
+    names[cast("fx.Node", data_path.cut_tensor(begin - 1))] = "x"
+    return "\n".join(_text(data_path, node, names) for node in data_path.nodes[begin : end + 1])
 
-    def text(node: fx.Node) -> object:
-        if node in names:
-            return names[node]
-        return str(node.target) if node.op == "get_attr" else (node.op, str(node.target), arguments_text(node))
+
+def _text(data_path: DataPath, node: fx.Node, names: Mapping[fx.Node, str]) -> str:
+    def text(argument: fx.Node) -> object:
+        if argument in names:
+            return names[argument]
+        if data_path.is_count(argument):
+            return "batch"
+        target = str(argument.target)
+        return target if argument.op == "get_attr" else (argument.op, target, arguments_text(argument))
 
     def arguments_text(node: fx.Node) -> str:
         return str(map_arg((node.args, dict(node.kwargs)), text))  # pyright: ignore[reportArgumentType]
 
-    return "\n".join(f"{node.op} {node.target} {arguments_text(node)}" for node in data_path.nodes[begin : end + 1])
+    return f"{node.op} {node.target} {arguments_text(node)}"
+
+
+def owner_of_difference(training: Range, evaluation: Range) -> nn.Module:
+    """The module in whose own code two ranges differ; of several, the one that holds them all."""
+    counts: list[Counter[tuple[str, tuple[str, ...]]]] = []
+    for path, begin, end in (training, evaluation):
+        names = dict.fromkeys(path.nodes, "_")
+        nodes = path.nodes[begin : end + 1]
+        counts.append(Counter((_text(path, node, names), owner_path(node)) for node in nodes))
+    differing = (counts[0] - counts[1]) + (counts[1] - counts[0]) or counts[0] + counts[1]
+    names = zip(*(owner for _, owner in differing), strict=False)
+    common = takewhile(lambda of_each: len(set(of_each)) == 1, names)
+    return training[0].module.get_submodule(".".join(of_each[0] for of_each in common))
 
 
 def _sequence(data_path: DataPath, nodes: list[fx.Node], source: fx.Node, result: fx.Node) -> list[nn.Module] | None:
@@ -149,10 +193,10 @@ def _graph(data_path: DataPath, nodes: list[fx.Node], source: fx.Node, result: f
 
     def new_node(node: fx.Node) -> Any:
         if node not in known:
-            known[node] = copy(node)
+            known[node] = copy_of(node)
         return known[node]
 
-    def copy(node: fx.Node) -> Any:
+    def copy_of(node: fx.Node) -> Any:
         if data_path.is_constant(node):
             return node.meta["values"][0]
         if data_path.is_count(node) and node not in inner:

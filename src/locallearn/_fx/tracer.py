@@ -129,6 +129,13 @@ def module_path(node: fx.Node) -> str:
     return _path(str(node.target))
 
 
+def owner_path(node: fx.Node) -> tuple[str, ...]:
+    """Path, in parts, of the module whose own code has a node."""
+    running = [name for name, _ in node.meta["nn_module_stack"].values()]
+    path = _path(running[-2 if node.op == "call_module" else -1])
+    return tuple(path.split(".")) if path else ()
+
+
 def _path(target: str) -> str:
     return target.removeprefix(_ROOT).removeprefix(".")
 

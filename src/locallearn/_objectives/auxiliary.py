@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from locallearn._chain.layout import carry
 from locallearn._nn.ema import EmaCopy
+from locallearn._utils.errors import LocalLearnError, kind_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (batch, classes) and targets to a scalar."""
@@ -58,12 +59,12 @@ class Auxiliary(nn.Module):
     def after_backward(self) -> None:
         """Called once per training step, after the last backward through this network and before the optimizer.
 
-        By default it updates the EMA copies inside. They read weights of before the step, also where modules step as
-        soon as their gradients are complete.
+        By default it updates the EMA copies inside, and calls this method of auxiliary networks inside that define
+        their own. EMA copies read weights of before the step, also where modules step as soon as their gradients are
+        complete.
         """
-        for part in self.modules():
-            if isinstance(part, EmaCopy):
-                part.update()
+        for part in _parts_to_tell(self, {id(self)}):
+            part.update() if isinstance(part, EmaCopy) else part.after_backward()
 
     def with_parts(self, change: Callable[[Auxiliary], Auxiliary | None]) -> Auxiliary | None:
         """Apply `change` to each term; a term for which it returns None is removed. Weights of the others stay.
@@ -72,6 +73,15 @@ class Auxiliary(nn.Module):
         Returns None where no term remains.
         """
         return change(self)
+
+
+def auxiliary_or_refuse(network: object, whose: str) -> Auxiliary:
+    """A network that must be an auxiliary network; `whose` begins the sentence that refuses any other."""
+    if isinstance(network, Auxiliary):
+        return network
+    raise LocalLearnError(
+        f"{whose} {kind_of(network)}: give a new locallearn.Auxiliary, as locallearn.Head(network, site.loss)."
+    )
 
 
 class Head(Auxiliary):
@@ -160,7 +170,7 @@ class WithFront(Auxiliary):
     def __init__(self, front: nn.Module, auxiliary: Auxiliary, *, prefix: int = 0, passes: int = 0) -> None:
         super().__init__()
         self.front = front
-        self.auxiliary = auxiliary
+        self.auxiliary = auxiliary_or_refuse(auxiliary, "WithFront takes")
         self.prefix, self.passes = prefix, passes
 
     def forward(self, features: Tensor, images: Tensor, labels: Tensor) -> Tensor:
@@ -181,6 +191,24 @@ class WithFront(Auxiliary):
 
     def _after_front(self, features: Tensor) -> Tensor:
         return carry(self.front(features), self.passes, self.auxiliary.prefix)
+
+
+def _parts_to_tell(network: nn.Module, seen: set[int]) -> Iterator[EmaCopy | Auxiliary]:
+    """EMA copies and auxiliary networks inside that `after_backward` reaches, each once; not those inside of these."""
+    for part in network.children():
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, EmaCopy) or defines_after_backward(part):
+            yield part
+        else:
+            yield from _parts_to_tell(part, seen)
+
+
+def defines_after_backward(part: nn.Module) -> TypeGuard[Auxiliary]:
+    """Whether it is an auxiliary network with an `after_backward` of its own."""
+    is_auxiliary = isinstance(part, Auxiliary)
+    return is_auxiliary and getattr(part.after_backward, "__func__", None) is not Auxiliary.after_backward
 
 
 def part_without_outputs(auxiliary: Auxiliary) -> Auxiliary | None:

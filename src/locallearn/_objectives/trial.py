@@ -72,6 +72,8 @@ def _writes(auxiliary: Auxiliary, mode: FakeTensorMode, site: Site, like: Tensor
     except LocalLearnError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if private_api.needs_values(error):
+            return True  # for all that is known here
         size = "x".join(map(str, shape))
         sentence = f"{name} cannot take features of shape {size}"
         if running:

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from locallearn._utils.errors import LocalLearnError, reason_of
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -56,7 +58,13 @@ def _copy(value: Any, known: dict[int, Any]) -> Any:
         module = known[id(value)] = cls.__new__(cls)
         module.__setstate__({name: _copy(part, known) for name, part in vars(value).items()})
         return module
-    return copy.deepcopy(value, known)
+    try:
+        return copy.deepcopy(value, known)
+    except (TypeError, copy.Error) as error:
+        raise LocalLearnError(
+            f"a network holds a {kind.__name__}, which cannot be copied ({reason_of(error)}): make it where it is used,"
+            " or give the class of the layer that holds it a method __deepcopy__."
+        ) from error
 
 
 _UNCHANGED = (bool, int, float, str, type(None))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException as DataDependentOutputException,
+    DynamicOutputShapeException,
     FakeTensor,
     FakeTensorMode,
     unset_fake_temporarily,
@@ -26,6 +27,7 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 from locallearn._torch.deep_copy import deep_copy
+from locallearn._utils.errors import UnpredictableError, reason_of
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -40,6 +42,9 @@ def fake_mode() -> Iterator[FakeTensorMode]:
 
     A number read from a tensor (`x.item()`, `if x.mean() > 0`) is 1. An operator that fails raises its error; PyTorch's
     log of it is silent. Hooks of all modules (`register_module_forward_hook`) are off.
+
+    Raises:
+        UnpredictableError: a shape depends on the values of a tensor, and the code inside did not handle that.
     """
     log = logging.getLogger("torch._subclasses.fake_tensor")
     with _ONE_THREAD, warnings.catch_warnings():
@@ -48,8 +53,25 @@ def fake_mode() -> Iterator[FakeTensorMode]:
         try:
             with _no_global_hooks(), FakeTensorMode(allow_non_fake_inputs=True) as mode, _AssumedNumbers():
                 yield mode
+        except Exception as error:
+            if needs_values(error):
+                raise unpredictable("a part of the network", error) from error
+            raise
         finally:
             log.disabled = was_disabled
+
+
+def unpredictable(what: str, error: Exception) -> UnpredictableError:
+    """The error for what `needs_values`."""
+    return UnpredictableError(
+        f"{what} has shapes that depend on the values of tensors ({reason_of(error)}), so its memory cannot be"
+        " predicted."
+    )
+
+
+def needs_values(error: BaseException) -> bool:
+    """Whether an operator failed because a tensor has no data, on whose values the shape of its output depends."""
+    return isinstance(error, DataDependentOutputException | DynamicOutputShapeException)
 
 
 def is_fake_mode() -> bool:

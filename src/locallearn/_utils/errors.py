@@ -32,6 +32,10 @@ class NonFiniteLossError(LocalLearnError):
         return partial(type(self), str(self), objective=self.objective, module=self.module, step=self.step), ()
 
 
+class UnpredictableError(LocalLearnError):
+    """A step cannot run without data, so its memory and its work cannot be predicted; it may well train."""
+
+
 class OutOfMemoryError(LocalLearnError):
     """Memory ran out in a training step.
 
@@ -55,6 +59,13 @@ class OutOfMemoryError(LocalLearnError):
 
     def _again(self, sentence: str) -> Callable[[], OutOfMemoryError]:
         return partial(type(self), sentence, module=self.module, batch=self.batch, predicted=self.predicted)
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in words, for an error about one of a wrong kind."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def reason_of(error: Exception) -> str:

@@ -8,7 +8,7 @@ from functools import cache
 from math import isfinite
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
 
@@ -18,6 +18,16 @@ _WORDS = {int: "a whole number", float: "a finite number", bool: "true or false"
 class TypedSettings:
     """A base of settings; subclasses are frozen dataclasses whose own `__post_init__` calls this one first."""
 
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Refuse a class whose settings `dataclass` did not see."""
+        for kind in cls.__mro__:
+            if issubclass(kind, TypedSettings) and (unseen := _unseen(kind)):
+                raise LocalLearnError(
+                    f"{kind.__name__} sets {unseen}, which has no effect: annotate it, and write"
+                    " @dataclass(frozen=True, kw_only=True) above the class."
+                )
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         """Refuse values of other types than the annotated ones, and words that are none of the choices."""
         for setting in fields(self) if is_dataclass(self) else ():
@@ -26,6 +36,17 @@ class TypedSettings:
                 refuse_unknown(setting.name, value, get_args(kind))
             if not _fits(value, kind):
                 raise LocalLearnError(f"{type(self).__name__}: {setting.name}={_short(value)} is not {_words(kind)}.")
+
+
+@cache
+def _unseen(kind: type) -> str | None:
+    """Name of a setting that a class defines in vain: it is no dataclass itself, or only a value stands there."""
+    annotated = vars(kind).get("__annotations__", {})
+    known = {setting.name for setting in fields(kind)} if is_dataclass(kind) else set()
+    own = [name for name in vars(kind) if name in known and name not in annotated]
+    if "__dataclass_fields__" not in vars(kind):
+        own += [name for name, annotation in annotated.items() if "ClassVar" not in str(annotation)]
+    return own[0] if own else None
 
 
 @cache

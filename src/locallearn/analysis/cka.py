@@ -84,9 +84,8 @@ class MinibatchCKA:
 
     def result(self) -> NDArray[np.float64]:
         """CKA of all pairs, (layers, others)."""
-        assert isinstance(self._cross, Tensor)
-        assert isinstance(self._own, Tensor)
-        assert isinstance(self._other, Tensor)
+        if not (isinstance(self._cross, Tensor) and isinstance(self._own, Tensor) and isinstance(self._other, Tensor)):
+            raise LocalLearnError(f"no batch was added, so there is no CKA: add() one of at least {_FEWEST} images.")
         scale = self._own.sqrt()[:, None] * self._other.sqrt()
         return (self._cross / scale.masked_fill(scale == 0, torch.nan)).cpu().numpy()
 

@@ -317,7 +317,7 @@ def _refuse_unready(net: LocalNet) -> None:
             f"the network was trained for {net.steps} steps: call parallel.modules first, then load its state."
         )
     if any(tensor.is_meta for tensor in chain(net.parameters(), net.buffers())):
-        raise LocalLearnError("the network is on the meta device: give it weights first, as by net.to_empty().")
+        raise LocalLearnError("the network is on the meta device: localize it once it has weights.")
 
 
 def refuse_overlap(net: LocalNet) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 from locallearn._chain.partition import Partition
 from locallearn._objectives.auxiliary import Auxiliary
 from locallearn._objectives.objective import Site, Span
+from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.typed_settings import TypedSettings
 
 Fidelity = Literal["official", "paper"]
@@ -33,5 +34,8 @@ class Rule(TypedSettings):
         return [Span(first=module, last=module) for module in range(modules)]
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        """A new auxiliary network for a site."""
-        raise NotImplementedError
+        """A new auxiliary network for a site; it shares no parameter with the backbone or with another site's."""
+        raise LocalLearnError(
+            f"{type(self).__name__} defines no auxiliary(site), which its objectives need: return a new"
+            " locallearn.Auxiliary, as locallearn.Head(network, site.loss)."
+        )

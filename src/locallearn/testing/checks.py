@@ -21,6 +21,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     step.gradients_are_isolated,
     step.gradients_are_those_of_each_objective,
     step.accumulation_adds_up,
+    step.auxiliary_networks_are_told_of_each_step,
     step.scale_multiplies_gradients,
     step.frozen_parts_stay,
     step.nan_is_named_and_nothing_is_stepped,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from locallearn._nn.ema import EmaCopy
 from locallearn._nn.outputs import main_output
+from locallearn._objectives.auxiliary import defines_after_backward
 from locallearn._utils.errors import NonFiniteLossError
 from locallearn.models.cifar_resnet import CifarResNet
 from locallearn.testing.case import Case
@@ -110,10 +113,12 @@ def gradients_are_those_of_each_objective(case: Case) -> None:
         losses = net.backward(*given)
         torch.testing.assert_close(losses, recomputing_step(reference, *given), rtol=1e-11, atol=1e-11)
         actual = gradients(net)
-        missing = [name for name, gradient in actual.items() if gradient is None]
-        assert missing == [n for n, p in net.named_parameters() if not p.requires_grad], f"{missing} have no gradient"
+        main_output(model(given[0])).sum().backward()
+        unused = {f"model.{name}" for name, parameter in model.named_parameters() if parameter.grad is None}
+        trained = {name for name, parameter in net.named_parameters() if parameter.requires_grad} - unused
+        missing = sorted(name for name in trained if actual[name] is None)
+        assert not missing, f"{missing} have no gradient"
         assert_close(actual, gradients(reference), "gradients", **ROUNDING)
-        model(given[0])
         assert_same(dict(net.model.named_buffers()), dict(model.named_buffers()), "running statistics")
 
 
@@ -136,14 +141,33 @@ def accumulation_adds_up(case: Case) -> None:
 
 
 @without_dropout
+def auxiliary_networks_are_told_of_each_step(case: Case) -> None:
+    """Each `after_backward`, and each update of an EMA copy, happens once in a step."""
+    net = case.net()
+    calls: dict[str, int] = {}
+    for name, part in net.auxiliary.named_modules():
+        if isinstance(part, EmaCopy) or defines_after_backward(part):
+            calls[name] = 0
+            method = "update" if isinstance(part, EmaCopy) else "after_backward"
+            setattr(part, method, partial(_count, calls, name, getattr(part, method)))
+    net.backward(*batch_for(net))
+    for name, count in calls.items():
+        assert count == 1, f"{name} is told {count} times of a step: does an after_backward around it call super()?"
+
+
+def _count(calls: dict[str, int], name: str, call: Callable[[], None]) -> None:
+    calls[name] += 1
+    call()
+
+
+@without_dropout
 def scale_multiplies_gradients(case: Case) -> None:
     """`scale` multiplies every gradient and no loss."""
     net = case.net()
     given = batch_for(net)
     plain, scaled = gradients_of(net, *given), gradients_of(net, *given, scale=4.0)
-    for name, gradient in plain.items():
-        assert gradient is not None, f"{name} has no gradient"
-        assert torch.equal(scaled[name], gradient * 4), f"{name}: gradient is not scaled"  # pyright: ignore[reportArgumentType]
+    expected = {name: None if gradient is None else gradient * 4 for name, gradient in plain.items()}
+    assert_close(scaled, expected, "scaled gradients", relative=0.0, absolute=0.0)
     assert torch.equal(copy.deepcopy(net).backward(*given, scale=4.0), net.backward(*given)), "losses are scaled"
 
 

@@ -79,3 +79,14 @@ def test_compiled_modules_of_equal_shapes_share_their_code():
     net.backward(*batch(4, (3, 8, 8), 5))
     assert len(net.local_modules) == 6
     assert counters["stats"]["unique_graphs"] == 4  # the stem, a block, a head, and the classifier
+
+
+def test_lean_is_refused_before_and_after_compile():
+    net = ll.localize(conv_net(), ll.DGL(), input_shape=(3, 8, 8), memory="lean")
+    with pytest.raises(ll.LocalLearnError, match="memory=lean does not work with compile: the compiler decides"):
+        net.compile(backend="eager")
+    net.memory = "fast"
+    net.compile(backend="eager")
+    net.memory = "lean"
+    with pytest.raises(ll.LocalLearnError, match="memory=lean does not work with compile"):
+        net.backward(*batch(4, (3, 8, 8), 5))

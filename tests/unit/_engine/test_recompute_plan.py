@@ -47,6 +47,18 @@ def test_peak_memory_is_at_most_the_recorded_one(rule):
         assert peak_memory(net, 128).activations / 128 / 2**20 <= recorded, net.memory
 
 
+class ModuleAsLoss(ll.Rule):
+    def auxiliary(self, site):
+        network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(site.channels, site.classes))
+        return ll.Head(network, nn.CrossEntropyLoss())
+
+
+def test_a_loss_may_be_a_module():
+    net = local_net(ModuleAsLoss(), memory="lean")
+    net.backward(*batch())
+    assert peak_memory(net, 8).activations == peak_memory(local_net(ll.Pooling(), memory="lean"), 8).activations
+
+
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 def test_lean_checkpointing_has_the_peak_of_lean_backpropagation(autocast):
     peaks = []

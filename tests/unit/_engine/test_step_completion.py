@@ -1,12 +1,16 @@
 """What a step reports, and what it leaves alone: completed modules, frozen parts, inputs, memory."""
 
 import gc
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import locallearn as ll
+from locallearn.testing import Case
+from locallearn.testing.networks import TINY, plain_chain
+from locallearn.testing.step_checks import auxiliary_networks_are_told_of_each_step
 from networks import (
     LOCAL_RULES,
     RESNET20_MODULES,
@@ -75,6 +79,36 @@ def test_after_backward_is_called_before_any_later_module_can_be_stepped():
     seen = []
     net.backward(*batch(), on_complete=lambda module: seen.append([head.calls for head in heads]))
     assert seen == [[1] * min(module + 1, 9) + [0] * (8 - module) for module in range(10)]
+
+
+WRAPPERS = [
+    *(ll.HiLo, ll.Reduced, ll.MAN, ll.MANPP, ll.MLM, ll.LAM, ll.MLAAN, ll.InfoProLoss, ll.PFF, ll.HPFF),
+    *(partial(wrapper, fidelity="paper") for wrapper in (ll.HiLo, ll.MAN, ll.LAM, ll.MLAAN, ll.PFF, ll.HPFF)),
+    lambda rule: ll.HPFF(ll.MAN(rule), fidelity="paper"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:PFF as in the official code:locallearn.LocalLearnWarning")
+@pytest.mark.parametrize("wrapped", WRAPPERS)
+def test_wrappers_pass_after_backward_on_to_each_network_once(wrapped):
+    net = ll.localize(plain_chain(), wrapped(CountingRule()), input_shape=TINY)
+    counting = [part for part in net.auxiliary.modules() if isinstance(part, Counting)]
+    net.backward(*batch(shape=TINY))
+    assert counting
+    assert {part.calls for part in counting} == {1}
+
+
+class Deaf(CountingRule):
+    def auxiliary(self, site: ll.Site) -> ll.Auxiliary:
+        outer = ll.WeightedSum([(1.0, super().auxiliary(site))])
+        vars(outer)["after_backward"] = lambda: None
+        return outer
+
+
+def test_the_suite_notices_a_network_that_is_not_told():
+    case = Case(rule=Deaf(), make=plain_chain, image_shape=TINY)
+    with pytest.raises(AssertionError, match=r"0\.terms\.0 is told 0 times of a step: does an after_backward"):
+        auxiliary_networks_are_told_of_each_step(case)
 
 
 @pytest.mark.parametrize("rule", RULES)

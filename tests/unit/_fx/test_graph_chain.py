@@ -224,6 +224,50 @@ def test_a_copy_of_the_net_has_its_own():
     assert net.model.shift.dtype == torch.float32
 
 
+class Noisy(nn.Module):
+    """Its own code has two operations more in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.fc = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.one(x)
+        if self.training:
+            x = x + torch.randn_like(x)
+        return self.fc(self.two(x.relu()).mean((2, 3)))
+
+
+def test_code_with_an_operation_more_in_training_is_left_out_in_evaluation():
+    model = Noisy()
+    net = ll.localize(model, ll.AugLocal(depth=2), input_shape=(3, 8, 8))
+    images = torch.randn(2, 3, 8, 8)
+    for twin in (net, copy.deepcopy(net)):
+        assert not torch.equal(twin.train().logits(images)[-1], twin.logits(images)[-1])
+        assert torch.equal(twin.eval().logits(images)[-1], model.eval()(images))
+        assert torch.equal(twin.logits(images)[0], twin.logits(images)[0])
+
+
+def test_a_layer_runs_in_the_mode_of_the_module_whose_code_it_is():
+    model = Noisy()
+    first = ll.localize(model, ll.DGL(), input_shape=(3, 8, 8)).local_modules[0]
+    images = torch.randn(2, 3, 8, 8)
+    model.one.eval()
+    assert not torch.equal(first(images), first(images))
+    model.train(mode=False).one.train()
+    assert torch.equal(first(images), first(images))
+
+
+class OnlyInTraining(Noisy):
+    def forward(self, x):
+        return super().forward(x if self.training or x.sum().item() > 0 else -x)
+
+
+def test_a_network_that_is_no_chain_in_evaluation_is_told():
+    with pytest.warns(ll.LocalLearnWarning, match="OnlyInTraining is no chain of the same layers in evaluation"):
+        chain(OnlyInTraining(), shape=(3, 8, 8))
+
+
 class Counting(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 import locallearn as ll
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn._planning.prediction import bytes_of, example_batch, known_tensors
 from locallearn.cost import LiveBytes, cost, measure, peak_memory, predict, step_macs
+from locallearn.cost.summary import forward_macs
 from locallearn.training import SGD, AdamW
+from networks import SMALL, batch, conv_net
 
 MIB = 2**20
 OFFICIAL = {ll.DGL(): 0.44} | {
@@ -155,3 +159,52 @@ def test_cost_changes_neither_network_nor_random_state():
     assert result.auxiliary_parameters == sum(p.numel() for p in net.auxiliary.parameters())
     assert len(result.module_names) == len(result.module_macs) == len(net.partition)
     net.backward(torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 3]))  # still trains
+
+
+class ByClass(ll.Auxiliary):
+    """Its loss takes as many steps as there are classes in the batch."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, 4)
+
+    def forward(self, features, images, labels):
+        z = self.linear(features.mean((2, 3)))
+        return torch.stack([z[labels == label].pow(2).mean() for label in labels.unique()]).sum()
+
+
+class OfSome(ByClass):
+    """Its outputs are as many as there are positive ones."""
+
+    forward = ll.Auxiliary.forward
+
+    def outputs(self, features, images):
+        z = self.linear(features.mean((2, 3)))
+        return z[z > 0]
+
+    def loss_of(self, outputs, images, labels):
+        return outputs.sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Of(ll.Rule):
+    kind: type
+
+    def auxiliary(self, site):
+        return self.kind(site.channels)
+
+
+@pytest.mark.parametrize("kind", [ByClass, OfSome])
+def test_a_loss_whose_shapes_depend_on_values_trains_but_is_not_predicted(kind):
+    sentence = "has shapes that depend on the values of tensors .* so its memory cannot be predicted"
+    rule = Of(kind=kind)
+    lean = ll.localize(conv_net(), rule, input_shape=SMALL, memory="lean")
+    with pytest.warns(ll.LocalLearnWarning, match=f"memory=lean recomputes nothing: the loss of .* {sentence}"):
+        lean.backward(*batch(classes=5))
+    assert all(p.grad is not None for p in lean.parameters())
+    with pytest.raises(ll.UnpredictableError, match=f"objective over local modules 0 to 0 {sentence}"):
+        peak_memory(lean, 8)
+    with pytest.raises(ll.UnpredictableError, match=sentence):
+        forward_macs(lean)
+    with pytest.raises(ll.UnpredictableError, match=sentence):
+        ll.localize(conv_net(), rule, input_shape=SMALL, modules="peak:2")

@@ -1,10 +1,13 @@
 """Deep copies of modules that hold computed tensors, also where these are no children."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
 
 from locallearn._torch.deep_copy import deep_copy
+from locallearn._utils.errors import LocalLearnError
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
@@ -39,3 +42,10 @@ def test_the_copy_is_that_of_the_copy_module():
     assert [type(part) for part in copied.modules()] == [type(part) for part in module.modules()]
     assert torch.equal(copied[0].weight, module[0].weight)
     assert vars(copied[0]).keys() == vars(module[0]).keys()
+
+
+def test_what_cannot_be_copied_is_named():
+    layer = nn.Linear(2, 2)
+    layer.lock = threading.Lock()
+    with pytest.raises(LocalLearnError, match=r"a network holds a lock, which cannot be copied \(cannot pickle"):
+        deep_copy(nn.Sequential(layer))

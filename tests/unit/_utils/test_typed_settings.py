@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
 
 import locallearn as ll
@@ -31,6 +34,40 @@ from locallearn.training import SGD, AdamW, PaperCosine, StepDecay, TrainSetting
 def test_a_wrong_type_is_refused(wrong, sentence):
     with pytest.raises(ll.LocalLearnError, match=sentence):
         wrong()
+
+
+class Undecorated(ll.Rule):
+    grids: tuple[int, ...] = (1,)
+
+
+class UndecoratedBelow(ll.Pooling):
+    convolution: int = 1
+
+
+class OnlyAValue(SGD):
+    lr = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoratedValue(SGD):
+    lr = 0.5
+
+
+class WithoutSettings(ll.Pooling):
+    kind: ClassVar[str] = "own"
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(Undecorated, "grids"), (UndecoratedBelow, "convolution"), (OnlyAValue, "lr"), (DecoratedValue, "lr")],
+)
+def test_a_setting_that_would_have_no_effect_is_refused(make, name):
+    with pytest.raises(ll.LocalLearnError, match=rf"{make.__name__} sets {name}, which has no effect: .* @dataclass\("):
+        make()
+
+
+def test_a_class_without_settings_of_its_own_needs_no_decorator():
+    assert WithoutSettings().partition(ll.Partition((0, 1))) == ll.Partition((0, 1))
 
 
 def test_whole_numbers_are_numbers_and_lists_are_tuples():

@@ -150,3 +150,8 @@ def test_a_value_that_is_not_a_number_is_null_in_the_file_and_comes_back(runs, m
 def test_too_few_images_are_refused(options, sentence, trained):
     with pytest.raises(LocalLearnError, match=sentence):
         cka(backbone(trained, "dgl"), backbone(trained, "bp"), **options)
+
+
+def test_a_result_without_a_batch_is_refused():
+    with pytest.raises(LocalLearnError, match="no batch was added, so there is no CKA"):
+        MinibatchCKA().result()
