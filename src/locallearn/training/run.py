@@ -113,7 +113,8 @@ def _train(
     net = _network(settings, images, trained=goes_on, say=say).to(processes.device)
     frozen = [] if settings.freeze is None else frozen_parts(net.model, net.chain.layers)
     feed = processes.own_feed(settings.feed(processes.device))
-    batches, test = _batches(settings, images, net, feed, processes, say)
+    testing = settings.testing_feed(replace(feed, batch=min(feed.batch, len(images.train))))
+    batches, test = _batches(settings, images, net, (feed, testing), processes, say)
     changing = {*changing, *NO_RESULT}
     opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)
     with opened if processes.leads else nullcontext():
@@ -138,7 +139,7 @@ def _train(
             batches,
             test,
             settings,
-            validation=None if validation is None else validation.testing(feed),
+            validation=None if validation is None else validation.testing(testing),
             frozen=frozen,
             folder=run if processes.leads else None,
             watcher=watcher,
@@ -171,11 +172,12 @@ def _batches(
     settings: TrainSettings,
     images: DataSet,
     net: LocalNet,
-    feed: Feed,
+    feeds: tuple[Feed, Feed],
     processes: Processes,
     say: Callable[[str], None],
 ) -> tuple[Batches, Batches]:
     """The training and test batches, of the same images in all processes; the network learns the shape of labels."""
+    feed, testing = feeds
     drop_single = drops_single_image(
         len(images.train),
         settings.batch,
@@ -186,7 +188,7 @@ def _batches(
     )
     if drop_single:
         say(f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise.")
-    batches, test = training_batches(settings, images, feed, drop_single=drop_single), images.testing(feed)
+    batches, test = training_batches(settings, images, feed, drop_single=drop_single), images.testing(testing)
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})

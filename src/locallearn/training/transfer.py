@@ -105,7 +105,7 @@ def evaluate_run(
     state = load_checkpoint(file)
     load_weights(net, trained_weights(state), file=file, name=settings.model)
     net.to(on).eval()
-    batches = other.testing(asked.feed(on))
+    batches = other.testing(asked.testing_feed(asked.feed(on)))
     if getattr(batches, "labels", np.empty(0)).ndim == 2:
         if own is not other:
             raise LocalLearnError(f"images of {data} have several labels: test them by a run of its own.")
