@@ -229,14 +229,13 @@ def _staleness(net: LocalNet | ModulePart, processes: Processes) -> dict[str, An
 
 
 def _warn_of_heavy_auxiliaries(
-    net: LocalNet, settings: TrainSettings, peak: int, batch: int, say: Callable[[str], None]
+    net: LocalNet, settings: TrainSettings, peak: PeakMemory, batch: int, say: Callable[[str], None]
 ) -> None:
     """Say so where the step takes more memory than backpropagation, which large auxiliary networks alone can cause."""
     if number_of_parameters(net.auxiliary) <= number_of_parameters(net.model):
         return
     bp = net_of(net.model, net.chain, BP(), net.partition, "fast")
-    total = peak_memory(bp, batch, **settings.step_options).total
-    if sentence := warning_of(settings.rule, peak, total):
+    if sentence := warning_of(settings.rule, peak, peak_memory(bp, batch, **settings.step_options)):
         say(sentence)
 
 
