@@ -14,13 +14,15 @@ import torch
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import net_of
 from locallearn._nn.frozen import frozen_parts
-from locallearn._torch.device import device_name, device_of
+from locallearn._planning.out_of_memory import advice
+from locallearn._torch.device import device_name, device_of, is_out_of_memory
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import Batches, DataSet, Feed, hold_out
 from locallearn.parallel import ModulePart
 from locallearn.rules import BP
+from locallearn.training.budget import refuse_broken_budget
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
@@ -34,7 +36,7 @@ from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
 from locallearn.training.result import number_of_parameters, tell_early_stop, write_result
-from locallearn.training.settings.text import rule_text
+from locallearn.training.settings.commands import plan_command
 from locallearn.training.settings.train import NO_RESULT, TrainSettings
 from locallearn.training.warm_start import WarmStart
 
@@ -110,7 +112,11 @@ def _train(
         images, validation = hold_out(images, settings.validation, seed=settings.seed)
     processes.at("building the network")
     goes_on = processes.from_first(lambda: resume is not None and run.settings.exists() and not run.never_saved())
-    net = _network(settings, images, trained=goes_on, say=say).to(processes.device)
+    net = _network(settings, images, trained=goes_on, say=say)
+    own_batch = -(-min(settings.batch, len(images.train)) // processes.layout.data)
+    if not goes_on:
+        refuse_broken_budget(settings, net, own_batch)
+    net = net.to(processes.device)
     frozen = [] if settings.freeze is None else frozen_parts(net.model, net.chain.layers)
     feed = processes.own_feed(settings.feed(processes.device))
     testing = settings.testing_feed(replace(feed, batch=min(feed.batch, len(images.train))))
@@ -121,7 +127,6 @@ def _train(
         if processes.leads and not run.data.exists():
             write_hashed_json(run.data, asdict(DataCard.of(images)))
         processes.at("counting memory")
-        own_batch = -(-min(settings.batch, len(images.train)) // processes.layout.data)
         peak = _counted(net, settings, own_batch, say)
         if settings.compile:
             net.compile()
@@ -152,12 +157,22 @@ def _train(
                 go_on(fit, run, settings, resume or "last", say)
         try:
             fit.run()
-        except OutOfMemoryError as error:
-            raise error.naming(settings.model, rule_text(settings.rule)) from error
+        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            command = plan_command(settings, images.image_shape, len(images.classes), batch=own_batch)
+            raise _advised(error, advice(peak.total, processes.device, command), own_batch, peak.total) from error
         if processes.leads and fit.epoch <= settings.epochs:
             tell_early_stop(run, fit, say)
         several = ({"processes": rows} if rows else {}) | _staleness(net, processes)
         return processes.from_first(lambda: write_result(run, net, peak, settings, several, epochs=fit.epoch - 1))
+
+
+def _advised(error: Exception, advice: str, batch: int, predicted: int) -> OutOfMemoryError:
+    """An error for memory that ran out, with advice that knows the whole batch and the optimizer."""
+    known = isinstance(error, OutOfMemoryError)
+    event = error.event if known else "memory ran out in an optimizer's step or in a test."
+    return OutOfMemoryError(event, advice, module=error.module if known else None, batch=batch, predicted=predicted)
 
 
 def _network(settings: TrainSettings, images: DataSet, *, trained: bool, say: Callable[[str], None]) -> LocalNet:
@@ -203,7 +218,7 @@ def _counted(net: LocalNet, settings: TrainSettings, batch: int, say: Callable[[
     if settings.memory == "lean":
         say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
     peak = peak_memory(net, batch, **settings.step_options)
-    _warn_of_heavy_auxiliaries(net, settings, peak.total, batch, say)
+    _warn_of_heavy_auxiliaries(net, settings, peak, batch, say)
     return peak
 
 
