@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import ceil, log2
 from typing import get_args
 
 import torch
@@ -247,14 +247,11 @@ class _Planner:
 
     def fitting_baseline(self, rule: Rule, memory: Memory, budget: int) -> Candidate:
         """The same with the first of 1, 2, 4 ... micro-batches that fits, or with the most where none does."""
-
-        def fits(count: int) -> bool:
-            return self.baseline(rule, memory, count).peak <= budget
-
-        counts = [min(2**power, self.most) for power in range(self.most.bit_length() + 1)]
-        if fits(1) or not fits(self.most):
-            counts = [1 if fits(1) else self.most]
-        return self.baseline(rule, memory, counts[bisect_left(counts, True, hi=len(counts) - 1, key=fits)])
+        count = 1
+        while (one := self.baseline(rule, memory, count)).peak > budget and count < self.most:
+            fewest = count * one.peak / budget  # parts of a batch need at least their share of its bytes
+            count = min(2 ** ceil(log2(fewest)), self.most)
+        return one
 
 
 def is_planned(rule: Rule) -> bool:
