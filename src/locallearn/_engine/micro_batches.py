@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from locallearn._utils.errors import LocalLearnError
+
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
@@ -32,6 +34,24 @@ def micro_batches(images: Tensor, targets: Tensor, count: int) -> list[MicroBatc
         MicroBatch(images=part, targets=own, share=len(own) / len(targets), final=number == count - 1)
         for number, (part, own) in enumerate(parts)
     ]
+
+
+def refuse_single_image(images: int, parts: int, needs_several: str | None, *, processes: int = 1) -> None:
+    """Refuse micro-batches of a single image where some part of the network needs several.
+
+    Args:
+        images: in a batch.
+        parts: into which each process cuts its share of the batch, as far as it has the images.
+        needs_several: that part, or None.
+        processes: which share the batch.
+    """
+    fewest = images // processes
+    if needs_several is not None and fewest // min(parts, fewest) == 1:
+        among = f" for each of {processes} processes" if processes > 1 else ""
+        raise LocalLearnError(
+            f"a batch of {images} images in {parts} parts{among} leaves a single image in one, but {needs_several}"
+            " normalises over several: choose another batch or accumulate."
+        )
 
 
 def with_times(parts: Sequence[MicroBatch]) -> list[tuple[MicroBatch, float]]:

@@ -10,10 +10,8 @@ from torch import Tensor
 from locallearn._engine.local_net import LocalNet
 from locallearn._planning.prediction import peak_memory
 from locallearn._torch.device import mixed_now
-from locallearn._utils.byte_size import format_bytes
+from locallearn._utils.byte_size import format_bytes, size_text
 from locallearn._utils.errors import OutOfMemoryError
-
-_MIB = 2**20
 
 
 def explain_out_of_memory(net: LocalNet, images: Tensor, span: range) -> OutOfMemoryError:
@@ -29,19 +27,33 @@ def explain_out_of_memory(net: LocalNet, images: Tensor, span: range) -> OutOfMe
     names = [net.chain.names[layer] for module in span for layer in net.partition.layers(module)]
     layers = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
     predicted = _predicted(net, images)
-    total = None if predicted is None else format_bytes(predicted)
-    needs = "" if total is None else f" The whole step needs {total} by prediction."
     used = ""
     if device.type == "cuda":
         used = f" Up to {format_bytes(torch.cuda.max_memory_allocated(device))} were in use."
-    available = _available(device) or (None if predicted is None else predicted / 2)
-    size = "BYTES" if available is None else f"{max(1, int(available / _MIB))}MiB"
+    rule = "--rule RULE" if len(net.auxiliary) else "--rules auto"
+    shape = "x".join(map(str, net.chain.image_shape))
+    command = f"locallearn plan --model MODEL {rule} --image {shape} --classes {net.chain.classes} --batch {batch}"
     return OutOfMemoryError(
-        f"memory ran out in {where} ({layers}) with {batch} images in a batch.{used}{needs} To find settings that"
-        f" fit: locallearn plan --model MODEL --rule RULE --batch {batch} --memory {size}",
+        f"memory ran out in {where} ({layers}) with {batch} images at a time.{used}",
+        advice(predicted, device, command),
         module=span[0],
         batch=batch,
         predicted=predicted,
+    )
+
+
+def advice(predicted: int | None, device: torch.device, command: str) -> str:
+    """How much a step needs, and the command that finds settings that fit.
+
+    Args:
+        predicted: peak bytes of the step in total, or None where that is unknown.
+        device: where memory ran out.
+        command: plans for the step, without `--memory`.
+    """
+    needs = "" if predicted is None else f"The whole step needs {format_bytes(predicted)} by prediction. "
+    available = _available(device) or (None if predicted is None else predicted // 2)
+    return (
+        f"{needs}To find settings that fit: {command} --memory {'BYTES' if available is None else size_text(available)}"
     )
 
 

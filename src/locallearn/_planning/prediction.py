@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._engine.micro_batches import micro_batches, with_times
+from locallearn._engine.micro_batches import micro_batches, refuse_single_image, with_times
 from locallearn._engine.stepper import Stepper
 from locallearn._torch import private_api
 from locallearn._torch.device import mixed
@@ -150,6 +150,7 @@ def prepared_step(
 
     The recompute plan is made, and optimizers have the state of a step in which all gradients are zero.
     """
+    refuse_single_image(batch, accumulate, net.needs_several)
     with without_data(net, batch) as (net, images, labels):
         with mixed(images.device, autocast):
             part = micro_batches(images, labels, accumulate)[0]

@@ -107,7 +107,7 @@ class Search:
 
     def add(self, rule: Rule, profile: Profile, memories: Iterable[Memory]) -> None:
         """Add the fastest partitions below each of several limits, for each setting of `memory`."""
-        fewest = _fewest_modules(rule, len(profile.ends))
+        fewest = fewest_modules(rule, len(profile.ends))
         for memory in memories:
             lowest = profile.step(Partition(profile.ends), memory)[0] * 1.001
             highest = max(lowest, profile.peak(0, profile.ends[-1], memory))
@@ -241,12 +241,17 @@ def fastest(profile: Profile, memory: Memory, limit: float, fewest: int) -> Part
     return None if ends is None else Partition(ends)
 
 
-def _fewest_modules(rule: Rule, most: int) -> int:
-    """Fewest modules with which a rule is more than backpropagation: two, or as many as its objectives span."""
+def fewest_modules(rule: Rule, most: int) -> int:
+    """Fewest modules with which a rule is more than backpropagation, or 1 where no number up to `most` is.
+
+    Some objective must end before the last module. HiLo over two modules, or MLAAN over three, has the classifier's
+    loss alone: it is backpropagation with other learning rates, which takes more time and saves no memory.
+    """
     for modules in range(2, most + 1):
         try:
-            rule.spans(modules)
+            spans = rule.spans(modules)
         except LocalLearnError:
             continue
-        return modules
+        if any(span.weight and span.last < modules - 1 for span in spans):
+            return modules
     return 1

@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.host_random import host_random_state, seed_host, set_host_random_state
 
 Module = TypeVar("Module", bound=nn.Module)
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+"""What PyTorch's errors say, and those of CUDA and its libraries."""
 
 
 def device_of(name: str) -> torch.device:
@@ -106,7 +108,6 @@ def set_all_random_states(state: dict[str, Any], device: torch.device) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on an accelerator or on the CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
         return True
-    words = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in words or "not enough memory" in words)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)

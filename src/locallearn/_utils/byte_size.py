@@ -32,3 +32,9 @@ def format_bytes(size: float) -> str:
     """Bytes in the largest binary unit that leaves a number of at least one."""
     unit = next((name for name in ("GiB", "MiB", "KiB") if size >= UNITS[name]), "B")
     return f"{size / UNITS[unit]:,.2f} {unit}" if unit != "B" else f"{size:,.0f} B"
+
+
+def size_text(size: int) -> str:
+    """Bytes as `parse_bytes` reads them, rounded down by less than one percent."""
+    unit = next((name for name in ("GiB", "MiB", "KiB") if size >= 100 * UNITS[name]), "B")
+    return f"{size // UNITS[unit]}{unit}"

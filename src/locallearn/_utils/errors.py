@@ -37,28 +37,27 @@ class UnpredictableError(LocalLearnError):
 
 
 class OutOfMemoryError(LocalLearnError):
-    """Memory ran out in a training step.
+    """Memory ran out in training.
+
+    Args:
+        event: what happened.
+        advice: what to do, which follows it.
 
     Attributes:
-        module: index of the local module that was trained.
-        batch: images in the batch.
+        event: what happened.
+        module: index of the local module that was trained, or None where memory ran out in no module's step.
+        batch: images in the batch, or in the micro-batch.
         predicted: predicted peak bytes of the step in total, or None where that is unknown.
     """
 
-    def __init__(self, message: str, *, module: int, batch: int, predicted: int | None) -> None:
-        super().__init__(message)
+    def __init__(self, event: str, advice: str = "", *, module: int | None, batch: int, predicted: int | None) -> None:
+        super().__init__(f"{event} {advice}".rstrip())
+        self.event, self.advice = event, advice
         self.module, self.batch, self.predicted = module, batch, predicted
 
     def __reduce__(self) -> tuple[Callable[[], OutOfMemoryError], tuple[()]]:
-        made = self._again(str(self))
-        return made, ()
-
-    def naming(self, model: str, rule: str) -> OutOfMemoryError:
-        """The same error, whose command names the network and the rule."""
-        return self._again(str(self).replace("--model MODEL --rule RULE", f"--model {model} --rule '{rule}'"))()
-
-    def _again(self, sentence: str) -> Callable[[], OutOfMemoryError]:
-        return partial(type(self), sentence, module=self.module, batch=self.batch, predicted=self.predicted)
+        numbers = {"module": self.module, "batch": self.batch, "predicted": self.predicted}
+        return partial(type(self), self.event, self.advice, **numbers), ()
 
 
 def kind_of(value: object) -> str:

@@ -81,7 +81,7 @@ def probes(
 
     def compute() -> dict[str, Any]:
         rows = run.train_rows(images, seed=seed)
-        test = run.testing(run.test_rows(None, seed=seed), batch=4 * batch)
+        test = run.testing(run.test_rows(None, seed=seed), batch=batch)
         orders = (rows[order_of(len(rows), seed=seed, epoch=epoch)] for epoch in range(1, epochs + 1))
         trained = _trained(run, (run.training(order, batch=batch) for order in orders), epochs, lr, test, watch)
         accuracy = _tested(run, trained, test)

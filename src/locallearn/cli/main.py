@@ -74,20 +74,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings(), trusting(trust):
             warnings.showwarning = _warnings_as_sentences(warnings.showwarning)
             return _run(arguments)
-    except LocalLearnError as error:
-        return _fail(str(error), arguments)
-    except OSError as error:
-        if error.errno not in _USER_ERRORS:
-            raise
-        return _fail(f"{error.filename or 'a file'}: {error.strerror}.", arguments)
-    except ValueError as error:
-        if "null byte" not in str(error):
-            raise
-        return _fail("a path has a null byte: give the name of a file or folder.", arguments)
-    except MemoryError:
-        return _fail("memory ran out: take smaller or fewer images, or a smaller batch.", arguments)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        sentence = _sentence_of(error)
+        if sentence is None:
+            raise
+        return _fail(sentence, arguments)
+
+
+def _sentence_of(error: Exception) -> str | None:
+    """What to tell a user; None of a fault of ours."""
+    if isinstance(error, LocalLearnError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror}." if error.errno in _USER_ERRORS else None
+    if isinstance(error, ValueError):
+        return "a path has a null byte: give the name of a file or folder." if "null byte" in str(error) else None
+    from locallearn._torch.device import is_out_of_memory  # imports PyTorch, which --help can do without
+
+    if is_out_of_memory(error):
+        return (
+            "memory ran out: take smaller or fewer images, or a smaller batch; locallearn plan finds settings that fit."
+        )
+    return None
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from math import ceil, log2
 from typing import get_args
 
 import torch
@@ -18,7 +19,7 @@ from locallearn._localize import net_of, profile_of
 from locallearn._planning.depths import depth_text, variants
 from locallearn._planning.prediction import MakeStepper, Prediction, nesterov_sgd, predict
 from locallearn._planning.profile import LayerProfile, profile_layers
-from locallearn._planning.search import Candidate, Search
+from locallearn._planning.search import Candidate, Search, fewest_modules
 from locallearn._torch.device import channels_last
 from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
@@ -56,14 +57,17 @@ class Plan:
     Attributes:
         best: the fastest candidate that fits.
         candidates: the frontier of memory and time among all candidates that were checked, by memory.
-        baselines: backpropagation and checkpointing.
+        baselines: BP at the whole batch; then BP and checkpointing, in `fast` and `lean`, each with the fewest
+            micro-batches that fit.
         budget: bytes.
+        left_out: a sentence for each rule, or depth of it, that this network does not allow.
     """
 
     best: Candidate
     candidates: tuple[Candidate, ...]
     baselines: tuple[Candidate, ...]
     budget: int
+    left_out: tuple[str, ...] = ()
 
 
 def plan(
@@ -98,20 +102,22 @@ def plan(
         say: called with a sentence before each piece of work.
 
     Raises:
-        LocalLearnError: nothing fits; the error names the least that would, and its settings.
+        LocalLearnError: no local rule fits; the error names the least that would, and BP or checkpointing that does.
     """
     planner = _Planner(model, input_shape, batch, layers, make_stepper, autocast, say)
     search = planner.search(rule, depths)
     fastest = search.fastest(budget, most=planner.most)
+    baselines = planner.baselines(budget)
     if fastest.peak > budget:
-        raise _nothing_fits(budget, fastest, batch)
+        raise _nothing_fits(budget, fastest, baselines, planner.left_out)
     search.check_frontier(fastest.accumulate)
     candidates = search.checked(fastest.accumulate)
     return Plan(
         best=min((one for one in candidates if one.peak <= budget), key=lambda one: (one.seconds, one.peak)),
         candidates=tuple(sorted((c for c in candidates if not _beaten(c, candidates)), key=lambda one: one.peak)),
-        baselines=tuple(planner.baseline(rule, "fast", fastest.accumulate) for rule in (BP(), Checkpoint())),
+        baselines=baselines,
         budget=budget,
+        left_out=tuple(planner.left_out),
     )
 
 
@@ -122,7 +128,7 @@ def plan_rules(
     input_shape: tuple[int, int, int],
     batch: int,
     budget: int,
-    depths: Sequence[int] = DEPTHS,
+    depths: Sequence[int] | Mapping[Rule, Sequence[int]] = DEPTHS,
     layers: str | Sequence[str] | None = None,
     make_stepper: MakeStepper = nesterov_sgd,
     autocast: torch.dtype | None = None,
@@ -133,11 +139,11 @@ def plan_rules(
     Args:
         model: the backbone, which is not changed.
         rules: those to look at; by default the whole rules, and the papers' wrappers around DGL. One that does not work
-            on this network is left out, and a sentence says why.
+            on this network is left out, and the plan says why.
         input_shape: channels, height, width of one image.
         batch: images in a batch.
         budget: bytes of the peak in total.
-        depths: of auxiliary networks to try, where a rule has a setting `depth`.
+        depths: of auxiliary networks to try, where a rule has a setting `depth`; or those of each rule.
         layers: as for `localize`.
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
@@ -145,35 +151,31 @@ def plan_rules(
 
     Returns:
         `best` is the fastest of all rules; `candidates` has each rule's, by time, or its leanest where none fits.
-        `baselines` begin with BP at the whole batch; BP and checkpointing follow, in `fast` and `lean`, each with the
-        fewest micro-batches that fit.
 
     Raises:
-        LocalLearnError: nothing fits; the error names the least that would, and its settings.
+        LocalLearnError: no local rule fits; the error names the least that would, and BP or checkpointing that does.
     """
     planner = _Planner(model, input_shape, batch, layers, make_stepper, autocast, say)
     found: list[Candidate] = []
     for rule in rules:
+        own = depths[rule] if isinstance(depths, Mapping) else depths
         try:
-            found.append(planner.search(rule, depths).fastest(budget, most=planner.most))
+            found.append(planner.search(rule, own).fastest(budget, most=planner.most))
         except LocalLearnError as error:
-            say(f"{rule} is left out: {error}")
+            planner.left_out.append(f"{rule} is left out: {error}")
     if not found:
-        raise LocalLearnError("none of the rules works on this network: give others by --rules.")
+        reasons = " ".join(planner.left_out)
+        raise LocalLearnError(f"none of the rules works on this network: give others by --rules. {reasons}")
+    baselines = planner.baselines(budget)
     fitting = [one for one in found if one.peak <= budget]
     if not fitting:
-        raise _nothing_fits(budget, min(found, key=lambda one: one.peak), batch)
-    baselines = [planner.baseline(BP(), "fast", 1)]
-    for rule in (BP(), Checkpoint()):
-        for memory in get_args(Memory):
-            own = planner.fitting_baseline(rule, memory, budget)
-            if own not in baselines:
-                baselines.append(own)
+        raise _nothing_fits(budget, min(found, key=lambda one: one.peak), baselines, planner.left_out)
     return Plan(
         best=min(fitting, key=lambda one: (one.seconds, one.peak)),
         candidates=tuple(sorted(found, key=lambda one: (one.peak > budget, one.seconds))),
-        baselines=tuple(baselines),
+        baselines=baselines,
         budget=budget,
+        left_out=tuple(planner.left_out),
     )
 
 
@@ -195,6 +197,8 @@ class _Planner:
         self.chain = trace(chain_of(model, input_shape, layers), input_shape)
         self.model, self.batch, self.most, self.say = model, batch, max(1, batch // 2), say
         self.make_stepper, self.autocast = make_stepper, autocast
+        self.left_out: list[str] = []
+        self.baseline = cache(self._baseline)
 
     def predict_step(self, rule: Rule, memory: Memory, partition: Partition, accumulate: int) -> Prediction:
         """The exact prediction of a step."""
@@ -209,37 +213,69 @@ class _Planner:
 
     def search(self, rule: Rule, depths: Sequence[int]) -> Search:
         """The candidates of a rule with each of the depths."""
-        if type(rule).auxiliary is Rule.auxiliary and not isinstance(rule, Wrapper):
+        if not is_planned(rule):
             raise LocalLearnError(f"{rule} has no auxiliary networks, so there is nothing to plan: give a local rule.")
         search, profile = self._empty_search(), self.profile
-        for variant in variants(rule, depths):
+        every, plain = variants(rule, depths), []
+        for variant in every:
             self.say(f"profiling the auxiliary networks of {variant}{depth_text(variant)}")
-            search.add(variant, profile_of(profile, variant), get_args(Memory))
+            own = profile_of(profile, variant)
+            if fewest_modules(variant, len(own.ends)) == 1:
+                plain.append(variant)
+            else:
+                search.add(variant, own, get_args(Memory))
+        why = f"on the {len(self.chain)} layers of this network it has no auxiliary networks, as backpropagation."
+        if plain == every:
+            raise LocalLearnError(why)
+        self.left_out += [f"{variant}{depth_text(variant)} is left out: {why}" for variant in plain]
         return search
+
+    def baselines(self, budget: int) -> tuple[Candidate, ...]:
+        """BP at the whole batch; then BP and checkpointing in `fast` and `lean`, as large a batch as fits."""
+        found = [self.baseline(BP(), "fast", 1)]
+        found += [self.fitting_baseline(rule, m, budget) for rule in (BP(), Checkpoint()) for m in get_args(Memory)]
+        return tuple(dict.fromkeys(found))
 
     def _empty_search(self) -> Search:
         return Search(self.chain.names, self.batch, self.predict_step, self.say)
 
-    def baseline(self, rule: Rule, memory: Memory, accumulate: int) -> Candidate:
+    def _baseline(self, rule: Rule, memory: Memory, accumulate: int) -> Candidate:
         """A step without local modules."""
-        self.say(f"checking {rule}" + (", lean" if memory == "lean" else ""))
+        parts = f", {accumulate} micro-batches" if accumulate > 1 else ""
+        self.say(f"checking {rule}, {memory}{parts}")
         return self._empty_search().candidate(rule, memory, Partition(tuple(range(len(self.chain)))), accumulate)
 
     def fitting_baseline(self, rule: Rule, memory: Memory, budget: int) -> Candidate:
-        """The same with half of the images, and half again, until it fits or one image is left."""
-        accumulate = 1
-        while (one := self.baseline(rule, memory, accumulate)).peak > budget and accumulate < self.most:
-            accumulate = min(2 * accumulate, self.most)
+        """The same with the first of 1, 2, 4 ... micro-batches that fits, or with the most where none does."""
+        count = 1
+        while (one := self.baseline(rule, memory, count)).peak > budget and count < self.most:
+            fewest = count * one.peak / budget  # parts of a batch need at least their share of its bytes
+            count = min(2 ** ceil(log2(fewest)), self.most)
         return one
 
 
-def _nothing_fits(budget: int, least: Candidate, batch: int) -> LocalLearnError:
-    images = "image" if least.micro_batch == 1 else "images"
-    return LocalLearnError(
-        f"nothing fits in {format_bytes(budget)}: the least is {format_bytes(least.peak)}, with {least.rule}"
-        f"{depth_text(least.rule)}, {len(least.modules)} modules, memory={least.memory} and"
-        f" {least.micro_batch} {images} at a time (batch {batch}, accumulate {least.accumulate})."
+def is_planned(rule: Rule) -> bool:
+    """Whether a rule has auxiliary networks, so that there is a partition to plan."""
+    return type(rule).auxiliary is not Rule.auxiliary or isinstance(rule, Wrapper)
+
+
+def _nothing_fits(
+    budget: int, least: Candidate, baselines: Sequence[Candidate], left_out: Sequence[str]
+) -> LocalLearnError:
+    fitting = [one for one in baselines if one.peak <= budget]
+    plain = min(fitting, key=lambda one: one.seconds) if fitting else min(baselines, key=lambda one: one.peak)
+    what, needs = ("no local rule", "fits, with") if fitting else ("nothing", "needs")
+    modules = f"{depth_text(least.rule)}, {len(least.modules)} modules"
+    sentence = (
+        f"{what} fits in {format_bytes(budget)}: the least is {format_bytes(least.peak)}, with {least.rule}{modules},"
+        f" {_settings_of(least)}; {plain.rule} {needs} {format_bytes(plain.peak)}: {_settings_of(plain)}."
     )
+    return LocalLearnError(" ".join((sentence, *left_out)))
+
+
+def _settings_of(one: Candidate) -> str:
+    images = "image" if one.micro_batch == 1 else "images"
+    return f"memory={one.memory} and {one.micro_batch} {images} at a time (accumulate {one.accumulate})"
 
 
 def _beaten(one: Candidate, others: Sequence[Candidate]) -> bool:

@@ -60,5 +60,5 @@ class DataSet(Protocol):
         ...
 
     def testing(self, feed: Feed) -> Batches:
-        """Batches of the test split, in its order; they may be larger than for training."""
+        """Batches of the test split, in its order."""
         ...

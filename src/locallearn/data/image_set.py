@@ -113,8 +113,8 @@ class ImageSet:
         return self._batches(self.train, feed, seed=seed, drop_single=drop_single)
 
     def testing(self, feed: Feed) -> TensorBatches:
-        """The test split as batches on the device, in its order; four times as large, for no gradients are computed."""
-        return self._batches(self.test, replace(feed, batch=4 * feed.batch))
+        """The test split as batches on the device, in its order."""
+        return self._batches(self.test, feed)
 
     def _batches(self, split: Split, feed: Feed, **order: Any) -> TensorBatches:
         constants: Any = {"mean": self.mean, "std": self.std, "augmentation": self.augmentation}

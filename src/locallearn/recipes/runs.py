@@ -151,7 +151,8 @@ def validation_accuracy(run: Finished) -> float:
     device, file = device_of(settings.device), run.folder / "last.pt"
     net = build(settings, images).to(device)
     load_weights(net, trained_weights(load_checkpoint(file)), file=file, name=settings.model)
-    return evaluate(net, images.testing(settings.feed(device)), autocast=settings.autocast).accuracy
+    batches = images.testing(settings.testing_feed(settings.feed(device)))
+    return evaluate(net, batches, autocast=settings.autocast).accuracy
 
 
 def _finished(settings: TrainSettings, folder: RunFolder) -> Finished:

@@ -13,13 +13,15 @@ import torch
 from locallearn._engine.local_net import LocalNet
 from locallearn._localize import net_of
 from locallearn._nn.frozen import frozen_parts
-from locallearn._torch.device import device_name, device_of
+from locallearn._planning.out_of_memory import advice
+from locallearn._torch.device import device_name, device_of, is_out_of_memory
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import Batches, DataSet, Feed, hold_out
 from locallearn.parallel import ModulePart
 from locallearn.rules import BP
+from locallearn.training.budget import refuse_broken_budget
 from locallearn.training.evaluation import has_several_labels
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
@@ -34,7 +36,7 @@ from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
 from locallearn.training.result import number_of_parameters, tell_early_stop, write_result
-from locallearn.training.settings.text import rule_text
+from locallearn.training.settings.commands import plan_command
 from locallearn.training.settings.train import NO_RESULT, TrainSettings
 from locallearn.training.warm_start import WarmStart
 
@@ -110,17 +112,21 @@ def _train(
         images, validation = hold_out(images, settings.validation, seed=settings.seed)
     processes.at("building the network")
     goes_on = processes.from_first(lambda: resume is not None and run.settings.exists() and not run.never_saved())
-    net = _network(settings, images, trained=goes_on, say=say).to(processes.device)
+    net = _network(settings, images, trained=goes_on, say=say)
+    own_batch = -(-min(settings.batch, len(images.train)) // processes.layout.data)
+    if not goes_on:
+        refuse_broken_budget(settings, net, own_batch)
+    net = net.to(processes.device)
     frozen = [] if settings.freeze is None else frozen_parts(net.model, net.chain.layers)
     feed = processes.own_feed(settings.feed(processes.device))
-    batches, test = _batches(settings, images, net, feed, processes, say)
+    testing = settings.testing_feed(replace(feed, batch=min(feed.batch, len(images.train))))
+    batches, test = _batches(settings, images, net, (feed, testing), processes, say)
     changing = {*changing, *NO_RESULT}
     opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)
     with opened if processes.leads else nullcontext():
         if processes.leads and not run.data.exists():
             write_hashed_json(run.data, asdict(DataCard.of(images)))
         processes.at("counting memory")
-        own_batch = -(-min(settings.batch, len(images.train)) // processes.layout.data)
         peak = _counted(net, settings, own_batch, say)
         if settings.compile:
             net.compile()
@@ -138,7 +144,7 @@ def _train(
             batches,
             test,
             settings,
-            validation=None if validation is None else validation.testing(feed),
+            validation=None if validation is None else validation.testing(testing),
             frozen=frozen,
             folder=run if processes.leads else None,
             watcher=watcher,
@@ -151,12 +157,22 @@ def _train(
                 go_on(fit, run, settings, resume or "last", say)
         try:
             fit.run()
-        except OutOfMemoryError as error:
-            raise error.naming(settings.model, rule_text(settings.rule)) from error
+        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            command = plan_command(settings, images.image_shape, len(images.classes), batch=own_batch)
+            raise _advised(error, advice(peak.total, processes.device, command), own_batch, peak.total) from error
         if processes.leads and fit.epoch <= settings.epochs:
             tell_early_stop(run, fit, say)
         several = ({"processes": rows} if rows else {}) | _staleness(net, processes)
         return processes.from_first(lambda: write_result(run, net, peak, settings, several, epochs=fit.epoch - 1))
+
+
+def _advised(error: Exception, advice: str, batch: int, predicted: int) -> OutOfMemoryError:
+    """An error for memory that ran out, with advice that knows the whole batch and the optimizer."""
+    known = isinstance(error, OutOfMemoryError)
+    event = error.event if known else "memory ran out in an optimizer's step or in a test."
+    return OutOfMemoryError(event, advice, module=error.module if known else None, batch=batch, predicted=predicted)
 
 
 def _network(settings: TrainSettings, images: DataSet, *, trained: bool, say: Callable[[str], None]) -> LocalNet:
@@ -171,11 +187,12 @@ def _batches(
     settings: TrainSettings,
     images: DataSet,
     net: LocalNet,
-    feed: Feed,
+    feeds: tuple[Feed, Feed],
     processes: Processes,
     say: Callable[[str], None],
 ) -> tuple[Batches, Batches]:
     """The training and test batches, of the same images in all processes; the network learns the shape of labels."""
+    feed, testing = feeds
     drop_single = drops_single_image(
         len(images.train),
         settings.batch,
@@ -186,7 +203,7 @@ def _batches(
     )
     if drop_single:
         say(f"the last batch holds a single image and is left out: {net.needs_several} needs several to normalise.")
-    batches, test = training_batches(settings, images, feed, drop_single=drop_single), images.testing(feed)
+    batches, test = training_batches(settings, images, feed, drop_single=drop_single), images.testing(testing)
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
@@ -201,7 +218,7 @@ def _counted(net: LocalNet, settings: TrainSettings, batch: int, say: Callable[[
     if settings.memory == "lean":
         say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
     peak = peak_memory(net, batch, **settings.step_options)
-    _warn_of_heavy_auxiliaries(net, settings, peak.total, batch, say)
+    _warn_of_heavy_auxiliaries(net, settings, peak, batch, say)
     return peak
 
 
@@ -227,14 +244,13 @@ def _staleness(net: LocalNet | ModulePart, processes: Processes) -> dict[str, An
 
 
 def _warn_of_heavy_auxiliaries(
-    net: LocalNet, settings: TrainSettings, peak: int, batch: int, say: Callable[[str], None]
+    net: LocalNet, settings: TrainSettings, peak: PeakMemory, batch: int, say: Callable[[str], None]
 ) -> None:
     """Say so where the step takes more memory than backpropagation, which large auxiliary networks alone can cause."""
     if number_of_parameters(net.auxiliary) <= number_of_parameters(net.model):
         return
     bp = net_of(net.model, net.chain, BP(), net.partition, "fast")
-    total = peak_memory(bp, batch, **settings.step_options).total
-    if sentence := warning_of(settings.rule, peak, total):
+    if sentence := warning_of(settings.rule, peak, peak_memory(bp, batch, **settings.step_options)):
         say(sentence)
 
 

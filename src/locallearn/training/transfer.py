@@ -104,7 +104,7 @@ def evaluate_run(
     state = load_checkpoint(file)
     load_weights(net, trained_weights(state), file=file, name=settings.model)
     net.to(on).eval()
-    batches = other.testing(asked.feed(on))
+    batches = other.testing(asked.testing_feed(asked.feed(on)))
     if has_several_labels(batches):
         if own is not other:
             raise LocalLearnError(f"images of {data} have several labels: test them by a run of its own.")

@@ -19,7 +19,7 @@ from locallearn._torch.device import (
     set_all_random_states,
     set_random_state,
 )
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 
 CPU = torch.device("cpu")
 
@@ -99,6 +99,9 @@ def test_mixed_precision_is_known_while_it_is_on():
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (OutOfMemoryError("memory ran out", module=0, batch=1, predicted=None), True),
         (RuntimeError("shapes do not fit"), False),
         (ValueError("not enough memory"), False),
     ],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from locallearn._utils.byte_size import format_bytes, parse_bytes
+from locallearn._utils.byte_size import format_bytes, parse_bytes, size_text
 from locallearn._utils.errors import LocalLearnError
 
 
@@ -39,3 +39,9 @@ def test_less_than_a_byte_is_refused(text):
 )
 def test_bytes_are_written_in_the_largest_fitting_unit(size, text):
     assert format_bytes(size) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(99, "99B"), (2**20 + 1, "1024KiB"), (2**37, "128GiB"), (2**30, "1024MiB")])
+def test_bytes_are_written_as_they_are_read(size, text):
+    assert size_text(size) == text
+    assert 0.99 * size <= parse_bytes(text) <= size

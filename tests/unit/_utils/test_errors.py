@@ -17,15 +17,9 @@ from locallearn._utils.errors import (
 def test_errors_survive_pickling_with_their_attributes():
     error = pickle.loads(pickle.dumps(NonFiniteLossError("a loss is nan", objective=2, module=1, step=7)))
     assert (str(error), error.objective, error.module, error.step) == ("a loss is nan", 2, 1, 7)
-    error = pickle.loads(pickle.dumps(OutOfMemoryError("no memory", module=3, batch=64, predicted=None)))
-    assert (str(error), error.module, error.batch, error.predicted) == ("no memory", 3, 64, None)
-
-
-def test_an_out_of_memory_error_names_the_network_and_the_rule_in_its_command():
-    error = OutOfMemoryError("run `plan --model MODEL --rule RULE`", module=0, batch=8, predicted=1024)
-    named = error.naming("resnet32", "auglocal(depth=4)")
-    assert str(named) == "run `plan --model resnet32 --rule 'auglocal(depth=4)'`"
-    assert (named.module, named.batch, named.predicted) == (0, 8, 1024)
+    error = pickle.loads(pickle.dumps(OutOfMemoryError("no memory.", "Buy some.", module=3, batch=64, predicted=None)))
+    assert (str(error), error.event) == ("no memory. Buy some.", "no memory.")
+    assert (error.module, error.batch, error.predicted) == (3, 64, None)
 
 
 @pytest.mark.parametrize(

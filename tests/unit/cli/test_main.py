@@ -99,6 +99,16 @@ def test_a_mistake_gets_one_sentence_and_no_traceback(arguments, sentence, capsy
     assert list(tmp_path.iterdir()) == [], "nothing is written before the error"
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA error: out of memory")], ids=str)
+def test_memory_that_runs_out_anywhere_is_one_sentence(error, capsys, monkeypatch):
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("locallearn.cli.commands.list.run", fail)
+    assert run("list") == 1
+    assert capsys.readouterr().err.startswith("error: memory ran out: take smaller or fewer images")
+
+
 def test_an_invalid_settings_file_is_named(capsys, tmp_path):
     (tmp_path / "damaged.yaml").write_text("epochs: [")
     assert run("train", "--config", str(tmp_path / "damaged.yaml")) == 1

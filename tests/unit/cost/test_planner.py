@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from small_runs import plain
 
 import locallearn as ll
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn._planning.depths import variants
 from locallearn._planning.prediction import example_batch
+from locallearn._planning.search import fewest_modules
 from locallearn._torch.op_counter import SECONDS, Work
 from locallearn._utils.registry import find
 from locallearn.cli.parser import parse_rule
-from locallearn.cost import draw_plan, measure, peak_memory, plan, predict, step_macs
+from locallearn.cost import draw_plan, measure, peak_memory, plan, plan_rules, predict, step_macs
 from locallearn.training import SGD, AdamW, rule_text
 from networks import resnet20
 
@@ -120,7 +122,56 @@ def test_candidates_are_a_frontier_beside_bp_and_checkpointing(dgl):
     for one, other in pairwise(dgl.candidates):
         assert one.peak < other.peak
         assert one.seconds > other.seconds
-    assert [str(one.rule) for one in dgl.baselines] == ["BP", "Checkpoint"]
+    whole, *fitting = [(str(one.rule), one.memory, one.peak <= dgl.budget) for one in dgl.baselines]
+    assert whole == ("BP", "fast", False)
+    assert fitting == [(rule, memory, True) for rule in ("BP", "Checkpoint") for memory in ("fast", "lean")]
+
+
+TINY: dict[str, Any] = {"input_shape": (3, 12, 12), "batch": 8}
+
+
+def test_baselines_have_the_fewest_micro_batches_that_fit():
+    whole, bp, *_ = plan(plain(3, 3), ll.Pooling(), **TINY, budget=200 * 1024).baselines
+    assert (whole.accumulate, bp.accumulate) == (1, 4)
+    net = ll.localize(plain(3, 3), ll.BP(), input_shape=(3, 12, 12)).to(memory_format=torch.channels_last)
+    assert bp.peak <= 200 * 1024 < predict(net, 8, accumulate=2).peak.total
+
+
+def test_where_no_local_rule_fits_the_error_names_what_does():
+    sentence = (
+        r"no local rule fits in 148.00 KiB: the least is \d.* KiB, with DGL, 2 modules, .*; BP fits, with \d.* KiB: "
+    )
+    with pytest.raises(ll.LocalLearnError, match=sentence):
+        plan_rules(plain(3, 3), [ll.DGL()], **TINY, budget=148 * 1024)
+    with pytest.raises(ll.LocalLearnError, match=r"nothing fits in 1.00 KiB: .* needs \d.* 2 images at a time"):
+        plan(plain(3, 3), ll.DGL(), **TINY | {"batch": 2}, budget=1024)
+
+
+@pytest.mark.parametrize(
+    ("rule", "modules"),
+    [(ll.BP(), 1), (ll.DGL(), 2), (ll.HiLo(ll.DGL()), 3), (ll.MLAAN(ll.DGL()), 4), (ll.MAN(ll.DGL()), 2)],
+    ids=str,
+)
+def test_a_rule_is_planned_with_as_many_modules_as_give_it_an_auxiliary_network(rule, modules):
+    assert fewest_modules(rule, 10) == modules
+    assert len(ll.localize(plain(3, 3), rule, modules=1, input_shape=(3, 12, 12)).auxiliary) == 0
+
+
+def test_what_would_be_backpropagation_is_left_out_with_the_reason():
+    found = plan_rules(plain(3, 3), [ll.Pooling(), ll.MLAAN(ll.DGL()), ll.AugLocal()], **TINY, budget=MIB)
+    assert all(len(one.modules) > 1 for one in found.candidates)
+    assert [one.partition(" is left out: ")[0] for one in found.left_out] == [
+        "MLAAN(DGL)",
+        *(f"AugLocal, depth {depth}" for depth in (3, 4, 5, 6)),
+    ]
+    assert "on the 3 layers of this network it has no auxiliary networks" in found.left_out[0]
+    with pytest.raises(ll.LocalLearnError, match="on the 3 layers of this network"):
+        plan(plain(3, 3), ll.AugLocal(), **TINY, budget=MIB, depths=(4,))
+
+
+def test_a_single_image_is_refused_by_the_part_that_needs_several():
+    with pytest.raises(ll.LocalLearnError, match="the auxiliary network of local module 0 normalises over several"):
+        plan(plain(3, 3), ll.DGL(), **TINY | {"batch": 1}, budget=MIB)
 
 
 @pytest.mark.parametrize("modules", [2, pytest.param(3, marks=pytest.mark.slow), 4, 6, 10])
@@ -169,8 +220,6 @@ def test_plot(dgl, tmp_path):
 @pytest.mark.parametrize(
     ("rule", "settings", "sentence"),
     [
-        (ll.DGL(), {"budget": MIB}, r"nothing fits in 1.00 MiB: the least is \d.* MiB, with DGL, \d+ modules, memory="),
-        (ll.AugLocal(), {"budget": MIB, "depths": (2,)}, r"with AugLocal, depth 2, \d+ modules.*accumulate 32"),
         (ll.DGL(), {"budget": MIB, "batch": 0}, "batch=0 must be at least 1"),
         (ll.BP(), {"budget": MIB}, "no auxiliary networks, so there is nothing to plan"),
     ],

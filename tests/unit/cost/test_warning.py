@@ -8,8 +8,8 @@ from small_runs import settings
 
 import locallearn as ll
 from locallearn.cli import main
-from locallearn.cost import Candidate, Plan
-from locallearn.cost.warning import advice_of
+from locallearn.cost import Candidate, PeakMemory, Plan
+from locallearn.cost.warning import advice_of, warning_of
 from locallearn.training import train
 
 
@@ -19,11 +19,19 @@ def test_cost_says_so(capsys):
     captured = capsys.readouterr()
     text = " ".join((captured.out + captured.err).split())
     assert "DGL takes" in text
-    assert "times the memory of backpropagation" in text
+    assert "times the memory of backpropagation: parameters" in text
     assert "--modules 4" in text
     assert main([*network, "--batch", "64"]) == 0
     captured = capsys.readouterr()
     assert "times the memory" not in captured.out + captured.err
+
+
+def test_auxiliary_networks_are_not_blamed_where_activations_are_as_many():
+    said = warning_of(ll.HiLo(ll.DGL()), PeakMemory(activations=9, total=12), PeakMemory(activations=8, total=11))
+    assert said is not None
+    assert "auxiliary" not in said
+    assert "HiLo(DGL) takes 1.1 times the memory of backpropagation, and saves no activations: more modules" in said
+    assert warning_of(ll.DGL(), PeakMemory(activations=9, total=11), PeakMemory(activations=8, total=11)) is None
 
 
 def test_training_says_so(tmp_path):
@@ -54,3 +62,8 @@ def test_advice_says_where_checkpointing_is_the_better_choice():
     slower = advice(one(ll.Checkpoint(), 90, 3.0, memory="lean"))
     assert "checkpointing in lean fits too" in slower
     assert "DGL takes 0.50 times its time" in slower
+    assert "less --memory" not in slower
+    roomy = Plan(
+        best=(best := one(ll.DGL(), 350, 1.5)), candidates=(best,), baselines=(one(ll.BP(), 300, 1.0),), budget=400
+    )
+    assert "DGL takes more memory than BP: give less --memory." in advice_of(roomy)

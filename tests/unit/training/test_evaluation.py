@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from small_runs import many_classes, settings, stripes
 from torch import nn
 
 import locallearn as ll
+from locallearn._planning.prediction import bytes_of, known_tensors
 from locallearn.cli import main
+from locallearn.cost import LiveBytes
 from locallearn.data import Feed
-from locallearn.training import evaluate, train
+from locallearn.training import Fit, evaluate, train
 from networks import SMALL, resnet20
 
 
@@ -71,3 +74,26 @@ def test_top5_stands_beside_top1_in_metrics_results_and_tables(tmp_path, capsys)
     assert tested["top5_accuracy"] == result["test_top5_accuracy"]
     assert main(["evaluate", str(tmp_path / "run"), "--trust-code"]) == 0
     assert "top-5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rule", [ll.DGL(hidden=1), ll.Checkpoint()], ids=str)
+@pytest.mark.parametrize("batch", [32, 400])
+def test_no_test_needs_more_memory_than_the_promised_peak(rule, batch, tmp_path, monkeypatch):
+    def counted(fit, **of):
+        known = known_tensors(fit.net, fit.stepper, torch.empty(0), torch.empty(0))
+        with LiveBytes(known=known, parameters=[]) as live:
+            result = evaluated(fit, **of)
+        needed.append(bytes_of(known) + live.peak)
+        return result
+
+    evaluated, needed = Fit._evaluated, []
+    monkeypatch.setattr(Fit, "_evaluated", counted)
+    asked = settings(rule=rule, batch=batch, accumulate=4, eval_heads=True, validation=0.5, epochs=1)
+    result = train(asked, tmp_path / "run")
+    assert 0 < max(needed) <= result["peak_total_bytes"]
+
+
+def test_tests_read_one_micro_batch_of_each_process_at_a_time():
+    asked = settings(batch=32, accumulate=5)
+    assert asked.testing_feed(Feed(batch=32)).batch == 7
+    assert asked.testing_feed(Feed(batch=32, part=1, parts=3)).batch == 9

@@ -15,7 +15,6 @@ from locallearn.cli.step_options import add_step, localized, step_of
 from locallearn.cost import Cost, ModuleBytes, bytes_by_module, cost, draw_bytes, warning_of
 from locallearn.parallel import predict_modules
 from locallearn.rules import BP, Checkpoint
-from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import rows_of
 
 HELP = """Parameters, multiply-accumulates and peak memory of a training step, beside BP and checkpointing.
@@ -59,19 +58,22 @@ def run(config: Any) -> None:
     processes: list[dict[str, Any]] = []
     if values.processes < 1:
         raise LocalLearnError(f"processes={values.processes} must be at least 1.")
+    baselines = {str(rule): rule for rule in (BP(), Checkpoint())}
+    asked = str(values.rule)
+    if asked in baselines and values.memory == "lean":
+        asked += ", lean"  # beside the row that all others are compared to
+    rules = baselines | {asked: values.rule}
     with work() as report:
-        for rule in (BP(), Checkpoint(), values.rule):
+        for name, rule in rules.items():
             report(f"localizing {values.model} for {rule}")
-            memory = values.memory if rule is values.rule else "fast"
-            net = localized(values, rule, shape, modules=values.modules, memory=memory)
-            parts = {"processes": 1, "micro_batches": values.accumulate, "needs_several": net.needs_several}
-            drops_single_image(values.batch, values.batch, **parts)
+            modules, memory = (values.modules, values.memory) if name == asked else ("all", "fast")
+            net = localized(values, rule, shape, modules=modules, memory=memory)
             report(f"counting a step of {rule}")
-            costs[str(rule)] = cost(net, batch=values.batch, **settings.step_options)
-            if rule is values.rule and (values.by_module or values.picture is not None):
+            costs[name] = cost(net, batch=values.batch, **settings.step_options)
+            if name == asked and (values.by_module or values.picture is not None):
                 report(f"counting bytes by module of {rule}")
                 rows = bytes_by_module(net, -(-values.batch // values.accumulate), autocast=settings.autocast)
-            if rule is values.rule and values.processes > 1:
+            if name == asked and values.processes > 1:
                 report(f"counting a step of {rule} in {values.processes} processes")
                 processes = rows_of(predict_modules(net, values.processes, values.batch, **settings.step_options))
     if values.picture is not None:
@@ -80,16 +82,16 @@ def run(config: Any) -> None:
     if values.json:
         plain = {name: dataclasses.asdict(cost) | {"forward_macs": cost.forward_macs} for name, cost in costs.items()}
         if rows:
-            plain[str(values.rule)]["module_bytes"] = [dataclasses.asdict(row) for row in rows]
+            plain[asked]["module_bytes"] = [dataclasses.asdict(row) for row in rows]
         if processes:
-            plain[str(values.rule)]["processes"] = processes
+            plain[asked]["processes"] = processes
         show_json(plain)
         return
     _show_costs(title, costs)
-    if sentence := warning_of(values.rule, costs[str(values.rule)].peak.total, costs["BP"].peak.total):
+    if sentence := warning_of(values.rule, costs[asked].peak, costs["BP"].peak):
         say(sentence)
     if values.by_module:
-        _show_modules(costs[str(values.rule)])
+        _show_modules(costs[asked])
         _show_bytes(rows)
     if processes:
         show_processes(f"{values.rule} in {values.processes} processes; time as a share of the slowest", processes)

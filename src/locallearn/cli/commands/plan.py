@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shlex
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from locallearn._chain.layout import Shape
+from locallearn._planning.depths import depth_of
 from locallearn._utils.byte_size import format_bytes, parse_bytes
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import say, show, show_json, work
-from locallearn.cli.parser import Parser, parse_rule, typed_options
+from locallearn.cli.parser import COMMAND, Parser, parse_rule, typed_options
 from locallearn.cli.step_options import add_step, step_of
-from locallearn.cost import Candidate, Plan, draw_plan, plan, plan_rules, warning_of
+from locallearn.cost import Candidate, Plan, draw_plan, plan, plan_rules
 from locallearn.cost.planner import DEPTHS, RULES
 from locallearn.cost.warning import advice_of
 from locallearn.rules import Rule
-from locallearn.training import SGD, OptimizerSettings, make_model, plain, rule_text
+from locallearn.training import make_model, rule_text
+from locallearn.training.settings.commands import step_command
+
+_DEFAULT_IMAGES = (3, 32, 32, 10)
+"""Shape and number of classes of CIFAR-10, on which `train` trains by default."""
 
 HELP = """Find the partition, auxiliary depth and memory setting whose step fits, at the least time.
 
@@ -40,7 +45,10 @@ def parser() -> Parser:
     parser.add_argument("--memory", type=str, required=True, help="the budget: 1GiB, 500MiB, 1.5GB ...")
     add_step(parser)
     parser.add_argument(
-        "--depths", nargs="+", type=int, default=list(DEPTHS), help="auxiliary depths to try, for rules that have one"
+        "--depths",
+        nargs="+",
+        type=int,
+        help="auxiliary depths to try, for rules that have one; by default the rule's where it is given, else 2 to 6",
     )
     parser.add_argument(
         "--rules", nargs="+", type=str, help="instead of --rule, several; auto for all, with the papers' wrappers"
@@ -54,21 +62,24 @@ def run(config: Any) -> None:
     values = parser().instantiate(config)
     budget = parse_bytes(values.memory)
     shape, settings, title = step_of(values)
-    rules = _rules(values.rules)
-    find = partial(plan, rule=values.rule) if rules is None else partial(plan_rules, rules=rules)
+    depths = _depths(values)
+    if values.rules is None:
+        find = partial(plan, rule=values.rule, depths=depths[values.rule])
+    else:
+        find = partial(plan_rules, rules=list(depths), depths=depths)
     with work() as report:
         result = find(
             make_model(values.model, classes=values.classes, image_shape=shape),
             input_shape=shape,
             batch=values.batch,
             budget=budget,
-            depths=values.depths,
             layers=values.layers,
             make_stepper=settings.make_stepper,
             autocast=settings.autocast,
             say=report,
         )
-    command, advice = _command(values, result.best), advice_of(result)
+    command, advice = _command(values, result.best, shape), advice_of(result)
+    data = _data(values, shape)
     if values.plot is not None:
         draw_plan(result, values.plot, title=title)
         say(f"plot: {values.plot}")
@@ -79,29 +90,48 @@ def run(config: Any) -> None:
                 "best": _plain(result.best),
                 "candidates": [_plain(one) for one in result.candidates],
                 "baselines": [_plain(one) for one in result.baselines],
+                "left_out": list(result.left_out),
                 "command": command,
+                "data": data,
                 "advice": advice,
             }
         )
         return
     _show(result, title)
-    say(advice)
-    if sentence := warning_of(result.best.rule, result.best.peak, result.baselines[0].peak):
-        say(sentence)
-    say(f"the fastest that fits: {command}")
+    for sentence in (*result.left_out, advice, f"the fastest that fits: {command}", data):
+        if sentence is not None:
+            say(sentence)
 
 
-def _rules(words: Sequence[str] | None) -> Sequence[Rule] | None:
-    """The rules that `--rules` names, or None for the one of `--rule`."""
-    if words is None:
-        return None
+def _depths(values: Any) -> Mapping[Rule, Sequence[int]]:
+    """The rules to look at, and the depths to try of each."""
+    given = _given(values)
+    own = {rule: depth for rule in given if (depth := depth_of(rule)) is not None}
+    typed = {rule: (depth,) for rule, depth in own.items() if _names_depth(given[rule])}
+    if values.depths is not None and typed:
+        raise LocalLearnError(f"the depth of {next(iter(typed))} is given, and --depths too: leave out one of them.")
+    if values.depths is not None and not own:
+        raise LocalLearnError(f"--depths: there is no depth in {' and '.join(map(str, given))}: leave it out.")
+    return {rule: typed.get(rule) or values.depths or DEPTHS for rule in given}
+
+
+def _given(values: Any) -> dict[Rule, Sequence[str]]:
+    """The rules that `--rules` or `--rule` names, and the words that describe each."""
+    if values.rules is None:
+        arguments, _ = COMMAND.get() or ((), None)
+        return {values.rule: arguments}
     if "--rule" in typed_options():
         raise LocalLearnError("--rules names the rules to look at: leave out --rule.")
-    if "auto" not in words:
-        return [parse_rule(word) for word in words]
-    if len(words) > 1:
+    if "auto" not in values.rules:
+        return {parse_rule(word): [word] for word in values.rules}
+    if len(values.rules) > 1:
         raise LocalLearnError("--rules auto looks at all rules: leave out the others.")
-    return RULES
+    return {rule: [] for rule in RULES}
+
+
+def _names_depth(words: Iterable[str]) -> bool:
+    """Whether words give a depth, as `auglocal(depth=3)` or `--rule.depth` do."""
+    return any(re.search(r"\bdepth\b\W*[=:]|\.depth$", word) for word in words)
 
 
 def _show(result: Plan, title: str) -> None:
@@ -128,38 +158,25 @@ def _plain(one: Candidate) -> dict[str, Any]:
     return dataclasses.asdict(one) | {"rule": rule_text(one.rule), "modules": list(one.modules)}
 
 
-def _quoted(layers: str | list[str] | None) -> str | None:
-    """Layers as an option for a shell."""
-    return None if layers is None else shlex.quote(layers if isinstance(layers, str) else f"[{', '.join(layers)}]")
-
-
-def _optimizer(settings: OptimizerSettings) -> dict[str, Any]:
-    """The options of an optimizer other than the default."""
-    if settings == SGD():
-        return {}
-    chosen = plain(settings)
-    given = {
-        f"--optimizer.{setting.name}": shlex.quote(json.dumps(chosen["init_args"][setting.name]))
-        for setting in dataclasses.fields(settings)
-        if getattr(settings, setting.name) != setting.default
-    }
-    return {"--optimizer": chosen["class_path"], **given}
-
-
-def _command(values: Any, best: Candidate) -> str:
+def _command(values: Any, best: Candidate, shape: Shape) -> str:
     """The command that trains with these settings."""
-    modules = "|".join(best.modules)
+    _, height, width = shape
+    is_other = _data(values, shape) is not None
     options = {
-        "--model": values.model,
-        "--rule": f"'{rule_text(best.rule)}'",
-        "--modules": f"'{modules}'",
-        "--layers": _quoted(values.layers),
+        "--rule": rule_text(best.rule),
+        "--modules": list(best.modules),  # a name alone could be read as a number or as an expression
         "--memory": best.memory,
-        "--batch": values.batch,
         "--accumulate": best.accumulate if best.accumulate > 1 else None,
-        "--precision": values.precision if values.precision != "fp32" else None,
-        "--step": values.step if values.step != "together" else None,
-        **_optimizer(values.optimizer),
+        "--data": "DATA" if is_other else None,
+        "--image-size": height if is_other and height == width else None,
     }
-    given = (f"{name} {value}" for name, value in options.items() if value is not None)
-    return f"locallearn train {' '.join(given)}"
+    return step_command("train", values, options)
+
+
+def _data(values: Any, shape: Shape) -> str | None:
+    """What the images are that the command trains on; None where they are those of the default data set."""
+    if (*shape, values.classes) == _DEFAULT_IMAGES:
+        return None
+    channels, height, width = shape
+    pixels = "" if height == width else f" and {height} x {width} pixels"
+    return f"DATA: a data set of {values.classes} classes, whose images have {channels} channels{pixels}"

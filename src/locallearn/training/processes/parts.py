@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from locallearn._engine.micro_batches import refuse_single_image
 from locallearn._utils.errors import LocalLearnError
 
 
@@ -38,12 +39,7 @@ def drops_single_image(
                 f"{'the last' if size == last else 'a'} batch of {size} images cannot be cut among {processes}"
                 " processes: choose another batch, or fewer processes."
             )
-        if needs_several is not None and fewest // min(micro_batches, fewest) == 1:
-            among = f" for each of {processes} processes" if processes > 1 else ""
-            raise LocalLearnError(
-                f"a batch of {size} images in {micro_batches} parts{among} leaves a single image in one, but"
-                f" {needs_several} normalises over several: choose another batch or accumulate."
-            )
+        refuse_single_image(size, micro_batches, needs_several, processes=processes)
         if synchronised and size % processes and fewest < micro_batches:
             raise LocalLearnError(
                 f"a batch of {size} images among {processes} processes makes {fewest} micro-batches in some and"

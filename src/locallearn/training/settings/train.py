@@ -203,6 +203,15 @@ class TrainSettings(FitSettings):
         augment = None if self.rand_augment is None else tuple(self.rand_augment)
         return replace(feed, rand_augment=augment, ahead=self.mixes and feed.parts > 1)
 
+    def testing_feed(self, feed: Feed) -> Feed:
+        """How batches of tests are read: each process has one micro-batch at a time, so no test needs more than a step.
+
+        Args:
+            feed: how batches of training are.
+        """
+        own = -(-feed.batch // feed.parts)
+        return replace(feed, batch=feed.parts * -(-own // self.accumulate))
+
     def feed(self, device: torch.device) -> Feed:
         """How batches are read."""
         return Feed(
