@@ -26,7 +26,13 @@ def tell_early_stop(run: RunFolder, fit: Fit, say: Callable[[str], None]) -> Non
 
 
 def write_result(
-    run: RunFolder, net: LocalNet, peak: PeakMemory, settings: TrainSettings, several: dict[str, Any], *, epochs: int
+    run: RunFolder,
+    net: LocalNet,
+    peak: PeakMemory | None,
+    settings: TrainSettings,
+    several: dict[str, Any],
+    *,
+    epochs: int,
 ) -> dict[str, Any]:
     """Write the summary and the picture of a run whose epochs are over."""
     needed = ["test_accuracy", "train_loss", "seconds"]
@@ -45,8 +51,8 @@ def write_result(
         "best_chosen_on": chosen_on(rows),
         **validated,
         "seconds_per_epoch": statistics.median(row["seconds"] for row in rows),
-        "peak_activation_bytes": peak.activations,
-        "peak_total_bytes": peak.total,
+        "peak_activation_bytes": None if peak is None else peak.activations,
+        "peak_total_bytes": None if peak is None else peak.total,
         "backbone_parameters": number_of_parameters(net.model),
         "auxiliary_parameters": number_of_parameters(net.auxiliary),
         "epochs": len(rows),

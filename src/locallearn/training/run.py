@@ -15,7 +15,7 @@ from locallearn._localize import net_of
 from locallearn._nn.frozen import frozen_parts
 from locallearn._planning.out_of_memory import advice
 from locallearn._torch.device import device_name, device_of, is_out_of_memory
-from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
+from locallearn._utils.errors import LocalLearnError, OutOfMemoryError, UnpredictableError
 from locallearn._utils.hashed_json import write_hashed_json
 from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import Batches, DataSet, Feed, hold_out
@@ -67,11 +67,11 @@ def train(
         The summary that is also in `result.json`: test_accuracy (of the last epoch), best_accuracy (test accuracy of
         the best epoch), best_epoch, best_chosen_on ("validation" or "test" images), validation_accuracy (of the last
         epoch) and best_validation_accuracy if there are validation images, unaveraged_test_accuracy (of the last epoch)
-        with `ema`, seconds_per_epoch (median), peak_activation_bytes, peak_total_bytes, backbone_parameters,
-        auxiliary_parameters, epochs, stopped_early (where it did), folder. Where processes have some of the local
-        modules each, the peaks are those of the process that needs most, and processes has a row for each; in the
-        asynchronous form, replay_buffer and, for each process, staleness (as `parallel.Staleness`, since the run began
-        or went on).
+        with `ema`, seconds_per_epoch (median), peak_activation_bytes and peak_total_bytes (None where the step's shapes
+        depend on data, so that nothing predicts them), backbone_parameters, auxiliary_parameters, epochs, stopped_early
+        (where it did), folder. Where processes have some of the local modules each, the peaks are those of the process
+        that needs most, and processes has a row for each; in the asynchronous form, replay_buffer and, for each
+        process, staleness (as `parallel.Staleness`, since the run began or went on).
 
     Raises:
         LocalLearnError: a setting does not fit the network, the data or the folder; nothing is written then.
@@ -122,17 +122,19 @@ def _train(
     testing = settings.testing_feed(replace(feed, batch=min(feed.batch, len(images.train))))
     batches, test = _batches(settings, images, net, (feed, testing), processes, say)
     changing = {*changing, *NO_RESULT}
+    if processes.leads:
+        run.refuse_unfit(settings, resume=resume is not None, changing=changing)
+    processes.at("counting memory")
+    peak = _counted(net, settings, own_batch, say)
+    rows: list[dict[str, Any]] = []
+    if processes.layout.modules > 1:
+        rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, own_batch))
     opened = run.opened(settings, resume=resume is not None, device=device_name(processes.device), changing=changing)
     with opened if processes.leads else nullcontext():
         if processes.leads and not run.data.exists():
             write_hashed_json(run.data, asdict(DataCard.of(images)))
-        processes.at("counting memory")
-        peak = _counted(net, settings, own_batch, say)
         if settings.compile:
             net.compile()
-        rows: list[dict[str, Any]] = []
-        if processes.layout.modules > 1:
-            rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, own_batch))
         net = processes.share(
             net,
             synchronise_statistics=settings.synchronise_statistics,
@@ -160,15 +162,16 @@ def _train(
         except (RuntimeError, MemoryError, OutOfMemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            needed = None if peak is None else peak.total
             command = plan_command(settings, images.image_shape, len(images.classes), batch=own_batch)
-            raise _advised(error, advice(peak.total, processes.device, command), own_batch, peak.total) from error
+            raise _advised(error, advice(needed, processes.device, command), own_batch, needed) from error
         if processes.leads and fit.epoch <= settings.epochs:
             tell_early_stop(run, fit, say)
         several = ({"processes": rows} if rows else {}) | _staleness(net, processes)
         return processes.from_first(lambda: write_result(run, net, peak, settings, several, epochs=fit.epoch - 1))
 
 
-def _advised(error: Exception, advice: str, batch: int, predicted: int) -> OutOfMemoryError:
+def _advised(error: Exception, advice: str, batch: int, predicted: int | None) -> OutOfMemoryError:
     """An error for memory that ran out, with advice that knows the whole batch and the optimizer."""
     known = isinstance(error, OutOfMemoryError)
     event = error.event if known else "memory ran out in an optimizer's step or in a test."
@@ -213,18 +216,26 @@ def _batches(
     return with_mixing(settings, batches, feed, classes=len(images.classes)), test
 
 
-def _counted(net: LocalNet, settings: TrainSettings, batch: int, say: Callable[[str], None]) -> PeakMemory:
-    """Peak memory of a step, which says so where it is more than that of backpropagation."""
+def _counted(net: LocalNet, settings: TrainSettings, batch: int, say: Callable[[str], None]) -> PeakMemory | None:
+    """Peak memory of a step, which says so where it is more than that of backpropagation; None where none can tell."""
     if settings.memory == "lean":
         say("memory=lean: choosing what to recompute, in seconds; for cascades over many layers in a minute or two")
-    peak = peak_memory(net, batch, **settings.step_options)
+    try:
+        peak = peak_memory(net, batch, **settings.step_options)
+    except UnpredictableError as error:
+        say(f"training without a predicted peak of memory: {error}")
+        return None
     _warn_of_heavy_auxiliaries(net, settings, peak, batch, say)
     return peak
 
 
-def _with_average(fit: Fit, peak: PeakMemory, rows: list[dict[str, Any]], processes: Processes) -> PeakMemory:
+def _with_average(
+    fit: Fit, peak: PeakMemory | None, rows: list[dict[str, Any]], processes: Processes
+) -> PeakMemory | None:
     """Peak memory with the averages of weights: that of the largest of the processes whose rows these are, if any."""
     averages = processes.of_modules(0 if fit.average is None else fit.average.nbytes)
+    if peak is None:
+        return None
     if not rows:
         return replace(peak, total=peak.total + averages[0])
     for row, average in zip(rows, averages, strict=True):

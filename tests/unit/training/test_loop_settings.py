@@ -156,3 +156,30 @@ def test_settings_that_no_file_can_hold_are_refused_at_once(rule, message):
     with pytest.raises(LocalLearnError, match=message):
         settings(rule=rule)
     assert as_yaml(settings(optimizer=SGD(lr=np.float64(0.5)))) == as_yaml(settings(optimizer=SGD(lr=0.5)))
+
+
+class Spread(ll.Auxiliary):
+    """A user's loss by class: how many rows it reads depends on the labels."""
+
+    needs_class_indices = True
+
+    def __init__(self, site) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(site.channels, 2)
+
+    def forward(self, features, images, labels):
+        found = self.head(features.mean((2, 3)))
+        return sum(found[labels == one].var() for one in labels.unique() if (labels == one).sum() > 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByClass(ll.Rule):
+    def auxiliary(self, site):
+        return Spread(site)
+
+
+def test_a_loss_whose_shapes_depend_on_labels_trains_without_a_predicted_peak(tmp_path):
+    told = []
+    result = train(settings(rule=ByClass(), epochs=1), tmp_path / "run", say=told.append)
+    assert result["peak_total_bytes"] is result["peak_activation_bytes"] is None
+    assert any(one.startswith("training without a predicted peak of memory: ") for one in told)

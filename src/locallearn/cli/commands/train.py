@@ -115,12 +115,13 @@ def run(config: Any) -> None:
         show_json(result)
         return
     chosen = f"the best on the {result['best_chosen_on']} images"
+    peak = result["peak_activation_bytes"]
     rows = [
         ("test accuracy", f"{result['test_accuracy']:.2%}"),
         (f"test accuracy after epoch {result['best_epoch']}, {chosen}", f"{result['best_accuracy']:.2%}"),
         *(("top-5 accuracy", f"{result[name]:.2%}") for name in ("test_top5_accuracy",) if name in result),
         ("seconds per epoch", f"{result['seconds_per_epoch']:.1f}"),
-        ("peak activation memory", mebibytes(result["peak_activation_bytes"])),
+        ("peak activation memory", "not predicted" if peak is None else mebibytes(peak)),
         ("parameters", f"{result['backbone_parameters']:,} + {result['auxiliary_parameters']:,} auxiliary"),
         ("run folder", result["folder"]),
     ]

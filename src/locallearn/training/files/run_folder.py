@@ -88,15 +88,19 @@ class RunFolder:
         Raises:
             LocalLearnError: it holds a run or other files, or none to go on with; or another process trains there.
         """
-        if resume:
-            self.refuse_other_settings(settings, changing=changing)
-        else:
-            self._refuse_taken()
+        self.refuse_unfit(settings, resume=resume, changing=changing)
         with exclusive(self.path):
             if not resume:
                 self._refuse_taken()  # another process may have been faster
                 self._create(settings, device, command)
             yield
+
+    def refuse_unfit(self, settings: Any, *, resume: bool, changing: Collection[str] = ()) -> None:
+        """Refuse what `opened` refuses, before anything is made ready for it."""
+        if resume:
+            self.refuse_other_settings(settings, changing=changing)
+        else:
+            self._refuse_taken()
 
     def _refuse_taken(self) -> None:
         if os.path.exists(self.settings):  # unlike Path.exists, False for a name that is too long
