@@ -19,12 +19,11 @@ def test_cost_of_a_network_of_timm_with_layers_that_are_named(capsys):
     assert found["DGL"]["auxiliary_parameters"] > 0 == found["BP"]["auxiliary_parameters"]
 
 
-@pytest.mark.parametrize("command", ["train", "cost", "plan"])
+@pytest.mark.parametrize("command", ["train", "cost"])
 def test_a_single_layer_is_named_by_its_name(command, tmp_path, capsys):
     given = ["--model", "timm:resnet10t", "--rule", "dgl", "--batch", "32", "--layers", "layer2"]
     more = {
         "train": ["--data", "digits", "--train-images", "64", "--epochs", "1", "--out", str(tmp_path / "run")],
-        "plan": ["--memory", "1GiB"],
         "cost": [],
     }
     result_of(capsys, command, *given, *more[command])
