@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from locallearn._chain.layout import Shape
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, kind_of
 from locallearn.data.augmentation import Augmentation
 from locallearn.data.batches import Feed, Split, TensorBatches
 
@@ -66,7 +66,7 @@ class ImageSet:
         images, labels = split.images, split.labels
         for array, what in ((images, "images"), (labels, "labels")):
             if not isinstance(array, np.ndarray):
-                raise LocalLearnError(f"the {name} split's {what} are a {type(array).__name__}: give a NumPy array.")
+                raise LocalLearnError(f"the {name} split's {what} are {kind_of(array)}: give a NumPy array.")
         if images.dtype != np.uint8 or images.ndim != 4:
             raise LocalLearnError(
                 f"the {name} split has images of shape {images.shape} and type {images.dtype}: give pixels from 0"

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._planning.by_cost import BudgetSpec, parse_cost_spec
-from locallearn._planning.prediction import bytes_of, peak_memory
+from locallearn._planning.prediction import PeakMemory, bytes_of
 from locallearn._utils.byte_size import format_bytes, size_text
 from locallearn._utils.errors import LocalLearnError
 from locallearn.training.settings.commands import plan_command
 from locallearn.training.settings.train import TrainSettings
 
 
-def refuse_broken_budget(settings: TrainSettings, net: LocalNet, batch: int) -> None:
+def refuse_broken_budget(settings: TrainSettings, net: LocalNet, batch: int, peak: PeakMemory) -> None:
     """Refuse a run whose step is of other images than the budget's, or needs more memory.
 
     Args:
         settings: of the run.
         net: its network.
         batch: images in a batch of one process.
+        peak: of a step, without averages of weights.
 
     Raises:
         LocalLearnError: says for how many images to ask, or which command finds settings that fit.
@@ -33,7 +34,7 @@ def refuse_broken_budget(settings: TrainSettings, net: LocalNet, batch: int) -> 
             f" {str(settings.modules).partition('@')[0]}@{images}."
         )
     average = bytes_of((*net.model.parameters(), *net.model.buffers())) if settings.ema is not None else 0
-    needs = peak_memory(net, batch, **settings.step_options).total + average
+    needs = peak.total + average
     if needs > budget.size:
         command = plan_command(settings, net.chain.image_shape, net.chain.classes, batch=batch)
         raise LocalLearnError(

@@ -112,11 +112,8 @@ def _train(
         images, validation = hold_out(images, settings.validation, seed=settings.seed)
     processes.at("building the network")
     goes_on = processes.from_first(lambda: resume is not None and run.settings.exists() and not run.never_saved())
-    net = _network(settings, images, trained=goes_on, say=say)
+    net = _network(settings, images, trained=goes_on, say=say).to(processes.device)
     own_batch = -(-min(settings.batch, len(images.train)) // processes.layout.data)
-    if not goes_on:
-        refuse_broken_budget(settings, net, own_batch)
-    net = net.to(processes.device)
     frozen = [] if settings.freeze is None else frozen_parts(net.model, net.chain.layers)
     feed = processes.own_feed(settings.feed(processes.device))
     testing = settings.testing_feed(replace(feed, batch=min(feed.batch, len(images.train))))
@@ -126,6 +123,8 @@ def _train(
         run.refuse_unfit(settings, resume=resume is not None, changing=changing)
     processes.at("counting memory")
     peak = _counted(net, settings, own_batch, say)
+    if peak is not None and not goes_on:
+        refuse_broken_budget(settings, net, own_batch, peak)
     rows: list[dict[str, Any]] = []
     if processes.layout.modules > 1:
         rows = processes.from_first(lambda: process_rows(net, settings, processes.layout, own_batch))

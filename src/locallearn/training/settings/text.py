@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, kind_of
 from locallearn._utils.optional_imports import optional
 from locallearn._utils.registry import find, names
 from locallearn.rules import Rule
@@ -78,7 +78,7 @@ def plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, Real):
         return float(value)
-    raise TypeError(f"a {type(value).__name__}" if not isinstance(value, type) else f"the class {value.__name__}")
+    raise TypeError(kind_of(value))
 
 
 def difference_text(name: str, before: Any, now: Any) -> str:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
+from locallearn._engine.refusals import refuse_lean_compiled
 from locallearn._nn.losses import binary_cross_entropy
 from locallearn._objectives.auxiliary import Auxiliary, Loss
 from locallearn._utils.errors import LocalLearnError, did_you_mean
@@ -127,10 +128,8 @@ class TrainSettings(FitSettings):
             raise LocalLearnError(f"threads={self.threads} must be at most {_MOST_THREADS}.")
         if self.image_size is not None and self.image_size > _LARGEST_IMAGE:
             raise LocalLearnError(f"image_size={self.image_size} must be at most {_LARGEST_IMAGE}.")
-        if self.memory == "lean" and self.compile:
-            raise LocalLearnError(
-                "memory=lean does not work with compile: the compiler decides what to recompute. Use one of them."
-            )
+        if self.compile:
+            refuse_lean_compiled(self.memory)
         if self.validation is not None and not self._is_amount(self.validation):
             raise LocalLearnError(
                 f"validation={self.validation} is neither a share of the training images, above 0 and below 1, nor a"
