@@ -93,30 +93,50 @@ WARM = {"schedule": Cosine(warmup=0.2)}
 HALF_WARM = {**HALF_4, **WARM}
 DECAY = {"optimizer": SGD(lr=0.2, weight_decay=5e-4, decay_norms_and_biases=False)}
 SMOOTH, AVERAGE = {"label_smoothing": 0.1}, {"ema": 0.98}
-CANDIDATES: Mapping[str, Mapping[str, Any]] = {
-    "auglocal": {"rule": ll.AugLocal(depth=4)},
-    "auglocal lean": {"rule": ll.AugLocal(depth=4), "memory": "lean"},
-    "auglocal depth 2": {"rule": ll.AugLocal(depth=2)},
-    "half depth 5": {"rule": HALF(ll.AugLocal(depth=5))},
-    "cascades of DGL": {"rule": ll.MLM(ll.DGL()), "memory": "lean"},
-    "cascades": {"rule": ll.HiLo(QUARTER(ll.AugLocal(depth=3))), "memory": "lean"},
-    "cascades alone": {"rule": ll.HiLo(ll.DGL(), independent=0), "memory": "lean"},
-    "cascades alone of AugLocal": {"rule": ll.HiLo(QUARTER(ll.AugLocal(depth=3)), independent=0), "memory": "lean"},
-    "copies of next layers": {"rule": ll.MAN(QUARTER(ll.DGL())), "memory": "lean"},
-    "half": HALF_4,
-    "half warm": HALF_WARM,
-    "half warm decay": {**HALF_WARM, **DECAY},
-    "half all": {**HALF_WARM, **DECAY, **SMOOTH, **AVERAGE},
-    "half warm smooth": {**HALF_WARM, **SMOOTH},
-    "half warm average": {**HALF_WARM, **AVERAGE},
-    "half warm mixup": {**HALF_WARM, "mixup": 0.2},
-    "half warm 0.4": {**HALF_WARM, "optimizer": SGD(lr=0.4)},
-    "half warm, faster at the end": {**HALF_WARM, "module_lr": (1.0, 2.0)},
-    "half warm, faster at the start": {**HALF_WARM, "module_lr": (2.0, 1.0)},
-    "half depth 3 warm": {"rule": HALF(ll.AugLocal(depth=3)), **WARM},
-    "quarter warm": {"rule": QUARTER(ll.AugLocal(depth=4)), **WARM},
-    "quarter depth 6 warm": {"rule": QUARTER(ll.AugLocal(depth=6)), **WARM},
+EXTRAS = {**WARM, **DECAY, **SMOOTH, **AVERAGE}
+Candidates = Mapping[str, Mapping[str, Any]]
+"""By name: settings other than those of `COMMON`."""
+SEARCHES: Mapping[str, Candidates] = {
+    "reduced": {
+        "auglocal": {"rule": ll.AugLocal(depth=4)},
+        "auglocal lean": {"rule": ll.AugLocal(depth=4), "memory": "lean"},
+        "auglocal depth 2": {"rule": ll.AugLocal(depth=2)},
+        "half depth 5": {"rule": HALF(ll.AugLocal(depth=5))},
+        "cascades of DGL": {"rule": ll.MLM(ll.DGL()), "memory": "lean"},
+        "cascades": {"rule": ll.HiLo(QUARTER(ll.AugLocal(depth=3))), "memory": "lean"},
+        "cascades alone": {"rule": ll.HiLo(ll.DGL(), independent=0), "memory": "lean"},
+        "cascades alone of AugLocal": {"rule": ll.HiLo(QUARTER(ll.AugLocal(depth=3)), independent=0), "memory": "lean"},
+        "copies of next layers": {"rule": ll.MAN(QUARTER(ll.DGL())), "memory": "lean"},
+        "half": HALF_4,
+        "half warm": HALF_WARM,
+        "half warm decay": {**HALF_WARM, **DECAY},
+        "half all": {**HALF_4, **EXTRAS},
+        "half warm smooth": {**HALF_WARM, **SMOOTH},
+        "half warm average": {**HALF_WARM, **AVERAGE},
+        "half warm mixup": {**HALF_WARM, "mixup": 0.2},
+        "half warm 0.4": {**HALF_WARM, "optimizer": SGD(lr=0.4)},
+        "half warm, faster at the end": {**HALF_WARM, "module_lr": (1.0, 2.0)},
+        "half warm, faster at the start": {**HALF_WARM, "module_lr": (2.0, 1.0)},
+        "half depth 3 warm": {"rule": HALF(ll.AugLocal(depth=3)), **WARM},
+        "quarter warm": {"rule": QUARTER(ll.AugLocal(depth=4)), **WARM},
+        "quarter depth 6 warm": {"rule": QUARTER(ll.AugLocal(depth=6)), **WARM},
+    },
+    "narrow": {
+        "half all": {**HALF_4, **EXTRAS},
+        "narrow 0.5 all": {"rule": ll.AugLocal(depth=4, narrow=0.5), **EXTRAS},
+        "narrow 0.75 all": {"rule": ll.AugLocal(depth=4, narrow=0.75), **EXTRAS},
+        "narrow 0.75 depth 3 all": {"rule": ll.AugLocal(depth=3, narrow=0.75), **EXTRAS},
+        "narrow 0.5 depth 5 all": {"rule": ll.AugLocal(depth=5, narrow=0.5), **EXTRAS},
+        "narrow 0.6 depth 5 all": {"rule": ll.AugLocal(depth=5, narrow=0.6), **EXTRAS},
+        "narrow 0.5 depth 6 all": {"rule": ll.AugLocal(depth=6, narrow=0.5), **EXTRAS},
+        "narrow 0.75 depth 5 all": {"rule": ll.AugLocal(depth=5, narrow=0.75), **EXTRAS},
+        "half narrow 0.75 all": {"rule": HALF(ll.AugLocal(depth=4, narrow=0.75)), **EXTRAS},
+    },
 }
-"""Settings other than those of `COMMON`. The limits leave out all before "half"."""
+"""The candidates of each search.
+
+The second search begins with the winner of the first. The limits leave out what is before "half" in the first, and one
+candidate of the second.
+"""
 WITH_COST = ("rule", "memory", "ema")
 """Those of them on which the cost of a step depends."""

@@ -14,17 +14,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _candidates import CANDIDATES, COMMON, WITH_COST, step_of
+from _candidates import COMMON, SEARCHES, WITH_COST, step_of
 from locallearn._figures.style import COLOURS, PAGE as WIDTH, new_figure, print_style, save
 from locallearn._utils.atomic_files import read_json, write_json, write_whole
 from locallearn.cli.parser import parse_rule
 from locallearn.recipes.catalogue import recipes
 from locallearn.recipes.columns import accuracies_of
 from locallearn.training import plain_settings, rule_text
+from recipe_search import results_of
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "frontier.json"
-SEARCH = RESULTS.with_name("recipe-search.json")
+LAST = "reduced"
+"""The search whose winner is recommended."""
 FIGURE = ROOT / "docs" / "figures" / "frontier.png"
 PAGE = ROOT / "docs" / "results" / "recommended.md"
 TABLE = re.compile(r"^\| \| accuracy.*?(?=\n\n)", re.DOTALL | re.MULTILINE)
@@ -81,7 +83,7 @@ def written(rule: str) -> str:
 
 def uncounted() -> list[dict[str, Any]]:
     """All rows: name, kind, changed settings, test accuracies after the last epoch, and the device of these runs."""
-    cpu, gpu, search = (read_json(file) for file in (ONE_CPU, ONE_GPU, SEARCH))
+    cpu, gpu, search = (read_json(file) for file in (ONE_CPU, ONE_GPU, results_of(LAST)))
     best = {rule: (max(run["test_accuracy"] for run in gpu["runs"] if run["rule"] == rule), "GPU") for rule in ON_GPU}
     best |= {rule: (max(run["test_accuracy"] for run in cpu[rule].values()), "CPU") for rule in LOCAL if rule in cpu}
     trained = {written(rule): ([accuracy], device) for rule, (accuracy, device) in best.items()} | of_tables()
@@ -97,7 +99,7 @@ def uncounted() -> list[dict[str, Any]]:
     for rule in (*LOCAL, *ON_GPU):
         add("local", rule, {"rule": rule}, *trained[written(rule)])
         add("local", f"{rule}, lean", {"rule": rule, **LEAN}, *trained[written(rule)])  # the same bits
-    won = CANDIDATES[search["winner"]]
+    won = SEARCHES[LAST][search["winner"]]
     changes = {"step": COMMON.step, **{key: won[key] for key in WITH_COST if key in won}}
     add("recommended", "recommended", changes, [run["test_accuracy"] for run in search["confirmation"]], "CPU")
     add("not trained", "recommended, accumulate 4", {**changes, "accumulate": 4})

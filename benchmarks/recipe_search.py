@@ -1,7 +1,7 @@
 """Search for a recipe by successive halving, under fixed limits of memory and time.
 
-    python benchmarks/recipe_search.py --costs                           # predicted memory and time of all candidates
-    python benchmarks/recipe_search.py --out runs/search --data_dir data --jobs 2
+    python benchmarks/recipe_search.py narrow --costs                    # predicted memory and time of all candidates
+    python benchmarks/recipe_search.py narrow --out runs/search --data_dir data --jobs 2
 
 Finished runs in --out are used again and interrupted ones go on, so the same command goes on with a stopped search.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from _candidates import CANDIDATES, COMMON, VALIDATION, WITH_COST, Limits, step_of
+from _candidates import COMMON, SEARCHES, VALIDATION, WITH_COST, Candidates, Limits, step_of
 from locallearn._torch.device import device_name
 from locallearn._utils.atomic_files import write_json
 from locallearn.cli.workers import workers_of
@@ -27,7 +27,10 @@ from locallearn.recipes.results import source
 from locallearn.recipes.runs import Finished, Runs
 from locallearn.training import Interrupted, TrainSettings, plain_settings, rule_text
 
-RESULTS = Path(__file__).parent / "results" / "recipe-search.json"
+
+def results_of(search: str) -> Path:
+    """The file with the results of a search."""
+    return Path(__file__).parent / "results" / f"recipe-search-{search}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +76,17 @@ class Search:
     """Trains what the search asks for, and writes what is known after each run.
 
     Args:
+        candidates: settings other than the common ones, by name.
         runs: where runs are and go.
         common: settings of all runs.
         target: file of what is known so far.
         known: what is known before anything is trained.
     """
 
-    def __init__(self, runs: Runs, common: TrainSettings, target: Path, known: dict[str, Any]) -> None:
-        self.runs, self.common, self.target = runs, common, target
+    def __init__(
+        self, candidates: Candidates, runs: Runs, common: TrainSettings, target: Path, known: dict[str, Any]
+    ) -> None:
+        self.candidates, self.runs, self.common, self.target = candidates, runs, common, target
         self.results: dict[str, Any] = {**known, "trials": [], "winner": None, "confirmation": []}
         self._lock = Lock()
 
@@ -89,7 +95,7 @@ class Search:
         within = [name for name, found in self.results["candidates"].items() if found["is_within"]]
         winner = halving(within, rungs, self.accuracies)
         self.write(winner=winner)
-        settings = replace(self.common, **CANDIDATES[winner])
+        settings = replace(self.common, **self.candidates[winner])
         self.runs.workers.map(self.confirm, [replace(settings, seed=seed) for seed in SEEDS])
 
     def accuracies(self, names: Sequence[str], rung: Rung) -> list[float | None]:
@@ -97,7 +103,7 @@ class Search:
 
     def trial(self, epochs: int, name: str) -> float | None:
         """Accuracy of a candidate on the validation images after the last epoch."""
-        found = self.runs.run(replace(self.common, **CANDIDATES[name], epochs=epochs, data=VALIDATION))
+        found = self.runs.run(replace(self.common, **self.candidates[name], epochs=epochs, data=VALIDATION))
         accuracy = None if found is None else found.result["test_accuracy"]
         self.write(found, trials={"candidate": name, "epochs": epochs, "validation_accuracy": accuracy})
         return accuracy
@@ -118,12 +124,12 @@ class Search:
             write_json(self.target, self.results)
 
 
-def counted() -> dict[str, Any]:
+def counted(candidates: Candidates) -> dict[str, Any]:
     """The candidates, their settings and predicted costs, and which are within the limits."""
     limits, bp = Limits(), step_of(replace(COMMON, step="together"))
     common = plain_settings(COMMON)
     found = {}
-    for name, changes in CANDIDATES.items():
+    for name, changes in candidates.items():
         settings = replace(COMMON, **changes)
         plain = plain_settings(settings)
         step = step_of(replace(COMMON, **{key: changes[key] for key in WITH_COST if key in changes}))
@@ -140,26 +146,28 @@ def counted() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("search", choices=SEARCHES, help="which candidates")
     parser.add_argument("--costs", action="store_true", help="only count costs")
     parser.add_argument("--out", type=Path, default=Path("runs/search"), help="folder of the run folders")
     parser.add_argument("--runs", nargs="+", type=Path, default=[], help="other folders with runs to be used again")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of the data sets")
     parser.add_argument("--rungs", nargs="+", type=Rung.of, default=RUNGS, help="EPOCHS:GO_ON of each rung")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with one thread")
-    parser.add_argument("--save", type=Path, default=RESULTS, help="file of the results, once all are there")
+    parser.add_argument("--save", type=Path, help="file of the results, once all are there")
     arguments = parser.parse_args()
-    known = counted()
+    candidates = SEARCHES[arguments.search]
+    known = counted(candidates)
     if arguments.costs:
         return
-    progress = arguments.out / "search.json"
+    progress = arguments.out / f"search-{arguments.search}.json"
     with workers_of(arguments.jobs) as workers:
         runs = Runs(arguments.out, arguments.runs, workers=workers)
-        search = Search(runs, replace(COMMON, data_dir=arguments.data_dir), progress, known)
+        search = Search(candidates, runs, replace(COMMON, data_dir=arguments.data_dir), progress, known)
         try:
             search.run(arguments.rungs)
         except Interrupted:
             sys.exit(f"stopped; the same command goes on, and {progress} has what is known")
-    write_json(arguments.save, search.results)
+    write_json(arguments.save or results_of(arguments.search), search.results)
 
 
 if __name__ == "__main__":

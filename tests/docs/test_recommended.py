@@ -14,6 +14,7 @@ from locallearn.training import plain_settings
 from locallearn.training.settings.text import with_new_defaults
 
 ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results" / "recommended.md"
 NOT_OF_THE_RECIPE = ("train_images", "threads", "loggers")
 
@@ -25,7 +26,7 @@ def scripts(monkeypatch) -> tuple[ModuleType, ModuleType]:
 
 
 def test_the_recipe_is_the_winner_of_the_search():
-    search = read_json(ROOT / "benchmarks" / "results" / "recipe-search.json")
+    search = read_json(RESULTS / "recipe-search-reduced.json")
     winner = search["common"] | search["candidates"][search["winner"]]["settings"]
     settings = find("recommended").settings
     recipe, winner = plain_settings(settings), with_new_defaults(winner, settings)
@@ -45,8 +46,9 @@ def test_the_best_of_each_rung_go_on(scripts):
     assert trained == [(1, ["a", "b", "c", "d"]), (2, ["c", "a"])]  # of a and b, equally good, the earlier
 
 
-def test_candidates_above_a_limit_are_left_out():
-    search = read_json(ROOT / "benchmarks" / "results" / "recipe-search.json")
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("recipe-search-*.json")), ids=lambda file: file.stem)
+def test_candidates_above_a_limit_are_left_out(file):
+    search = read_json(file)
     tried = {trial["candidate"] for trial in search["trials"]}
     limits = search["limits"]
     for name, candidate in search["candidates"].items():
