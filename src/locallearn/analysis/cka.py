@@ -20,7 +20,7 @@ takes one matrix product for all pairs of layers: the inner product of the two U
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,19 @@ class CKA:
     def per_layer(self) -> NDArray[np.float64]:
         """Of each layer with the layer of the same name, (layers,); empty for networks of other layers."""
         return self.matrix.diagonal() if self.layers == self.against_layers else np.empty(0)
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> CKA:
+        """The similarity in a file of results.
+
+        Raises:
+            KeyError, TypeError, ValueError: it holds something else.
+        """
+        layers, others = tuple(values["layers"]), tuple(values["against_layers"])
+        matrix = np.array(values["matrix"], dtype=np.float64)  # null becomes NaN
+        if matrix.shape != (len(layers), len(others)):
+            raise ValueError("matrix")
+        return CKA(layers=layers, against_layers=others, matrix=matrix)
 
 
 class MinibatchCKA:
@@ -161,12 +174,7 @@ def cka(
             "matrix": [listed(row) for row in matrix],
         }
 
-    result = answered(run.result(f"cka-vs-{against.name}"), question, compute, say=say)
-    return CKA(
-        layers=tuple(result["layers"]),
-        against_layers=tuple(result["against_layers"]),
-        matrix=np.array(result["matrix"], dtype=np.float64),  # null becomes NaN
-    )
+    return CKA.of(answered(run.result(f"cka-vs-{against.name}"), question, compute, say=say))
 
 
 def listed(values: NDArray[np.float64]) -> list[float | None]:

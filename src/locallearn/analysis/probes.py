@@ -8,7 +8,7 @@ that one learning rate suits all layers; after training this is part of the line
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,19 @@ class Probes:
     layers: tuple[str, ...]
     accuracy: tuple[float, ...]
     heads: dict[str, float]
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> Probes:
+        """The probes in a file of results.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it holds something else.
+        """
+        layers, accuracy = tuple(values["layers"]), tuple(map(float, values["accuracy"]))
+        if len(layers) != len(accuracy):
+            raise ValueError("accuracy")
+        heads = {layer: float(accuracy) for layer, accuracy in values["heads"].items()}
+        return Probes(layers=layers, accuracy=accuracy, heads=heads)
 
 
 def probes(
@@ -87,8 +100,7 @@ def probes(
         accuracy = _tested(run, trained, test)
         return {"layers": list(run.layers), "accuracy": accuracy, "heads": _heads(run, test) if run.has_heads else {}}
 
-    result = answered(run.result("probes"), question, compute, say=say)
-    return Probes(layers=tuple(result["layers"]), accuracy=tuple(result["accuracy"]), heads=result["heads"])
+    return Probes.of(answered(run.result("probes"), question, compute, say=say))
 
 
 class _Probe(nn.Module):

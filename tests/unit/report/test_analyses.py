@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report_runs import LAYERS, copies, groups, made
 
@@ -18,15 +19,14 @@ def test_probes_and_similarities_of_a_run_are_read():
     found = read_analyses(made() / "dgl")
     assert found.probes is not None
     assert found.probes.accuracy == (0.5, 0.75, 0.875)
-    (similarity,) = found.similarities
-    assert similarity.against == made() / "bp"
-    assert similarity.per_layer == (1.0, 0.75, 0.625)
+    assert list(found.similarities) == [made() / "bp"]
+    assert found.similarities[made() / "bp"].per_layer.tolist() == [1.0, 0.75, 0.625]
     assert [path.name for path in found.pictures] == ["tsne-8.png"]
 
 
 def test_a_run_without_analyses_has_none():
     found = read_analyses(made() / "hilo")
-    assert (found.probes, found.similarities, found.pictures) == (None, (), ())
+    assert (found.probes, found.similarities, found.pictures) == (None, {}, ())
 
 
 @pytest.mark.parametrize("damage", ["byte", "not hashed", "no accuracy", "short", "no list", "no number"])
@@ -91,7 +91,15 @@ def test_networks_of_different_layers_have_a_matrix_alone(tmp_path):
         run / "analysis" / "cka-vs-bp.json",
         {"against": "runs/bp", "layers": LAYERS, "against_layers": ["a", "b"], "per_layer": None, "matrix": matrix},
     )
-    (found,) = read_analyses(run).similarities
-    assert found.per_layer == ()
-    assert found.against == Path("runs/bp")
-    assert found.matrix[0][1] != found.matrix[0][1]
+    ((against, found),) = read_analyses(run).similarities.items()
+    assert against == Path("runs/bp")
+    assert len(found.per_layer) == 0
+    assert np.isnan(found.matrix[0, 1])
+
+
+def test_a_damaged_similarity_is_named(tmp_path):
+    (run,) = copies(tmp_path, "dgl")
+    wrong = {"against": "runs/bp", "layers": LAYERS, "against_layers": ["a"], "per_layer": None, "matrix": [[0.5]]}
+    write_hashed_json(run / "analysis" / "cka-vs-bp.json", wrong)
+    with pytest.raises(LocalLearnError, match=r"cka-vs-bp.json is damaged"):
+        read_analyses(run)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isnan
+from pathlib import Path
 
-from locallearn.report.analyses import Similarity
+from locallearn.analysis import CKA
 from locallearn.report.charts.chart import Axis
 from locallearn.report.charts.heat_map import HeatMap
 from locallearn.report.charts.lines import Line, LineChart
@@ -50,10 +51,10 @@ def similarity_by_layer(groups: Sequence[Group]) -> dict[str, LineChart]:
     """CKA of equal layers with another run, by the name of that run."""
     lines: dict[str, list[Line]] = {}
     names: dict[str, tuple[str, ...]] = {}
-    for group, found in _similarities(groups):
-        against = _name(found, groups)
-        if found.per_layer and all(line.look != group.look for line in lines.get(against, [])):
-            lines.setdefault(against, []).append(_line(group, found.per_layer))
+    for group, folder, found in _similarities(groups):
+        against = _name(folder, groups)
+        if len(found.per_layer) and all(line.look != group.look for line in lines.get(against, [])):
+            lines.setdefault(against, []).append(_line(group, found.per_layer.tolist()))
             names[against] = max(names.get(against, ()), found.layers, key=len)
     return {
         against: LineChart(
@@ -73,8 +74,8 @@ def similarity_by_layer(groups: Sequence[Group]) -> dict[str, LineChart]:
 def similarity_maps(groups: Sequence[Group]) -> dict[str, HeatMap]:
     """CKA of all pairs of layers, by the names of both runs."""
     maps: dict[str, HeatMap] = {}
-    for number, (group, found) in enumerate(_similarities(groups)):
-        against = _name(found, groups)
+    for number, (group, folder, found) in enumerate(_similarities(groups)):
+        against = _name(folder, groups)
         maps.setdefault(
             f"{group.label} and {against}",
             HeatMap(
@@ -83,7 +84,7 @@ def similarity_maps(groups: Sequence[Group]) -> dict[str, HeatMap]:
                 caption=f"Linear CKA of each layer of {group.label} with each layer of {against}.",
                 x=Axis(label=f"layer of {against}", whole=True),
                 y=Axis(label=f"layer of {group.label}", whole=True),
-                matrix=found.matrix,
+                matrix=tuple(map(tuple, found.matrix.tolist())),
                 value="linear CKA",
                 limits=(0.0, 1.0),
                 x_names=found.against_layers,
@@ -93,18 +94,19 @@ def similarity_maps(groups: Sequence[Group]) -> dict[str, HeatMap]:
     return maps
 
 
-def _similarities(groups: Sequence[Group]) -> list[tuple[Group, Similarity]]:
-    return [(group, found) for group in groups for run in group.runs for found in run.analyses.similarities]
+def _similarities(groups: Sequence[Group]) -> list[tuple[Group, Path, CKA]]:
+    runs = [(group, run.analyses) for group in groups for run in group.runs]
+    return [(group, folder, found) for group, own in runs for folder, found in own.similarities.items()]
 
 
-def _name(found: Similarity, groups: Sequence[Group]) -> str:
+def _name(folder: Path, groups: Sequence[Group]) -> str:
     """The label of the other run, with its seed if there are several; or its folder, if it is not on the page."""
-    path = found.against.resolve()
+    path = folder.resolve()
     for group in groups:
         for run in group.runs:
             if run.path.resolve() == path:
                 return group.label if len(group.runs) == 1 else f"{group.label}, seed {run.settings.seed}"
-    return found.against.name
+    return folder.name
 
 
 def _line(group: Group, values: Sequence[float]) -> Line:
