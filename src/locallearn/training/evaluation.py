@@ -15,8 +15,8 @@ from locallearn._engine.refusals import takes_one_class
 from locallearn._objectives.auxiliary import Loss
 from locallearn._torch.device import mixed
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.optional_imports import optional
 from locallearn.data import Batches
-from locallearn.training.average_precision import mean_average_precision
 
 _FEWEST_CLASSES = 100
 """From which on the top-5 accuracy is reported beside the top-1 accuracy."""
@@ -52,6 +52,33 @@ def _is_multi_label(labels: Tensor, loss: Loss) -> bool:
 def has_several_labels(batches: Batches) -> bool:
     """Whether each image has a number for every class; files have one class each."""
     return getattr(batches, "labels", np.empty(0)).ndim == 2
+
+
+def refuse_without_metrics(batches: Batches, loss: Loss) -> None:
+    """Refuse to train what could not be tested: images with several labels are, by scikit-learn.
+
+    Args:
+        batches: of the test split.
+        loss: of the network.
+
+    Raises:
+        LocalLearnError: scikit-learn is not installed.
+    """
+    if has_several_labels(batches) and not takes_one_class(loss):
+        optional("sklearn.metrics")
+
+
+def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
+    """The mean over classes of scikit-learn's average precision, without classes that no image has.
+
+    Args:
+        scores: (images, classes), such as logits.
+        labels: (images, classes), of which those above 0.5 are true.
+    """
+    of_class = optional("sklearn.metrics").average_precision_score
+    classes = zip((labels > 0.5).numpy().T, scores.nan_to_num().numpy().T, strict=True)
+    precisions = [of_class(label, score) for label, score in classes if label.any()]
+    return float(sum(precisions) / max(1, len(precisions)))
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from locallearn.data import Batches, DataSet, Feed, hold_out
 from locallearn.parallel import ModulePart
 from locallearn.rules import BP
 from locallearn.training.budget import refuse_broken_budget
-from locallearn.training.evaluation import has_several_labels
+from locallearn.training.evaluation import has_several_labels, refuse_without_metrics
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
@@ -209,6 +209,7 @@ def _batches(
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
+    refuse_without_metrics(test, net.loss)
     if settings.mixes or has_several_labels(batches):
         net.label_shape = (len(images.classes),)
     settings.refuse_misfit(net, steps=len(batches))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from locallearn.data import Split
 from locallearn.testing import Case
 from locallearn.testing.step_checks import gradients_are_those_of_each_objective, one_module_is_backpropagation
 from locallearn.training import Interrupted, RunFolder, evaluate_run, train
-from locallearn.training.average_precision import mean_average_precision
+from locallearn.training.evaluation import mean_average_precision
 
 SEVERAL = {"data": "small_runs.several_labels", "loss": "binary-cross-entropy", "epochs": 1}
 
@@ -37,14 +38,21 @@ def test_binary_cross_entropy_takes_one_label_as_a_vector_and_refuses_other_shap
         binary_cross_entropy(logits, vectors[:, :2])
 
 
-@pytest.mark.parametrize("ties", [False, True])
-def test_mean_average_precision_is_scikit_learns(ties):
+def test_mean_average_precision_leaves_out_classes_that_no_image_has():
     draw = np.random.default_rng(0)
     scores, labels = draw.normal(size=(50, 4)), draw.integers(0, 2, (50, 4))
-    scores = scores.round() if ties else scores
     labels[:, 3] = 0
     expected = average_precision_score(labels[:, :3], scores[:, :3], average="macro")
     assert mean_average_precision(torch.tensor(scores), torch.tensor(labels)) == pytest.approx(expected)
+    assert mean_average_precision(torch.tensor(scores), torch.zeros(50, 4)) == 0
+    assert 0 < mean_average_precision(torch.full((50, 4), torch.nan), torch.tensor(labels)) < 1
+
+
+def test_training_asks_for_scikit_learn_before_it_begins(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    with pytest.raises(LocalLearnError, match=r"sklearn is not installed: run pip install 'locallearn\[cli\]'"):
+        train(settings(**SEVERAL), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_resumes_bit_for_bit_and_is_evaluated_by_mean_average_precision(tmp_path):
