@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from locallearn._chain.layout import Shape
 from locallearn._utils.errors import LocalLearnError
@@ -52,30 +52,11 @@ class DataCard:
             ) from error
 
 
-class OnData(Protocol):
-    """A run that is to be compared with others."""
-
-    @property
-    def path(self) -> Path:
-        """The run folder."""
-        ...
-
-    @property
-    def settings(self) -> Any:
-        """The run's settings, of which `data` names its data set."""
-        ...
-
-    @property
-    def card(self) -> Any:
-        """The `DataCard` of its images."""
-        ...
-
-
-def refuse_other_data(runs: Sequence[OnData], *, remedy: str = "compare runs of one data set") -> None:
+def refuse_other_data(runs: Sequence[Any], *, remedy: str = "compare runs of one data set") -> None:
     """Refuse to compare runs whose data sets or classes differ.
 
     Args:
-        runs: all of them.
+        runs: all of them, each with its `path`, `settings` and `card`.
         remedy: the end of the sentence, what to do.
 
     Raises:
