@@ -13,8 +13,9 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn.rules import DGL, Rule
 from locallearn.testing import step_checks as step, training_checks as training
 from locallearn.testing.case import Case
+from locallearn.testing.no_dropout import without_dropout
 
-CHECKS: tuple[Callable[[Case], None], ...] = (
+_STEP_AND_TRAINING = (
     step.network_is_left_alone,
     step.chain_computes_what_the_network_computes,
     step.one_module_is_backpropagation,
@@ -34,7 +35,8 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     training.compiled_trains,
     training.loss_falls_on_digits,
 )
-"""The checks that every rule and every network passes, each a function of a `Case`."""
+CHECKS = tuple(map(without_dropout, _STEP_AND_TRAINING))
+"""The checks that every rule and every network passes, each a function of a `Case`; dropout is off in them."""
 
 
 def check_rule(rule: Rule, loss: Loss = F.cross_entropy) -> None:

@@ -26,13 +26,11 @@ from locallearn.testing.networks import (
     sgd,
     train_steps,
 )
-from locallearn.testing.no_dropout import without_dropout
 
 # Of gradients in float64.
 ROUNDING = {"relative": 1e-8, "absolute": 1e-13}
 
 
-@without_dropout
 def network_is_left_alone(case: Case) -> None:
     """`localize` changes no weight, buffer, key, output or random state; each tensor is in the state dict once."""
     model, plain = case.make().eval(), case.make().eval()
@@ -49,7 +47,6 @@ def network_is_left_alone(case: Case) -> None:
     assert list(model.state_dict()) == list(plain.state_dict()), "training changed the state dict's keys"
 
 
-@without_dropout
 def chain_computes_what_the_network_computes(case: Case) -> None:
     """The local modules and the classifier give the bits of the network, in training and in evaluation."""
     for training in (True, False):
@@ -64,7 +61,6 @@ def chain_computes_what_the_network_computes(case: Case) -> None:
         assert torch.equal(logits, expected), f"the chain computes something else, training={training}"
 
 
-@without_dropout
 def one_module_is_backpropagation(case: Case) -> None:
     """One local module is plain backpropagation: bit for bit on CIFAR ResNets, up to the order of sums on others."""
     net, plain = case.net(modules=1, dtype=DOUBLE), case.make().to(DOUBLE)
@@ -83,7 +79,6 @@ def one_module_is_backpropagation(case: Case) -> None:
         torch.testing.assert_close(actual[name], value, rtol=1e-9, atol=1e-11, msg=f"{name} differs")
 
 
-@without_dropout
 def gradients_are_isolated(case: Case) -> None:
     """An objective's gradient reaches its modules and its auxiliary network, and nothing else."""
     net = case.net()
@@ -102,7 +97,6 @@ def gradients_are_isolated(case: Case) -> None:
         assert len(set(reached)) == 1, f"objective {chosen} reaches some of its modules only: {reached}"
 
 
-@without_dropout
 def gradients_are_those_of_each_objective(case: Case) -> None:
     """Losses, gradients and running statistics equal those of each objective alone, in float64."""
     layers = len(case.net().chain)
@@ -122,7 +116,6 @@ def gradients_are_those_of_each_objective(case: Case) -> None:
         assert_same(dict(net.model.named_buffers()), dict(model.named_buffers()), "running statistics")
 
 
-@without_dropout
 def accumulation_adds_up(case: Case) -> None:
     """Gradients of micro-batches add up; EMA copies move in the last micro-batch alone."""
     net = case.net(dtype=DOUBLE)
@@ -140,7 +133,6 @@ def accumulation_adds_up(case: Case) -> None:
     assert_close(gradients(accumulated), expected, "accumulated gradients", **ROUNDING)
 
 
-@without_dropout
 def auxiliary_networks_are_told_of_each_step(case: Case) -> None:
     """Each `after_backward`, and each update of an EMA copy, happens once in a step."""
     net = case.net()
@@ -160,7 +152,6 @@ def _count(calls: dict[str, int], name: str, call: Callable[[], None]) -> None:
     call()
 
 
-@without_dropout
 def scale_multiplies_gradients(case: Case) -> None:
     """`scale` multiplies every gradient and no loss."""
     net = case.net()
@@ -171,7 +162,6 @@ def scale_multiplies_gradients(case: Case) -> None:
     assert torch.equal(copy.deepcopy(net).backward(*given, scale=4.0), net.backward(*given)), "losses are scaled"
 
 
-@without_dropout
 def frozen_parts_stay(case: Case) -> None:
     """Frozen parameters and frozen modules get no gradient; the gradients of all others do not change."""
     net = case.net(dtype=DOUBLE)
@@ -188,7 +178,6 @@ def frozen_parts_stay(case: Case) -> None:
     assert_close(*pick, "gradients beside frozen parts", **ROUNDING)
 
 
-@without_dropout
 def nan_is_named_and_nothing_is_stepped(case: Case) -> None:
     """A NaN raises an error that names module, objective and step, before any parameter is stepped."""
     net = case.net()

@@ -29,10 +29,8 @@ from locallearn.testing.networks import (
     summed_step,
     train_steps,
 )
-from locallearn.testing.no_dropout import without_dropout
 
 
-@without_dropout
 def peak_is_below_one_summed_backward(case: Case) -> None:
     """The peak of live bytes is at most that of one summed backward pass, and `peak_memory` predicts it."""
     net = channels_last(case.net())
@@ -46,7 +44,6 @@ def peak_is_below_one_summed_backward(case: Case) -> None:
     assert abs(predicted - engine) <= 0.005 * engine, f"peak {engine}, predicted {predicted}"
 
 
-@without_dropout
 def memory_does_not_grow(case: Case) -> None:
     """No tensor outlives its step, over 50 steps."""
     net = case.quick.net()
@@ -59,7 +56,6 @@ def memory_does_not_grow(case: Case) -> None:
         assert live.now <= before, f"{live.now - before} more bytes after 50 steps"
 
 
-@without_dropout
 def resuming_is_exact(case: Case) -> None:
     """Saving and loading in the middle of training does not change a bit."""
     through, first, second = case.net(), case.net(), case.net()
@@ -78,7 +74,6 @@ def resuming_is_exact(case: Case) -> None:
     assert_same(second.state_dict(), through.state_dict(), "resumed against uninterrupted")
 
 
-@without_dropout
 def stepping_each_module_at_once_changes_nothing(case: Case) -> None:
     """Stepping each module as soon as it is complete gives the bits of stepping all together."""
     states = []
@@ -92,7 +87,6 @@ def stepping_each_module_at_once_changes_nothing(case: Case) -> None:
     assert_same(states[1], states[0], "modules stepped at once")
 
 
-@without_dropout
 def any_image_and_batch_size_trains(case: Case) -> None:
     """Odd image sizes, one class, and a small last batch; one image trains or is refused by name.
 
@@ -112,7 +106,6 @@ def any_image_and_batch_size_trains(case: Case) -> None:
         assert "needs at least two" in str(error), f"a batch of one is refused as {error}"
 
 
-@without_dropout
 def mixed_precision_trains(case: Case) -> None:
     """Under bfloat16 autocast, losses equal those of float32 up to rounding; gradients are finite and in float32."""
     net = case.net()
@@ -128,7 +121,6 @@ def mixed_precision_trains(case: Case) -> None:
         assert gradient.isfinite().all(), f"{name}: gradient is not finite"
 
 
-@without_dropout
 def compiled_trains(case: Case) -> None:
     """Compiled modules give the same losses and gradients."""
     torch.compiler.reset()
@@ -140,7 +132,6 @@ def compiled_trains(case: Case) -> None:
     assert_close(gradients(compiled), gradients(net), "compiled gradients", relative=1e-7, absolute=1e-12)
 
 
-@without_dropout
 def loss_falls_on_digits(case: Case) -> None:
     """In a few epochs on images of digits, the classifier's loss falls by a fifth, and the sum of all losses falls.
 
