@@ -203,7 +203,7 @@ def test_grey_images_get_a_first_convolution_of_their_own():
     [
         ("torchvision:resnet1", "torchvision has no network 'resnet1'; did you mean 'resnet18'"),
         ("timm:vit_tiny", "timm has no network 'vit_tiny'; did you mean"),
-        ("tim:resnet18", "unknown library 'tim' of networks; did you mean 'timm'"),
+        ("tim:resnet18", "library='tim' is not valid; did you mean 'timm'"),
     ],
 )
 def test_an_unknown_network_is_refused_with_the_nearest_name(name, sentence):

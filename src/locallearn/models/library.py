@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from locallearn._torch.vision_libraries import import_timm, import_torchvision
-from locallearn._utils.errors import LocalLearnError, did_you_mean, reason_of
+from locallearn._utils.errors import LocalLearnError, did_you_mean, reason_of, refuse_unknown
 from locallearn.models.published import with_channels
 
 LIBRARIES = ("torchvision", "timm")
@@ -29,8 +29,7 @@ def from_library(
     Raises:
         LocalLearnError: the library is not installed, has no network of this name, or none for images of this size.
     """
-    if library not in LIBRARIES:
-        raise LocalLearnError(f"unknown library {library!r} of networks; {did_you_mean(library, LIBRARIES)}")
+    refuse_unknown("library", library, LIBRARIES)
     make = _torchvision if library == "torchvision" else _timm
     return make(name, num_classes, in_channels, image_size)
 

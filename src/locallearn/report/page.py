@@ -16,14 +16,14 @@ from typing import Any
 import locallearn
 from locallearn._figures.style import as_bytes, remove_earlier, save_all
 from locallearn._utils.atomic_files import write_whole
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn._utils.optional_imports import optional
 from locallearn.report.analyses import picture_for_page
 from locallearn.report.charts.chart import Chart
 from locallearn.report.curves import make_figure_folder
 from locallearn.report.groups import Group, group_runs
 from locallearn.report.runs import Run, names_of, refuse_same_folder
-from locallearn.report.sections import ACROSS_DATA, FIGURES, OF_STEPS, refuse_unknown_figures, sections_of
+from locallearn.report.sections import ACROSS_DATA, FIGURES, OF_STEPS, sections_of
 from locallearn.report.steps import Say, record_steps
 from locallearn.report.tables import settings_in_common, settings_that_differ, summary, versions
 from locallearn.training import refuse_other_data
@@ -54,7 +54,8 @@ def write_page(
     Raises:
         LocalLearnError: runs are on different data, a file is damaged, or the page cannot be written.
     """
-    refuse_unknown_figures(only)
+    for name in only:
+        refuse_unknown("only", name, tuple(FIGURES))
     _refuse_unwritable(path, figures)
     refuse_same_folder(runs)
     wanted = set(only or FIGURES)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from locallearn._utils.errors import LocalLearnError, did_you_mean
 from locallearn.report.charts.chart import Chart
 from locallearn.report.figures import cost, layers, training
 from locallearn.report.figures.wrappers import wrappers
@@ -53,17 +52,6 @@ class Section:
     def all_charts(self) -> list[Chart]:
         """Every chart of the section."""
         return [*self.charts, *(chart for charts in self.choices.values() for chart in charts.values())]
-
-
-def refuse_unknown_figures(only: Iterable[str]) -> None:
-    """Refuse a name that is no figure's.
-
-    Raises:
-        LocalLearnError: names the nearest one.
-    """
-    for name in only:
-        if name not in FIGURES:
-            raise LocalLearnError(f"unknown figure {name!r}; {did_you_mean(name, FIGURES)}")
 
 
 def sections_of(

@@ -192,7 +192,7 @@ def test_a_folder_of_figures_that_is_a_file_is_refused(tmp_path):
 
 
 def test_an_unknown_figure_is_refused_with_the_nearest_name(tmp_path):
-    with pytest.raises(LocalLearnError, match=r"unknown figure 'memroy'; did you mean 'memory'\?"):
+    with pytest.raises(LocalLearnError, match=r"only='memroy' is not valid; did you mean 'memory'\?"):
         write_page(runs(), tmp_path / "report.html", only=["memroy"])
 
 

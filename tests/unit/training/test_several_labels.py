@@ -86,7 +86,7 @@ def test_a_loss_of_your_own_by_its_path(tmp_path):
             {"rule": ll.InfoPro.original()},
             r"images of small_runs.several_labels have several labels, but Contrastive",
         ),
-        ({"loss": "bce"}, "unknown loss 'bce'"),
+        ({"loss": "bce"}, "loss='bce' is not valid"),
         ({"label_smoothing": 0.1}, "label_smoothing goes with cross-entropy"),
         ({"loss": "small_runs.nothing"}, r"loss 'small_runs.nothing' cannot be imported"),
     ],

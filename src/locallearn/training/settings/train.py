@@ -15,7 +15,7 @@ from locallearn._engine.recompute_plan import Memory
 from locallearn._engine.refusals import refuse_lean_compiled
 from locallearn._nn.losses import binary_cross_entropy
 from locallearn._objectives.auxiliary import Auxiliary, Loss
-from locallearn._utils.errors import LocalLearnError, did_you_mean
+from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn.data import Feed
 from locallearn.rules import AugLocal, Rule
 from locallearn.training.processes.grid import sizes_in
@@ -118,8 +118,8 @@ class TrainSettings(FitSettings):
         self.refuse_seed(self.seed)
         self.refuse_below(1, "batch", "threads", "image_size", "replay_buffer")
         self.refuse_below(0, "label_smoothing", "mixup", "cutmix")
-        if self.loss not in LOSSES and "." not in self.loss:
-            raise LocalLearnError(f"unknown loss {self.loss!r}; {did_you_mean(self.loss, LOSSES)}")
+        if "." not in self.loss:
+            refuse_unknown("loss", self.loss, tuple(LOSSES))
         if self.label_smoothing and self.loss != "cross-entropy":
             raise LocalLearnError(f"label_smoothing goes with cross-entropy, not with loss={self.loss}: leave it out.")
         if self.label_smoothing >= 1:

@@ -58,7 +58,7 @@ def test_training_a_transformer(tmp_path, capsys):
             "for images of 30 pixels: img_size (30, 30) should be divided by patch_size (4, 4).",
         ),
         ("cifar-vit-tiny", "Wrong image height! Expected 32 but got 30. Is input_shape right"),
-        ("keras:resnet50", "unknown library 'keras' of networks; known: timm, torchvision"),
+        ("keras:resnet50", "library='keras' is not valid; known: timm, torchvision"),
     ],
 )
 def test_networks_that_cannot_be_made_are_told(model, sentence, capsys):
