@@ -36,16 +36,12 @@ class StepCost:
 
     Attributes:
         peak_bytes: most bytes alive at any moment of it, of everything; None where it was not asked for.
-        activation_bytes: the same of activations alone.
         macs: multiply-accumulates of one image forward through backbone and task heads, counted as AugLocal counts;
             None where they were not asked for.
-        auxiliary_parameters: number of parameters of auxiliary networks.
     """
 
     peak_bytes: int | None
-    activation_bytes: int | None
     macs: int | None
-    auxiliary_parameters: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +86,7 @@ def step_cost(settings: TrainSettings, *, memory: bool = True, macs: bool = True
     peak = peak_memory(net, settings.batch, make_stepper=make, autocast=autocast) if memory else None
     return StepCost(
         peak_bytes=None if peak is None else peak.total,
-        activation_bytes=None if peak is None else peak.activations,
         macs=sum(module.backbone + module.task_heads for module in forward_macs(net, FVCORE)) if macs else None,
-        auxiliary_parameters=sum(parameter.numel() for parameter in net.auxiliary.parameters()),
     )
 
 

@@ -173,7 +173,7 @@ def test_validation_images_are_the_last_of_the_training_split(tmp_path, monkeypa
 
 def counted(asked, **_) -> StepCost:
     size = 2**30 * (4 if isinstance(asked.rule, ll.BP) else 3)
-    return StepCost(peak_bytes=size, activation_bytes=size, macs=10**9, auxiliary_parameters=7)
+    return StepCost(peak_bytes=size, macs=10**9)
 
 
 def test_costs_are_counted_once_and_compared_with_bps(monkeypatch):
