@@ -94,6 +94,16 @@ class Group:
         """Median time of an epoch."""
         return spread([run.seconds_per_epoch for run in self.runs])
 
+    @cached_property
+    def top5_accuracy(self) -> Spread | None:
+        """Top-5 accuracy after the last epoch; None unless all of its runs have one."""
+        values = [value for run in self.runs if (value := run.rows[-1].get("test_top5_accuracy")) is not None]
+        return spread(values) if len(values) == len(self.runs) else None
+
+    def points_behind(self, bp: Group) -> float:
+        """By how many percentage points the test accuracy is below that of backpropagation."""
+        return 100 * (bp.accuracy.mean - self.accuracy.mean)
+
     def result(self, name: str) -> float | None:
         """A number in `result.json` that all seeds share, such as the peak memory; None of an unfinished run."""
         values = [run.result.get(name) for run in self.runs]

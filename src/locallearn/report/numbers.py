@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from locallearn.report.groups import Group, baseline_of, differing_conditions, spread
-from locallearn.report.runs import RESULTS, Run
+from locallearn.report.groups import Group, baseline_of, differing_conditions
+from locallearn.report.runs import RESULTS
 from locallearn.training import chosen_on
 
 
@@ -30,12 +30,12 @@ def numbers(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
             "test_accuracies": [run.accuracy for run in group.runs],
             "best_accuracy": group.best_accuracy.mean,
             "best_chosen_on": chosen_on(group.runs[0].rows),
-            "points_behind_bp": _points_behind(group, baseline_of(group, groups)),
-            **_top5(group),
+            "points_behind_bp": None if bp is None else group.points_behind(bp),
+            **({} if group.top5_accuracy is None else {"test_top5_accuracy": group.top5_accuracy.mean}),
             "seconds_per_epoch": group.seconds.mean,
             **{name: group.result(name) for name in RESULTS},
         }
-        for index, group in enumerate(groups)
+        for index, (group, bp) in enumerate((group, baseline_of(group, groups)) for group in groups)
     }
 
 
@@ -54,15 +54,3 @@ def rows_of_runs(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
                 **{name: run.result.get(name) for name in RESULTS},
                 "folder": str(run.path),
             }
-
-
-def _points_behind(group: Group, bp: Group | None) -> float | None:
-    return None if bp is None else 100 * (bp.accuracy.mean - group.accuracy.mean)
-
-
-def _top5(group: Group) -> dict[str, float]:
-    def last(run: Run) -> float | None:
-        return run.rows[-1].get("test_top5_accuracy")
-
-    values = [value for run in group.runs if (value := last(run)) is not None]
-    return {"test_top5_accuracy": spread(values).mean} if len(values) == len(group.runs) else {}

@@ -69,6 +69,7 @@ def write_page(
         remove_earlier([chart.name for one in sections for chart in one.all_charts], figures)
     charts = {chart.name: _chart_for_page(chart, figures) for one in sections for chart in one.all_charts}
     pictures = _pictures(groups) if "pictures" in wanted else []
+    names = names_of([run.path for run in runs])
     page = _template().render(
         title=_title(runs, groups),
         tables={"summary": summary(groups, steps), "versions": versions(runs), "common": settings_in_common(runs)}
@@ -76,7 +77,7 @@ def write_page(
         sections=sections,
         charts=charts,
         pictures=pictures,
-        commands=[(n, str(run.environment.get("repeat", ""))) for n, run in zip(names_of(runs), runs, strict=True)],
+        commands=[(n, str(run.environment.get("repeat", ""))) for n, run in zip(names, runs, strict=True)],
         version=locallearn.__version__,
         plotly=_plotly_code() if charts else "",
         **{part: _asset(f"page.{part}") for part in ("css", "js")},

@@ -65,11 +65,6 @@ class Run:
     changes: tuple[Change, ...] = ()
 
     @property
-    def name(self) -> str:
-        """Name of the folder."""
-        return self.path.resolve().name
-
-    @property
     def finished(self) -> bool:
         """Whether all epochs are over, or training stopped early."""
         return len(self.rows) >= self.settings.epochs or self.result.get("stopped_early") is True
@@ -133,10 +128,10 @@ def _changes(folder: RunFolder) -> tuple[Change, ...]:
         ) from error
 
 
-def names_of(runs: Sequence[Run]) -> list[str]:
+def names_of(folders: Sequence[Path]) -> list[str]:
     """Names of the folders; of those with equal names the paths."""
-    names = [run.name for run in runs]
-    return [name if names.count(name) == 1 else str(run.path) for name, run in zip(names, runs, strict=True)]
+    names = [folder.resolve().name for folder in folders]
+    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, folders, strict=True)]
 
 
 def refuse_same_folder(runs: Sequence[Run]) -> None:

@@ -13,7 +13,6 @@ from locallearn.report.groups import (
     common_settings,
     differing_settings,
     setting_text,
-    spread,
 )
 from locallearn.report.runs import Run, names_of
 from locallearn.report.steps import StepRecord
@@ -66,8 +65,8 @@ def summary(groups: Sequence[Group], steps: Mapping[str, StepRecord]) -> Table:
     if has_bp and len(groups) > 1:
         columns["behind BP, points"] = [_behind(group, bp) for group, bp in zip(groups, bps, strict=True)]
     columns[_best_heading(groups)] = _accuracies(groups, [group.best_accuracy for group in groups])
-    if all("test_top5_accuracy" in run.rows[-1] for group in groups for run in group.runs):
-        top5 = [spread([run.rows[-1]["test_top5_accuracy"] for run in group.runs]) for group in groups]
+    top5 = [value for group in groups if (value := group.top5_accuracy) is not None]
+    if len(top5) == len(groups):
         columns["top-5 accuracy"] = _accuracies(groups, top5)
     peaks = [group.result("peak_activation_bytes") for group in groups]
     columns["peak activations, MiB"] = _ratios(
@@ -97,7 +96,7 @@ def settings_that_differ(runs: Sequence[Run]) -> Table | None:
         return None
     rows = [
         (Cell(text=name), *(Cell(text=setting_text(values[index])) for values in different.values()))
-        for index, name in enumerate(names_of(runs))
+        for index, name in enumerate(names_of([run.path for run in runs]))
     ]
     return Table(caption="Settings that differ, by run folder.", columns=("run", *different), rows=tuple(rows))
 
@@ -111,15 +110,15 @@ def settings_in_common(runs: Sequence[Run]) -> Table:
 def versions(runs: Sequence[Run]) -> Table:
     """Versions and machines; a value that all runs share is written once."""
     values = [_environment(run) for run in runs]
-    names = list(dict.fromkeys(name for one in values for name in one))
+    folders = names_of([run.path for run in runs])
     rows = []
-    for name in names:
+    for name in dict.fromkeys(name for one in values for name in one):
         own = [one.get(name, _NOTHING) for one in values]
         distinct = dict.fromkeys(own)
         if len(distinct) == 1:
             rows.append((Cell(text=name), Cell(text=own[0]), Cell(text="all runs")))
         for value in distinct if len(distinct) > 1 else ():
-            who = ", ".join(name for name, one in zip(names_of(runs), own, strict=True) if one == value)
+            who = ", ".join(folder for folder, one in zip(folders, own, strict=True) if one == value)
             rows.append((Cell(text=name), Cell(text=value), Cell(text=who)))
     return Table(caption="Versions and machines.", columns=("what", "value", "runs"), rows=tuple(rows))
 
@@ -151,7 +150,7 @@ def _accuracies(groups: Sequence[Group], values: Sequence[Spread]) -> list[Cell]
 def _behind(group: Group, bp: Group | None) -> Cell:
     if bp is None or bp is group:
         return Cell(text=_NOTHING)
-    return Cell(text=f"{100 * (bp.accuracy.mean - group.accuracy.mean):.2f}")
+    return Cell(text=f"{group.points_behind(bp):.2f}")
 
 
 def _with_deviation(cell: Cell, value: Spread) -> Cell:

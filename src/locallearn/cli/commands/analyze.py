@@ -27,6 +27,7 @@ from locallearn.analysis.cka import listed
 from locallearn.cli.console import progress, say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.settings import read_settings
+from locallearn.report.runs import names_of
 from locallearn.training import RunFolder, TrainSettings
 
 HELP = """See what trained networks learned.
@@ -118,7 +119,7 @@ def run(config: Any) -> None:
     options = config[config.subcommand]
     opened = [_opened(path, options) for path in options.runs]
     refuse_other_images(opened)
-    runs = dict(zip(_names(options.runs), opened, strict=True))
+    runs = dict(zip(names_of(options.runs), opened, strict=True))
     with progress() as watch:
         answer = _ANALYSES[config.subcommand](runs, options, {"watch": watch, "say": say})
     figures = [path for stem, figure in answer.figures.items() for path in _saved(figure, stem)]
@@ -140,12 +141,6 @@ def _opened(path: Path, options: Any) -> Run:
         data_dir=options.data_dir,
         device=options.device,
     )
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Names of the folders, or their paths where two have one name."""
-    names = [path.resolve().name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
 def _stem(runs: Mapping[str, Run], options: Any, name: str) -> Path:
