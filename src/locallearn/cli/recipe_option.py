@@ -9,7 +9,7 @@ from jsonargparse import ActionConfigFile
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.parser import Parser
-from locallearn.recipes import Recipe, find, settings_of
+from locallearn.recipes import Recipe, find
 from locallearn.training import TrainSettings, as_yaml, rule_text
 
 
@@ -17,7 +17,7 @@ class RecipeOption(argparse.Action):
     """Takes the training settings of a recipe, as `--config` takes those of a file."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        ActionConfigFile.apply_config(parser, namespace, "config", as_yaml(settings_of(values)))
+        ActionConfigFile.apply_config(parser, namespace, "config", as_yaml(find(values).settings))
 
 
 class DetectionOption(argparse.Action):

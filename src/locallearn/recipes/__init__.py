@@ -8,7 +8,6 @@ from locallearn.recipes.catalogue import (
     matching as matching,
     recipes as recipes,
     rows_of as rows_of,
-    settings_of as settings_of,
     tables as tables,
 )
 from locallearn.recipes.recipe import Published as Published, Quantity as Quantity, Recipe as Recipe

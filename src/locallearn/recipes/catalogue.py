@@ -12,7 +12,6 @@ from locallearn._utils.errors import LocalLearnError, did_you_mean
 from locallearn.recipes import auglocal, hpff, man, mlaan
 from locallearn.recipes.recipe import Recipe
 from locallearn.recipes.recommended import RECOMMENDED
-from locallearn.training import TrainSettings
 
 IN_TEXT = "-paper"
 """The end of a recipe's name that asks for the paper's settings instead of the official code's."""
@@ -89,11 +88,6 @@ def find(name: str) -> Recipe:
     if recipe.missing:
         raise LocalLearnError(f"recipe {name} cannot run: {recipe.missing}.")
     return recipe
-
-
-def settings_of(name: str) -> TrainSettings:
-    """The settings of a recipe; see `find`."""
-    return find(name).settings
 
 
 def _meant(name: str) -> str:
