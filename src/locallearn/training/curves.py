@@ -12,24 +12,24 @@ from locallearn._utils.optional_imports import optional
 
 
 @print_style()
-def draw_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Draw training loss and test accuracy of several runs over epochs.
+def draw_curves(name: str, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw training loss and test accuracy of a run over epochs.
 
     Args:
-        runs: a run's name, to its rows of metrics.
+        name: of the run.
+        rows: its metrics.
         path: the PNG file to write.
     """
     figure = new_figure(width=PAGE, height=2.8)
     loss, accuracy = figure.subplots(1, 2)
-    for (name, rows), look in zip(runs.items(), line_styles(len(runs)), strict=True):
-        epochs = [row["epoch"] for row in rows]
-        loss.plot(epochs, [row["train_loss"] for row in rows], label=name, **look)
-        accuracy.plot(epochs, [row["test_accuracy"] for row in rows], label=name, **look)
+    epochs, (look,) = [row["epoch"] for row in rows], line_styles(1)
+    loss.plot(epochs, [row["train_loss"] for row in rows], **look)
     loss.set(xlabel="epoch", ylabel="training loss of the classifier", yscale="log")
-    accuracy.set(xlabel="epoch", ylabel="test accuracy")
     log_ticks(loss.yaxis)
+    accuracy.plot(epochs, [row["test_accuracy"] for row in rows], label=name, **look)
+    accuracy.set(xlabel="epoch", ylabel="test accuracy")
     accuracy.yaxis.set_major_formatter(optional("matplotlib.ticker").PercentFormatter(1.0))
+    accuracy.legend()
     for axes in (loss, accuracy):
         whole_ticks(axes.xaxis)
-    accuracy.legend()
     save(figure, path)

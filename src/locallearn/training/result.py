@@ -61,7 +61,7 @@ def write_result(
         **several,
     }
     write_json(run.result, result)
-    draw_curves({str(settings.rule): rows}, run.curves)
+    draw_curves(str(settings.rule), rows, run.curves)
     return result
 
 
