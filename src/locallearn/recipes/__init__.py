@@ -1,6 +1,6 @@
 """The published results of the papers as settings that run, and their reproduction.
 
-Imports `cost`, `training` and what is below them.
+Imports `detection` and what is below it.
 """
 
 from locallearn.recipes.catalogue import (

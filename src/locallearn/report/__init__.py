@@ -1,4 +1,4 @@
-"""Compares runs: the papers' figures from run folders, and one page of HTML. Imports `training` and what is below it.
+"""Compares runs: the papers' figures from run folders, and one page of HTML. Imports `analysis` and what is below it.
 
 `read_run` reads a run folder, and `group_runs` puts runs together that differ by seed alone. The functions of `figures`
 make charts of groups: plain data with `print_figure()` (matplotlib) and `plotly_figure()`.

@@ -1,4 +1,4 @@
-"""Trains a network from settings and fills a run folder. Imports `cost` and what is below it."""
+"""Trains a network from settings and fills a run folder. Imports `parallel` and what is below it."""
 
 from locallearn._engine.cuda_graphs import CapturedSteps as CapturedSteps
 from locallearn._engine.stepper import ModuleStepper as ModuleStepper, Stepper as Stepper

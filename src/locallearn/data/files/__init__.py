@@ -1,4 +1,4 @@
 """Images in files, too many to hold in memory: listed once, decoded as they are needed.
 
-Imports `augmentation`, `data_set` and `order` of `data`.
+Imports `augmentation`, `batches` and `order` of `data`.
 """

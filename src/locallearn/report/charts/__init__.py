@@ -1,1 +1,4 @@
-"""Kinds of chart: plain data, drawn for print by matplotlib and for the page by plotly. Imports `_figures`."""
+"""Kinds of chart: plain data, drawn for print by matplotlib and for the page by plotly.
+
+Imports `_figures` and `cost`.
+"""
