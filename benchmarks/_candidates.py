@@ -13,7 +13,7 @@ import torch
 import locallearn as ll
 from locallearn.cost import predict
 from locallearn.data import ImageSet, cifar10
-from locallearn.recipes.budgets import validation_split
+from locallearn.recipes.training_budget import validation_split
 from locallearn.training import SGD, Cosine, TrainSettings, make_model
 
 SHAPE, CLASSES = (3, 32, 32), 10

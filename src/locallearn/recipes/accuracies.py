@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError
-from locallearn.recipes.budgets import RATES, Budget, at_budget, unfit
 from locallearn.recipes.recipe import Quantity, Recipe
 from locallearn.recipes.runs import Finished, Runs
+from locallearn.recipes.training_budget import RATES, Budget, at_budget, unfit
 from locallearn.training import TrainSettings, evaluate_run, rule_text
 from locallearn.training.files.lock import InUseError
 

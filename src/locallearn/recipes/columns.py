@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from locallearn.recipes.budgets import Budget, at_budget
 from locallearn.recipes.catalogue import recipes
+from locallearn.recipes.training_budget import Budget, at_budget
 from locallearn.rules import BP
 
 BPs = Mapping[tuple[str, str], float]

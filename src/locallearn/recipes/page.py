@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._utils.atomic_files import read_json
-from locallearn.recipes.budgets import Budget, unfit
 from locallearn.recipes.catalogue import recipes, rows_of, tables
 from locallearn.recipes.columns import BPs, accuracy_columns, bp_accuracies, cost_columns, title_of
+from locallearn.recipes.training_budget import Budget, unfit
 
 _INTRODUCTION = """# Results
 

@@ -18,7 +18,7 @@ from locallearn._utils.atomic_files import file_name, read_json, write_json
 from locallearn._utils.errors import LocalLearnError, NonFiniteLossError
 from locallearn._utils.optional_imports import optional
 from locallearn.data import ImageSet
-from locallearn.recipes.budgets import validation_split
+from locallearn.recipes.training_budget import validation_split
 from locallearn.recipes.workers import Alone
 from locallearn.training import (
     NO_RESULT,

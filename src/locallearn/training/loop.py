@@ -23,11 +23,11 @@ from locallearn.training.files.checkpoint import (
     unusable,
 )
 from locallearn.training.files.optimizer_state import (
+    group_settings,
     joined_states,
     load_named_state,
     named_state,
     optimizers_of,
-    settings_of,
 )
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.loggers import logging_to
@@ -193,12 +193,12 @@ class Loop(ABC):
         load_weights(self.net, state["net"], file=file, name="the network")
         optimizers = optimizers_of(self.stepper)
         try:
-            before = settings_of(optimizers)
+            before = group_settings(optimizers)
             load_named_state(self.net, optimizers, state["optimizers"])
             self.processes.set_random_states(state["random"], epoch=epoch, step=step)
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise unusable(file, "has optimizers or random numbers that do not fit the settings") from error
-        if settings_of(optimizers) != before:
+        if group_settings(optimizers) != before:
             raise unusable(file, "has the state of another optimizer")
         for name in _PROGRESS:
             setattr(self, name, state[name])

@@ -21,21 +21,21 @@ from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import Batches, DataSet, Feed, hold_out
 from locallearn.parallel import ModulePart
 from locallearn.rules import BP
-from locallearn.training.budget import refuse_broken_budget
 from locallearn.training.evaluation import has_several_labels, refuse_without_metrics
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.fit import Fit
 from locallearn.training.from_settings import build, data_of, training_batches, with_mixing
-from locallearn.training.going_on import go_on
 from locallearn.training.loop import Interrupted, Watcher
+from locallearn.training.memory_budget import refuse_broken_budget
 from locallearn.training.processes.agreement import digest, facts_of, refuse_differences, refuse_uncut
 from locallearn.training.processes.joining import joined_processes
 from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
 from locallearn.training.result import number_of_parameters, tell_early_stop, write_result
+from locallearn.training.resume import record_resume
 from locallearn.training.settings.commands import plan_command
 from locallearn.training.settings.train import NO_RESULT, TrainSettings
 from locallearn.training.warm_start import WarmStart
@@ -155,7 +155,7 @@ def _train(
         if processes.from_first(lambda: resume is not None):
             fit.resume(resume or "last")
             if processes.leads:
-                go_on(fit, run, settings, resume or "last", say)
+                record_resume(fit, run, settings, resume or "last", say)
         try:
             fit.run()
         except (RuntimeError, MemoryError, OutOfMemoryError) as error:

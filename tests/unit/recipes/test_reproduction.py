@@ -14,13 +14,13 @@ from small_runs import assert_equal_runs, settings, stripes
 import locallearn as ll
 from locallearn import LocalLearnError, NonFiniteLossError
 from locallearn._utils.atomic_files import write_json
-from locallearn.recipes import accuracies, budgets, costs, find, rows_of
+from locallearn.recipes import accuracies, costs, find, rows_of, training_budget
 from locallearn.recipes.accuracies import Reproduction
-from locallearn.recipes.budgets import RATES, at_budget, unfit, validation_split
 from locallearn.recipes.costs import StepCost, cost_rows, has_costs
 from locallearn.recipes.page import page
 from locallearn.recipes.results import save
 from locallearn.recipes.runs import Runs, validation_accuracy
+from locallearn.recipes.training_budget import RATES, at_budget, unfit, validation_split
 from locallearn.recipes.workers import Alone, SideBySide
 from locallearn.training import Interrupted, RunFolder, Watcher, as_yaml, train
 from locallearn.training.files.lock import InUseError
@@ -158,7 +158,7 @@ def test_the_small_budget_is_that_of_the_page_of_results():
 def test_validation_images_are_the_last_of_the_training_split(tmp_path, monkeypatch):
     asked = replace(settings(rule=ll.BP()), epochs=1, data_dir=tmp_path, loggers=())
     train(asked, tmp_path / "run")
-    for counts, count in ((budgets.VALIDATION_IMAGES, 30), (budgets.TRAIN_IMAGES, 70)):
+    for counts, count in ((training_budget.VALIDATION_IMAGES, 30), (training_budget.TRAIN_IMAGES, 70)):
         monkeypatch.setitem(counts, asked.data, count)  # pyright: ignore[reportArgumentType]
     finished = Runs(tmp_path, [], workers=Alone(unwatched)).run(asked)
     assert finished is not None

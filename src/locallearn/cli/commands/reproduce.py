@@ -17,12 +17,12 @@ from locallearn.cli.seeds import add_jobs, add_seeds, seeds_of
 from locallearn.cli.workers import workers_of
 from locallearn.recipes import Recipe, rows_of
 from locallearn.recipes.accuracies import AccuracyRow, Reproduction
-from locallearn.recipes.budgets import Budget
 from locallearn.recipes.catalogue import matching_rows
 from locallearn.recipes.columns import accuracy_columns, bp_accuracies, cost_columns, title_of
 from locallearn.recipes.costs import cost_rows, has_costs
 from locallearn.recipes.results import save, source
 from locallearn.recipes.runs import Runs
+from locallearn.recipes.training_budget import Budget
 
 HELP = """Reproduce a table of the papers, beside its published numbers.
 

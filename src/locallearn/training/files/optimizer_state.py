@@ -100,6 +100,6 @@ def _refuse_other_shapes(optimizers: Sequence[Optimizer]) -> None:
                 entries[name] = buffer.clone()  # whose elements do not overlap, as those of a file may
 
 
-def settings_of(optimizers: Sequence[Optimizer]) -> list[set[str]]:
+def group_settings(optimizers: Sequence[Optimizer]) -> list[set[str]]:
     """Names of the settings of each group of parameters, by which kinds of optimizer differ."""
     return [set(group) for optimizer in optimizers for group in optimizer.param_groups]

@@ -13,7 +13,9 @@ from locallearn.training.settings.text import difference_text, differences_in
 from locallearn.training.settings.train import NO_RESULT, TrainSettings
 
 
-def go_on(fit: Fit, run: RunFolder, settings: TrainSettings, resume: Checkpoint, say: Callable[[str], None]) -> None:
+def record_resume(
+    fit: Fit, run: RunFolder, settings: TrainSettings, resume: Checkpoint, say: Callable[[str], None]
+) -> None:
     """Write what is new where training goes on from a checkpoint: settings, and that it went back."""
     if differences := run.differences(settings):
         changes = {name: pair for name, pair in differences.items() if name not in NO_RESULT}
