@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from locallearn import LocalLearnError
 from locallearn.training import Logger
 
 
@@ -26,3 +27,10 @@ class Mine(Logger):
     def _write(self, *what: object) -> None:
         with self.file.open("a") as file:
             file.write(json.dumps(what) + "\n")
+
+
+class Nowhere(Mine):
+    """Does not start."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise LocalLearnError("there is nowhere to log to.")

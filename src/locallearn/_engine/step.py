@@ -215,7 +215,7 @@ def local_loss(
             loss = objective.loss(features, images, labels)
         except LocalLearnError:
             raise
-        except (TypeError, ValueError, IndexError, RuntimeError) as error:
+        except (TypeError, ValueError, IndexError, AssertionError, RuntimeError) as error:
             if is_out_of_memory(error) or private_api.is_of_backward_hook(error):
                 raise
             if private_api.needs_values(error):

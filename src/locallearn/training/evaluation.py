@@ -20,6 +20,8 @@ from locallearn.data import Batches
 
 _FEWEST_CLASSES = 100
 """From which on the top-5 accuracy is reported beside the top-1 accuracy."""
+_ROUNDING = 1e-2
+"""By which probabilities of all classes may miss 1 in sum, as in half precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +56,28 @@ def has_several_labels(batches: Batches) -> bool:
     return getattr(batches, "labels", np.empty(0)).ndim == 2
 
 
-def refuse_without_metrics(batches: Batches, loss: Loss) -> None:
-    """Refuse to train what could not be tested: images with several labels are, by scikit-learn.
+def refuse_misfit_labels(batches: Batches, loss: Loss) -> None:
+    """Refuse labels that the loss would take for something else, or that could not be tested.
 
     Args:
-        batches: of the test split.
+        batches: of a split.
         loss: of the network.
 
     Raises:
-        LocalLearnError: scikit-learn is not installed.
+        LocalLearnError: images have several labels each, and the loss takes one class, or scikit-learn is not
+            installed.
     """
-    if has_several_labels(batches) and not takes_one_class(loss):
+    if not has_several_labels(batches):
+        return
+    if not takes_one_class(loss):
         optional("sklearn.metrics")
+        return
+    sums = np.asarray(getattr(batches, "labels")).sum(1)  # noqa: B009
+    if len(others := np.flatnonzero(np.abs(sums - 1) > _ROUNDING)):
+        raise LocalLearnError(
+            f"the labels of image {others[0]} add up to {sums[others[0]]:g}, but cross entropy takes one class, or"
+            " probabilities that add up to 1. Where images have several labels, give --loss binary-cross-entropy."
+        )
 
 
 def mean_average_precision(scores: Tensor, labels: Tensor) -> float:

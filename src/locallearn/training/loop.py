@@ -11,11 +11,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from locallearn._utils.errors import LocalLearnError
 from locallearn.data import Batches
 from locallearn.training.evaluation import choosing_accuracy
 from locallearn.training.files.checkpoint import (
     FILES,
     Checkpoint,
+    link_checkpoint,
     load_checkpoint,
     load_weights,
     save_checkpoint,
@@ -113,6 +115,7 @@ class Loop(ABC):
         self.device = next(net.parameters()).device
         self.processes = processes or Processes(self.device)
         self.best = -1.0
+        self._went_back_to: Path | None = None
         self._start_epoch(1)
 
     @abstractmethod
@@ -153,16 +156,17 @@ class Loop(ABC):
         Raises:
             Interrupted: the watcher asked to stop.
         """
-        if self.processes.from_first(lambda: self.folder is not None and not self.folder.last.exists()):
-            self._save()  # there are never metrics without a checkpoint, so a lost one is told from a new run
         rows = []
         with self._recording() as record:
+            self._begin()
             while self.epoch <= self.settings.epochs and not self.is_over():
                 rows.append(self._run_epoch(record))
         return rows
 
     def resume(self, checkpoint: Checkpoint = "last") -> None:
         """Go back to a checkpoint of the folder; a run that was stopped before its first one starts from the beginning.
+
+        Nothing is written before `run`.
 
         Raises:
             LocalLearnError: it is missing, damaged, or does not fit.
@@ -172,6 +176,11 @@ class Loop(ABC):
             return
         file = Path(state.pop("file"))
         epoch, step = state["epoch"], state["step"]
+        if step == 0 and epoch > self.settings.epochs + 1:
+            raise LocalLearnError(
+                f"{file} is of a run that has trained {epoch - 1} epochs, and {self.settings.epochs} take none of them"
+                f" back: give at least {epoch - 1} by --epochs, or train a new run."
+            )
         steps = len(self.batches) if epoch <= self.settings.epochs else 0
         if not (1 <= epoch <= self.settings.epochs + 1 and 0 <= step <= steps):
             raise unusable(
@@ -205,8 +214,7 @@ class Loop(ABC):
         self.sums = self.sums[own]
         if not self.processes.leads:
             self.skipped = []  # the first process has those of all
-        if self.folder is not None and file != self.folder.last:
-            save_checkpoint(state, self.folder.last)
+        self._went_back_to = file
 
     def _own_losses(self) -> tuple[int, int]:
         """Where this process's losses begin and end among those of all local modules."""
@@ -232,13 +240,22 @@ class Loop(ABC):
         self.seen = 0
         self.skipped: list[str] = []
 
+    def _begin(self) -> None:
+        """Write the first checkpoint, or that to which the run went back; later metrics and results go."""
+        if self.processes.from_first(lambda: self.folder is not None and not self.folder.last.exists()):
+            self._save()  # there are never metrics without a checkpoint, so a lost one is told from a new run
+        if self.folder is None:
+            return
+        if self._went_back_to not in (None, self.folder.last):
+            link_checkpoint(self._went_back_to, self.folder.last)
+        self.folder.begin(self.epoch)
+        if self.epoch <= self.settings.epochs and not self.is_over():
+            self.folder.result.unlink(missing_ok=True)  # of a run that went back, or has other settings now
+
     def _recording(self) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
         """What takes the rows of metrics of the epochs to come, besides the run folder."""
         if self.folder is None:
             return nullcontext(lambda _: None)
-        self.folder.begin(self.epoch)
-        if self.epoch <= self.settings.epochs and not self.is_over():
-            self.folder.result.unlink(missing_ok=True)  # of a run that went back, or has other settings now
         return logging_to(self.settings.loggers, self.folder.path, plain_settings(self.settings), epoch=self.epoch)
 
     def _run_epoch(self, record: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

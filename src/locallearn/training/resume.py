@@ -36,11 +36,11 @@ def _refuse_changes(fit: Fit, run: RunFolder, settings: TrainSettings, changes: 
         raise LocalLearnError(f"{run.path} goes on with its optimizer, of which only lr can change ({told}).")
     if fit.epoch > settings.epochs:
         raise LocalLearnError(
-            f"{run.path} has trained its {settings.epochs} epochs: give more by --epochs to go on with another"
-            f" {changed}."
+            f"{run.path} has trained its {settings.epochs} epochs, so a change of {changed} has no effect: give more by"
+            " --epochs."
         )
     if fit.is_over():
         raise LocalLearnError(
             f"{run.path} stopped early: none of its last {settings.early_stopping} epochs was better on the validation"
-            f" images. Give more by --early-stopping to go on with another {changed}."
+            f" images. Give more by --early-stopping, or a change of {changed} has no effect."
         )

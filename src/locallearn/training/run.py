@@ -21,7 +21,7 @@ from locallearn.cost import PeakMemory, peak_memory, warning_of
 from locallearn.data import Batches, DataSet, Feed, hold_out
 from locallearn.parallel import ModulePart
 from locallearn.rules import BP
-from locallearn.training.evaluation import has_several_labels, refuse_without_metrics
+from locallearn.training.evaluation import has_several_labels, refuse_misfit_labels
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.files.run_folder import RunFolder
@@ -182,7 +182,14 @@ def _network(settings: TrainSettings, images: DataSet, *, trained: bool, say: Ca
     if settings.init_from is None or trained:
         return build(settings, images)
     warm = WarmStart.read(settings.init_from)
-    return build(settings, images, start=lambda model: warm.load(model, images.classes, say))
+    anew: set[str] = set()
+    net = build(settings, images, start=lambda model: anew.update(warm.load(model, images.classes, say)))
+    if random := [name for name, value in net.model.named_parameters() if name in anew and not value.requires_grad]:
+        raise LocalLearnError(
+            f"freeze={settings.freeze} covers {random[0]!r}, which starts anew, as the classes are others than those of"
+            f" {warm.file}: a classifier of random weights would stay. Name fewer parts."
+        )
+    return net
 
 
 def _batches(
@@ -209,7 +216,8 @@ def _batches(
     if processes.layout.count > 1:
         refuse_uncut(batches, settings.data)
         refuse_differences(processes, {"training split": digest(batches), "test split": digest(test)})
-    refuse_without_metrics(test, net.loss)
+    refuse_misfit_labels(batches, net.loss)
+    refuse_misfit_labels(test, net.loss)
     if settings.mixes or has_several_labels(batches):
         net.label_shape = (len(images.classes),)
     settings.refuse_misfit(net, steps=len(batches))

@@ -18,6 +18,9 @@ from locallearn.training.schedules import Schedule
 _UNFIT = {"LRScheduler", "ReduceLROnPlateau", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}
 """They look at metrics, or take functions or other schedulers."""
 
+_WRONG = (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError)
+"""What schedulers raise for wrong arguments."""
+
 SCHEDULERS: Mapping[str, Any] = {
     name: kind
     for name, kind in vars(lr_scheduler).items()
@@ -37,8 +40,8 @@ class TorchSchedule(Schedule):
 
     Args:
         scheduler: name of the class.
-        arguments: its arguments, but for the optimizer and max_lr. T_max and total_steps are by default the number of
-            epochs or steps of the run.
+        arguments: its arguments, but for the optimizer and max_lr. T_max, total_steps and PolynomialLR's total_iters
+            are by default the number of epochs or steps of the run.
         each: after what the scheduler advances: each epoch or each step.
     """
 
@@ -62,6 +65,9 @@ class TorchSchedule(Schedule):
                 f"TorchSchedule: the max_lr of {self.scheduler} is the optimizer's learning rate: leave it out, and"
                 f" give --optimizer.lr {self.arguments['max_lr']}."
             )
+        milestones = self.arguments.get("milestones", [])
+        if not isinstance(milestones, list | tuple) or not all(type(milestone) is int for milestone in milestones):
+            raise LocalLearnError(f"TorchSchedule: milestones={milestones!r} must be a list of whole numbers.")
         self._rates(0.1, 100)
 
     def lr(self, base: float, *, epoch: int, epochs: int, step: int, steps: int) -> float:
@@ -76,6 +82,8 @@ class TorchSchedule(Schedule):
             raise LocalLearnError(
                 f"TorchSchedule: {self.scheduler} ends before {self.each} {done + 1} of {key[1]} ({describe(error)})."
             ) from error
+        except _WRONG as error:
+            raise self._refusal(error) from error
 
     @cached_property
     def _known(self) -> dict[tuple[float, int], _Rates]:
@@ -86,14 +94,21 @@ class TorchSchedule(Schedule):
         defaults = {"T_max": length, "total_steps": length, "max_lr": base, "cycle_momentum": False}
         if "steps_per_epoch" in self.arguments:
             del defaults["total_steps"]
+        if self.scheduler == "PolynomialLR":
+            defaults["total_iters"] = length
         taken = inspect.signature(kind).parameters
         filled = {name: value for name, value in defaults.items() if name in taken}
         try:
-            return _Rates(kind, base, filled | self.arguments)
-        except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
-            raise LocalLearnError(
-                f"TorchSchedule: {self.scheduler} does not take the arguments {self.arguments} ({describe(error)})."
-            ) from error
+            rates = _Rates(kind, base, filled | self.arguments)
+            rates.after(1)  # some look at their arguments here only
+        except _WRONG as error:
+            raise self._refusal(error) from error
+        return rates
+
+    def _refusal(self, error: Exception) -> LocalLearnError:
+        return LocalLearnError(
+            f"TorchSchedule: {self.scheduler} does not take the arguments {self.arguments} ({describe(error)})."
+        )
 
 
 class _Rates:

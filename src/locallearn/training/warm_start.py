@@ -58,13 +58,16 @@ class WarmStart:
         classes = DataCard.read(folder.data).classes if folder.data.exists() else None
         return WarmStart(file=file, weights=weights, classes=classes)
 
-    def load(self, model: nn.Module, classes: Sequence[str], say: Callable[[str], None] = lambda _: None) -> None:
+    def load(self, model: nn.Module, classes: Sequence[str], say: Callable[[str], None] = lambda _: None) -> set[str]:
         """Load the weights. Where the classes are others, or in another order, the classifier starts anew.
 
         Args:
             model: the backbone, just initialised.
             classes: names of those that it is to tell apart.
             say: prints a sentence for a person.
+
+        Returns:
+            Names of parameters and buffers that start anew.
 
         Raises:
             LocalLearnError: names, or shapes outside of the classifier, differ.
@@ -88,6 +91,7 @@ class WarmStart:
         model.load_state_dict({name: own[name] if name in anew else self.weights[name] for name in own})
         but = f", but for the classifier {classifier}, which starts anew: the classes are others" if anew else ""
         say(f"the backbone starts from the weights of {self.file}{but}.")
+        return anew
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -110,6 +110,7 @@ def test_layers_under_weight_norm_train_as_in_the_model():
             "has no gradient, so nothing trains",
         ),
         (lambda logits, labels: nn.functional.mse_loss(logits, labels), "cannot be computed on labels of shape"),
+        (lambda labels, logits: nn.functional.cross_entropy(logits, labels), "cannot be computed on labels of shape"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Using a target size")

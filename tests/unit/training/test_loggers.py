@@ -49,6 +49,12 @@ def test_an_unknown_logger_is_refused_before_training():
         settings(loggers=("tensorbord",))
 
 
+def test_a_logger_that_does_not_start_leaves_no_folder(tmp_path):
+    with pytest.raises(LocalLearnError, match="there is nowhere to log to"):
+        train(settings(loggers=("own_logger.Nowhere",)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_weights_and_biases_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -83,9 +83,13 @@ def test_the_state_that_it_goes_on_from_has_the_same_bits(copied):
 
 def test_a_run_without_epochs_to_go_stays_as_it_was(copied):
     before = {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()}
-    with pytest.raises(LocalLearnError, match="has trained its 2 epochs: give more by --epochs"):
+    with pytest.raises(
+        LocalLearnError, match="has trained its 2 epochs, so a change of schedule has no effect: give more by --epochs"
+    ):
         train(settings(epochs=2, schedule=Constant()), copied, resume="last", changing=CHANGING)
-    with pytest.raises(LocalLearnError, match="is of epoch 3, step 0, and the run has 1 epochs"):
+    with pytest.raises(LocalLearnError, match="has trained its 1 epochs, so a change of epochs has no effect"):
+        train(settings(epochs=1), copied, resume="previous", changing=CHANGING)
+    with pytest.raises(LocalLearnError, match="has trained 2 epochs, and 1 take none of them back: give at least 2"):
         train(settings(epochs=1), copied, resume="last", changing=CHANGING)
     with pytest.raises(LocalLearnError, match="holds a run with other settings"):
         train(settings(epochs=4, batch=16), copied, resume="last", changing=CHANGING)

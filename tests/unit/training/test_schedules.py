@@ -111,6 +111,7 @@ TORCH = {
     "OneCycleLR": {"pct_start": 0.4},
     "CyclicLR": {"base_lr": 0.01, "step_size_up": 3},
     "ExponentialLR": {"gamma": 0.9},
+    "PolynomialLR": {"power": 2.0},
 }
 
 
@@ -120,7 +121,11 @@ def test_a_scheduler_of_pytorch_has_its_own_rates_in_whatever_order_they_are_ask
     epochs, steps = 5, 4
     length = epochs * steps if each == "step" else epochs
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-    filled = {"CosineAnnealingLR": {"T_max": length}, "OneCycleLR": {"total_steps": length}}.get(name, {})
+    filled = {
+        "CosineAnnealingLR": {"T_max": length},
+        "OneCycleLR": {"total_steps": length},
+        "PolynomialLR": {"total_iters": length},
+    }.get(name, {})
     filled |= {"cycle_momentum": False, "max_lr": 0.1} if "Cyc" in name else {}
     scheduler = getattr(torch.optim.lr_scheduler, name)(optimizer, **TORCH[name], **filled)
     expected = []
@@ -143,8 +148,17 @@ def test_a_scheduler_of_pytorch_has_its_own_rates_in_whatever_order_they_are_ask
         ({"scheduler": "OneCycleLR", "arguments": {"cycle_momentum": True}}, "cannot change the momentum"),
         ({"scheduler": "OneCycleLR", "arguments": {"max_lr": 0.4}}, r"leave it out, and give --optimizer.lr 0\.4"),
         ({"arguments": [1]}, "give names and values"),
+        ({"scheduler": "StepLR", "arguments": {"step_size": 0}}, "StepLR does not take the arguments .*by zero"),
+        ({"scheduler": "StepLR", "arguments": {"step_size": "a"}}, "StepLR does not take the arguments"),
+        ({"scheduler": "MultiStepLR", "arguments": {"milestones": ["a"]}}, "must be a list of whole numbers"),
     ],
 )
 def test_a_scheduler_that_cannot_be_used_is_refused(wrong, message):
     with pytest.raises(LocalLearnError, match=message):
         TorchSchedule(**wrong)
+
+
+def test_a_scheduler_that_fails_on_the_way_is_refused():
+    schedule = TorchSchedule(scheduler="StepLR", arguments={"step_size": 3, "gamma": "x"})
+    with pytest.raises(LocalLearnError, match="StepLR does not take the arguments"):
+        schedule.lr(0.1, epoch=4, epochs=4, step=0, steps=1)

@@ -55,6 +55,14 @@ def test_training_asks_for_scikit_learn_before_it_begins(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+def test_several_labels_are_not_taken_for_probabilities_of_one_class(tmp_path):
+    with pytest.raises(
+        LocalLearnError, match=r"add up to .*, but cross entropy takes one class, .* give --loss binary"
+    ):
+        train(settings(**SEVERAL | {"loss": "cross-entropy"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_resumes_bit_for_bit_and_is_evaluated_by_mean_average_precision(tmp_path):
     asked = settings(**SEVERAL, eval_heads=True, validation=20, mixup=0.2)
     result = train(asked, tmp_path / "whole")

@@ -121,6 +121,17 @@ def test_frozen_layers_stay_and_cost_nothing(first, tmp_path, monkeypatch):
     assert_equal_runs(tmp_path / "once", tmp_path / "run")
 
 
+def test_a_classifier_that_starts_anew_is_not_frozen(backbone, tmp_path):
+    weights = backbone.state_dict()
+    classifier = list(weights)[-1].rpartition(".")[0]
+    for name in (f"{classifier}.weight", f"{classifier}.bias"):
+        weights[name] = torch.zeros(99, *weights[name].shape[1:])
+    save_file(weights, tmp_path / "other.safetensors")
+    asked = settings(init_from=tmp_path / "other.safetensors", freeze=classifier)
+    with pytest.raises(LocalLearnError, match=f"freeze={classifier} covers '{classifier}.weight', which starts anew"):
+        train(asked, tmp_path / "run")
+
+
 @pytest.mark.parametrize("modules", ["all", 3, "parameters:3", "peak:3"])
 def test_leading_frozen_layers_join_the_first_module_that_trains(modules):
     asked = settings(init_from=Path("any"), freeze="0", modules=modules)

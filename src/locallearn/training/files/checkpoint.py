@@ -66,7 +66,7 @@ def save_checkpoint(state: dict[str, Any], path: Path, *, previous: Path | None 
     archive = bytearray(buffer.getvalue())
     archive[-2:] = _COMMENT
     if previous is not None and path.exists():
-        _link(path, previous)
+        link_checkpoint(path, previous)
     write_whole(path, bytes(archive) + hashlib.sha256(archive).hexdigest().encode())
 
 
@@ -188,8 +188,8 @@ def _fault(state: Any) -> str | None:
     return None
 
 
-def _link(path: Path, other: Path) -> None:
-    """Give a file another name besides, in place of what has that name."""
+def link_checkpoint(path: Path, other: Path) -> None:
+    """Give a checkpoint another name besides, in place of what has that name."""
     beside = other.with_name(other.name + ".new")
     beside.unlink(missing_ok=True)
     try:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -86,14 +87,20 @@ class RunFolder:
             changing: settings that may differ from those of the run that is there.
 
         Raises:
-            LocalLearnError: it holds a run or other files, or none to go on with; or another process trains there.
+            LocalLearnError: it holds a run or other files, or none to go on with; or another process trains there. A
+                new folder goes again where one is raised before the first checkpoint.
         """
         self.refuse_unfit(settings, resume=resume, changing=changing)
         with exclusive(self.path):
             if not resume:
                 self._refuse_taken()  # another process may have been faster
                 self._create(settings, device, command)
-            yield
+            try:
+                yield
+            except LocalLearnError:
+                if not resume and self.never_saved():  # no step was made
+                    shutil.rmtree(self.path, ignore_errors=True)
+                raise
 
     def refuse_unfit(self, settings: Any, *, resume: bool, changing: Collection[str] = ()) -> None:
         """Refuse what `opened` refuses, before anything is made ready for it."""
