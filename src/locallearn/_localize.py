@@ -84,7 +84,11 @@ def localize(
         LocalLearnError: the model is no chain, `modules` does not fit it, two modules share a parameter, the rule
             cannot be applied, or no partition fits in the memory that `modules` asks for.
     """
+    if isinstance(model, LocalNet):
+        raise LocalLearnError("the network is localized already: give its backbone, net.model.")
     refuse_other_models(model)
+    if not callable(loss):
+        raise LocalLearnError(f"loss={loss!r} is no function: give one, as torch.nn.functional.cross_entropy.")
     if not isinstance(rule, Rule):
         raise LocalLearnError(f"rule={rule!r} is no training rule: give an instance, as in locallearn.DGL().")
     refuse_unknown("memory", memory, get_args(Memory))

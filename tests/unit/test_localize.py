@@ -158,6 +158,19 @@ def test_a_class_instead_of_a_rule_is_refused():
         ll.localize(conv_net(), ll.DGL, input_shape=SMALL)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"model": ll.localize(conv_net(), ll.DGL(), input_shape=SMALL)}, "is localized already: give .* net.model"),
+        ({"loss": "mse"}, "loss='mse' is no function"),
+        ({"modules": True}, "modules=True: give a number"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(settings, sentence):
+    with pytest.raises(ll.LocalLearnError, match=sentence):
+        ll.localize(**{"model": conv_net(), "rule": ll.DGL(), "input_shape": SMALL} | settings)
+
+
 def test_a_loss_of_several_numbers_is_refused():
     net = ll.localize(conv_net(), ll.DGL(), input_shape=SMALL, loss=nn.CrossEntropyLoss(reduction="none"))
     with pytest.raises(ll.LocalLearnError, match=r"over local modules 0 to 0 has shape \(4,\): it must be one number"):

@@ -50,7 +50,7 @@ def partition(modules: str | int | Sequence[str], layers: Sequence[str], repeati
         LocalLearnError: K is out of range, a name or expression matches nothing, or a split is not for this network.
     """
     count = len(layers)
-    if isinstance(modules, Integral):
+    if isinstance(modules, Integral) and not isinstance(modules, bool):
         modules = int(modules)
         if not 1 <= modules <= count:
             again = (

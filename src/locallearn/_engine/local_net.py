@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
-from math import prod
+from math import isfinite, prod
 from typing import Any, Protocol
 
 import torch
@@ -158,9 +158,12 @@ class LocalNet(nn.Module):
                 layer needs the statistics of several.
             OutOfMemoryError: memory ran out; gradients are incomplete, so zero them before you go on.
             NonFiniteLossError: a loss is NaN or infinite; gradients are spoilt, so zero them before you go on. EMA
-                copies have moved towards their layers.
+                copies have moved towards their layers. Where the images held NaN, running statistics of normalisation
+                do too: go back to a checkpoint.
         """
         self.check(images, labels)
+        if not isinstance(scale, Tensor) and not isfinite(scale):
+            raise LocalLearnError(f"scale={scale} must be a finite number: it is a factor of every loss.")
         completed: list[int] = []
         sharing = self.gradient_sharing
         if sharing is not None:
@@ -187,6 +190,8 @@ class LocalNet(nn.Module):
                     " in any training: set inplace=False in the network, or remove the hook."
                 ) from error
             if not is_out_of_memory(error):
+                if mixed_now(images.device) is None:
+                    refuse_image_type(images, next(self.parameters()), error)
                 raise
         # outside of the handler, where the error's frames would hold the step's tensors
         span = step.span
@@ -240,7 +245,13 @@ class LocalNet(nn.Module):
         return self.recompute_plans[key]
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:
-        """Parameters of a local module and of the auxiliary networks that end there; over all modules, each once."""
+        """Parameters of a local module and of the auxiliary networks that end there; over all modules, each once.
+
+        Raises:
+            LocalLearnError: there is no such module.
+        """
+        if not 0 <= module < len(self.partition):
+            raise LocalLearnError(f"module {module}: local modules are 0 to {len(self.partition) - 1}.")
         here = [self.local_modules[module - self.part.start]] if module in self.part else []
         parts = (*here, *(objective.auxiliary for objective in self.objectives_of(module)))
         return list({id(parameter): parameter for part in parts for parameter in part.parameters()}.values())

@@ -274,7 +274,8 @@ def refuse_non_finite(losses: Tensor, objectives: Sequence[Objective], *, step: 
         )
     raise NonFiniteLossError(
         f"the loss of objective {index} (local module {module}) is {losses[index].item()} at step {step}; {done}."
-        " Lower the learning rate, or look at this batch.",
+        " Lower the learning rate, or look at this batch: where it holds NaN, running statistics do now too, so go back"
+        " to a checkpoint.",
         objective=index,
         module=module,
         step=step,

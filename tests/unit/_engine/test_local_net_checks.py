@@ -114,3 +114,21 @@ def test_modules_already_stepped_are_named_with_a_nan():
     assert named is not None
     assert [int(i) for i in named[1].split(",")] == stepped
     assert {0, 1} <= set(stepped)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_images_of_another_precision_are_refused_by_name(dtype):
+    images, labels = batch()
+    with pytest.raises(ll.LocalLearnError, match=f"images are {dtype} and the network's parameters torch.float32"):
+        small_net("DGL").backward(images.to(dtype), labels)
+
+
+def test_a_scale_or_a_module_that_is_none_is_refused():
+    net = small_net("DGL")
+    with pytest.raises(ll.LocalLearnError, match="scale=nan must be a finite number"):
+        net.backward(*batch(), scale=float("nan"))
+    for module in (-1, len(net.partition)):
+        with pytest.raises(
+            ll.LocalLearnError, match=f"module {module}: local modules are 0 to {len(net.partition) - 1}"
+        ):
+            net.parameters_of(module)
