@@ -12,7 +12,7 @@ from locallearn._objectives.auxiliary import Auxiliary, auxiliary_or_refuse
 from locallearn._objectives.objective import Objective, Site, Span
 from locallearn._utils.errors import LocalLearnError, kind_of
 from locallearn.rules.base import Rule
-from locallearn.rules.wrapper import Wrapper
+from locallearn.rules.wrapper import Wrapper, base_of
 
 
 def partition_of(rule: Rule, partition: Partition) -> Partition:
@@ -59,7 +59,7 @@ def auxiliary_of(rule: Rule, site: Site) -> Auxiliary:
         auxiliary = rule.auxiliary(site)
     except (AttributeError, TypeError):
         if isinstance(rule, Wrapper):  # is it because of what the rule inside returned?
-            auxiliary_of(rule.base, site)
+            auxiliary_of(base_of(rule), site)
         raise
     auxiliary = auxiliary_or_refuse(auxiliary, f"{rule}.auxiliary returned")
     refuse_lazy(auxiliary, "give the sizes that the site tells, as site.channels")
