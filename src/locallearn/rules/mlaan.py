@@ -58,6 +58,7 @@ from locallearn.rules.base import Fidelity, Rule
 from locallearn.rules.baselines import Pooling
 from locallearn.rules.hpff import HiLo
 from locallearn.rules.infopro import InfoPro, with_default_head
+from locallearn.rules.man import next_layer
 from locallearn.rules.mlaan_leaps import general_leap, published_leap
 from locallearn.rules.wrapper import Wrapper, base_of
 
@@ -121,12 +122,7 @@ class LAM(Wrapper):
             )
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        if site.layer + 1 == len(site.chain):
-            raise LocalLearnError(
-                f"LAM: no layer follows {site.chain.names[site.layer]!r} to copy: another wrapper already copies"
-                " layers up to the end of the network. Use one of the two, or choose modules so that the last one has"
-                " more layers."
-            )
+        next_layer(self, site)  # refuses the end of the network
         counted = counted_by_stage(among_modules(site), site.layer) if self.fidelity == "official" else site
         if self.cascades_only and site.level is not Level.CASCADE:
             return self.rule.auxiliary(counted)
