@@ -62,7 +62,7 @@ def record_steps(groups: Sequence[Group], *, say: Say = silent) -> dict[str, Ste
     return records
 
 
-def spans_of(groups: Sequence[Group]) -> dict[str, tuple[tuple[int, int], ...]]:
+def spans_by_group(groups: Sequence[Group]) -> dict[str, tuple[tuple[int, int], ...]]:
     """First and last module of each objective, by the group's label; without groups whose network cannot be made."""
     spans: dict[str, tuple[tuple[int, int], ...]] = {}
     for group in groups:
