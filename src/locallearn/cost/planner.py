@@ -21,8 +21,8 @@ from locallearn._planning.prediction import MakeStepper, Prediction, nesterov_sg
 from locallearn._planning.profile import LayerProfile, profile_layers
 from locallearn._planning.search import Candidate, Search, fewest_modules
 from locallearn._torch.device import channels_last
-from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import format_bytes
 from locallearn.rules import (
     BP,
     DGL,

@@ -10,8 +10,8 @@ from typing import Any
 
 from locallearn._chain.layout import Shape
 from locallearn._planning.depths import depth_of
-from locallearn._utils.byte_size import format_bytes, parse_bytes
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import format_bytes, parse_bytes
 from locallearn.cli.console import say, show, show_json, work
 from locallearn.cli.parser import COMMAND, Parser, parse_rule, typed_options
 from locallearn.cli.step_options import add_step, step_of
