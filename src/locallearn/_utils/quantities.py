@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import inf
 
 from locallearn._utils.errors import LocalLearnError
 
@@ -45,8 +46,9 @@ def _parse(
     if parts is None or parts[2] not in units:
         raise LocalLearnError(f"{text!r} is no {kind}: write a number and a unit, as in {example}.")
     value = float(parts[1]) * units[parts[2]]
-    if value < least:
-        raise LocalLearnError(f"{text!r} is too small: write a larger number.")
+    if not least <= value < inf:
+        size, better = ("small", "larger") if value < least else ("large", "smaller")
+        raise LocalLearnError(f"{text!r} is too {size}: write a {better} number.")
     return value
 
 

@@ -43,6 +43,11 @@ def test_other_texts_are_refused(text):
         parse_bytes(text)
 
 
+def test_more_than_a_float_holds_is_refused():
+    with pytest.raises(LocalLearnError, match="is too large: write a smaller number"):
+        parse_bytes("9" * 400 + "GiB")
+
+
 @pytest.mark.parametrize("text", ["0GiB", "0.1B"])
 def test_less_than_a_byte_is_refused(text):
     with pytest.raises(LocalLearnError, match="is too small: write a larger number"):
