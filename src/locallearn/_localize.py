@@ -32,7 +32,7 @@ from locallearn._planning.out_of_memory import explain_out_of_memory
 from locallearn._planning.profile import LayerProfile, Profile, objectives_by_layer, profile, profile_layers
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
 from locallearn.rules import Rule
-from locallearn.rules.answers import auxiliary_of, partition_of, refuse_shared_networks, spans_of
+from locallearn.rules.checked import checked_auxiliary, checked_partition, checked_spans, refuse_shared_networks
 
 
 def localize(
@@ -106,15 +106,15 @@ def localize(
 
     with _warnings_once(), layers_offered(model, chain):
         if (spec := parse_cost_spec(modules)) is None:
-            return build(partition_of(rule, partition(modules, chain.names, chain.repeating)))
-        every = partition_of(rule, partition("all", chain.names))
+            return build(checked_partition(rule, partition(modules, chain.names, chain.repeating)))
+        every = checked_partition(rule, partition("all", chain.names))
         sites = Sites(chain, every, task_loss, *normalisation)
 
         def profile_of_chain() -> Profile:
             return _profile(profile_layers(chain, memory), rule, sites, seed)
 
         if isinstance(spec, BalancedSpec):
-            return build(partition_of(rule, balanced(spec, chain, every.ends, memory, profile_of_chain)))
+            return build(checked_partition(rule, balanced(spec, chain, every.ends, memory, profile_of_chain)))
         return fit_budget(spec, rule, profile_of_chain(), memory, build)
 
 
@@ -132,7 +132,7 @@ def _unregistered(loss: Loss) -> Loss:
 
 def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memory: Memory, seed: int) -> LocalNet:
     groups = sites.partition
-    spans = spans_of(rule, len(groups))
+    spans = checked_spans(rule, len(groups))
     if len(spans) > 1:
         parts = [[chain.layers[layer] for layer in groups.layers(module)] for module in range(len(groups))]
         parts[-1].append(chain.classifier)
@@ -149,12 +149,12 @@ def _built(model: nn.Module, chain: TracedChain, rule: Rule, sites: Sites, memor
 def net_of(model: nn.Module, chain: TracedChain, rule: Rule, groups: Partition, memory: Memory) -> LocalNet:
     """What `localize` returns for a chain that is traced already, for a planner; other settings have their defaults."""
     with _warnings_once(), layers_offered(model, chain):
-        return _built(model, chain, rule, _default_sites(chain, partition_of(rule, groups)), memory, 0)
+        return _built(model, chain, rule, _default_sites(chain, checked_partition(rule, groups)), memory, 0)
 
 
 def profile_of(layers: LayerProfile, rule: Rule) -> Profile:
     """The profile of a chain under a rule, with each layer a module, for a planner."""
-    every = partition_of(rule, partition("all", layers.chain.names))
+    every = checked_partition(rule, partition("all", layers.chain.names))
     return _profile(layers, rule, _default_sites(layers.chain, every), 0)
 
 
@@ -204,7 +204,7 @@ def _objective(rule: Rule, span: Span, sites: Sites) -> Objective:
             f"layer {sites.chain.names[site.layer]!r} passes on {given}, but an auxiliary network after it has"
             f" {reference.dtype}, as the parameters near by: convert in the next layer, or use BP or Checkpoint."
         )
-    auxiliary = auxiliary_of(rule, site).to(device=reference.device)
+    auxiliary = checked_auxiliary(rule, site).to(device=reference.device)
     if reference.dtype != torch.get_default_dtype():  # else copies of layers keep their types
         auxiliary = auxiliary.to(dtype=reference.dtype)
     return of_span(auxiliary=auxiliary, layout=sites.chain.layouts[site.layer])

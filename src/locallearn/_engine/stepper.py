@@ -87,24 +87,10 @@ class Stepper:
 
     def make_capturable(self, device: torch.device) -> None:
         """Put the learning rate into a tensor on the device, where captured steps read it and `set_lr` changes it."""
-        for group in self._param_groups():
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
             if "capturable" in group:
                 group["capturable"] = True
-
-    def _param_groups(self) -> list[dict[str, Any]]:
-        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        """State of all optimizers."""
-        return [optimizer.state_dict() for optimizer in self.optimizers]
-
-    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """Load a state that `state_dict` returned."""
-        for optimizer, part in zip(self.optimizers, state, strict=True):
-            optimizer.load_state_dict(part)
-        for group in self._param_groups():
-            group["lr"] = float(group["lr"])  # of a captured step, a tensor
 
 
 class ModuleStepper(Stepper):

@@ -19,8 +19,8 @@ from locallearn._planning.profile import Profile
 from locallearn._planning.search import Search
 from locallearn._torch import private_api
 from locallearn._torch.op_counter import counted_macs
-from locallearn._utils.byte_size import format_bytes, parse_bytes
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import format_bytes, parse_bytes
 from locallearn.rules import Rule
 
 Quantity = Literal["parameters", "macs", "peak"]

@@ -10,8 +10,8 @@ from torch import Tensor
 from locallearn._engine.local_net import LocalNet
 from locallearn._planning.prediction import peak_memory
 from locallearn._torch.device import mixed_now
-from locallearn._utils.byte_size import format_bytes, size_text
 from locallearn._utils.errors import OutOfMemoryError
+from locallearn._utils.quantities import format_bytes, size_text
 
 
 def explain_out_of_memory(net: LocalNet, images: Tensor, span: range) -> OutOfMemoryError:

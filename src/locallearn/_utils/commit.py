@@ -6,13 +6,11 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import locallearn
-
 
 @cache
 def commit_of_code() -> str:
     """The last commit that changed the code, with a plus where files differ from it; "" outside a Git repository."""
-    folder = str(Path(locallearn.__file__).parent)
+    folder = str(Path(__file__).parents[1])
     commit = _git(folder, "log", "-1", "--format=%h", "--", ".")
     return commit + "+" * bool(commit and _git(folder, "status", "--porcelain", "--", "."))
 

@@ -1,39 +1,64 @@
-"""Rates and times as people write them."""
+"""Amounts of memory, rates and times as people write them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import inf
 
 from locallearn._utils.errors import LocalLearnError
 
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _RATES = {f"{prefix}B/s": size for prefix, size in _PREFIXES.items()}
 _RATES |= {f"{prefix}bit/s": size / 8 for prefix, size in _PREFIXES.items()}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _SPEEDS = {f"{prefix}FLOP/s": size for prefix, size in _PREFIXES.items()}
 
 
+def parse_bytes(text: str) -> int:
+    """Bytes, of a text such as `1GiB`, `512 MiB` or `1.5gb`; errors name the right form."""
+    units = {name.lower(): size for name, size in _BYTES.items()}
+    example = "1GiB (KiB, MiB, GiB, KB, MB or GB)"
+    return round(_parse(text, units, "amount of memory", example, least=1.0, ignore_case=True))
+
+
 def parse_rate(text: str) -> float:
     """Bytes in a second, of a text such as 25GB/s or 100Gbit/s; errors name the right form."""
-    return _parse(text, _RATES, "25GB/s or 100Gbit/s", least=1.0)
+    return _parse(text, _RATES, "rate", "25GB/s or 100Gbit/s", least=1.0)
 
 
 def parse_seconds(text: str) -> float:
     """Seconds, of a text such as 5us."""
-    return _parse(text, _SECONDS, "5us, 0.1ms or 0s", least=0.0)
+    return _parse(text, _SECONDS, "time", "5us, 0.1ms or 0s", least=0.0)
 
 
 def parse_speed(text: str) -> float:
     """Floating-point operations in a second, of a text such as 10TFLOP/s."""
-    return _parse(text, _SPEEDS, "10TFLOP/s", least=1.0)
+    return _parse(text, _SPEEDS, "speed", "10TFLOP/s", least=1.0)
 
 
-def _parse(text: str, units: Mapping[str, float], example: str, least: float) -> float:
-    parts = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(\S+)\s*", text)
+def _parse(
+    text: str, units: Mapping[str, float], kind: str, example: str, *, least: float, ignore_case: bool = False
+) -> float:
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(\S+)\s*", text.lower() if ignore_case else text)
     if parts is None or parts[2] not in units:
-        raise LocalLearnError(f"{text!r} cannot be read: write a number and a unit, as in {example}.")
+        raise LocalLearnError(f"{text!r} is no {kind}: write a number and a unit, as in {example}.")
     value = float(parts[1]) * units[parts[2]]
-    if value < least:
-        raise LocalLearnError(f"{text!r} is too small: write a larger number.")
+    if not least <= value < inf:
+        size, better = ("small", "larger") if value < least else ("large", "smaller")
+        raise LocalLearnError(f"{text!r} is too {size}: write a {better} number.")
     return value
+
+
+def format_bytes(size: float) -> str:
+    """Bytes in the largest binary unit that leaves a number of at least one."""
+    unit = next((name for name in ("GiB", "MiB", "KiB") if size >= _BYTES[name]), "B")
+    return f"{size / _BYTES[unit]:,.2f} {unit}" if unit != "B" else f"{size:,.0f} B"
+
+
+def size_text(size: int) -> str:
+    """Bytes as `parse_bytes` reads them, rounded down by less than one percent."""
+    unit = next((name for name in ("GiB", "MiB", "KiB") if size >= 100 * _BYTES[name]), "B")
+    return f"{size // _BYTES[unit]}{unit}"

@@ -51,8 +51,6 @@ COMMANDS = {
     "detect": "Fine-tune Mask R-CNN on a trained backbone and evaluate it on COCO (AugLocal, Table 12).",
 }
 
-_LONGEST_ARGUMENT = 4_096
-
 _USER_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG),
@@ -67,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Ctrl-C). Wrong options exit with 2.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if too_long := [argument for argument in arguments if len(argument) > _LONGEST_ARGUMENT]:
-        return _fail(f"an argument has {len(too_long[0]):,} characters, more than {_LONGEST_ARGUMENT:,}.", arguments)
     trust, arguments = trust_of(arguments)
     try:
         with warnings.catch_warnings(), trusting(trust):

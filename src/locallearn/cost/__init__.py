@@ -15,7 +15,7 @@ from locallearn._torch.live_bytes import LiveBytes as LiveBytes
 from locallearn.cost.by_module import ModuleBytes as ModuleBytes, bytes_by_module as bytes_by_module
 from locallearn.cost.phases import Activity as Activity, Phase as Phase, PhaseRecorder as PhaseRecorder
 from locallearn.cost.pictures import draw_bytes as draw_bytes, draw_plan as draw_plan
-from locallearn.cost.planner import Plan as Plan, plan as plan, plan_rules as plan_rules
+from locallearn.cost.planner import Plan as Plan, plan as plan
 from locallearn.cost.summary import (
     CONVOLUTION_AND_LINEAR as CONVOLUTION_AND_LINEAR,
     FVCORE as FVCORE,

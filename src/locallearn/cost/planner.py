@@ -21,8 +21,8 @@ from locallearn._planning.prediction import MakeStepper, Prediction, nesterov_sg
 from locallearn._planning.profile import LayerProfile, profile_layers
 from locallearn._planning.search import Candidate, Search, fewest_modules
 from locallearn._torch.device import channels_last
-from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import format_bytes
 from locallearn.rules import (
     BP,
     DGL,
@@ -49,6 +49,8 @@ RULES: tuple[Rule, ...] = (
 )
 """The whole rules; AugLocal on reduced features; the papers' wrappers around DGL."""
 
+_Depths = Sequence[int] | Mapping[Rule, Sequence[int]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -56,7 +58,8 @@ class Plan:
 
     Attributes:
         best: the fastest candidate that fits.
-        candidates: the frontier of memory and time among all candidates that were checked, by memory.
+        candidates: of one rule, the frontier of memory and time among all that were checked, by memory; of several,
+            the fastest of each that fits, by time, or its leanest where none does.
         baselines: BP at the whole batch; then BP and checkpointing, in `fast` and `lean`, each with the fewest
             micro-batches that fit.
         budget: bytes.
@@ -72,12 +75,12 @@ class Plan:
 
 def plan(
     model: nn.Module,
-    rule: Rule,
+    rules: Rule | Sequence[Rule] = RULES,
     *,
     input_shape: tuple[int, int, int],
     batch: int,
     budget: int,
-    depths: Sequence[int] = DEPTHS,
+    depths: _Depths = DEPTHS,
     layers: str | Sequence[str] | None = None,
     make_stepper: MakeStepper = nesterov_sgd,
     autocast: torch.dtype | None = None,
@@ -91,11 +94,12 @@ def plan(
 
     Args:
         model: the backbone, which is not changed.
-        rule: the rule.
+        rules: one, or several to compare; by default the whole rules, and the papers' wrappers around DGL. Of several,
+            one that does not work on this network is left out, and the plan says why.
         input_shape: channels, height, width of one image.
         batch: images in a batch.
         budget: bytes of the peak in total.
-        depths: depths of auxiliary networks to try, where the rule has a setting `depth`.
+        depths: depths of auxiliary networks to try, where a rule has a setting `depth`; or those of each rule.
         layers: as for `localize`.
         make_stepper: makes the optimizer.
         autocast: dtype of mixed precision, or None.
@@ -105,74 +109,17 @@ def plan(
         LocalLearnError: no local rule fits; the error names the least that would, and BP or checkpointing that does.
     """
     planner = _Planner(model, input_shape, batch, layers, make_stepper, autocast, say)
-    search = planner.search(rule, depths)
-    fastest = search.fastest(budget, most=planner.most)
+    if isinstance(rules, Rule):
+        candidates = planner.frontier(rules, depths, budget)
+    else:
+        candidates = planner.fastest_of_each(rules, depths, budget)
     baselines = planner.baselines(budget)
-    if fastest.peak > budget:
-        raise _nothing_fits(budget, fastest, baselines, planner.left_out)
-    search.check_frontier(fastest.accumulate)
-    candidates = search.checked(fastest.accumulate)
-    return Plan(
-        best=min((one for one in candidates if one.peak <= budget), key=lambda one: (one.seconds, one.peak)),
-        candidates=tuple(sorted((c for c in candidates if not _beaten(c, candidates)), key=lambda one: one.peak)),
-        baselines=baselines,
-        budget=budget,
-        left_out=tuple(planner.left_out),
-    )
-
-
-def plan_rules(
-    model: nn.Module,
-    rules: Sequence[Rule] = RULES,
-    *,
-    input_shape: tuple[int, int, int],
-    batch: int,
-    budget: int,
-    depths: Sequence[int] | Mapping[Rule, Sequence[int]] = DEPTHS,
-    layers: str | Sequence[str] | None = None,
-    make_stepper: MakeStepper = nesterov_sgd,
-    autocast: torch.dtype | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> Plan:
-    """The fastest plan of each of several rules that fits, as `plan`, beside what needs no local rule.
-
-    Args:
-        model: the backbone, which is not changed.
-        rules: those to look at; by default the whole rules, and the papers' wrappers around DGL. One that does not work
-            on this network is left out, and the plan says why.
-        input_shape: channels, height, width of one image.
-        batch: images in a batch.
-        budget: bytes of the peak in total.
-        depths: of auxiliary networks to try, where a rule has a setting `depth`; or those of each rule.
-        layers: as for `localize`.
-        make_stepper: makes the optimizer.
-        autocast: dtype of mixed precision, or None.
-        say: called with a sentence before each piece of work.
-
-    Returns:
-        `best` is the fastest of all rules; `candidates` has each rule's, by time, or its leanest where none fits.
-
-    Raises:
-        LocalLearnError: no local rule fits; the error names the least that would, and BP or checkpointing that does.
-    """
-    planner = _Planner(model, input_shape, batch, layers, make_stepper, autocast, say)
-    found: list[Candidate] = []
-    for rule in rules:
-        own = depths[rule] if isinstance(depths, Mapping) else depths
-        try:
-            found.append(planner.search(rule, own).fastest(budget, most=planner.most))
-        except LocalLearnError as error:
-            planner.left_out.append(f"{rule} is left out: {error}")
-    if not found:
-        reasons = " ".join(planner.left_out)
-        raise LocalLearnError(f"none of the rules works on this network: give others by --rules. {reasons}")
-    baselines = planner.baselines(budget)
-    fitting = [one for one in found if one.peak <= budget]
+    fitting = [one for one in candidates if one.peak <= budget]
     if not fitting:
-        raise _nothing_fits(budget, min(found, key=lambda one: one.peak), baselines, planner.left_out)
+        raise _nothing_fits(budget, min(candidates, key=lambda one: one.peak), baselines, planner.left_out)
     return Plan(
         best=min(fitting, key=lambda one: (one.seconds, one.peak)),
-        candidates=tuple(sorted(found, key=lambda one: (one.peak > budget, one.seconds))),
+        candidates=tuple(candidates),
         baselines=baselines,
         budget=budget,
         left_out=tuple(planner.left_out),
@@ -211,12 +158,35 @@ class _Planner:
         self.say("profiling the backbone")
         return profile_layers(self.chain, "lean", autocast=self.autocast)
 
-    def search(self, rule: Rule, depths: Sequence[int]) -> Search:
+    def frontier(self, rule: Rule, depths: _Depths, budget: int) -> list[Candidate]:
+        """The frontier of memory and time of a rule; its leanest candidate alone where none fits."""
+        search = self.search(rule, depths)
+        fastest = search.fastest(budget, most=self.most)
+        if fastest.peak > budget:
+            return [fastest]
+        search.check_frontier(fastest.accumulate)
+        checked = search.checked(fastest.accumulate)
+        return sorted((one for one in checked if not _beaten(one, checked)), key=lambda one: one.peak)
+
+    def fastest_of_each(self, rules: Sequence[Rule], depths: _Depths, budget: int) -> list[Candidate]:
+        """Of each rule the fastest candidate that fits, by time; then the leanest of each rule of which none does."""
+        found: list[Candidate] = []
+        for rule in rules:
+            try:
+                found.append(self.search(rule, depths).fastest(budget, most=self.most))
+            except LocalLearnError as error:
+                self.left_out.append(f"{rule} is left out: {error}")
+        if not found:
+            reasons = " ".join(self.left_out)
+            raise LocalLearnError(f"none of the rules works on this network: give others by --rules. {reasons}")
+        return sorted(found, key=lambda one: (one.peak > budget, one.seconds))
+
+    def search(self, rule: Rule, depths: _Depths) -> Search:
         """The candidates of a rule with each of the depths."""
         if not is_planned(rule):
             raise LocalLearnError(f"{rule} has no auxiliary networks, so there is nothing to plan: give a local rule.")
         search, profile = self._empty_search(), self.profile
-        every, plain = variants(rule, depths), []
+        every, plain = variants(rule, depths[rule] if isinstance(depths, Mapping) else depths), []
         for variant in every:
             self.say(f"profiling the auxiliary networks of {variant}{depth_text(variant)}")
             own = profile_of(profile, variant)

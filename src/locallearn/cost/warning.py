@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from locallearn._planning.depths import depth_text
 from locallearn._planning.prediction import PeakMemory
-from locallearn._utils.byte_size import format_bytes
+from locallearn._utils.quantities import format_bytes
 from locallearn.cost.planner import Plan
 from locallearn.rules import BP, Rule
 

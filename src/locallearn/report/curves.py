@@ -9,7 +9,7 @@ from locallearn._figures.style import remove_earlier, save_all
 from locallearn._utils.errors import LocalLearnError
 from locallearn.report.figures.training import accuracy_against_epoch, module_losses, output_loss
 from locallearn.report.groups import Group
-from locallearn.report.steps import spans_of
+from locallearn.report.steps import spans_by_group
 
 
 def write_curves(groups: Sequence[Group], folder: Path) -> list[Path]:
@@ -27,7 +27,7 @@ def write_curves(groups: Sequence[Group], folder: Path) -> list[Path]:
     """
     make_figure_folder(folder)
     files = []
-    losses = module_losses(groups, spans_of(groups)).values()
+    losses = module_losses(groups, spans_by_group(groups)).values()
     charts = (accuracy_against_epoch(groups), output_loss(groups), *losses)
     remove_earlier([chart.name for chart in charts], folder)
     for chart in charts:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, is_dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 import torch
 
@@ -17,7 +17,7 @@ from locallearn.cost import Phase, forward_macs, timeline
 from locallearn.report.groups import Group
 from locallearn.report.runs import Run
 from locallearn.rules import Rule
-from locallearn.rules.wrapper import Wrapper
+from locallearn.rules.wrapper import base_of, with_base
 from locallearn.training import as_yaml, build
 
 _POINTS = 300
@@ -62,7 +62,7 @@ def record_steps(groups: Sequence[Group], *, say: Say = silent) -> dict[str, Ste
     return records
 
 
-def spans_of(groups: Sequence[Group]) -> dict[str, tuple[tuple[int, int], ...]]:
+def spans_by_group(groups: Sequence[Group]) -> dict[str, tuple[tuple[int, int], ...]]:
     """First and last module of each objective, by the group's label; without groups whose network cannot be made."""
     spans: dict[str, tuple[tuple[int, int], ...]] = {}
     for group in groups:
@@ -76,16 +76,12 @@ def spans_of(groups: Sequence[Group]) -> dict[str, tuple[tuple[int, int], ...]]:
 
 def tau_of(rule: Rule) -> float | None:
     """AugLocal's tau, of a rule or of the rule inside its wrappers; None where there is none."""
-    base = rule.base if isinstance(rule, Wrapper) else rule
-    return getattr(base, "tau", None)
+    return getattr(base_of(rule), "tau", None)
 
 
 def with_tau(rule: Rule, tau: float) -> Rule:
     """The rule with another tau, also inside wrappers."""
-    assert is_dataclass(rule)
-    if isinstance(rule, Wrapper):
-        return replace(rule, rule=with_tau(rule.rule, tau))
-    return replace(rule, tau=tau)
+    return with_base(rule, lambda base: replace(cast("Any", base), tau=tau))
 
 
 def _recorded(run: Run, name: str, say: Say) -> StepRecord:

@@ -44,7 +44,7 @@ from locallearn._objectives.decoders import Decoder, PyramidDecoder, Reconstruct
 from locallearn._objectives.objective import Site
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn.rules.base import Rule
-from locallearn.rules.wrapper import Wrapper
+from locallearn.rules.wrapper import with_base
 
 Weights = tuple[float, float]
 """Weight of the first local module and of the last one that has an auxiliary network; linear between them."""
@@ -228,9 +228,7 @@ class ContrastiveHead(Head):
 
 def with_default_head(rule: Rule) -> Rule:
     """A rule whose InfoPro inside, if any, has its default head (`InfoPro.with_default_head`)."""
-    if isinstance(rule, InfoPro):
-        return rule.with_default_head()
-    return replace(rule, rule=with_default_head(rule.rule)) if isinstance(rule, Wrapper) else rule
+    return with_base(rule, lambda base: base.with_default_head() if isinstance(base, InfoPro) else base)
 
 
 def interpolate(weights: Weights, site: Site) -> float:

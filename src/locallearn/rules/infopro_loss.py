@@ -15,7 +15,7 @@ from locallearn._objectives.decoders import Decoder
 from locallearn._objectives.objective import Site
 from locallearn._utils.errors import LocalLearnError
 from locallearn.rules.infopro import InfoPro, Weights, interpolate, reconstruct, refuse_weights
-from locallearn.rules.wrapper import Wrapper
+from locallearn.rules.wrapper import Wrapper, base_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class InfoProLoss(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.base, InfoPro):
+        if isinstance(base_of(self), InfoPro):
             raise LocalLearnError(
                 "InfoProLoss adds a reconstruction loss, and InfoPro has one: set its lambda1 instead."
             )

@@ -116,7 +116,8 @@ def next_layer(rule: Wrapper, site: Site) -> int:
     if site.layer + 1 == len(site.chain):
         raise LocalLearnError(
             f"{type(rule).__name__}: no layer follows {site.chain.names[site.layer]!r} to copy: another wrapper already"
-            " copies layers up to the end of the network. Use one of the two."
+            " copies layers up to the end of the network. Use one of the two, or choose modules so that the last one"
+            " has more layers."
         )
     return site.layer + 1
 

@@ -58,8 +58,9 @@ from locallearn.rules.base import Fidelity, Rule
 from locallearn.rules.baselines import Pooling
 from locallearn.rules.hpff import HiLo
 from locallearn.rules.infopro import InfoPro, with_default_head
+from locallearn.rules.man import next_layer
 from locallearn.rules.mlaan_leaps import general_leap, published_leap
-from locallearn.rules.wrapper import Wrapper
+from locallearn.rules.wrapper import Wrapper, base_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,8 @@ class LAM(Wrapper):
         refuse_momentum(type(self).__name__, self.momentum)
         if self.length < 1:
             raise LocalLearnError(f"{type(self).__name__}: length={self.length} must be at least 1.")
-        bases = self.base.rules if isinstance(self.base, ByStage) else (self.base,)
+        base = base_of(self)
+        bases = base.rules if isinstance(base, ByStage) else (base,)
         if any(isinstance(base, AugLocal) for base in bases):
             raise LocalLearnError(
                 f"{type(self).__name__} copies layers up to the network's last, where AugLocal finds no later layer to"
@@ -120,12 +122,7 @@ class LAM(Wrapper):
             )
 
     def auxiliary(self, site: Site) -> Auxiliary:
-        if site.layer + 1 == len(site.chain):
-            raise LocalLearnError(
-                f"LAM: no layer follows {site.chain.names[site.layer]!r} to copy: another wrapper already copies"
-                " layers up to the end of the network. Use one of the two, or choose modules so that the last one has"
-                " more layers."
-            )
+        next_layer(self, site)  # refuses the end of the network
         counted = counted_by_stage(among_modules(site), site.layer) if self.fidelity == "official" else site
         if self.cascades_only and site.level is not Level.CASCADE:
             return self.rule.auxiliary(counted)
@@ -142,7 +139,7 @@ class LAM(Wrapper):
     @property
     def trains_ema_copies(self) -> bool:
         """Whether the optimizer trains EMA copies too."""
-        return self.fidelity == "official" and isinstance(self.base, InfoPro)
+        return self.fidelity == "official" and isinstance(base_of(self), InfoPro)
 
     def ema_copies(self, site: Site, p: int) -> int:
         """How many of a chain's p layers have an EMA copy."""

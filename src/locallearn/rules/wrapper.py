@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from locallearn._chain.partition import Partition
@@ -51,11 +52,6 @@ class Wrapper(Rule):
         return f"{type(self).__name__}({self.rule})"
 
     @property
-    def base(self) -> Rule:
-        """The innermost rule."""
-        return self.rule.base if isinstance(self.rule, Wrapper) else self.rule
-
-    @property
     def inner(self) -> Rule:
         """The rule that answers what the wrapper does not."""
         return self.rule
@@ -68,3 +64,13 @@ class Wrapper(Rule):
 
     def auxiliary(self, site: Site) -> Auxiliary:
         return self.inner.auxiliary(site)
+
+
+def base_of(rule: Rule) -> Rule:
+    """The rule inside all wrappers; the rule itself where it is none."""
+    return base_of(rule.rule) if isinstance(rule, Wrapper) else rule
+
+
+def with_base(rule: Rule, change: Callable[[Rule], Rule]) -> Rule:
+    """The rule in the same wrappers, with what `change` makes of the rule inside them."""
+    return replace(rule, rule=with_base(rule.rule, change)) if isinstance(rule, Wrapper) else change(rule)

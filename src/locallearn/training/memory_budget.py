@@ -5,8 +5,8 @@ from __future__ import annotations
 from locallearn._engine.local_net import LocalNet
 from locallearn._planning.by_cost import BudgetSpec, parse_cost_spec
 from locallearn._planning.prediction import PeakMemory, bytes_of
-from locallearn._utils.byte_size import format_bytes, size_text
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import format_bytes, size_text
 from locallearn.training.settings.commands import plan_command
 from locallearn.training.settings.train import TrainSettings
 

@@ -53,19 +53,6 @@ def test_frozen_parameters_get_no_optimizer(kind):
 
 
 @pytest.mark.parametrize("kind", [Stepper, ModuleStepper])
-def test_a_loaded_state_goes_on_where_it_was_saved(kind):
-    net = small_net("DGL", modules=4)
-    stepper = kind(net, SGD)
-    train(net, stepper, 2)
-    twin = copy.deepcopy(net)
-    resumed = kind(twin, SGD)
-    resumed.load_state_dict(copy.deepcopy(stepper.state_dict()))
-    train(net, stepper, 1)
-    train(twin, resumed, 1)
-    assert_same(twin.state_dict(), net.state_dict())
-
-
-@pytest.mark.parametrize("kind", [Stepper, ModuleStepper])
 def test_the_learning_rate_is_set_for_all_parameters(kind):
     net = small_net("DGL", modules=4)
     before = copy.deepcopy(net.state_dict())

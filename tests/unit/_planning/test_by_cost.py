@@ -14,7 +14,7 @@ from locallearn._chain.discovery import chain_of
 from locallearn._chain.trace import trace
 from locallearn._planning.by_cost import layer_macs, layer_parameters
 from locallearn._planning.dynamic_program import cheapest, smallest_largest, summed
-from locallearn._utils.byte_size import format_bytes, parse_bytes
+from locallearn._utils.quantities import format_bytes, parse_bytes
 from locallearn.cost import bytes_by_module, peak_memory
 from networks import resnet20
 

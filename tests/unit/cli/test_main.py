@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+import yaml
 from command_line import result_of, run
 from small_runs import timeless
 
@@ -201,6 +202,14 @@ def test_what_print_config_prints_is_a_file_for_config(command, tmp_path, capsys
     assert "epochs: 3" in printed
     assert run(command, "--config", str(tmp_path / "settings.yaml"), "--print_config") == 0
     assert capsys.readouterr().out == printed
+
+
+def test_the_names_of_hundreds_of_modules_are_read(capsys):
+    names = [
+        f"layer{stage}.{block}" for stage in (1, 2, 3) for block in range(200)
+    ]  # of ResNet-1202, as plan prints them
+    assert run("train", "--modules", json.dumps(names), "--print_config") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["modules"] == names
 
 
 def test_every_setting_survives_the_settings_file(tmp_path, capsys):

@@ -20,7 +20,7 @@ from locallearn._planning.search import fewest_modules
 from locallearn._torch.op_counter import SECONDS, Work
 from locallearn._utils.registry import find
 from locallearn.cli.parser import parse_rule
-from locallearn.cost import draw_plan, measure, peak_memory, plan, plan_rules, predict, step_macs
+from locallearn.cost import draw_plan, measure, peak_memory, plan, predict, step_macs
 from locallearn.training import SGD, AdamW, rule_text
 from networks import resnet20
 
@@ -142,7 +142,7 @@ def test_where_no_local_rule_fits_the_error_names_what_does():
         r"no local rule fits in 148.00 KiB: the least is \d.* KiB, with DGL, 2 modules, .*; BP fits, with \d.* KiB: "
     )
     with pytest.raises(ll.LocalLearnError, match=sentence):
-        plan_rules(plain(3, 3), [ll.DGL()], **TINY, budget=148 * 1024)
+        plan(plain(3, 3), [ll.DGL()], **TINY, budget=148 * 1024)
     with pytest.raises(ll.LocalLearnError, match=r"nothing fits in 1.00 KiB: .* needs \d.* 2 images at a time"):
         plan(plain(3, 3), ll.DGL(), **TINY | {"batch": 2}, budget=1024)
 
@@ -158,7 +158,7 @@ def test_a_rule_is_planned_with_as_many_modules_as_give_it_an_auxiliary_network(
 
 
 def test_what_would_be_backpropagation_is_left_out_with_the_reason():
-    found = plan_rules(plain(3, 3), [ll.Pooling(), ll.MLAAN(ll.DGL()), ll.AugLocal()], **TINY, budget=MIB)
+    found = plan(plain(3, 3), [ll.Pooling(), ll.MLAAN(ll.DGL()), ll.AugLocal()], **TINY, budget=MIB)
     assert all(len(one.modules) > 1 for one in found.candidates)
     assert [one.partition(" is left out: ")[0] for one in found.left_out] == [
         "MLAAN(DGL)",

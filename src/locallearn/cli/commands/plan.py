@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from locallearn._chain.layout import Shape
 from locallearn._planning.depths import depth_of
-from locallearn._utils.byte_size import format_bytes, parse_bytes
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import format_bytes, parse_bytes
 from locallearn.cli.console import say, show, show_json, work
 from locallearn.cli.parser import COMMAND, Parser, parse_rule, typed_options
 from locallearn.cli.step_options import add_step, step_of
-from locallearn.cost import Candidate, Plan, draw_plan, plan, plan_rules
+from locallearn.cost import Candidate, Plan, draw_plan, plan
 from locallearn.cost.planner import DEPTHS, RULES
 from locallearn.cost.warning import advice_of
 from locallearn.rules import Rule
@@ -63,13 +62,11 @@ def run(config: Any) -> None:
     budget = parse_bytes(values.memory)
     shape, settings, title = step_of(values)
     depths = _depths(values)
-    if values.rules is None:
-        find = partial(plan, rule=values.rule, depths=depths[values.rule])
-    else:
-        find = partial(plan_rules, rules=list(depths), depths=depths)
     with work() as report:
-        result = find(
+        result = plan(
             make_model(values.model, classes=values.classes, image_shape=shape),
+            values.rule if values.rules is None else list(depths),
+            depths=depths,
             input_shape=shape,
             batch=values.batch,
             budget=budget,

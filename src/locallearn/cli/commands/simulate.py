@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from locallearn._engine.recompute_plan import Memory
-from locallearn._utils.byte_size import format_bytes
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.quantities import parse_rate, parse_seconds, parse_speed
+from locallearn._utils.quantities import format_bytes, parse_rate, parse_seconds, parse_speed
 from locallearn.cli.console import say, show, show_json, work
 from locallearn.cli.parser import Parser
 from locallearn.cli.step_options import add_step, localized, step_of

@@ -10,7 +10,7 @@ from locallearn.report.charts.bars import BarChart, Bars, Panel
 from locallearn.report.figures.training import ACCURACY
 from locallearn.report.groups import Group, bp_conditions, bp_conditions_text
 from locallearn.rules import BP, Rule
-from locallearn.rules.wrapper import Wrapper
+from locallearn.rules.wrapper import Wrapper, base_of
 from locallearn.training import rule_text
 
 _ALONE = "alone"
@@ -79,6 +79,7 @@ def _base_and_wrapper(rule: Rule) -> tuple[str | None, str]:
 
 def _name(wrapper: Wrapper) -> str:
     """A wrapper with its settings, without the rule inside."""
-    outer: Any = replace(wrapper, rule=wrapper.base)
-    inner = rule_text(wrapper.base)
+    base = base_of(wrapper)
+    outer: Any = replace(wrapper, rule=base)
+    inner = rule_text(base)
     return rule_text(outer).replace(f"({inner})", "").replace(f"({inner}, ", "(")

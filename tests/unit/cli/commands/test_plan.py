@@ -13,7 +13,7 @@ from torch import Tensor
 
 import locallearn as ll
 from locallearn._engine.step import Step
-from locallearn._utils.byte_size import format_bytes
+from locallearn._utils.quantities import format_bytes
 from locallearn.cli.commands.plan import parser as plan_parser
 from locallearn.cli.main import main
 from locallearn.cli.rule_syntax import normalised

@@ -41,10 +41,10 @@ def test_the_table_then_json_whose_times_are_read_again(capsys, tmp_path):
     ("arguments", "sentence"),
     [
         ("", "DEVICES is missing"),
-        ("--devices 4 --link 25Gb/s", "'25Gb/s' cannot be read: write a number and a unit, as in 25GB/s or 100Gbit/s"),
+        ("--devices 4 --link 25Gb/s", "'25Gb/s' is no rate: write a number and a unit, as in 25GB/s or 100Gbit/s"),
         ("--devices 4 --link 0GB/s", "'0GB/s' is too small"),
-        ("--devices 4 --latency 5", "'5' cannot be read: write a number and a unit, as in 5us"),
-        ("--devices 4 --speed fast", "'fast' cannot be read"),
+        ("--devices 4 --latency 5", "'5' is no time: write a number and a unit, as in 5us"),
+        ("--devices 4 --speed fast", "'fast' is no speed"),
         ("--devices 4 --speed 1TFLOP/s --measure", "give one of them"),
         ("--devices 4 --times none.json", "--times none.json: this is no readable JSON file"),
         ("--devices 4 --batch 2", "leaves some of 4 devices without one"),

@@ -12,10 +12,10 @@ from locallearn._objectives.auxiliary import Auxiliary, auxiliary_or_refuse
 from locallearn._objectives.objective import Objective, Site, Span
 from locallearn._utils.errors import LocalLearnError, kind_of
 from locallearn.rules.base import Rule
-from locallearn.rules.wrapper import Wrapper
+from locallearn.rules.wrapper import Wrapper, base_of
 
 
-def partition_of(rule: Rule, partition: Partition) -> Partition:
+def checked_partition(rule: Rule, partition: Partition) -> Partition:
     """The modules that a rule leaves of those the user asked for."""
     remaining = rule.partition(partition)
     if not isinstance(remaining, Partition):
@@ -32,7 +32,7 @@ def partition_of(rule: Rule, partition: Partition) -> Partition:
     return remaining
 
 
-def spans_of(rule: Rule, modules: int) -> list[Span]:
+def checked_spans(rule: Rule, modules: int) -> list[Span]:
     """Spans in order of `last`, narrow ones first; each module must be in one, and the last one must end one."""
     spans = rule.spans(modules)
     for span in spans if isinstance(spans, list | tuple) else [spans]:
@@ -53,13 +53,13 @@ def spans_of(rule: Rule, modules: int) -> list[Span]:
     return sorted(spans, key=lambda span: (span.last, -span.first))
 
 
-def auxiliary_of(rule: Rule, site: Site) -> Auxiliary:
+def checked_auxiliary(rule: Rule, site: Site) -> Auxiliary:
     """A new auxiliary network for a site."""
     try:
         auxiliary = rule.auxiliary(site)
     except (AttributeError, TypeError):
         if isinstance(rule, Wrapper):  # is it because of what the rule inside returned?
-            auxiliary_of(rule.base, site)
+            checked_auxiliary(base_of(rule), site)
         raise
     auxiliary = auxiliary_or_refuse(auxiliary, f"{rule}.auxiliary returned")
     refuse_lazy(auxiliary, "give the sizes that the site tells, as site.channels")
