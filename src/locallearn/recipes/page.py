@@ -14,7 +14,7 @@ from locallearn.recipes.training_budget import Budget, unfit
 _INTRODUCTION = """# Results
 
 Written by `locallearn reproduce TABLE --save docs/results` from the files in [tables](tables). The commands below a
-table made its rows, and repeat them. What is measured elsewhere:
+table made its rows, and repeat them; `--rows` picks some. What is measured elsewhere:
 
 """
 
@@ -26,7 +26,8 @@ gradients, optimizer state, batch and activations, in GiB. What a GPU adds (its 
 fragments) is in the published numbers and not in these. With `memory=fast`, the default, a step recomputes activations
 where that saves a tenth or more, in BP too: "x BP here". "x PyTorch's BP" compares with a step of plain PyTorch, which
 stores all that its layers save, as the papers' BP does. Multiply-accumulates are those of one image forward through
-backbone and task heads, counted as AugLocal counts them. Time is not measured.
+backbone and task heads, counted as AugLocal counts them. Published GB are taken for
+GiB, as GPU tools print them. Time and accuracy are not measured here.
 
 """,
     "small": """## Accuracy at the small budget
@@ -34,8 +35,13 @@ backbone and task heads, counted as AugLocal counts them. Time is not measured.
 The first 10,000 training images, 15 epochs of batch 128, cosine schedule without warm-up, mixed precision with
 bfloat16; ResNet-110: 5,000 images, 10 epochs; every layer a module where the paper's K says so. The learning rate is
 0.05 or 0.2, whichever has the better accuracy, with the first seed, on the last 5,000 training images, on which nothing
-is trained. Numbers are those of the last epoch on the test images, mean and standard deviation over seeds. The papers
+is trained (STL-10: 4,000 images, and the last 1,000). Numbers are those of the last epoch on the test images, mean and standard deviation over seeds. The papers
 train 400 epochs of all images: compare the distances to BP, in points; more is worse.
+
+""",
+    "smoke": """## Smoke runs
+
+Seconds of training on bundled digits, which show that rows run, and nothing about accuracy.
 
 """,
     "full": """## Accuracy with the papers' epochs
@@ -75,12 +81,17 @@ def _table(values: Mapping[str, Any], file: Path, bps: BPs) -> str:
     rows = values["rows"]
     columns, cells = cost_columns(rows) if values["what"] == "cost" else accuracy_columns(rows, bps)
     remarks = file.with_suffix(".md")
-    origins = dict.fromkeys(_origin(row) for row in rows if row.get("seeds", True))
+    origins: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("seeds", True):
+            origins.setdefault(_origin(row), []).append(f"`{row['recipe'].rpartition('/')[2]}`")
+    several = len(origins) > 1
     title = f"{title_of(values['table'])}, {values['what']}"
     text = f"### {title}\n\n{_markdown(columns, cells)}\n"
     if (picture := picture_of(file)).exists():
         text += f"![{title}: published and here]({picture.relative_to(file.parents[1])})\n\n"
-    text += f"{'; '.join(origins)}.\n\n" + _rows_not_run(values)
+    text += "; ".join(f"{', '.join(names)}: {origin}" if several else origin for origin, names in origins.items())
+    text += ".\n\n" + _rows_not_run(values)
     return text + (remarks.read_text().strip() + "\n\n" if remarks.exists() else "")
 
 
@@ -112,7 +123,8 @@ def _tables_not_run(budget: Budget, run: Collection[str]) -> str:
             reasons.setdefault(unfit(recipe, budget), {}).setdefault(title_of(recipe.table), []).append(recipe.row)
     begun = {title_of(table) for table in run}
     names = [title for title in reasons.pop("", {}) if title not in begun]
-    text = f"**No row was run of** {'; '.join(names)}.\n" if names else ""
+    own = "**No row of their own**, but for those that a table above has too:"
+    text = f"{own} {'; '.join(names)}.\n" if names else ""
     lines = [f"* {'; '.join(map(_rows, rows.items()))}: {why}.\n" for why, rows in reasons.items()]
     return text + ("\n**Not of this budget**:\n\n" + "".join(lines) if lines else "")
 

@@ -97,7 +97,7 @@ def _costs(config: Any, rows: list[Recipe]) -> list[Any]:
 
 def _accuracies(config: Any, rows: list[Recipe]) -> tuple[list[AccuracyRow], list[str]]:
     """The rows, and the errors for which some lack runs."""
-    seeds = seeds_of(config.seeds)
+    seeds = seeds_of([str(rows[0].trials)] if config.seeds is None and config.budget == "full" else config.seeds)
     if config.lr is not None and config.budget != "small":
         raise LocalLearnError("--lr goes with --budget small; other budgets have the recipe's learning rate.")
 
@@ -127,7 +127,8 @@ def _to_go(reproduction: Reproduction, rows: list[Recipe]) -> str:
 
 
 def _command(table: str, config: Any) -> str:
-    """The command that repeats the table."""
+    """The command that repeats the rows."""
     options = {"--budget": config.budget, "--seeds": config.seeds, "--lr": config.lr} if config.budget else {}
+    options["--rows"] = [] if config.rows == ["*"] else config.rows
     given = ([name, *(value if isinstance(value, list) else [str(value)])] for name, value in options.items() if value)
     return shlex.join(["locallearn", "reproduce", table, *chain.from_iterable(given)])
