@@ -87,6 +87,10 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("train --bad-images skp", "'skp' is not valid; did you mean 'skip'?"),
         ("evaluate nothing", "nothing holds no run"),
         ("frobnicate", "unknown command 'frobnicate'"),
+        ("compare --format html", "unknown --format 'html'; known: csv, latex, markdown, table."),
+        ("data gett digits", "unknown command 'gett'; did you mean 'get'?"),
+        ("train --resume RUN --print_config", "leave out --resume; RUN/settings.yaml has that run's"),
+        ("detect --resume RUN --epochs 9 --print_config", "leave out --resume; RUN/settings.yaml has that run's"),
     ],
 )
 def test_a_mistake_gets_one_sentence_and_no_traceback(arguments, sentence, capsys, tmp_path, monkeypatch):
@@ -199,7 +203,8 @@ def test_what_print_config_prints_is_a_file_for_config(command, tmp_path, capsys
     assert run(command, "--epochs", "3", "--print_config") == 0
     (tmp_path / "settings.yaml").write_text(printed := capsys.readouterr().out)
     assert "epochs: 3" in printed
-    assert run(command, "--config", str(tmp_path / "settings.yaml"), "--print_config") == 0
+    again = ("--config", str(tmp_path / "settings.yaml"))
+    assert run(command, *again, *again, "--print_config") == 0, "of several files, the last one wins"
     assert capsys.readouterr().out == printed
 
 
