@@ -89,6 +89,9 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("frobnicate", "unknown command 'frobnicate'"),
         ("compare --format html", "unknown --format 'html'; known: csv, latex, markdown, table."),
         ("data gett digits", "unknown command 'gett'; did you mean 'get'?"),
+        ("train --freeze stem --freeze=layer1.0", "--freeze is given twice, and the last alone would count"),
+        ("train --data-dir a --data_dir b", "--data-dir is given twice"),
+        ("report -o a -o b RUN", "-o is given twice"),
         ("train --resume RUN --print_config", "leave out --resume; RUN/settings.yaml has that run's"),
         ("detect --resume RUN --epochs 9 --print_config", "leave out --resume; RUN/settings.yaml has that run's"),
     ],
@@ -215,7 +218,7 @@ def test_every_setting_survives_the_settings_file(tmp_path, capsys):
         "--schedule.warmup-epochs 1 --modules 2 --accumulate 2 --step module --clip-module-norm 2.0 --precision bf16 "
         "--eval-heads true --seed 3 --channels-last false --train-images 90 --epochs 1 --checkpoint-every 2"
     )
-    assert run("train", *SMALL, *options.split(), "--out", str(tmp_path / "run")) == 0
+    assert run("train", *SMALL[:-2], *options.split(), "--out", str(tmp_path / "run")) == 0
     from locallearn.cli.settings import read_settings
     from locallearn.rules import DGL
     from locallearn.training import AdamW, PaperCosine, RunFolder, TrainSettings
@@ -334,7 +337,7 @@ def test_digits_need_no_download(capsys, tmp_path):
 
 
 def test_a_diverging_run_names_module_and_step(capsys, tmp_path):
-    arguments = ["train", *SMALL, "--rule", "dgl", "--optimizer.lr", "1e20", "--out", str(tmp_path / "run")]
+    arguments = ["train", *SMALL[:-2], "--rule", "dgl", "--optimizer.lr", "1e20", "--out", str(tmp_path / "run")]
     assert run(*arguments) == 1
     told = capsys.readouterr().err
     assert re.search(
