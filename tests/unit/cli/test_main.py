@@ -57,6 +57,10 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("train --data digits --modules hpff-55", "split 'hpff-55' is for resnet110"),
         ("train --data digits --train-images 5000", "there are 1438 training images"),
         ("train --data digits --device gpu", "unknown device 'gpu'"),
+        (
+            "train --data digits --model resnet20 --rule bp --overlap 1 --device cpu",
+            "overlap=1 needs a CUDA GPU, but the device is cpu: leave it out.",
+        ),
         ("train --resume nothing", "nothing holds no run"),
         ("train --config nothing.yaml", "nothing.yaml"),
         ("compare --rules bp dglx", "unknown rule 'dglx'; did you mean 'dgl'?"),
