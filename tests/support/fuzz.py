@@ -85,6 +85,7 @@ RIGHT: dict[str, list[Any]] = {
     ],
     "layers": [None, r"\d", ["0", "3", "6"], [".*"], "0"],
     "memory": ["fast", "fast", "fast", "fast", "lean"],
+    "overlap": [0],  # others need a GPU
     "device": ["cpu", "auto", "cpu:0"],
     "step": ["together", "module"],
     "precision": ["fp32", "bf16"],

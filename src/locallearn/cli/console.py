@@ -10,6 +10,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -57,6 +58,7 @@ _SHOWN = 3  # names of bad images printed after an epoch; metrics.jsonl has all
 
 
 _LINE_EVERY = 60.0  # seconds, without a terminal
+_NARROWEST = 12  # letters of a column of a table
 
 
 class ConsoleWatcher(Watcher):
@@ -100,7 +102,8 @@ class ConsoleWatcher(Watcher):
         scores = [f"{words} {row[name]:.2%}  " for name, words in _SCORES.items() if name in row]
         err.print(
             f"{self.name}  epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}  loss {row['train_loss']:.4f}"
-            f"  {''.join(scores)}{row['seconds']:.1f} s" + (f"  heads {' '.join(heads)}" if heads else "")
+            f"  {''.join(scores)}{row['seconds']:.1f} s" + (f"  heads {' '.join(heads)}" if heads else ""),
+            soft_wrap=True,
         )
         if skipped := row.get("skipped_images", ()):
             more = ", ..." if len(skipped) > _SHOWN else ""
@@ -184,16 +187,27 @@ def work() -> Iterator[Callable[[str], None]]:
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:
-    """Print a table to standard output; the first `texts` columns are text, the others are numbers."""
+    """Print a table to standard output; the first `texts` columns are text, the others are numbers.
+
+    No name in the first column is broken: in a terminal too narrow for the table, its lines are.
+    """
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < texts else "right", overflow="fold")
+        cells = [row[index] for row in rows]
+        longest = max((cell_len(word) for cell in cells for word in cell.split()), default=1)
+        table.add_column(
+            column,
+            justify="left" if index < texts else "right",
+            overflow="fold",
+            min_width=min(longest, _NARROWEST) if index else longest,
+            no_wrap=not index and not any(" " in cell for cell in cells),
+        )
     for row in rows:
         table.add_row(*row)
     out = Console(**TEXT_ONLY)
     if not out.is_terminal:
-        out.width = 160
-    out.print(table)
+        out.width = 1000  # a row is a line, for grep
+    out.print(table, crop=False)
 
 
 def show_json(value: Mapping[str, Any]) -> None:

@@ -103,7 +103,7 @@ def _run(arguments: Sequence[str]) -> int:
     named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
         from locallearn.cli.parser import COMMAND, Parser
-        from locallearn.cli.rule_syntax import normalised, recipe_first
+        from locallearn.cli.rule_syntax import normalised, recipe_first, refuse_twice
 
         modules = {name: import_module(f"locallearn.cli.commands.{name}") for name in named}
     except ModuleNotFoundError as error:
@@ -111,6 +111,7 @@ def _run(arguments: Sequence[str]) -> int:
     from locallearn import __version__
     from locallearn.training import Interrupted
 
+    refuse_twice(arguments)
     parser = Parser(prog="locallearn", description=HELP, usage="locallearn COMMAND [options]", version=__version__)
     commands = parser.add_subcommands(metavar="COMMAND")
     for name, module in modules.items():

@@ -73,6 +73,11 @@ class Parser(jsonargparse.ArgumentParser):
     def dump(self, namespace: Any, *args: Any, **kwargs: Any) -> str:
         """What `--print_config` prints: a file of settings, as `--config` takes it."""
         settings = namespace.clone()
+        if (run := settings.get("resume")) is not None:
+            raise LocalLearnError(
+                f"--print_config prints the settings of a new run: leave out --resume; {run}/settings.yaml has that"
+                " run's."
+            )
         if any(isinstance(action, SettingsFile) for action in self._actions):  # a command, and no class of a setting
             for name in _NOT_OF_FILES:
                 settings.pop(name, None)
@@ -99,8 +104,9 @@ class Parser(jsonargparse.ArgumentParser):
             return f"unknown setting {setting!r}; {self._meant(setting) or did_you_mean(setting, owners())}"
         if match := re.search(r"expected \"[\w.]*subcommand\" to be one of {(.*)}", message):
             return f"give one of {match[1].replace(',', ', ')}: see --help."
-        if match := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
-            return f"unknown command {match[1]!r}; {did_you_mean(match[1], re.findall(r'[a-z_]+', match[2]))}"
+        if match := re.search(r"(?:argument (--\w+))?: invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            near = did_you_mean(match[2], re.findall(r"[a-z_]+", match[3]))
+            return f"unknown {match[1] or 'command'} {match[2]!r}; {near}"
         if key := self._key(message):
             reason = " ".join(message.partition(":")[2].split()).rstrip(".")
             return f"{key}its value cannot be read ({reason})."

@@ -83,6 +83,17 @@ def normalised(arguments: Sequence[str]) -> list[str]:
     return result
 
 
+def refuse_twice(arguments: Sequence[str]) -> None:
+    """Refuse an option given twice, of which the parser would drop the first: all but `--config` and `--freeze+`."""
+    options = [word.partition("=")[0].replace("_", "-") for word in arguments if re.match("--?[A-Za-z]", word)]
+    for option in options:
+        if options.count(option) > 1 and option != "--config" and not option.endswith("+"):
+            raise LocalLearnError(
+                f"{option} is given twice, and the last alone would count: give all its values at once, or leave one"
+                " out."
+            )
+
+
 def recipe_first(arguments: Sequence[str]) -> list[str]:
     """The arguments of a command with `--recipe NAME` before all others, so that these win."""
     words = [word for argument in arguments for word in _split(argument)]
@@ -90,8 +101,6 @@ def recipe_first(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     place = words.index("--recipe")
     option, words = words[place : place + 2], words[:place] + words[place + 2 :]
-    if "--recipe" in words:
-        raise LocalLearnError("--recipe is given twice: choose one.")
     return [*words[:1], *option, *words[1:]]
 
 

@@ -156,7 +156,8 @@ def _mapping(path: Path) -> Mapping[str, Any]:
 
 def _refuse_wrong_numbers(row: Mapping[str, Any], path: Path) -> None:
     losses = row["losses"]
-    numbers = [row[name] for name in _METRICS if name != "losses"] + (losses if isinstance(losses, list) else [None])
+    names = [name for name in (*_METRICS, "validation_accuracy") if name in row and name != "losses"]
+    numbers = [row[name] for name in names] + (losses if isinstance(losses, list) else [None])
     if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):
         raise LocalLearnError(
             f"{path} is damaged: epoch {row['epoch']} has a metric that is no number. Put a copy of it back."

@@ -98,7 +98,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         content = regular_file(path, most=machine_memory()).read_bytes()
     except LocalLearnError as error:
-        raise LocalLearnError(f"{error}: give --init-from a run folder or a file of safetensors.") from error
+        why = error if path.exists() else "there is no such file"
+        raise LocalLearnError(f"init_from={path}: {why}; give a run folder or a file of safetensors.") from error
     return parse_safetensors(content, path)
 
 

@@ -28,10 +28,10 @@ SMALL = [
     "small_runs.stripes",
     "--batch",
     "16",
-    "--epochs",
-    "40",
     "--rule",
     "dgl",
+    "--epochs",
+    "40",
 ]
 
 
@@ -90,7 +90,7 @@ def test_a_stopped_run_resumes_bit_for_bit(kill, whole, tmp_path):
 def test_a_closed_terminal_stops_the_run_with_a_checkpoint(stalled, tmp_path):
     folder = tmp_path / "run"
     window, terminal = pty.openpty()
-    process = start("train", *SMALL, "--epochs", "4000", "--out", str(folder), terminal=terminal)
+    process = start("train", *SMALL[:-1], "4000", "--out", str(folder), terminal=terminal)
     os.close(terminal)
     os.set_blocking(window, False)
     wait_for_epochs(folder, 2, window=window)
@@ -105,7 +105,7 @@ def test_a_closed_terminal_stops_the_run_with_a_checkpoint(stalled, tmp_path):
 
 def test_a_hangup_that_nohup_ignores_does_not_stop_the_run(tmp_path):
     folder = tmp_path / "run"
-    process = start("train", *SMALL, "--epochs", "4", "--out", str(folder), nohup=True, pause=0.03)
+    process = start("train", *SMALL[:-1], "4", "--out", str(folder), nohup=True, pause=0.03)
     wait_for_epochs(folder, 1)
     process.send_signal(signal.SIGHUP)
     _, told = process.communicate(timeout=100)

@@ -58,6 +58,10 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("train --data digits --modules hpff-55", "split 'hpff-55' is for resnet110"),
         ("train --data digits --train-images 5000", "there are 1438 training images"),
         ("train --data digits --device gpu", "unknown device 'gpu'"),
+        (
+            "train --data digits --model resnet20 --rule bp --overlap 1 --device cpu",
+            "overlap=1 needs a CUDA GPU, but the device is cpu: leave it out.",
+        ),
         ("train --resume nothing", "nothing holds no run"),
         ("train --config nothing.yaml", "nothing.yaml"),
         ("compare --rules bp dglx", "unknown rule 'dglx'; did you mean 'dgl'?"),
@@ -88,6 +92,13 @@ SMALL = ["--model", "small_runs.little", "--data", "small_runs.stripes", "--batc
         ("train --bad-images skp", "'skp' is not valid; did you mean 'skip'?"),
         ("evaluate nothing", "nothing holds no run"),
         ("frobnicate", "unknown command 'frobnicate'"),
+        ("compare --format html", "unknown --format 'html'; known: csv, latex, markdown, table."),
+        ("data gett digits", "unknown command 'gett'; did you mean 'get'?"),
+        ("train --freeze stem --freeze=layer1.0", "--freeze is given twice, and the last alone would count"),
+        ("train --data-dir a --data_dir b", "--data-dir is given twice"),
+        ("report -o a -o b RUN", "-o is given twice"),
+        ("train --resume RUN --print_config", "leave out --resume; RUN/settings.yaml has that run's"),
+        ("detect --resume RUN --epochs 9 --print_config", "leave out --resume; RUN/settings.yaml has that run's"),
     ],
 )
 def test_a_mistake_gets_one_sentence_and_no_traceback(arguments, sentence, capsys, tmp_path, monkeypatch):
@@ -200,7 +211,8 @@ def test_what_print_config_prints_is_a_file_for_config(command, tmp_path, capsys
     assert run(command, "--epochs", "3", "--print_config") == 0
     (tmp_path / "settings.yaml").write_text(printed := capsys.readouterr().out)
     assert "epochs: 3" in printed
-    assert run(command, "--config", str(tmp_path / "settings.yaml"), "--print_config") == 0
+    again = ("--config", str(tmp_path / "settings.yaml"))
+    assert run(command, *again, *again, "--print_config") == 0, "of several files, the last one wins"
     assert capsys.readouterr().out == printed
 
 
@@ -219,7 +231,7 @@ def test_every_setting_survives_the_settings_file(tmp_path, capsys):
         "--schedule.warmup-epochs 1 --modules 2 --accumulate 2 --step module --clip-module-norm 2.0 --precision bf16 "
         "--eval-heads true --seed 3 --channels-last false --train-images 90 --epochs 1 --checkpoint-every 2"
     )
-    assert run("train", *SMALL, *options.split(), "--out", str(tmp_path / "run")) == 0
+    assert run("train", *SMALL[:-2], *options.split(), "--out", str(tmp_path / "run")) == 0
     from locallearn.cli.settings import read_settings
     from locallearn.rules import DGL
     from locallearn.training import AdamW, PaperCosine, RunFolder, TrainSettings
@@ -338,7 +350,7 @@ def test_digits_need_no_download(capsys, tmp_path):
 
 
 def test_a_diverging_run_names_module_and_step(capsys, tmp_path):
-    arguments = ["train", *SMALL, "--rule", "dgl", "--optimizer.lr", "1e20", "--out", str(tmp_path / "run")]
+    arguments = ["train", *SMALL[:-2], "--rule", "dgl", "--optimizer.lr", "1e20", "--out", str(tmp_path / "run")]
     assert run(*arguments) == 1
     told = capsys.readouterr().err
     assert re.search(

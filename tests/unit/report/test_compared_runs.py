@@ -21,6 +21,9 @@ def test_compare_prints_run_folders_for_papers_and_spreadsheets(capsys):
     assert [(row["rule"], row["seed"]) for row in rows] == [("bp", "0"), ("dgl(hidden=1)", "0"), ("dgl(hidden=1)", "1")]
     found = result_of(capsys, "compare", *folders)
     assert [float(row["test_accuracy"]) for row in rows[1:]] == found["dgl(hidden=1)"]["test_accuracies"]
+    behind = [float(row["points_behind_bp"]) for row in rows]
+    assert (behind[0], sum(behind[1:]) / 2) == (0, pytest.approx(found["dgl(hidden=1)"]["points_behind_bp"]))
+    assert {(row["best_chosen_on"], row["validation_accuracy"]) for row in rows} == {("test", "")}
     assert run("compare", *folders, "--format", "markdown") == 0
     assert capsys.readouterr().out.splitlines()[3].startswith("| dgl(hidden=1) (seeds 0, 1)")
     assert run("compare", *folders, "--format", "latex") == 0
@@ -43,6 +46,9 @@ def test_settings_that_differ_are_told_below_the_table(tmp_path, capsys):
     found = result_of(capsys, "compare", str(bp), str(dgl))
     assert [one["settings_that_differ"] for one in found.values()] == [{"batch": 64}, {"batch": 32}]
     assert found["dgl(hidden=1)"]["points_behind_bp"] is None
+    assert run("compare", str(bp), str(dgl), "--format", "csv") == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["setting_batch"], row["points_behind_bp"]) for row in rows] == [("64", "0.0"), ("32", "")]
 
 
 def test_a_folder_of_runs_stands_for_these(tmp_path, capsys):

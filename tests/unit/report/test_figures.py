@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import accumulate
+from statistics import stdev
 
 import pytest
 from report_runs import groups, made, read, runs
@@ -41,8 +42,18 @@ def test_accuracy_against_epoch_is_that_of_the_metrics():
     assert not bp.low
     both = [[row["test_accuracy"] for row in run.rows] for run in runs()[1:3]]
     assert dgl.y == pytest.approx([sum(values) / 2 for values in zip(*both, strict=True)])
-    assert dgl.low == tuple(map(min, zip(*both, strict=True)))
-    assert dgl.high == tuple(map(max, zip(*both, strict=True)))
+    deviations = [stdev(values) for values in zip(*both, strict=True)]
+    for edge, sign in ((dgl.low, -1), (dgl.high, 1)):
+        assert edge == pytest.approx([y + sign * own for y, own in zip(dgl.y, deviations, strict=True)])
+
+
+def test_a_band_of_losses_stays_above_zero():
+    """Of a logarithmic axis; 0.01 and 1 have the mean 0.505 and the deviation 0.7."""
+    both = [
+        replace(run, rows=tuple(row | {"train_loss": loss} for row in run.rows))
+        for run, loss in zip(runs()[1:3], (0.01, 1.0), strict=True)
+    ]
+    assert output_loss(group_runs(both)).lines[0].low == (0.01, 0.01)
 
 
 def test_accuracy_against_time_adds_up_the_seconds():
@@ -89,6 +100,10 @@ def test_curves_for_print_name_the_modules_of_cascades_and_replace_those_of_more
     (tmp_path / "schedule-3.svg").touch()
     files = write_curves(groups(), tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {*(file.name for file in files), "schedule-3.svg"}
+    told = "Lines: means over seeds; bands: ± standard deviation."
+    curves = {name: (tmp_path / f"{name}.svg").read_text() for name in ("accuracy-epoch", "output-loss")}
+    assert all(told in curve for curve in curves.values())
+    assert accuracy_against_epoch(groups()).caption.endswith(told)
     hilo = (tmp_path / "module-losses-2.svg").read_text()
     assert all(words in hilo for words in ("module 1", "module 2", "modules 0 to 1", "modules 1 to 2"))
     assert "module 0<" not in hilo

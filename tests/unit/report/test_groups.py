@@ -52,6 +52,22 @@ def test_every_setting_is_in_one_of_both_tables():
     assert setting_text(["a", 1]) == "a, 1"
 
 
+def test_validated_runs_have_every_accuracy_of_the_last_and_of_the_best_epoch():
+    """The best epoch on the validation images is the first one, with a test accuracy of 0.5 and 0.6."""
+    dgl = [
+        replace(run, rows=tuple(row | {"validation_accuracy": v} for row, v in zip(run.rows, (0.9, 0.4), strict=True)))
+        for run in (with_settings(runs()[1], 0.5), with_settings(runs()[2], 0.6))
+    ]
+    (found,) = numbers(group_runs(dgl)).values()
+    assert found["best_chosen_on"] == "validation"
+    assert (found["best_accuracies"], found["best_accuracy"]) == ([0.5, 0.6], 0.55)
+    assert found["best_accuracy_deviation"] == pytest.approx(statistics.stdev([0.5, 0.6]))
+    assert (found["validation_accuracies"], found["best_validation_accuracies"]) == ([0.4, 0.4], [0.9, 0.9])
+    assert found["best_validation_accuracy"] == 0.9
+    (found,) = numbers(group_runs([dgl[0], runs()[2]])).values()
+    assert "validation_accuracy" not in found, "one of both has none"
+
+
 def with_settings(run: Run, accuracy: float, **changes) -> Run:
     rows = tuple(row | {"test_accuracy": accuracy} for row in run.rows)
     return replace(run, rows=rows, settings=replace(run.settings, **changes))

@@ -50,10 +50,11 @@ def test_a_damaged_file_is_named(tmp_path, file, content, sentence):
         read(path)
 
 
+@pytest.mark.parametrize("metric", ["test_accuracy", "validation_accuracy"])
 @pytest.mark.parametrize("value", ["high", None, float("nan"), True, [1]])
-def test_a_metric_that_is_no_number_is_refused(tmp_path, value):
+def test_a_metric_that_is_no_number_is_refused(tmp_path, value, metric):
     (path,) = copies(tmp_path, "dgl")
-    change(path / "metrics.jsonl", lambda row: row | {"test_accuracy": value})
+    change(path / "metrics.jsonl", lambda row: row | {metric: value})
     with pytest.raises(LocalLearnError, match="epoch 1 has a metric that is no number"):
         read(path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,20 @@ import torch
 from small_runs import StopAfter, assert_equal_runs, loop_of, settings
 
 import locallearn as ll
-from locallearn import LocalLearnError
+from locallearn import LocalLearnError, LocalLearnWarning
 from locallearn.cost import peak_memory
-from locallearn.training import SGD, AdamW, Interrupted, RunFolder, TorchSchedule, load_checkpoint, load_run, train
+from locallearn.training import (
+    SGD,
+    AdamW,
+    Interrupted,
+    RunFolder,
+    TorchSchedule,
+    build,
+    data_of,
+    load_checkpoint,
+    load_run,
+    train,
+)
 from locallearn.training.settings.text import as_yaml
 
 ONE_CYCLE = TorchSchedule(scheduler="OneCycleLR", each="step")
@@ -183,3 +194,16 @@ def test_a_loss_whose_shapes_depend_on_labels_trains_without_a_predicted_peak(tm
     result = train(settings(rule=ByClass(), epochs=1), tmp_path / "run", say=told.append)
     assert result["peak_total_bytes"] is result["peak_activation_bytes"] is None
     assert any(one.startswith("training without a predicted peak of memory: ") for one in told)
+
+
+def test_a_rule_whose_cascade_is_the_whole_network_trains_as_bp_does_and_says_so():
+    asked = settings(model="small_runs.plain", rule=ll.MLAAN(ll.DGL()))
+    images, told = data_of(asked), "MLAAN gives none of 3 modules an auxiliary network of its own, and so trains them"
+    with pytest.warns(LocalLearnWarning, match=told):
+        net = build(asked, images)
+    bp = build(replace(asked, rule=ll.BP()), images)
+    for one in (net, bp):
+        one.backward(torch.linspace(0, 1, 4 * 3 * 144).view(4, 3, 12, 12), torch.tensor([0, 1, 2, 0]))
+    for own, other in zip(net.model.parameters(), bp.model.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=2e-3, atol=1e-6)
+    build(replace(asked, rule=ll.HiLo(ll.DGL(), span=2)), images)  # two cascades: no warning

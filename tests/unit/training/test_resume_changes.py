@@ -111,6 +111,8 @@ def test_the_command_changes_what_it_names_alone(copied, capsys):
     ):
         assert run(*resume, option, *others) == 1
         assert f"leave out {option.partition('=')[0]}; only --epochs, --optimizer.lr," in capsys.readouterr().err
+    assert run(*resume, "--early-stopping", "1") == 1
+    assert "holds out no validation images, which --early-stopping needs: leave it out" in capsys.readouterr().err
     assert timeless(copied)[-1]["epoch"] == 2
     assert run(*resume, "--epochs", "3", "--optimizer.lr=0.1") == 0
     (entry,) = json.loads((copied / "history.json").read_text())

@@ -84,7 +84,7 @@ def test_what_is_no_source_of_weights_is_told(name, tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "other.safetensors cannot be read .*: give --init-from a run folder"),
+        (None, "init_from=/.*/other.safetensors: there is no such file; give a run folder"),
         (b"nothing", "cannot be read"),
         ({"0.weight": torch.zeros(2)}, "lacks '0.bias', unlike the backbone: choose the --model"),
         ("a wider layer", "has '0.bias' in another shape than the backbone"),

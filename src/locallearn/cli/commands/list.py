@@ -76,14 +76,15 @@ def _list_recipes(found: list[Recipe], *, as_json: bool) -> None:
     rows = [
         (
             recipe.name,
+            recipe.kind,
             rule_text(recipe.settings.rule),
             f"{recipe.settings.modules}",
             f"{recipe.settings.epochs}, {recipe.settings.batch}, {recipe.settings.optimizer.lr:g}, {recipe.trials}",
-            "; ".join(map(str, recipe.published)) or recipe.note,
+            _published(recipe) or recipe.note,
         )
         for recipe in found
     ]
-    columns = ("name", "rule", "modules", "epochs, batch, lr, seeds", "published")
+    columns = ("name", "kind", "rule", "modules", "epochs, batch, lr, seeds", "published")
     title = "recipes, with the settings of the official code; NAME-paper has those of the paper's text"
     show(title, columns, rows, texts=len(columns))
     for recipe in found:
@@ -94,15 +95,24 @@ def _list_recipes(found: list[Recipe], *, as_json: bool) -> None:
             say(f"{recipe.name} cannot run: {recipe.missing}.")
 
 
+def _published(recipe: Recipe) -> str:
+    """A row in the paper's words, and its numbers; of a table without numbers nothing."""
+    rows = dict.fromkeys(f"{one.cell.partition(': ')[2]}: " for one in recipe.published)
+    return "".join(rows) + "; ".join(map(str, recipe.published))
+
+
 def _plain(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as JSON."""
+    """A recipe as JSON, with the settings in which the paper's text differs, as it has them."""
     published = [
         {"quantity": one.quantity.title, "value": one.value, "deviation": one.deviation, "unit": one.quantity.unit}
         | {"cell": one.cell}
         for one in recipe.published
     ]
     texts = {name: getattr(recipe, name) for name in ("kind", "trials", "missing", "note", "test_data")}
-    return texts | {"published": published, "settings": plain_settings(recipe.settings)}
+    settings = plain_settings(recipe.settings)
+    paper = {} if recipe.paper is None else plain_settings(recipe.paper)
+    differs = {name: value for name, value in paper.items() if value != settings[name]}
+    return texts | {"published": published, "settings": settings, "paper_settings": differs}
 
 
 def _first_line(kind: str, name: str) -> str:

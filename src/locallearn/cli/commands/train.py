@@ -195,6 +195,11 @@ def _changed(settings: TrainSettings, config: Any, changing: set[str], launch: L
     values = {name: given[name] for name in (*changing, *of_processes, *no_result)}
     if "optimizer" in values:
         values["optimizer"] = replace(settings.optimizer, lr=given.optimizer.lr)
+    if values.get("early_stopping") is not None and settings.validation is None:
+        raise LocalLearnError(
+            "the run holds out no validation images, which --early-stopping needs: leave it out, or train a new run"
+            " with --validation 0.1."
+        )
     if "schedule" in values and "--schedule" not in typed:
         own, other = (type(one.schedule).__name__ for one in (settings, given))
         if own != other:

@@ -59,6 +59,7 @@ class LineChart(Chart):
         x, y: the axes.
         lines: the lines.
         points: points without a line, drawn as open circles in the colour of their look.
+        bands: what lines and bands are, in the words of the printed legend; or nothing.
         steps: whether a value holds until the next point; such lines have no markers.
         x_names: names of the whole numbers from 1 on the x axis, shown at a point; or nothing.
     """
@@ -67,6 +68,7 @@ class LineChart(Chart):
     y: Axis
     lines: tuple[Line, ...]
     points: tuple[Line, ...] = ()
+    bands: str = ""
     steps: bool = False
     x_names: tuple[str, ...] = ()
 
@@ -82,7 +84,7 @@ class LineChart(Chart):
     @print_style()
     def print_figure(self) -> Any:
         labels = [line.label for line in self.lines]
-        figure = figure_above_legend(labels)
+        figure = figure_above_legend([*labels, ""] if self.bands else labels)
         axes = figure.subplots()
         looks, handles = self._looks(), []
         for line in self.lines:
@@ -100,7 +102,7 @@ class LineChart(Chart):
             axes.plot(line.x, line.y, "o", markersize=5, fillstyle="none", color=looks[line.look]["color"])
         self.x.on_print(axes, "x")
         self.y.on_print(axes, "y")
-        legend_below(figure, handles, labels)
+        legend_below(figure, handles, labels, **({"title": self.bands, "title_fontsize": 7} if self.bands else {}))
         return figure
 
     def plotly_figure(self) -> Any:

@@ -9,7 +9,7 @@ from locallearn.report.charts.bubbles import Bubble, BubbleChart
 from locallearn.report.charts.chart import Axis
 from locallearn.report.charts.lines import Line, LineChart
 from locallearn.report.charts.schedule import ScheduleChart
-from locallearn.report.figures.training import ACCURACY
+from locallearn.report.figures.training import ACCURACY, with_bands
 from locallearn.report.groups import IN_A_GROUP, Group, settings_of
 from locallearn.report.steps import StepRecord, tau_of, with_tau
 from locallearn.training import rule_text
@@ -92,8 +92,11 @@ def accuracy_against_tau(groups: Sequence[Group], steps: Mapping[str, StepRecord
     return LineChart(
         name="accuracy-tau",
         title="Accuracy against tau",
-        caption="Test accuracy against tau, by which the depth of auxiliary networks falls towards the output"
-        " (AugLocal, Fig. 5); 0 is no pyramid.",
+        **with_bands(
+            "Test accuracy against tau, by which the depth of auxiliary networks falls towards the output (AugLocal,"
+            " Fig. 5); 0 is no pyramid.",
+            groups,
+        ),
         x=Axis(label="tau"),
         y=ACCURACY,
         lines=tuple(

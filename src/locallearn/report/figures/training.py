@@ -9,7 +9,7 @@ from statistics import fmean
 from locallearn.report.charts.chart import Axis, Chart
 from locallearn.report.charts.heat_map import HeatMap
 from locallearn.report.charts.lines import Line, LineChart
-from locallearn.report.groups import Group
+from locallearn.report.groups import Group, spread
 from locallearn.report.runs import Run
 
 EPOCHS = Axis(label="epoch", whole=True)
@@ -23,7 +23,7 @@ def accuracy_against_epoch(groups: Sequence[Group]) -> LineChart:
     return LineChart(
         name="accuracy-epoch",
         title="Accuracy against epoch",
-        caption="Test accuracy of the backbone after each epoch (MAN and MLAAN, Fig. 4)." + _bands(groups),
+        **with_bands("Test accuracy of the backbone after each epoch (MAN and MLAAN, Fig. 4).", groups),
         x=EPOCHS,
         y=ACCURACY,
         lines=tuple(_over_epochs(group, _column("test_accuracy")) for group in groups),
@@ -35,7 +35,7 @@ def accuracy_against_time(groups: Sequence[Group]) -> LineChart:
     return LineChart(
         name="accuracy-time",
         title="Accuracy against time",
-        caption="Test accuracy against wall time of training alone, on the device of each run." + _bands(groups),
+        **with_bands("Test accuracy against wall time of training alone, on the device of each run.", groups),
         x=_time_axis(groups),
         y=ACCURACY,
         lines=tuple(_over_time(group, _time_unit(groups)[0]) for group in groups),
@@ -47,8 +47,11 @@ def output_loss(groups: Sequence[Group]) -> LineChart:
     return LineChart(
         name="output-loss",
         title="Output loss",
-        caption="Training loss of the last objective, which ends in the backbone's classifier; mean of each epoch"
-        " (AugLocal, Fig. 6)." + _bands(groups),
+        **with_bands(
+            "Training loss of the last objective, which ends in the backbone's classifier; mean of each epoch"
+            " (AugLocal, Fig. 6).",
+            groups,
+        ),
         x=EPOCHS,
         y=Axis(label="training loss", log=_all_positive(groups)),
         lines=tuple(_over_epochs(group, _column("train_loss")) for group in groups),
@@ -136,13 +139,17 @@ def _over_time(group: Group, unit: float) -> Line:
 
 
 def _line(group: Group, x: Sequence[float], values: Sequence[Sequence[float]]) -> Line:
-    several = len(group.runs) > 1
+    several, spreads = len(group.runs) > 1, [spread(own) for own in values]
+    lows = (  # above zero, for a logarithmic axis
+        own.mean - own.deviation if own.mean > own.deviation else min(each)
+        for own, each in zip(spreads, values, strict=True)
+    )
     return Line(
         label=group.label,
         x=tuple(x),
-        y=tuple(fmean(own) for own in values),
-        low=tuple(min(own) for own in values) if several else (),
-        high=tuple(max(own) for own in values) if several else (),
+        y=tuple(own.mean for own in spreads),
+        low=tuple(lows) if several else (),
+        high=tuple(own.mean + own.deviation for own in spreads) if several else (),
         look=group.look,
     )
 
@@ -156,9 +163,12 @@ def _time_axis(groups: Sequence[Group]) -> Axis:
     return Axis(label=f"training time, {_time_unit(groups)[1]}", zero=True)
 
 
-def _bands(groups: Sequence[Group]) -> str:
-    several = any(len(group.runs) > 1 for group in groups)
-    return " Lines are means over seeds, bands go from the lowest to the highest." if several else ""
+def with_bands(caption: str, groups: Sequence[Group]) -> dict[str, str]:
+    """A chart's caption, and what its bands are where there are any."""
+    if all(len(group.runs) == 1 for group in groups):
+        return {"caption": caption}
+    bands = "Lines: means over seeds; bands: ± standard deviation."
+    return {"caption": f"{caption} {bands}", "bands": bands}
 
 
 def _all_positive(groups: Sequence[Group]) -> bool:

@@ -182,6 +182,8 @@ class TrainSettings(FitSettings):
 
     def refuse_misfit(self, net: LocalNet, *, steps: int) -> None:
         super().refuse_misfit(net, steps=steps)
+        if self.overlap and (device := next(net.parameters()).device).type != "cuda":
+            raise LocalLearnError(f"overlap={self.overlap} needs a CUDA GPU, but the device is {device}: leave it out.")
         parts = (part for objective in net.objectives for part in objective.auxiliary.modules())
         needing = next((part for part in parts if isinstance(part, Auxiliary) and part.needs_class_indices), None)
         if net.label_shape and needing is not None:

@@ -36,10 +36,15 @@ def test_a_recipe_that_cannot_run_is_refused(capsys):
 def test_list_recipes(capsys):
     found = result_of(capsys, "list", "recipes", "hpff/table4a")
     assert [one["published"][0]["value"] for one in found.values()] == [14.08, 10.51, 9.44, 8.94]
+    found = result_of(capsys, "list", "recipes", "hpff/table1/cifar10-resnet32-dgl")
+    assert found["hpff/table1/cifar10-resnet32-dgl"]["paper_settings"]["modules"] == "all"
+    assert result_of(capsys, "list", "recipes", "recomm")["recommended"]["paper_settings"] == {}
     assert run("list", "recipes", "mlaan/table6/*mlaan") == 0
     output = capsys.readouterr()
     assert "mlaan/table6/cifar10-resnet32-mlaan-dgl" in output.out
     assert "then locallearn evaluate RUN with the same --recipe" in output.err
+    assert "│ evaluate │" in output.out
+    assert "ResNet-32 (K=16), DGL*: test accuracy 37.65 %" in output.out
     assert run("list", "recipes", "auglocal/table1/cifar10-resnet32-bp") == 0
     assert "400, 1024, 0.8, 3" in capsys.readouterr().out, "trials are shown"
 

@@ -73,10 +73,16 @@ def started(*words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+def last_of_each(*options: str) -> tuple[str, ...]:
+    """Options and their values, of those given twice the last."""
+    values = dict(zip(options[::2], options[1::2], strict=True))
+    return tuple(word for pair in values.items() for word in pair)
+
+
 def words(folder: Path, *options: str, processes: int = 2, torchrun: tuple[str, ...] = ()) -> tuple[str, ...]:
     """A run of `train` by torchrun."""
     start = (*TORCHRUN, "--standalone", "--nproc-per-node", str(processes), *torchrun, "-m", "locallearn")
-    return (*start, "train", *SMALL, "--epochs", str(EPOCHS), "--out", str(folder), *options)
+    return (*start, "train", *last_of_each(*SMALL, "--epochs", str(EPOCHS), "--out", str(folder), *options))
 
 
 def trained(*words: str) -> str:
@@ -141,7 +147,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(whole, tmp_path):
 def alone(tmp_path_factory) -> Path:
     """A run in one process, of a network without random layers."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    trained("-m", "locallearn", "train", *SMALL, *PLAIN, "--epochs", str(EPOCHS), "--out", str(folder))
+    trained("-m", "locallearn", "train", *last_of_each(*SMALL, *PLAIN), "--epochs", str(EPOCHS), "--out", str(folder))
     return folder
 
 
@@ -163,7 +169,7 @@ def test_modules_in_two_processes_and_then_in_one_have_the_bits_of_one(alone, tm
 
 def test_heads_of_modules_in_two_processes_are_evaluated_as_in_one(tmp_path):
     options = (*PLAIN, "--eval-heads", "true", "--epochs", "2")
-    trained("-m", "locallearn", "train", *SMALL, *options, "--out", str(tmp_path / "alone"))
+    trained("-m", "locallearn", "train", *last_of_each(*SMALL, *options), "--out", str(tmp_path / "alone"))
     trained(*words(tmp_path / "two", *options, "--parallel", "modules"))
     assert_equal_runs(tmp_path / "alone", tmp_path / "two")
     assert len(timeless(tmp_path / "two")[-1]["head_accuracies"]) == 3
