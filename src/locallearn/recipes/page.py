@@ -35,8 +35,9 @@ GiB, as GPU tools print them. Time and accuracy are not measured here.
 The first 10,000 training images, 15 epochs of batch 128, cosine schedule without warm-up, mixed precision with
 bfloat16; ResNet-110: 5,000 images, 10 epochs; every layer a module where the paper's K says so. The learning rate is
 0.05 or 0.2, whichever has the better accuracy, with the first seed, on the last 5,000 training images, on which nothing
-is trained (STL-10: 4,000 images, and the last 1,000). Numbers are those of the last epoch on the test images, mean and standard deviation over seeds. The papers
-train 400 epochs of all images: compare the distances to BP, in points; more is worse.
+is trained. STL-10 has 4,000 images to train on and 1,000 to choose on. Numbers are those of the last epoch on the test
+images, mean and standard deviation over seeds. The papers train 400 epochs of all images: compare the distances to BP,
+in points; more is worse.
 
 """,
     "smoke": """## Smoke runs

@@ -182,9 +182,9 @@ class AugLocal(Rule):
 class ImageNetAugLocal(AugLocal):
     """AugLocal as its official code trains on ImageNet: no module joins the last, and no pyramid.
 
-    Depths are d, or as many layers as follow; heads have no BatchNorm. The paper says neither; here `fidelity` changes
-    only how ties of the selection round, and whether strides carry over. In bottleneck blocks strides go by the width
-    before the expansion.
+    Depths are d, or as many layers as follow; heads have no BatchNorm. The text has tau = 0.5 for every data set
+    (4.1), as `AugLocal` has, and does not mention the heads' BatchNorm. Here `fidelity` changes only how ties of the
+    selection round, and whether strides carry over. In bottleneck blocks strides go by the width before the expansion.
 
     VGG (chains of single convolutions of stride 1, with max pooling between some) has its own auxiliary networks:
     convolutions of stride 1, max pooling 2x2 before each where the width changes, average pooling, twice

@@ -31,7 +31,7 @@ HELP = """Train one network by one rule.
 examples:
   locallearn train --data digits --model resnet20 --rule dgl
   locallearn train --model resnet32 --data cifar10 --rule auglocal --rule.depth 4 --epochs 1
-  locallearn train --rule "hpff(man(dgl))"                   # wrappers around a rule
+  locallearn train --rule "man(dgl)"                         # wrappers around a rule
   locallearn train --rule auglocal --modules infopro-16 --batch 1024 --optimizer.lr 0.8 --epochs 400 \\
                    --schedule paper-cosine
   locallearn train --data path/to/images --image-size 160 --workers 8 --bad-images skip    # class folders or tar shards
