@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from statistics import fmean
+from typing import Any
 
 from locallearn.report.charts.chart import Axis, Chart
 from locallearn.report.charts.heat_map import HeatMap
@@ -163,7 +164,7 @@ def _time_axis(groups: Sequence[Group]) -> Axis:
     return Axis(label=f"training time, {_time_unit(groups)[1]}", zero=True)
 
 
-def with_bands(caption: str, groups: Sequence[Group]) -> dict[str, str]:
+def with_bands(caption: str, groups: Sequence[Group]) -> dict[str, Any]:
     """A chart's caption, and what its bands are where there are any."""
     if all(len(group.runs) == 1 for group in groups):
         return {"caption": caption}
