@@ -9,10 +9,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from locallearn._chain.axes import layout_after
 from locallearn._chain.chain import Chain, TracedChain
 from locallearn._chain.channel_tracker import ChannelTracker
 from locallearn._chain.layout import Layout, Shape
+from locallearn._chain.layout_detection import layout_after
 from locallearn._chain.position_tracker import PositionTracker
 from locallearn._chain.structure import Remembered
 from locallearn._fx.tracer import BATCHES, may_be_the_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,14 @@ from torch import nn
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.segment import segment_spans
-from locallearn._objectives.auxiliary import Auxiliary
 from locallearn._planning.prediction import without_data
 from locallearn._torch.device import mixed
 from locallearn._torch.live_bytes import LiveBytes
+from locallearn._torch.op_counter import Work
+from locallearn.cost.phases import Activity, PhaseRecorder
+
+_Sizes = tuple[Activity, int, int]
+"""What a phase does, the most bytes alive in it, and those at its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,41 +46,6 @@ class ModuleBytes:
     gradients: int
 
 
-class _Recorder:
-    """Records live bytes where a module's forward pass, its auxiliary networks and its backward pass meet."""
-
-    def __init__(self, live: LiveBytes) -> None:
-        self._live = live
-        self.rows: list[dict[str, int]] = []
-        self._begin()
-
-    def _begin(self) -> None:
-        self._live.take_peak()
-        self._now = {"before": self._live.activations, "saved": 0, "auxiliary": 0, "backward": 0, "peak": 0}
-        self._saved = self._live.activations
-        self._is_forward = True
-
-    def _take(self, name: str) -> None:
-        most = self._live.take_peak()
-        self._now["peak"] = max(self._now["peak"], most)
-        if name != "saved":
-            self._now[name] = max(self._now[name], most - self._saved)
-
-    def auxiliary_begins(self) -> None:
-        self._take("saved" if self._is_forward else "backward")
-        if self._is_forward:
-            self._saved, self._is_forward = self._live.activations, False
-            self._now["saved"] = self._saved - self._now["before"]
-
-    def auxiliary_ends(self) -> None:
-        self._take("auxiliary")
-
-    def segment_ends(self) -> None:
-        self._take("backward")
-        self.rows.append(self._now)
-        self._begin()
-
-
 def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None = None) -> list[ModuleBytes]:
     """Count the bytes of a step by module, without training; the network is not changed.
 
@@ -88,26 +57,41 @@ def bytes_by_module(net: LocalNet, batch: int, *, autocast: torch.dtype | None =
     with without_data(net, batch) as (copy, images, labels), mixed(images.device, autocast):
         step = copy.step(images, labels)
         known = [*copy.parameters(), *copy.buffers(), images, labels]
-        with LiveBytes(known=known, parameters=copy.parameters()) as live:
-            recorder = _Recorder(live)
-            for auxiliary in {id(o.auxiliary): o.auxiliary for o in copy.objectives}.values():
-                _record(auxiliary, recorder)
-            step.on_segment = recorder.segment_ends
-            step.run()
-    spans = segment_spans(net.objectives, net.part)
-    return [_row(net, span, sizes) for span, sizes in zip(spans, recorder.rows, strict=True)]
+        with Work() as work, LiveBytes(known=known, parameters=copy.parameters()) as live:
+            recorder = PhaseRecorder(lambda: work.seconds, lambda: (live.take_peak(), live.activations))
+            recorder.run(copy, step)
+    rows: list[ModuleBytes] = []
+    before = 0
+    for span, phases in _by_segment(segment_spans(net.objectives, net.part), recorder):
+        rows.append(_row(net, span, _sizes(phases, before)))
+        before = phases[-1][2] if phases else before
+    return rows
 
 
-def _record(auxiliary: Auxiliary, recorder: _Recorder) -> None:
-    def begins(*_: object) -> None:
-        recorder.auxiliary_begins()
+def _by_segment(spans: Sequence[range], recorder: PhaseRecorder) -> Iterator[tuple[range, list[_Sizes]]]:
+    """The modules of each graph segment, and the phases from its forward pass to that of the next one."""
+    segment_of = {module: number for number, span in enumerate(spans) for module in span}
+    segments: list[list[_Sizes]] = [[] for _ in spans]
+    number = 0
+    for phase, (most, alive) in zip(recorder.phases, recorder.sizes, strict=True):
+        if phase.activity == "forward":
+            number = segment_of[phase.module]
+        segments[number].append((phase.activity, most, alive))
+    return zip(spans, segments, strict=True)
 
-    def ends(after: Callable[[], None] = auxiliary.after_backward) -> None:
-        recorder.auxiliary_ends()
-        after()
 
-    auxiliary.register_forward_pre_hook(begins)
-    auxiliary.after_backward = ends
+def _sizes(phases: Sequence[_Sizes], before: int) -> dict[str, int]:
+    """The bytes of one graph segment, of its phases and those alive before."""
+    saved = next((alive for activity, _, alive in reversed(phases) if activity == "forward"), before)
+    auxiliary = [most for activity, most, _ in phases if activity == "auxiliary"]
+    backward = [most for activity, most, _ in phases if activity in ("backward", "recompute")]
+    return {
+        "before": before,
+        "saved": saved - before,
+        "auxiliary": max([saved, *auxiliary]) - saved,
+        "backward": max([saved, *backward]) - saved,
+        "peak": max((most for _, most, _ in phases), default=before),
+    }
 
 
 def _row(net: LocalNet, span: range, sizes: dict[str, int]) -> ModuleBytes:

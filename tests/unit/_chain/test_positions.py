@@ -6,8 +6,8 @@ from tiny_networks import small_nest
 from torch import nn
 
 import locallearn as ll
-from locallearn._chain.axes import layout_after
 from locallearn._chain.layout import Kind, Layout
+from locallearn._chain.layout_detection import layout_after
 from locallearn._chain.position_tracker import PositionTracker
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 2, 4, 6, 8

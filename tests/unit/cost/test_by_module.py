@@ -19,6 +19,7 @@ def test_the_highest_module_is_the_peak_of_the_step(rule, memory):
     rows = bytes_by_module(net, 32)
     assert max(row.peak for row in rows) == pytest.approx(peak_memory(net, 32).activations, rel=1e-3)
     assert all(row.peak >= row.before + row.saved + max(row.auxiliary, row.backward) for row in rows)
+    assert all(row.saved > 0 for row in rows)  # HiLo's first module too, after which no auxiliary network stands
 
 
 def test_weights_and_gradients_are_each_counted_once():
