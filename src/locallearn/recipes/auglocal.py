@@ -174,8 +174,9 @@ def in_text(rule: Rule, model: str) -> Rule | None:
 
     VGG13's heads stay the official ones: the text names their units, which `AugLocal` does not have.
     """
-    is_other = isinstance(rule, ImageNetAugLocal) and model != "vgg13"
-    return AugLocal(depth=rule.depth, fidelity="paper") if is_other else None
+    if not isinstance(rule, ImageNetAugLocal) or model == "vgg13":
+        return None
+    return AugLocal(depth=rule.depth, fidelity="paper")
 
 
 def recipes() -> Iterator[Recipe]:
