@@ -62,7 +62,7 @@ def at_budget(settings: TrainSettings, budget: Budget) -> TrainSettings:
     `full` changes nothing. `small`: the first 10,000 training images (STL-10: 4,000), 15 epochs of batch 128, cosine
     without warm-up, mixed precision with bfloat16, whatever the recipe's own; ResNet-110: 5,000 images and 10 epochs.
     Where the papers' K says so, every layer is a module, as in `docs/results/cifar10-small-budget.md`. `smoke`: one
-    epoch of two batches of handwritten digits, in three local modules where the rule has three.
+    epoch of two batches of handwritten digits, in three or four local modules where the rule keeps as many.
     """
     if budget == "full":
         return settings
@@ -70,7 +70,7 @@ def at_budget(settings: TrainSettings, budget: Budget) -> TrainSettings:
     if budget == "smoke":
         size = 64 if settings.data == "imagenet" else 32  # VGG19 halves its images five times
         changes |= {"data": "digits", "image_size": size, "train_images": 32, "batch": 16, "epochs": 1, "loggers": ()}
-        return replace(settings, modules=3 if _has_three_modules(settings.rule) else settings.modules, **changes)
+        return replace(settings, modules=_few_modules(settings.rule) or settings.modules, **changes)
     deep = settings.model == "resnet110"
     images = TRAIN_IMAGES[settings.data]
     if settings.modules == f"hpff-{EVERY_LAYER.get(settings.model)}":
@@ -79,11 +79,15 @@ def at_budget(settings: TrainSettings, budget: Budget) -> TrainSettings:
     return replace(settings, batch=128, precision="bf16", **changes)
 
 
-def _has_three_modules(rule: Rule) -> bool:
-    """Whether a rule trains three local modules as three, neither joining nor refusing them."""
-    groups = rule.partition(Partition((0, 1, 2)))
-    try:
-        rule.spans(len(groups))
-    except LocalLearnError:
-        return False
-    return len(groups) == 3
+def _few_modules(rule: Rule) -> int | None:
+    """The fewest local modules, of 3 or 4, that a rule trains as so many and not as one; None where it joins them."""
+    for count in (3, 4):
+        if len(rule.partition(Partition(tuple(range(count))))) < count:
+            return None
+        try:
+            spans = rule.spans(count)
+        except LocalLearnError:
+            continue
+        if any(span.last < count - 1 for span in spans):
+            return count
+    return None
