@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+_SAME = 1.0
+"""Seconds in which signals are one request: make hands on what `timeout` has sent to the whole group."""
 _SIGNALLED = 128  # the exit status after a signal, less its number
 
 
@@ -25,11 +28,16 @@ class StopSignal:
 
 @contextmanager
 def stop_signals(told: StopSignal) -> Iterator[None]:
-    """Take the signals that ask to stop; a second one ends the process at once."""
+    """Take the signals that ask to stop; a second one, more than a second later, ends the process at once."""
+    first = 0.0
 
     def stop(number: int, _: Any) -> None:
-        if told.number:
+        nonlocal first
+        if told.number and time.monotonic() > first + _SAME:
             raise SystemExit(_SIGNALLED + number)
+        if told.number:
+            return
+        first = time.monotonic()
         told.number = number  # and no more: printing takes locks, which the interrupted code may hold
 
     numbers = {signal.SIGINT, signal.SIGTERM, _HANGUP}
