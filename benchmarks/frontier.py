@@ -25,7 +25,7 @@ from recipe_search import results_of
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "frontier.json"
-LAST = "reduced"
+LAST = "narrow"
 """The search whose winner is recommended."""
 FIGURE = ROOT / "docs" / "figures" / "frontier.png"
 PAGE = ROOT / "docs" / "results" / "recommended.md"
@@ -173,8 +173,14 @@ def draw(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
             axes.plot(x, y, markerfacecolor="white" if lean else looks["color"], linestyle="", **looks)
             if not lean:
                 text = SHORT.get(row["name"], row["name"])
-                place = {"local": (5, -7), "exact": (5, 4), "recommended": (3, -19)}[row["kind"]]
-                axes.annotate(text, (x, y), place, textcoords="offset points", fontsize=6, color=looks["color"])
+                place = (
+                    (5, 3) if row["name"] in SHORT else {"local": (5, -7), "exact": (5, 4)}.get(row["kind"], (5, -2))
+                )
+                is_left = row["kind"] == "recommended" and axes is panels[0]  # exact ones are on its right there
+                place, side = ((-5, -2), "right") if is_left else (place, "left")
+                axes.annotate(
+                    text, (x, y), place, ha=side, textcoords="offset points", fontsize=6, color=looks["color"]
+                )
         axes.set(xlabel=f"{label} of a step, x BP", xlim=(0, 1.2 * max(x for x, _ in points)))
     panels[0].set(ylabel="test accuracy, %")
     for ending in (".png", ".svg"):

@@ -1,18 +1,18 @@
 """The recipe to begin with: of no paper, but of a search under limits of memory and time.
 
-`docs/results/recommended.md` says what was searched and measured, `benchmarks/recipe_search.py` repeats it.
+`docs/results/recommended.md` says what was searched and measured, `benchmarks/recipe_search.py narrow` repeats it.
 """
 
 from __future__ import annotations
 
 from locallearn.recipes.recipe import Recipe
-from locallearn.rules import AugLocal, Reduced
+from locallearn.rules import AugLocal
 from locallearn.training import SGD, Cosine, TrainSettings
 
 RECOMMENDED = Recipe(
     name="recommended",
     settings=TrainSettings(
-        rule=Reduced(AugLocal(depth=4), grid=16),
+        rule=AugLocal(depth=4, narrow=0.75),
         epochs=15,
         optimizer=SGD(lr=0.2, weight_decay=5e-4, decay_norms_and_biases=False),
         schedule=Cosine(warmup=0.2),

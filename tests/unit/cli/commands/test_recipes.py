@@ -52,7 +52,7 @@ def test_list_recipes(capsys):
 def test_the_recommended_recipe_takes_options_too(capsys):
     values = printed_settings(capsys, "--recipe", "recommended", "--epochs", "40", "--data", "digits")
     assert (values["epochs"], values["data"], values["train_images"]) == (40, "digits", None)
-    assert values["rule"]["class_path"] == "locallearn.Reduced"
+    assert values["rule"]["class_path"] == "locallearn.AugLocal"
     assert values["schedule"]["init_args"]["warmup"] == find("recommended").settings.schedule.warmup
     assert list(result_of(capsys, "list", "recipes", "recomm")) == ["recommended"]
 
