@@ -251,10 +251,11 @@ def apart(folder: Path, *options: Any) -> list[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    start = ("-m", "locallearn", "train", *SMALL, "--out", str(folder), "--parallel", "data", "--epochs", "1")
+    all_of = (*SMALL, "--out", str(folder), "--parallel", "data", "--epochs", "1")
+    start = ("-m", "locallearn", "train")
     with (
-        started(*start, *options[0], RANK="0", **where) as first,
-        started(*start, *options[1], RANK="1", **where) as second,
+        started(*start, *last_of_each(*all_of, *options[0]), RANK="0", **where) as first,
+        started(*start, *last_of_each(*all_of, *options[1]), RANK="1", **where) as second,
     ):
         told = [process.communicate(timeout=200)[1] for process in (first, second)]
         assert first.returncode == second.returncode == 1, told
