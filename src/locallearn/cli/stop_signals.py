@@ -33,9 +33,9 @@ def stop_signals(told: StopSignal) -> Iterator[None]:
 
     def stop(number: int, _: Any) -> None:
         nonlocal first
-        if told.number and time.monotonic() > first + _SAME:
-            raise SystemExit(_SIGNALLED + number)
         if told.number:
+            if time.monotonic() > first + _SAME:
+                raise SystemExit(_SIGNALLED + number)
             return
         first = time.monotonic()
         told.number = number  # and no more: printing takes locks, which the interrupted code may hold
