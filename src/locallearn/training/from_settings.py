@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,10 @@ from locallearn._nn.frozen import freeze
 from locallearn._objectives.auxiliary import Loss
 from locallearn._planning.by_cost import parse_cost_spec
 from locallearn._torch.device import channels_last, seed_all
-from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
+from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import call, find, names
 from locallearn.data import Batches, DataSet, Feed, MixedBatches, StreamedBatches, TensorBatches, image_folder
 from locallearn.models import from_library
-from locallearn.rules import BP, Checkpoint, Rule
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.settings.train import LOSSES, TrainSettings
 
@@ -57,21 +55,7 @@ def build(
             net = _localized(model, settings, images, modules)
     if settings.channels_last:
         channels_last(net)
-    _warn_of_end_to_end(net, settings.rule)
     return net
-
-
-def _warn_of_end_to_end(net: LocalNet, rule: Rule) -> None:
-    """Say so where all objectives of a local rule end in the network's classifier, as cascades over all modules do."""
-    count = len(net.partition)
-    if isinstance(rule, BP | Checkpoint) or count == 1 or any(one.last < count - 1 for one in net.objectives):
-        return
-    warnings.warn(
-        f"{type(rule).__name__} gives none of {count} modules an auxiliary network of its own, and so trains them end"
-        " to end, as BP does: ask for more modules, or for a smaller span.",
-        LocalLearnWarning,
-        stacklevel=3,
-    )
 
 
 def _localized(

@@ -11,16 +11,14 @@ from typing import Any
 import torch
 
 from locallearn._engine.local_net import LocalNet
-from locallearn._localize import net_of
 from locallearn._nn.frozen import frozen_parts
 from locallearn._planning.out_of_memory import advice
 from locallearn._torch.device import device_name, device_of, is_out_of_memory
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError, UnpredictableError
 from locallearn._utils.hashed_json import write_hashed_json
-from locallearn.cost import PeakMemory, peak_memory, warning_of
+from locallearn.cost import PeakMemory, peak_memory
 from locallearn.data import Batches, DataSet, Feed, hold_out
 from locallearn.parallel import ModulePart
-from locallearn.rules import BP
 from locallearn.training.evaluation import has_several_labels, refuse_misfit_labels
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.data_card import DataCard
@@ -34,7 +32,8 @@ from locallearn.training.processes.joining import joined_processes
 from locallearn.training.processes.parts import drops_single_image
 from locallearn.training.processes.predicted import process_rows
 from locallearn.training.processes.processes import Processes
-from locallearn.training.result import number_of_parameters, tell_early_stop, write_result
+from locallearn.training.remarks import remark_on_memory, remark_on_modules
+from locallearn.training.result import tell_early_stop, write_result
 from locallearn.training.resume import record_resume
 from locallearn.training.settings.commands import plan_command
 from locallearn.training.settings.train import NO_RESULT, TrainSettings
@@ -81,8 +80,7 @@ def train(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     device = device_of(settings.device)
-    if settings.cuda_graphs and device.type != "cuda":
-        raise LocalLearnError(f"cuda_graphs needs a CUDA GPU, but the device is {device}: leave it out.")
+    settings.refuse_device(device)
     with joined_processes(settings.parallel, device, timeout=settings.parallel_timeout) as processes:
         try:
             return _train(settings, RunFolder(folder), resume, changing, watcher, say, processes)
@@ -121,6 +119,7 @@ def _train(
     changing = {*changing, *NO_RESULT}
     if processes.leads:
         run.refuse_unfit(settings, resume=resume is not None, changing=changing)
+    remark_on_modules(net, settings.rule, say)
     processes.at("counting memory")
     peak = _counted(net, settings, own_batch, say)
     if peak is not None and not goes_on:
@@ -233,7 +232,7 @@ def _counted(net: LocalNet, settings: TrainSettings, batch: int, say: Callable[[
     except UnpredictableError as error:
         say(f"training without a predicted peak of memory: {error}")
         return None
-    _warn_of_heavy_auxiliaries(net, settings, peak, batch, say)
+    remark_on_memory(net, settings, peak, batch, say)
     return peak
 
 
@@ -260,17 +259,6 @@ def _staleness(net: LocalNet | ModulePart, processes: Processes) -> dict[str, An
         return {}
     ages = processes.of_modules(net.staleness)
     return {"replay_buffer": net.replay_buffer, "staleness": [None if age is None else asdict(age) for age in ages]}
-
-
-def _warn_of_heavy_auxiliaries(
-    net: LocalNet, settings: TrainSettings, peak: PeakMemory, batch: int, say: Callable[[str], None]
-) -> None:
-    """Say so where the step takes more memory than backpropagation, which large auxiliary networks alone can cause."""
-    if number_of_parameters(net.auxiliary) <= number_of_parameters(net.model):
-        return
-    bp = net_of(net.model, net.chain, BP(), net.partition, "fast")
-    if sentence := warning_of(settings.rule, peak, peak_memory(bp, batch, **settings.step_options)):
-        say(sentence)
 
 
 def _silence(_: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from small_runs import StopAfter, assert_equal_runs, loop_of, settings
 
 import locallearn as ll
-from locallearn import LocalLearnError, LocalLearnWarning
+from locallearn import LocalLearnError
 from locallearn.cost import peak_memory
 from locallearn.training import (
     SGD,
@@ -25,6 +25,7 @@ from locallearn.training import (
     load_run,
     train,
 )
+from locallearn.training.remarks import remark_on_modules
 from locallearn.training.settings.text import as_yaml
 
 ONE_CYCLE = TorchSchedule(scheduler="OneCycleLR", each="step")
@@ -196,14 +197,30 @@ def test_a_loss_whose_shapes_depend_on_labels_trains_without_a_predicted_peak(tm
     assert any(one.startswith("training without a predicted peak of memory: ") for one in told)
 
 
-def test_a_rule_whose_cascade_is_the_whole_network_trains_as_bp_does_and_says_so():
-    asked = settings(model="small_runs.plain", rule=ll.MLAAN(ll.DGL()))
-    images, told = data_of(asked), "MLAAN gives none of 3 modules an auxiliary network of its own, and so trains them"
-    with pytest.warns(LocalLearnWarning, match=told):
-        net = build(asked, images)
-    bp = build(replace(asked, rule=ll.BP()), images)
+def test_a_rule_whose_cascade_is_the_whole_network_trains_as_bp_does_and_says_so(tmp_path):
+    asked = settings(model="small_runs.plain", rule=ll.MLAAN(ll.DGL()), epochs=1)
+    images = data_of(asked)
+    net, bp = build(asked, images), build(replace(asked, rule=ll.BP()), images)
     for one in (net, bp):
         one.backward(torch.linspace(0, 1, 4 * 3 * 144).view(4, 3, 12, 12), torch.tensor([0, 1, 2, 0]))
     for own, other in zip(net.model.parameters(), bp.model.parameters(), strict=True):
         torch.testing.assert_close(own.grad, other.grad, rtol=2e-3, atol=1e-6)
-    build(replace(asked, rule=ll.HiLo(ll.DGL(), span=2)), images)  # two cascades: no warning
+    told = []
+    train(asked, tmp_path / "run", say=told.append)
+    cause = "none of 3 modules has an auxiliary network of its own. Ask for more modules, or a smaller span."
+    assert [one for one in told if "end to end" in one] == [f"MLAAN(DGL) trains end to end, as BP does: {cause}"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "modules", "told"),
+    [
+        (ll.DGL(), 1, ["DGL trains end to end, as BP does: the network is a single module. Ask for more modules."]),
+        (ll.DGL(), 2, []),
+        (ll.BP(), 1, []),
+        (ll.HiLo(ll.DGL(), span=2), "all", []),
+    ],
+)
+def test_a_single_module_is_said_to_train_end_to_end(rule, modules, told):
+    asked, said = settings(model="small_runs.plain", rule=rule, modules=modules), []
+    remark_on_modules(build(asked, data_of(asked)), rule, said.append)
+    assert said == told

@@ -180,10 +180,14 @@ class TrainSettings(FitSettings):
         if self.synchronise_statistics and (self.compile or self.memory == "lean"):
             raise LocalLearnError("synchronise_statistics works neither with compile nor with memory=lean.")
 
+    def refuse_device(self, device: torch.device) -> None:
+        """Refuse settings that need a GPU on another device."""
+        asked = {"cuda_graphs": self.cuda_graphs, f"overlap={self.overlap}": self.overlap}
+        if device.type != "cuda" and (needing := [name for name, value in asked.items() if value]):
+            raise LocalLearnError(f"{needing[0]} needs a CUDA GPU, but the device is {device}: leave it out.")
+
     def refuse_misfit(self, net: LocalNet, *, steps: int) -> None:
         super().refuse_misfit(net, steps=steps)
-        if self.overlap and (device := next(net.parameters()).device).type != "cuda":
-            raise LocalLearnError(f"overlap={self.overlap} needs a CUDA GPU, but the device is {device}: leave it out.")
         parts = (part for objective in net.objectives for part in objective.auxiliary.modules())
         needing = next((part for part in parts if isinstance(part, Auxiliary) and part.needs_class_indices), None)
         if net.label_shape and needing is not None:
