@@ -84,7 +84,7 @@ RIGHT: dict[str, list[Any]] = {
         ["0", "3"],
     ],
     "layers": [None, r"\d", ["0", "3", "6"], [".*"], "0"],
-    "memory": ["fast", "fast", "fast", "fast", "lean"],
+    "memory": ["fast", "fast", "fast", "lean", "least"],
     "overlap": [0],  # others need a GPU
     "device": ["cpu", "auto", "cpu:0"],
     "step": ["together", "module"],

@@ -20,7 +20,7 @@ from locallearn._engine.refusals import (
     refuse_frozen,
     refuse_image_type,
     refuse_label_shape,
-    refuse_lean_compiled,
+    refuse_recomputing_compiled,
     refuse_other_classes,
     refuse_other_images,
     refuse_other_labels,
@@ -81,7 +81,7 @@ class LocalNet(nn.Module):
         part: numbers of these modules: all, except under `parallel.modules`.
         loss: the task's loss.
         label_shape: of one image, (), or (classes,) of probabilities and several labels; a predicted step needs it.
-        memory: "fast" or "lean".
+        memory: "fast", "lean" or "least".
         overlap: how many modules may still go backward while the next one runs forward, on a CUDA GPU.
         steps: number of finished training steps, by which errors name a step.
         gradient_sharing: shares the gradients of each step with other processes, or None.
@@ -228,7 +228,7 @@ class LocalNet(nn.Module):
         in `fast` that are too small to be worth it.
         """
         if self._compiled:
-            refuse_lean_compiled(self.memory)
+            refuse_recomputing_compiled(self.memory)
         images = step.images
         outputs = len(images) * images.element_size() * sum(map(prod, self.chain.shapes))
         if not self.recomputes or self._compiled or (self.memory == "fast" and outputs < _WORTH_A_PLAN):
@@ -240,8 +240,8 @@ class LocalNet(nn.Module):
                 self.recompute_plans[key] = plan_recompute(step, self.memory)
             except UnpredictableError as error:
                 self.recompute_plans[key] = None
-                if self.memory == "lean":
-                    self._warn(f"memory=lean recomputes nothing: {error}")
+                if self.memory != "fast":
+                    self._warn(f"memory={self.memory} recomputes nothing: {error}")
         return self.recompute_plans[key]
 
     def parameters_of(self, module: int) -> list[nn.Parameter]:
@@ -279,9 +279,9 @@ class LocalNet(nn.Module):
         buffers) is switched off for the whole process.
 
         Raises:
-            LocalLearnError: `memory` is "lean".
+            LocalLearnError: `memory` is not "fast".
         """
-        refuse_lean_compiled(self.memory)
+        refuse_recomputing_compiled(self.memory)
         parts = (*self.local_modules, *(objective.auxiliary for objective in self.objectives))
         checkpointed = [[layer for layer in part.modules() if isinstance(layer, Checkpointed)] for part in parts]
         compiled = [layer for part, layers in zip(parts, checkpointed, strict=True) for layer in (layers or [part])]

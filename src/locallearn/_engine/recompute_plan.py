@@ -21,32 +21,43 @@ from locallearn._torch.live_bytes import LiveBytes
 from locallearn._torch.private_api import Module
 from locallearn._utils.errors import UnpredictableError
 
-Memory = Literal["fast", "lean"]
+Memory = Literal["fast", "lean", "least"]
 
 Choice = tuple[RecomputePolicy, RecomputePolicy]
 """The policy of a graph segment, and that of the auxiliary networks at its end."""
 
 _ACTIVATIONS = RecomputePolicy(activations=True)
 _HALF, _BLOCKS = replace(_ACTIVATIONS, blocks=0.5), replace(_ACTIVATIONS, blocks=1)
-CHOICES: dict[Memory, tuple[Choice, ...]] = {
-    "fast": ((STORE_ALL, STORE_ALL), (_ACTIVATIONS, _ACTIVATIONS)),
-    "lean": (
-        (STORE_ALL, STORE_ALL),
-        (_ACTIVATIONS, _ACTIVATIONS),
-        (_ACTIVATIONS, _HALF),
-        (_ACTIVATIONS, _BLOCKS),
-        (_BLOCKS, _ACTIVATIONS),
-        (_BLOCKS, _HALF),
-        (_BLOCKS, _BLOCKS),
-    ),
-}
+_OUTPUT = replace(_ACTIVATIONS, output=True)
+_PRODUCTS, _ALL = replace(_OUTPUT, products=True), replace(_BLOCKS, products=True)
+_FAST: tuple[Choice, ...] = ((STORE_ALL, STORE_ALL), (_ACTIVATIONS, _ACTIVATIONS))
+_LEAN: tuple[Choice, ...] = (
+    *_FAST,
+    (_ACTIVATIONS, _HALF),
+    (_ACTIVATIONS, _BLOCKS),
+    (_BLOCKS, _ACTIVATIONS),
+    (_BLOCKS, _HALF),
+    (_BLOCKS, _BLOCKS),
+)
+_LEAST: tuple[Choice, ...] = (
+    *_LEAN,
+    (_OUTPUT, _ACTIVATIONS),
+    (_OUTPUT, _BLOCKS),
+    (_PRODUCTS, _ACTIVATIONS),
+    (_PRODUCTS, _ALL),
+    (_ALL, _ALL),
+)
+CHOICES: dict[Memory, tuple[Choice, ...]] = {"fast": _FAST, "lean": _LEAN, "least": _LEAST}
 """What a segment may recompute under each setting of `memory`, from the fastest choice to the leanest."""
 
-_TOLERATED = {"fast": 1.12, "lean": 1.0}
+_TOLERATED = {"fast": 1.12, "lean": 1.0, "least": 1.0}
 """Nothing is recomputed while the step's peak without it is at most this multiple of the least that can be reached."""
 
-_NEAR = 1.01
+_NEAR = {"fast": 1.01, "lean": 1.01, "least": 1.05}
 """Each segment takes its fastest choice whose peak is at most this multiple of the least."""
+
+_WORTH = 1.1
+"""`least` is `lean` where the peak of `lean` is at most this multiple of the least: convolutions are costly to repeat."""
 
 _LOW = 0.35
 """Segments whose peak is at most this share of the highest never become the highest: they store everything."""
@@ -98,19 +109,20 @@ class _SegmentProbe:
 def plan_recompute(step: Step, memory: Memory) -> RecomputePlan:
     """The fastest plan whose peak is near the least that can be reached.
 
-    `fast` may recompute normalisations and activations; `lean` also modules, and blocks of auxiliary networks. Segments
-    that stay below the step's peak anyway store everything.
+    `fast` may recompute normalisations and activations; `lean` also modules, and blocks of auxiliary networks; `least`
+    also convolutions one by one, and outputs of modules. Segments that stay below the step's peak anyway store
+    everything.
 
     Args:
         step: the step; of its batch only shape, type and device matter.
-        memory: "fast" or "lean".
+        memory: "fast", "lean" or "least".
     """
     if any(not (objective.first in step.part and objective.last in step.part) for objective in step.objectives):
         return _plan_of_part(step, memory)
     objectives, spans = step.objectives, step.spans
     overlapping = sum(o.first <= span.start <= o.last for o in objectives for span in spans) > len(spans)
     chosen = [0] * len(spans)
-    if memory == "lean" or not overlapping:  # overlapping objectives take long to count, and `fast` gains little there
+    if memory != "fast" or not overlapping:  # overlapping objectives take long to count, and `fast` gains little there
         chosen = _chosen(step, memory, overlapping)
     segment_at = {span[-1]: index for index, span in enumerate(spans)}
     last_over = [max(segment_at[o.last] for o in objectives if o.first <= span.start <= o.last) for span in spans]
@@ -125,7 +137,7 @@ def plan_recompute(step: Step, memory: Memory) -> RecomputePlan:
 
 def recomputed_part(policy: RecomputePolicy, auxiliary: Auxiliary) -> Hashable:
     """Equal for policies under which an auxiliary network recomputes the same: most have few blocks, or none."""
-    return policy.activations, ceil(policy.blocks * len(blocks_of(auxiliary)))
+    return policy.activations, policy.products, ceil(policy.blocks * len(blocks_of(auxiliary)))
 
 
 def choose(peaks: Sequence[Sequence[float]], memory: Memory) -> list[int]:
@@ -133,12 +145,15 @@ def choose(peaks: Sequence[Sequence[float]], memory: Memory) -> list[int]:
 
     Args:
         peaks: for each segment its peak under the `CHOICES` of `memory`, in their order.
-        memory: "fast" or "lean".
+        memory: "fast", "lean" or "least".
     """
     least = max(map(min, peaks))
     if least == inf or max(by_choice[0] for by_choice in peaks) <= _TOLERATED[memory] * least:
         return [0] * len(peaks)
-    return [next(c for c, peak in enumerate(by_choice) if peak <= _NEAR * least) for by_choice in peaks]
+    leaner = [by_choice[: len(_LEAN)] for by_choice in peaks]
+    if memory == "least" and max(map(min, leaner)) <= _WORTH * least:
+        return choose(leaner, "lean")
+    return [next(c for c, peak in enumerate(by_choice) if peak <= _NEAR[memory] * least) for by_choice in peaks]
 
 
 def _plan_of_part(step: Step, memory: Memory) -> RecomputePlan:
@@ -164,7 +179,7 @@ def _plan_of_part(step: Step, memory: Memory) -> RecomputePlan:
 
 
 def _leanness(policy: RecomputePolicy) -> float:
-    return policy.activations + policy.blocks
+    return policy.activations + policy.products + policy.output + policy.blocks
 
 
 def _chosen(step: Step, memory: Memory, overlapping: bool) -> list[int]:

@@ -28,11 +28,11 @@ def refuse_without_gradients() -> None:
         )
 
 
-def refuse_lean_compiled(memory: str) -> None:
+def refuse_recomputing_compiled(memory: str) -> None:
     """Refuse to recompute what is compiled."""
-    if memory == "lean":
+    if memory != "fast":
         raise LocalLearnError(
-            "memory=lean does not work with compile: the compiler decides what to recompute. Use one of them."
+            f"memory={memory} does not work with compile: the compiler decides what to recompute. Use one of them."
         )
 
 

@@ -40,7 +40,8 @@ class GraphSegment:
         span: their indices.
         stop_modules: first modules of the objectives over them; `backward` takes them out, one by one.
         features: the input, detached.
-        policy: what the backward pass recomputes.
+        policy: what the backward pass recomputes; its output only where all objectives over them span just these
+            modules.
 
     Attributes:
         output: what the last module gives.
@@ -64,6 +65,7 @@ class GraphSegment:
         self._policy = policy
         self._tape = CheckpointTape(policy.saving)
         self._state: RunState | None = None
+        self._dropped: RunState | None = None
         layers = [layer for module in modules for layer in module.layers]
         checkpointed = any(isinstance(layer, Checkpointed) for layer in layers)
         on_tape = len(stop_modules) == 1 and (checkpointed or (policy.blocks and len(layers) > 1))
@@ -72,6 +74,10 @@ class GraphSegment:
         elif policy.blocks:
             self._state = RunState(features.device, nn.ModuleList(modules))
             self.output = self._state.run_first(self._run, self._leaf)
+        elif policy.output and self._parameters:
+            self._dropped = RunState(features.device, nn.ModuleList(modules))
+            with self._dropped.first_run(), policy.saving():
+                self.output = self._run(self._leaf)
         else:
             with policy.saving():
                 self.output = self._run(self._leaf)
@@ -79,6 +85,16 @@ class GraphSegment:
         self.trains = self.output.requires_grad if has_graph else bool(self._leaf.requires_grad or self._parameters)
         self._to_leaf: dict[int, Tensor] = {}
         self._sum: Tensor | None = None
+
+    @property
+    def drops_output(self) -> bool:
+        """Whether the backward pass frees the output; `output_again` computes it a second time."""
+        return self._dropped is not None
+
+    def output_again(self) -> Tensor:
+        """The output, after the backward pass and before any parameter is stepped."""
+        assert self._dropped is not None
+        return self._dropped.run_last(self._run, self._leaf)
 
     def _run(self, features: Tensor) -> Tensor:
         for module in self._modules:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
@@ -115,9 +115,11 @@ class Step:
         """Run the modules of a segment forward, from a detached leaf, and keep their graph."""
         span = self.span
         policy = STORE_ALL if self.plan is None else self.plan.segments[number]
-        stop_modules = {o.first for o in self.objectives if o.first <= span.start <= o.last}
+        over = [o for o in self.objectives if o.first <= span.start <= o.last]
+        if any((o.first, o.last) != (span[0], span[-1]) for o in over):
+            policy = replace(policy, output=False)
         modules = [self.modules[module - self.first] for module in span]
-        segment = GraphSegment(modules, span, stop_modules, self.inputs, policy)
+        segment = GraphSegment(modules, span, {o.first for o in over}, self.inputs, policy)
         self._segments.append(segment)
         self.features = segment.output.detach()
         self.streams.passed_on(self.features)
@@ -169,7 +171,7 @@ class Step:
                 segment = self._segments[position]
                 if stop_module not in segment.stop_modules:
                     continue
-                gradient = segment.backward(stop_module)
+                gradient = self._backward(segment, stop_module)
                 if segment.span.start > max(stop_module, self.first):
                     self._segments[position - 1].receive(stop_module, gradient)
                 elif segment.span.start > stop_module:
@@ -179,6 +181,17 @@ class Step:
                     self._complete(segment.span)
         self._segments = [segment for segment in self._segments if segment.stop_modules]
         torch.clear_autocast_cache()  # of parts that ran again
+
+    def _backward(self, segment: GraphSegment, stop_module: int) -> Tensor | None:
+        """Send the gradient through a segment, whose output, if it drops that, is computed again for the next one."""
+        if not segment.drops_output:
+            return segment.backward(stop_module)
+        self.features = self.images.new_empty(0)
+        gradient = segment.backward(stop_module)
+        if segment.span.stop < self.part.stop:
+            self.features = segment.output_again()
+            self.streams.passed_on(self.features)
+        return gradient
 
     def _ending_here(self) -> Iterator[tuple[Auxiliary, list[int]]]:
         """Each auxiliary network that takes the segment's output, with the objectives that share it."""

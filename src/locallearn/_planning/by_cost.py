@@ -76,7 +76,7 @@ def balanced(
         spec: by which quantity, and how many modules.
         chain: the chain.
         ends: layers with which modules may end.
-        memory: "fast" or "lean", for peaks.
+        memory: "fast", "lean" or "least", for peaks.
         profile_of_chain: makes the chain's profile under the rule; called for peaks only.
     """
     if spec.modules > len(ends):
@@ -100,7 +100,7 @@ def fit_budget(
         budget: bytes, and images in a batch.
         rule: the rule.
         profile: of the chain under the rule.
-        memory: "fast" or "lean".
+        memory: "fast", "lean" or "least".
         build: from a partition to the network.
 
     Raises:
@@ -121,7 +121,7 @@ def fit_budget(
     raise LocalLearnError(
         f"no partition fits in {format_bytes(budget.size)} with {budget.batch} images in a batch: the least is"
         f" {format_bytes(best.peak)}, with {len(best.modules)} modules"
-        + ("; memory='lean' needs less." if memory == "fast" else ": take a smaller batch, or accumulate.")
+        + (": take a smaller batch, or accumulate." if memory == "least" else "; memory='least' needs less.")
     )
 
 

@@ -155,7 +155,7 @@ def profile_layers(chain: TracedChain, memory: Memory, *, autocast: torch.dtype 
 
     Args:
         chain: the chain.
-        memory: "fast", or "lean", which has all policies of "fast" too.
+        memory: "fast", "lean" or "least"; each has the policies of those before it too.
         autocast: dtype of mixed precision, or None.
     """
     reference = next(parameter for layer in chain.layers for parameter in layer.parameters())

@@ -41,7 +41,7 @@ class Candidate:
 
     Attributes:
         rule: the rule, with its depth.
-        memory: "fast" or "lean".
+        memory: "fast", "lean" or "least".
         modules: names of the last layers of the local modules.
         accumulate: number of micro-batches.
         micro_batch: images in each of them.
@@ -222,7 +222,7 @@ def fastest(profile: Profile, memory: Memory, limit: float, fewest: int) -> Part
 
     Args:
         profile: the profile.
-        memory: "fast" or "lean".
+        memory: "fast", "lean" or "least".
         limit: peak bytes of a module per image.
         fewest: number of modules that the rule needs.
 

@@ -1,13 +1,14 @@
-"""Recomputes normalisations and activations in the backward pass instead of saving them.
+"""Recomputes what layers give in the backward pass instead of saving it.
 
 A normalisation saves its input. Its output, and the output of the activation after it, are saved as well, by the
-activation and by the next convolution, though cheap elementwise work recomputes them from that input.
+activation and by the next convolution, though cheap elementwise work recomputes them from that input. That input in turn
+is what a convolution gave, so it can be recomputed from the convolution's own.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,15 +20,26 @@ from torch.utils.weak import WeakIdKeyDictionary
 from locallearn._recompute.saved_tensors import Recomputation, Recompute, SavedTensor
 
 
+_MOST_PRODUCTS = 3
+"""Convolutions between a stored tensor and one that is recomputed from it: those of a bottleneck block."""
+
+HowTo = Callable[..., Recompute | None]
+"""From the arguments of a function's call to what repeats the call; None where its result may change."""
+
+
 class RecomputeActivations(TorchFunctionMode):
-    """While active, saves a recompute function instead of each cheap activation.
+    """While active, saves a recompute function instead of each activation that it knows how to recompute.
 
     The mode watches the functions of the forward pass to learn how each tensor was computed. It changes no module and
     no value: recomputed tensors have the same bits.
+
+    Args:
+        functions: those whose results are recomputed, each with the way how: `CHEAP`, or `CHEAP | PRODUCTS`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, functions: Mapping[Any, HowTo]) -> None:
         super().__init__()
+        self._functions = functions
         self._recomputations = WeakIdKeyDictionary()  # by the storage of their results
         self._saved: weakref.WeakSet[SavedTensor] = weakref.WeakSet()
         self._saved_now: list[SavedTensor] | None = None  # by the function that runs
@@ -44,16 +56,19 @@ class RecomputeActivations(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in _CHEAP:
+        if func not in self._functions:
             return func(*args, **kwargs)
         source = args[0] if args else kwargs["input"]
         of_source = self._recomputation_of(source)
+        products = (0 if of_source is None else of_source.products) + (func in PRODUCTS)
+        if products > _MOST_PRODUCTS:
+            return func(*args, **kwargs)
         saved_now = self._saved_now = []
         result = func(*args, **kwargs)
         self._saved_now = None
-        recompute = _CHEAP[func](*args, **kwargs) if result.requires_grad else None
+        recompute = self._functions[func](*args, **kwargs) if result.requires_grad else None
         if recompute is not None:
-            self._learn(result, source, of_source, recompute, saved_now)
+            self._learn(result, source, of_source, recompute, products, saved_now)
         return result
 
     def substitute(self, result: Tensor, original: Tensor) -> None:
@@ -68,13 +83,14 @@ class RecomputeActivations(TorchFunctionMode):
         source: Tensor,
         of_source: Recomputation | None,
         recompute: Recompute,
+        products: int,
         saved_now: Sequence[SavedTensor],
     ) -> None:
         """From now on, save how `result` was computed; also where the function itself saved it just before."""
         storage, in_place = result.untyped_storage(), result is source
         if of_source is None and (in_place or not any(saved.shares_storage_with(source) for saved in saved_now)):
             return  # the source is gone, or would be saved for this alone
-        learned = Recomputation(source.detach() if of_source is None else of_source, recompute, result)
+        learned = Recomputation(source.detach() if of_source is None else of_source, recompute, result, products)
         self._recomputations[storage] = learned
         for saved in saved_now:
             if saved.shares_storage_with(result):
@@ -117,7 +133,7 @@ def _batch_norm(
 
 def _activation(
     function: Callable[..., Tensor], in_place: Callable[..., Tensor] | None = None
-) -> Callable[..., Recompute]:
+) -> HowTo:
     def recomputation(input: Tensor, *args: Any, inplace: bool = False, **settings: Any) -> Recompute:
         numbers = [value for value in args if not isinstance(value, bool)]  # a bool says whether it works in place
 
@@ -129,9 +145,23 @@ def _activation(
     return recomputation
 
 
+def _product(function: Callable[..., Tensor]) -> HowTo:
+    def recomputation(input: Tensor, *args: Any, **settings: Any) -> Recompute:
+        device = input.device.type
+        enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+        def recompute(source: Tensor, _: bool) -> Tensor:
+            with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
+                return function(source, *args, **settings)
+
+        return recompute
+
+    return recomputation
+
+
 _RELU = _activation(torch.relu, torch.relu_)
 
-_CHEAP: dict[Any, Callable[..., Recompute | None]] = {
+CHEAP: Mapping[Any, HowTo] = {
     F.batch_norm: _batch_norm,
     F.relu: _RELU,
     torch.relu: _RELU,
@@ -145,3 +175,7 @@ _CHEAP: dict[Any, Callable[..., Recompute | None]] = {
     F.hardswish: _activation(F.hardswish),
     F.gelu: _activation(F.gelu),
 }
+"""Normalisations and activations: elementwise work."""
+
+PRODUCTS: Mapping[Any, HowTo] = {function: _product(function) for function in (F.conv2d, F.linear)}
+"""Convolutions and linear layers."""

@@ -9,7 +9,7 @@ from math import ceil
 
 from torch import nn
 
-from locallearn._recompute.activations import RecomputeActivations
+from locallearn._recompute.activations import CHEAP, PRODUCTS, RecomputeActivations
 from locallearn._recompute.tape import CheckpointTape, checkpointing
 
 
@@ -19,17 +19,23 @@ class RecomputePolicy:
 
     Attributes:
         activations: normalised and activated tensors.
+        products: what convolutions and linear layers give as well, so that a residual block stores its input alone. Most
+            are recomputed several times.
+        output: of a segment that no objective shares with another, its output as well, once the auxiliary network has
+            used it: it is not kept for the next segment meanwhile, but computed again afterwards.
         blocks: a segment as a whole, from its input, where this is not 0; of an auxiliary network this share of its
             blocks, each from its own input, from the first on. The last ones are seldom worth it: they go backward
             while nothing else is alive, and after a stride they are small.
     """
 
     activations: bool = False
+    products: bool = False
+    output: bool = False
     blocks: float = 0
 
     def saving(self) -> AbstractContextManager[RecomputeActivations | None]:
         """The context of a forward pass, in which it saves no more than it must."""
-        return RecomputeActivations() if self.activations else nullcontext()
+        return RecomputeActivations(CHEAP | PRODUCTS if self.products else CHEAP) if self.activations else nullcontext()
 
     @contextmanager
     def forward_of(self, blocks: Sequence[nn.Module]) -> Iterator[CheckpointTape]:

@@ -48,9 +48,15 @@ class SavedTensor:
 
 
 class Recomputation:
-    """How to recompute a tensor: from a source that is stored anyway, or from what another recomputation gives."""
+    """How to recompute a tensor: from a source that is stored anyway, or from what another recomputation gives.
 
-    def __init__(self, source: Tensor | Recomputation, recompute: Recompute, result: Tensor) -> None:
+    Attributes:
+        products: convolutions and linear layers that run for it.
+        uses: of the tensor in the backward pass.
+    """
+
+    def __init__(self, source: Tensor | Recomputation, recompute: Recompute, result: Tensor, products: int = 0) -> None:
+        self.products = products
         self.uses = 0
         self._source, self._recompute = source, recompute
         self._source_version = private_api.version_of(source) if isinstance(source, Tensor) else 0

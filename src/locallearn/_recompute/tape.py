@@ -37,7 +37,16 @@ class RunState:
 
     def run_first(self, run: Run, features: Tensor) -> Tensor:
         """Run the block for the first time, without a graph."""
-        with torch.no_grad(), self._block.first_run():
+        with torch.no_grad(), self.first_run():
+            return run(features)
+
+    def first_run(self) -> AbstractContextManager[None]:
+        """The context of the first run."""
+        return self._block.first_run()
+
+    def run_last(self, run: Run, features: Tensor) -> Tensor:
+        """Run the block as the first time, for its output alone; it does not run once more after this."""
+        with torch.no_grad(), self._another_run(last=True):
             return run(features)
 
     def run_again(
@@ -52,18 +61,21 @@ class RunState:
             original: the first run's output, where that is still alive: it is saved in place of the new one.
             last: whether the block does not run once more after this.
         """
-        enabled, dtype = self._autocast
-        with ExitStack() as stack:
-            stack.enter_context(torch.enable_grad())
-            stack.enter_context(torch.random.fork_rng([self._device] if self._with_device else []))
-            stack.enter_context(torch.autocast(self._device.type, dtype=dtype, enabled=enabled))
-            stack.enter_context(self._block.another_run(last=last))
-            set_random_state(self._random, self._device)
-            recompute = stack.enter_context(saving())
+        with torch.enable_grad(), self._another_run(last=last), saving() as recompute:
             output = run(features)
             if original is not None and recompute is not None:
                 recompute.substitute(output, original)
         return output
+
+    @contextmanager
+    def _another_run(self, *, last: bool) -> Iterator[None]:
+        enabled, dtype = self._autocast
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng([self._device] if self._with_device else []))
+            stack.enter_context(torch.autocast(self._device.type, dtype=dtype, enabled=enabled))
+            stack.enter_context(self._block.another_run(last=last))
+            set_random_state(self._random, self._device)
+            yield
 
 
 @dataclass(frozen=True)

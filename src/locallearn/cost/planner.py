@@ -60,7 +60,7 @@ class Plan:
         best: the fastest candidate that fits.
         candidates: of one rule, the frontier of memory and time among all that were checked, by memory; of several,
             the fastest of each that fits, by time, or its leanest where none does.
-        baselines: BP at the whole batch; then BP and checkpointing, in `fast` and `lean`, each with the fewest
+        baselines: BP at the whole batch; then BP and checkpointing, in each `memory`, each with the fewest
             micro-batches that fit.
         budget: bytes.
         left_out: a sentence for each rule, or depth of it, that this network does not allow.
@@ -156,7 +156,7 @@ class _Planner:
     def profile(self) -> LayerProfile:
         """The costs of each layer of the backbone."""
         self.say("profiling the backbone")
-        return profile_layers(self.chain, "lean", autocast=self.autocast)
+        return profile_layers(self.chain, "least", autocast=self.autocast)
 
     def frontier(self, rule: Rule, depths: _Depths, budget: int) -> list[Candidate]:
         """The frontier of memory and time of a rule; its leanest candidate alone where none fits."""
@@ -201,7 +201,7 @@ class _Planner:
         return search
 
     def baselines(self, budget: int) -> tuple[Candidate, ...]:
-        """BP at the whole batch; then BP and checkpointing in `fast` and `lean`, as large a batch as fits."""
+        """BP at the whole batch; then BP and checkpointing in each `memory`, as large a batch as fits."""
         found = [self.baseline(BP(), "fast", 1)]
         found += [self.fitting_baseline(rule, m, budget) for rule in (BP(), Checkpoint()) for m in get_args(Memory)]
         return tuple(dict.fromkeys(found))

@@ -38,7 +38,7 @@ def advice_of(plan: Plan) -> str:
         return f"neither backpropagation nor checkpointing fits in {format_bytes(plan.budget)}, but {own} does."
     plain = min(fitting, key=lambda one: one.seconds)
     name = "backpropagation" if isinstance(plain.rule, BP) else "checkpointing"
-    how = f" in {plain.memory}" * (plain.memory == "lean")
+    how = f" in {plain.memory}" * (plain.memory != "fast")
     how += f" with {plain.accumulate} micro-batches" * (plain.accumulate > 1)
     accuracy = "the accuracy of BP"
     if plain.accumulate > 1:

@@ -60,9 +60,9 @@ def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.Pro
         )
     refuse_other_networks(net, group)
     if synchronise_statistics:
-        if net.memory == "lean":
+        if net.memory != "fast":
             raise LocalLearnError(
-                "synchronised statistics do not work with memory='lean', where processes may recompute different"
+                f"synchronised statistics do not work with memory={net.memory!r}, where processes may recompute different"
                 " layers: use memory='fast', or each process's own statistics."
             )
         synchronise_batch_norm(net, group)

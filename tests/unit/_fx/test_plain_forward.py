@@ -158,7 +158,7 @@ def test_what_a_graph_would_repeat_is_refused_with_the_remedy(code):
     assert model.calls == 0
 
 
-@pytest.mark.parametrize("memory", ["fast", "lean"])
+@pytest.mark.parametrize("memory", ["fast", "lean", "least"])
 @pytest.mark.parametrize("rule", [ll.BP(), ll.DGL(), ll.MAN(ll.DGL())], ids=str)
 def test_blocks_that_read_values_draw_and_count_run_as_they_are(rule, memory):
     model = Network()

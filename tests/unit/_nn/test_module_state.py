@@ -170,7 +170,7 @@ def test_a_copy_shares_weights_modules_and_what_has_no_copy():
     assert own["back"][1] is block.last.weight
 
 
-@pytest.mark.parametrize("memory", ["fast", "lean"])
+@pytest.mark.parametrize("memory", ["fast", "lean", "least"])
 @pytest.mark.parametrize("rule", [ll.BP(), ll.Checkpoint(), ll.DGL(), ll.InfoPro()], ids=str)
 def test_images_that_require_gradients_change_no_gradient_of_the_network(rule, memory):
     torch.manual_seed(0)

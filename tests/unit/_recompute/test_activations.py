@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from locallearn._recompute.activations import RecomputeActivations
+from locallearn._recompute.activations import CHEAP, RecomputeActivations
 from locallearn._torch.live_bytes import LiveBytes
 
 LAYERS = {
@@ -45,7 +45,7 @@ def test_activations_after_a_normalisation_are_recomputed(activation):
         for parameter in network.parameters():
             parameter.mul_(4)  # beyond six
     all_bytes, expected = saved_bytes_and_gradients(copy.deepcopy(network), torch.enable_grad())
-    fewer_bytes, found = saved_bytes_and_gradients(copy.deepcopy(network), RecomputeActivations())
+    fewer_bytes, found = saved_bytes_and_gradients(copy.deepcopy(network), RecomputeActivations(CHEAP))
     for a, b in zip(found, expected, strict=True):
         assert torch.equal(a, b)
     if activation != "Softplus":  # no recomputation is known for it, so it is saved
@@ -55,7 +55,7 @@ def test_activations_after_a_normalisation_are_recomputed(activation):
 def test_an_overwritten_source_raises_pytorchs_own_error():
     x = torch.randn(2, 3, 4, 4, requires_grad=True)
     norm, convolution = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
-    with RecomputeActivations():
+    with RecomputeActivations(CHEAP):
         source = x * 2
         result = convolution(F.relu(norm(source)))
     source.detach().add_(1)

@@ -15,10 +15,15 @@ from locallearn._recompute.policy import STORE_ALL, RecomputePlan, RecomputePoli
 from networks import SMALL, batch, local_net, resnet20
 
 ACTIVATIONS, BLOCKS = RecomputePolicy(activations=True), RecomputePolicy(blocks=1)
+PRODUCTS = RecomputePolicy(activations=True, products=True)
+OUTPUT, LEAST = RecomputePolicy(output=True), RecomputePolicy(activations=True, products=True, output=True)
+ALL = RecomputePolicy(activations=True, products=True, blocks=1)
 
 
 HALF, BOTH = RecomputePolicy(activations=True, blocks=0.5), RecomputePolicy(activations=True, blocks=1)
 
+
+POLICIES = (ACTIVATIONS, BLOCKS, HALF, BOTH, PRODUCTS, OUTPUT, LEAST, ALL)
 
 RULES = {
     "BP": ll.BP(),
@@ -61,7 +66,7 @@ CASES = [
 def test_every_policy_gives_the_same_losses_gradients_and_buffers(rule, modules):
     net = local_net(RULES[rule], modules=modules, dtype=torch.float64)
     losses, gradients, buffers = step(net, STORE_ALL)
-    for policy in (ACTIVATIONS, BLOCKS, HALF, BOTH):
+    for policy in POLICIES:
         found = step(net, policy)
         assert torch.equal(found[0], losses)
         for a, b in zip(found[1], gradients, strict=True):
@@ -80,7 +85,7 @@ def test_every_policy_leaves_frozen_parts_alone(rule, frozen):
     _, gradients, _ = step(net, STORE_ALL)
     frozen_parameters = [not parameter.requires_grad for parameter in net.parameters()]
     assert [gradient is None for gradient in gradients] == frozen_parameters
-    for policy in (ACTIVATIONS, BLOCKS, HALF, BOTH):
+    for policy in POLICIES:
         for a, b in zip(step(net, policy)[1], gradients, strict=True):
             assert a is b is None or torch.equal(a, b)
 

@@ -12,7 +12,7 @@ from networks import fresh_net, resnet20
 RULES = [ll.BP(), ll.Checkpoint(), ll.DGL(), ll.AugLocal(depth=3), ll.HiLo(ll.DGL())]
 
 
-@pytest.mark.parametrize("memory", ["fast", "lean"])
+@pytest.mark.parametrize("memory", ["fast", "lean", "least"])
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_the_highest_module_is_the_peak_of_the_step(rule, memory):
     net = ll.localize(resnet20(), rule, modules=5, memory=memory, input_shape=(3, 16, 16))

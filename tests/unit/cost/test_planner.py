@@ -124,7 +124,7 @@ def test_candidates_are_a_frontier_beside_bp_and_checkpointing(dgl):
         assert one.seconds > other.seconds
     whole, *fitting = [(str(one.rule), one.memory, one.peak <= dgl.budget) for one in dgl.baselines]
     assert whole == ("BP", "fast", False)
-    assert fitting == [(rule, memory, True) for rule in ("BP", "Checkpoint") for memory in ("fast", "lean")]
+    assert fitting == [(rule, memory, True) for rule in ("BP", "Checkpoint") for memory in ("fast", "lean", "least")]
 
 
 TINY: dict[str, Any] = {"input_shape": (3, 12, 12), "batch": 8}
@@ -175,7 +175,7 @@ def test_a_single_image_is_refused_by_the_part_that_needs_several():
 
 
 @pytest.mark.parametrize("modules", [2, pytest.param(3, marks=pytest.mark.slow), 4, 6, 10])
-@pytest.mark.parametrize("memory", ["fast", "lean"])
+@pytest.mark.parametrize("memory", ["fast", "lean", "least"])
 def test_no_equal_groups_that_fit_are_much_faster(dgl, modules, memory):
     net = ll.localize(resnet20(), ll.DGL(), modules=modules, memory=memory, input_shape=SHAPE)
     prediction = predict(net, 64)

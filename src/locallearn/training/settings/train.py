@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.recompute_plan import Memory
-from locallearn._engine.refusals import refuse_lean_compiled
+from locallearn._engine.refusals import refuse_recomputing_compiled
 from locallearn._nn.losses import binary_cross_entropy
 from locallearn._objectives.auxiliary import Auxiliary, Loss
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
@@ -46,8 +46,9 @@ class TrainSettings(FitSettings):
             the modules' last layers, or a published split such as infopro-16.
         layers: names, or regular expressions of names, of the submodules that each end a layer; by default the layers
             are discovered.
-        memory: fast, or lean to recompute in the backward pass what lowers the peak memory: two thirds of the
-            activation memory or less, in up to 1.25 times the time.
+        memory: fast; or lean to recompute in the backward pass what lowers the peak memory: two thirds of the
+            activation memory or less, in up to 1.25 times the time; or least to recompute convolutions and outputs of
+            modules too, where that lowers the peak by a tenth or more. The results are the same.
         overlap: experimental, not yet measured on a GPU: number of modules whose backward passes may overlap the next
             module's forward pass, on a CUDA GPU; each adds the memory of one module.
         batch: images in a batch.
@@ -129,7 +130,7 @@ class TrainSettings(FitSettings):
         if self.image_size is not None and self.image_size > _LARGEST_IMAGE:
             raise LocalLearnError(f"image_size={self.image_size} must be at most {_LARGEST_IMAGE}.")
         if self.compile:
-            refuse_lean_compiled(self.memory)
+            refuse_recomputing_compiled(self.memory)
         if self.validation is not None and not self._is_amount(self.validation):
             raise LocalLearnError(
                 f"validation={self.validation} is neither a share of the training images, above 0 and below 1, nor a"
@@ -177,8 +178,9 @@ class TrainSettings(FitSettings):
             raise LocalLearnError("synchronise_statistics goes with processes that share batches, as --parallel data.")
         if self.cuda_graphs:
             raise LocalLearnError("cuda_graphs does not share gradients among processes: leave it out.")
-        if self.synchronise_statistics and (self.compile or self.memory == "lean"):
-            raise LocalLearnError("synchronise_statistics works neither with compile nor with memory=lean.")
+        if self.synchronise_statistics and (self.compile or self.memory != "fast"):
+            other = "compile" if self.compile else f"memory={self.memory}"
+            raise LocalLearnError(f"synchronise_statistics does not work with {other}: leave one of them out.")
 
     def refuse_device(self, device: torch.device) -> None:
         """Refuse settings that need a GPU on another device."""

@@ -129,7 +129,7 @@ def test_several_rules_stand_beside_bp_and_checkpointing(capsys):
     assert {one["rule"] for one in result["candidates"]} == {"dgl(hidden=1)", "pooling"}
     assert result["best"] in result["candidates"]
     assert {(one["rule"], one["memory"]) for one in result["baselines"]} == {
-        (rule, memory) for rule in ("bp", "checkpoint") for memory in ("fast", "lean")
+        (rule, memory) for rule in ("bp", "checkpoint") for memory in ("fast", "lean", "least")
     }
     assert "BP" in result["advice"] or "checkpointing" in result["advice"]
     assert err.count("profiling the backbone") == 1

@@ -100,7 +100,7 @@ def test_processes_that_do_not_meet_say_where_and_why(rank, told, torchrun):
         ({"parallel": "date"}, "is no layout"),
         ({"parallel": "data", "cuda_graphs": True}, "cuda_graphs does not share gradients"),
         ({"parallel": "data", "overlap": 1}, "overlap=1 goes with one process alone"),
-        ({"parallel": "data", "synchronise_statistics": True, "memory": "lean"}, "neither with compile nor with"),
+        ({"parallel": "data", "synchronise_statistics": True, "memory": "lean"}, "does not work with memory=lean"),
         ({"parallel_timeout": 0.5}, "parallel_timeout=0.5 must be at least 1 s"),
     ],
 )
