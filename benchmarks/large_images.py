@@ -53,6 +53,7 @@ BASELINES = (Setting(rule="bp", memory="fast"), Setting(rule="checkpoint", memor
 HEADS = f"reduced({SLIM}, grid=7)"
 LAYERS = f"reduced({NEXT}, grid=7)"
 NARROW = [f"reduced({NEXT[:-1]}, narrow={narrow}), grid=7)" for narrow in (0.5, 0.25)]
+LEAST = Setting(rule=HEADS, memory="least")
 ACCUMULATED = (
     Setting(rule="bp", memory="fast", accumulate=4),
     Setting(rule="checkpoint", accumulate=4),
@@ -62,6 +63,7 @@ EVERYWHERE = (
     *BASELINES,
     Setting(rule="pooling"),
     Setting(rule=HEADS),
+    LEAST,
     Setting(rule=LAYERS),
     *ACCUMULATED[:2],
 )
@@ -76,17 +78,23 @@ FOR_RESNET50 = (
     Setting(rule=HEADS),
     Setting(rule=HEADS, step="module"),
     Setting(rule=HEADS, memory="fast"),
+    LEAST,
+    Setting(rule=SLIM, memory="least"),
+    Setting(rule="pooling", memory="least"),
+    Setting(rule=HEADS, modules=4, memory="least"),
     Setting(rule=HEADS, modules="peak:8"),
     Setting(rule=HEADS, modules=4),
     Setting(rule=NEXT),
     Setting(rule=LAYERS),
     *(Setting(rule=rule) for rule in NARROW),
+    *(Setting(rule=rule, memory="least") for rule in NARROW),
     Setting(rule=LAYERS, modules="peak:8"),
     Setting(rule=AUGLOCAL, modules=4),
     Setting(rule=f"pff({AUGLOCAL}, fidelity=paper)", modules=4),
     Setting(rule=f"reduced({AUGLOCAL}, grid=7)", modules=4),
-    *(replace(setting, accumulate=2) for setting in ACCUMULATED),
+    *(replace(setting, accumulate=2) for setting in (*ACCUMULATED, LEAST)),
     *ACCUMULATED,
+    replace(LEAST, accumulate=4),
 )
 NETWORKS: dict[str, tuple[Setting, ...]] = {
     "resnet50": FOR_RESNET50,
@@ -141,7 +149,8 @@ def page(results: dict[str, dict[str, Any]], text: str) -> str:
             for precision in PRECISIONS:
                 total = row[precision]["total"]
                 cells += [f"{total / 2**20:,.0f} MiB", f"{total / bp[precision]['total']:.2f}"]
-            cells.append(f"{row['fp32']['macs'] / bp['fp32']['macs']:.2f}")
+            macs = dict.fromkeys(f"{row[one]['macs'] / bp[one]['macs']:.2f}" for one in PRECISIONS)
+            cells.append("; bf16 ".join(macs))
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)

@@ -81,12 +81,13 @@ def test_compiled_modules_of_equal_shapes_share_their_code():
     assert counters["stats"]["unique_graphs"] == 4  # the stem, a block, a head, and the classifier
 
 
-def test_lean_is_refused_before_and_after_compile():
-    net = ll.localize(conv_net(), ll.DGL(), input_shape=(3, 8, 8), memory="lean")
-    with pytest.raises(ll.LocalLearnError, match="memory=lean does not work with compile: the compiler decides"):
+@pytest.mark.parametrize("memory", ["lean", "least"])
+def test_recomputation_is_refused_before_and_after_compile(memory):
+    net = ll.localize(conv_net(), ll.DGL(), input_shape=(3, 8, 8), memory=memory)
+    with pytest.raises(ll.LocalLearnError, match=f"memory={memory} does not work with compile: the compiler decides"):
         net.compile(backend="eager")
     net.memory = "fast"
     net.compile(backend="eager")
-    net.memory = "lean"
-    with pytest.raises(ll.LocalLearnError, match="memory=lean does not work with compile"):
+    net.memory = memory
+    with pytest.raises(ll.LocalLearnError, match=f"memory={memory} does not work with compile"):
         net.backward(*batch(4, (3, 8, 8), 5))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from locallearn._recompute.activations import CHEAP, RecomputeActivations
+from locallearn._recompute.activations import CHEAP, PRODUCTS, RecomputeActivations
 from locallearn._torch.live_bytes import LiveBytes
 
 LAYERS = {
@@ -50,6 +50,21 @@ def test_activations_after_a_normalisation_are_recomputed(activation):
         assert torch.equal(a, b)
     if activation != "Softplus":  # no recomputation is known for it, so it is saved
         assert fewer_bytes <= all_bytes - 2 * 8 * 8 * 8 * 4
+
+
+def test_convolutions_are_recomputed_three_in_a_row_at_most():
+    def layers(count: int) -> nn.Sequential:
+        norms = ((nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()) for _ in range(count))
+        return nn.Sequential(*(layer for of_one in norms for layer in of_one), nn.Conv2d(3, 3, 1))
+
+    kept = []
+    for count in (2, 3, 6, 8):  # and one more convolution, whose output the loss saves
+        network = layers(count)
+        _, expected = saved_bytes_and_gradients(network, torch.enable_grad())
+        saved, found = saved_bytes_and_gradients(copy.deepcopy(network), RecomputeActivations(CHEAP | PRODUCTS))
+        assert all(map(torch.equal, found, expected))
+        kept.append(saved // (2 * 3 * 8 * 8 * 4))
+    assert kept == [0, 1, 1, 2]
 
 
 def test_an_overwritten_source_raises_pytorchs_own_error():

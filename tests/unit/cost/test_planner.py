@@ -139,10 +139,10 @@ def test_baselines_have_the_fewest_micro_batches_that_fit():
 
 def test_where_no_local_rule_fits_the_error_names_what_does():
     sentence = (
-        r"no local rule fits in 148.00 KiB: the least is \d.* KiB, with DGL, 2 modules, .*; BP fits, with \d.* KiB: "
+        r"no local rule fits in 130.00 KiB: the least is \d.* KiB, with DGL, 2 modules, .*; BP fits, with \d.* KiB: "
     )
     with pytest.raises(ll.LocalLearnError, match=sentence):
-        plan(plain(3, 3), [ll.DGL()], **TINY, budget=148 * 1024)
+        plan(plain(3, 3), [ll.DGL()], **TINY, budget=130 * 1024)
     with pytest.raises(ll.LocalLearnError, match=r"nothing fits in 1.00 KiB: .* needs \d.* 2 images at a time"):
         plan(plain(3, 3), ll.DGL(), **TINY | {"batch": 2}, budget=1024)
 
