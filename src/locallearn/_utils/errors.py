@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from functools import partial
+from itertools import takewhile
 
 
 class LocalLearnError(ValueError):
@@ -88,6 +89,27 @@ def refuse_unknown(name: str, value: object, choices: tuple[str, ...]) -> None:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of an error sentence: the nearest known name, or all of them."""
     known = sorted(known)
-    if near := get_close_matches(name.lower(), known, n=1):
-        return f"did you mean {near[0]!r}?"
+    if near := nearest(name, known):
+        return f"did you mean {near!r}?"
     return f"known: {', '.join(known)}."
+
+
+def nearest(name: str, known: Iterable[str], *, likeness: float = 0.6) -> str | None:
+    """The known name that another stands for: the only one that begins with it, or the most alike.
+
+    Args:
+        name: as given.
+        known: the names there are.
+        likeness: from 0 to 1, that the name must have at least.
+    """
+    name, known = name.lower(), sorted(known)
+    longer = [one for one in known if one.startswith(name)]
+    if len(name) > 1 and len(longer) == 1:
+        return longer[0]
+
+    def rank(one: str) -> tuple[float, int]:
+        begins_alike = takewhile(lambda pair: pair[0] == pair[1], zip(one, name, strict=False))
+        return SequenceMatcher(None, one, name).ratio(), len(list(begins_alike))  # for resnet21, resnet20 before 32
+
+    near = get_close_matches(name, known, n=len(known) or 1, cutoff=likeness)
+    return max(sorted(near), key=rank, default=None)
