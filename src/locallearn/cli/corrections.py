@@ -6,10 +6,10 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
+from locallearn._utils.errors import nearest
 from locallearn.cli.rule_syntax import CLASS_OPTIONS, normalised
 
 
@@ -27,16 +27,22 @@ def corrected(setting: str, arguments: Sequence[str], defaults: Mapping[str, Any
         if name in chosen:
             chosen[name] = json.loads(value)
     full = {name: path for head, values in chosen.items() for name, path in _settings(head, values)}
-    near = get_close_matches(setting, full, n=1, cutoff=0.7)
+    short = (name for name in full if name == _initials(setting) or setting == _initials(name))
+    near = nearest(setting, full, likeness=0.7) or next(short, None)
     options = [argument.partition("=")[0].replace("-", "_") for argument in arguments]
     places = [i for i, option in enumerate(options) if re.fullmatch(rf"__([\w.]+\.)?{re.escape(setting)}", option)]
-    if not near or not places:
+    if near is None or not places:
         return None
     at, rest = places[-1], list(arguments)
     with_value = "=" not in rest[at] and at + 1 < len(rest) and not rest[at + 1].startswith("--")
     option, *value = [rest.pop(at) for _ in range(1 + with_value)]
-    option = full[near[0]] + option[len(options[at]) :]
+    option = full[near] + option[len(options[at]) :]
     return f"locallearn {shlex.join([*rest, option, *value])}"  # settings of a class follow the choice of the class
+
+
+def _initials(name: str) -> str:
+    """`lr` of learning_rate."""
+    return "".join(word[:1] for word in name.split("_"))
 
 
 def _settings(head: str, values: Any) -> Iterator[tuple[str, str]]:

@@ -13,9 +13,9 @@ import jsonargparse
 from jsonargparse import _util
 
 from locallearn._utils.atomic_files import read_yaml
-from locallearn._utils.errors import LocalLearnError, did_you_mean
+from locallearn._utils.errors import LocalLearnError, did_you_mean, nearest
 from locallearn.cli.corrections import corrected
-from locallearn.cli.rule_syntax import class_json, load_class, owners
+from locallearn.cli.rule_syntax import CLASS_OPTIONS, class_json, load_class, owners
 from locallearn.rules import Rule
 from locallearn.training import OptimizerSettings, Schedule
 
@@ -27,6 +27,9 @@ _WORDS = {
     "list": "a list",
     "tuple": "a list",
 }
+
+_ELSEWHERE = {"arch": "model", "network": "model", "cuda": "device", "gpu": "device"}
+"""What other programs call some options."""
 
 jsonargparse.set_parsing_settings(subclasses_enabled=[OptimizerSettings, Schedule])
 _util.check_import_path = load_class  # jsonargparse asks this before it imports what any value names
@@ -48,26 +51,35 @@ class SettingsFile(jsonargparse.ActionConfigFile):
             raise LocalLearnError(
                 f"{values}: a file of settings cannot choose recipes, seeds or files of runs; leave out {name}."
             )
-        super().__call__(parser, cfg, values, option_string)
+        of, parser.of = parser.of, str(values)
+        try:
+            super().__call__(parser, cfg, values, option_string)
+        finally:
+            parser.of = of
 
 
 class Parser(jsonargparse.ArgumentParser):
     """An argument parser whose errors are one sentence.
 
     Args:
-        of_file: the settings file that is parsed instead of a command line; errors are raised and name it.
+        of: the settings file, or the text, that is parsed instead of a command line; errors are raised and name it.
     """
 
-    def __init__(self, *args: Any, of_file: Path | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, of: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, formatter_class=HelpFormatter, **kwargs)
-        self.of_file = of_file
+        self.of = of
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error as one sentence and exit with 2."""
         own = next((cause for cause in _causes(ex) if isinstance(cause, LocalLearnError)), None)
-        sentence = self._sentence(str(own or ex or message))
-        if self.of_file is not None:
-            raise LocalLearnError(f"{self.of_file}: {sentence.removeprefix('--')}") from ex
+        message = str(ex or message)
+        sentence = self._sentence(message) if own is None else str(own)
+        if own is not None and sentence.startswith("--") and (key := self._key(message)):  # from the parser of a class
+            sentence = f"{key.removesuffix(': ')}.{sentence.removeprefix('--')}"
+        if not self.exit_on_error:  # the parser of a class: the one of its option knows the rest of the name
+            raise LocalLearnError(sentence) from ex
+        if self.of is not None:
+            raise LocalLearnError(f"{self.of}: {sentence.removeprefix('--')}") from ex
         super().exit(2, f"error: {sentence}\n")
 
     def dump(self, namespace: Any, *args: Any, **kwargs: Any) -> str:
@@ -87,21 +99,30 @@ class Parser(jsonargparse.ArgumentParser):
         return self._cause(message) or " ".join(line.strip() for line in message.splitlines())
 
     def _cause(self, message: str) -> str | None:
-        if match := re.search(r"Literal\[(.*?)\]. Got value: (.*)", message):
+        if match := re.search(r"Expected a typing.Literal\[(.*?)\].*(?:Got|Given) value: (.*)", message, re.DOTALL):
             choices = [choice.strip("' ") for choice in match[1].split(",")]
             return f"{self._key(message)}{match[2]!r} is not valid; {did_you_mean(match[2], choices)}"
         kinds = [_WORDS[kind] for kind in re.findall(r"Expected (?:an? )?<class '(\w+)'>", message) if kind in _WORDS]
         if kinds and (match := re.search(r"(?:Got|Given) value: (?:NestedArg\(.*val=')?(.*?)(?:'\))?$", message)):
             return f"{self._key(message)}{match[1]!r} is not {' or '.join(dict.fromkeys(kinds))}."
+        if match := re.search(r"argument (-[\w-]+).*: expected (?:one|at least one) argument", message):
+            return f"{match[1]} needs a value: see --help."
         if match := re.search(r"required: (.*)", message):
-            missing = ", ".join(name.rpartition(".")[2].upper() for name in match[1].split(", "))
-            return f"{missing} is missing: see --help."
-        if match := re.search(r"[Uu]nrecognized arguments: --?([\w.-]+)", message):
-            options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
-            return f"unknown option --{match[1]}; {self._meant(match[1]) or did_you_mean(match[1], options)}"
+            options, names = set(_options_of(self)), [name.rpartition(".")[2] for name in match[1].split(", ")]
+            missing = [f"--{name}" if f"--{name}" in options else name.upper() for name in names]
+            return f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} missing: see --help."
+        if match := re.search(r"[Uu]nrecognized arguments: (-*)(.+)", message):
+            word = match[2].partition(" ")[0].partition("=")[0]
+            if match[1]:
+                return f"unknown option {match[1]}{word}; {self._meant(word)}"
+            return f"unknown word {word!r}; no option before it takes it: see --help."
         if match := re.search(r"Option '(\w+)' is not accepted|Key '(\w+)' is not expected", message):
-            setting = match[1] or match[2]
-            return f"unknown setting {setting!r}; {self._meant(setting) or did_you_mean(setting, owners())}"
+            return f"unknown setting {match[match.lastindex or 1]!r}; {self._meant(match[match.lastindex or 1])}"
+        if match := re.search(r"Subcommand '\w+' does not accept option '([\w.]+)'", message):
+            _, command = COMMAND.get() or ((), self)
+            return f"unknown setting {match[1]!r} in the file of settings; {command._meant(match[1])}"
+        if match := re.search(r"Expected a dot import path string: (.*)", message):
+            return f"{self._key(message)}{match[1]!r} is no dotted path of a class, as locallearn.DGL is."
         if match := re.search(r"expected \"[\w.]*subcommand\" to be one of {(.*)}", message):
             return f"give one of {match[1].replace(',', ', ')}: see --help."
         if match := re.search(r"(?:argument (--\w+))?: invalid choice: '([^']*)' \(choose from (.*)\)", message):
@@ -112,13 +133,21 @@ class Parser(jsonargparse.ArgumentParser):
             return f"{key}its value cannot be read ({reason})."
         return None
 
-    def _meant(self, option: str) -> str | None:
-        """The command that has the setting of this name where it belongs, or who has such a setting."""
+    def _meant(self, option: str) -> str:
+        """The end of a sentence: an option nearly of this name, or where there is a setting of it."""
+        options = [name.lstrip("-") for action in self._actions for name in action.option_strings]
+        names = [name for name in options if re.fullmatch(r"(?!help$)\w\w+", name)]
+        of_command = self.exit_on_error and "." not in option
+        if of_command and (near := nearest(_ELSEWHERE.get(option, option), names, likeness=0.8)):
+            return f"did you mean {near!r}?"
         setting, (arguments, parser) = option.rpartition(".")[2], COMMAND.get() or ((), self)
         defaults = {name: action.default for action in parser._actions for name in action.option_strings}
         if command := corrected(setting, arguments, defaults):
             return f"did you mean {command}?"
-        return f"only these have it: {', '.join(owners()[setting])}." if setting in owners() else None
+        having = owners(head for head in CLASS_OPTIONS if head in defaults or f"{head}s" in defaults)
+        if setting in having:
+            return f"only these have it: {', '.join(having[setting])}."
+        return "see --help." if of_command and nearest(option, names) is None else did_you_mean(option, names)
 
     @staticmethod
     def _key(message: str) -> str:
@@ -136,6 +165,14 @@ def typed_options() -> set[str]:
     return {argument.partition("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
 
 
+def _options_of(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The options of a parser and of its commands."""
+    for action in parser._actions:
+        yield from action.option_strings
+        for inner in action.choices.values() if isinstance(action.choices, dict) else ():
+            yield from _options_of(inner)
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error, and those that led to it."""
     while error is not None:
@@ -145,6 +182,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def parse_rule(text: str) -> Rule:
     """A rule from its text, such as `auglocal(depth=3)`."""
-    parser = Parser(prog="locallearn")
+    parser = Parser(prog="locallearn", of=text)
     parser.add_argument("--rule", type=Rule)
     return parser.instantiate(parser.parse_args(["--rule", class_json("--rule", text)])).rule

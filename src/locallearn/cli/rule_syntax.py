@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
@@ -46,9 +46,9 @@ def short_names(option: str) -> Mapping[str, str]:
     return names("rules") if option == "--rule" else _CLASSES[option]
 
 
-def owners() -> dict[str, list[str]]:
-    """Each setting of a class that has a short name, to these short names."""
-    classes = {name: path for option in CLASS_OPTIONS for name, path in short_names(option).items()}
+def owners(options: Iterable[str] = CLASS_OPTIONS) -> dict[str, list[str]]:
+    """Each setting of a class that has a short name in some options, to these short names."""
+    classes = {name: path for option in options for name, path in short_names(option).items()}
     result: dict[str, list[str]] = {}
     for name, path in classes.items():
         for field in _fields(load(path, known=classes.values())):
@@ -152,15 +152,30 @@ def class_json(option: str, text: str) -> str:
     """
     try:
         call = ast.parse(re.sub(r"(?<=\w)-(?=[A-Za-z])", _HYPHEN, text.strip()), mode="eval").body
+        if isinstance(call, ast.Tuple):
+            raise LocalLearnError(f"cannot read {text!r}: {_one_alone(option)}.")
         if _nesting(call) > _DEEPEST:  # each level doubles the parser's time
             raise LocalLearnError(f"cannot read {text!r}: brackets nest at most {_DEEPEST} deep.")
         return json.dumps(_read_class(option, call))
     except LocalLearnError:
         raise
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        name = text.partition("(")[0].strip()
-        as_call = f"{name if name[:1].isalpha() else 'auglocal'}(name=value, ...)"
-        raise LocalLearnError(f"cannot read {text!r}: write settings as {as_call}.") from error
+        raise LocalLearnError(f"cannot read {text!r}: {_remedy(option, text.strip())}.") from error
+
+
+def _remedy(option: str, text: str) -> str:
+    """What to do about a text that cannot be read."""
+    if missing := text.count("(") - text.count(")"):
+        return "a closing bracket is missing" if missing > 0 else "it has a closing bracket too many"
+    if re.match(r"[\w.-]+\s+[\w.-]+\s*(\(|$)", text):
+        return _one_alone(option)
+    name = re.split(r"[^\w.-]", text)[0]
+    return f"write settings as {name if name[:1].isalpha() else 'auglocal'}(name=value, ...)"
+
+
+def _one_alone(option: str) -> str:
+    several = "; compare takes several, separated by spaces, as --rules bp dgl" if option == "--rule" else ""
+    return f"it names more than one {option[2:]}: give one{several}"
 
 
 def _nesting(node: ast.AST) -> int:

@@ -46,7 +46,7 @@ def read_settings(kind: type[Settings], folder: RunFolder, command: Literal["tra
         LocalLearnError: the folder holds no run of this kind, or its settings cannot be read.
     """
     folder.read_settings(command)
-    parser = Parser(of_file=folder.settings)
+    parser = Parser(of=str(folder.settings))
     add_settings(parser, kind)
     return settings_from(kind, parser, parser.parse_args(["--config", str(folder.settings)]))
 
