@@ -80,7 +80,8 @@ def resumed_checkpoint(
     allowed = {"--resume", "--from", "--json", *changeable, *free}
     typed = sorted(option for option in typed_options() if not allowed & {option, option.partition(".")[0]})
     if refused := [*others, *typed]:
-        may = f"; only {', '.join(changeable)} may change" if changeable else ""
+        and_free = f", and {', '.join(dict.fromkeys(free))}, which change no result" if free else ""
+        may = f"; only {', '.join(changeable)} may change{and_free}" if changeable else ""
         raise LocalLearnError(
             f"--resume takes all settings from the run it continues: leave out {' and '.join(refused)}{may}."
         )

@@ -80,6 +80,13 @@ def test_train_prints_every_value_their_mean_and_deviation_and_uses_runs_again(c
     assert found["folders"] == ["runs/both/seed0", "runs/both/seed1"]
     assert json.loads((tmp_path / "runs/both/seeds.json").read_text()) == found
 
+    for path, told in (
+        ("runs/both", "it holds run folders; give one, as runs/both/seed0."),
+        ("runs/both/seed1/last.pt", "it is no folder; give the run folder, runs/both/seed1."),
+    ):
+        assert run("train", "--resume", path) == 1
+        assert f"{path} holds no run: {told}" in capsys.readouterr().err
+
     monkeypatch.setattr(workers, "train", None)  # nothing is left to train
     assert run("train", *SMALL, *FAST, "--seeds", "[1,0]", "--name", "both") == 0
     shown = capsys.readouterr()

@@ -241,12 +241,21 @@ class RunFolder:
         try:
             self.settings.stat()
         except OSError as error:
-            reason = f"there is no {self.settings.name}" if isinstance(error, FileNotFoundError) else error.strerror
-            raise LocalLearnError(f"{self.path} holds no run: {reason}.") from error
+            raise LocalLearnError(f"{self.path} holds no run: {self._where_instead(error)}.") from error
         values = read_yaml(self.settings)
         if command is not None and (name := _SETTING_OF[command]) not in values:
             raise LocalLearnError(f"{self.path} holds no run of locallearn {command}: its settings name no {name}.")
         return values
+
+    def _where_instead(self, error: OSError) -> str:
+        """Why there is no run, and which folder was meant."""
+        if isinstance(error, NotADirectoryError):
+            inside = RunFolder(self.path.parent).settings.exists()
+            return f"it is no folder{f'; give the run folder, {self.path.parent}' if inside else ''}"
+        if not isinstance(error, FileNotFoundError):
+            return error.strerror or "it cannot be read"
+        inner = sorted(file.parent for file in self.path.glob(f"*/{self.settings.name}"))
+        return f"it holds run folders; give one, as {inner[0]}" if inner else f"there is no {self.settings.name}"
 
     def read_result(self, *names: str) -> dict[str, Any]:
         """The summary of a finished run.
