@@ -31,6 +31,7 @@ from locallearn._planning.by_cost import BalancedSpec, balanced, fit_budget, par
 from locallearn._planning.out_of_memory import explain_out_of_memory
 from locallearn._planning.profile import LayerProfile, Profile, objectives_by_layer, profile, profile_layers
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning, refuse_unknown
+from locallearn._utils.quantities import counted
 from locallearn.rules import Rule
 from locallearn.rules.checked import checked_auxiliary, checked_partition, checked_spans, refuse_shared_networks
 
@@ -221,7 +222,9 @@ def _normalisation(
     stds = tuple(map(float, [0.25] * channels if std is None else std))
     for name, values in (("image_mean", means), ("image_std", stds)):
         if len(values) != channels:
-            raise LocalLearnError(f"{name} has {len(values)} values, but images have {channels} channels.")
+            raise LocalLearnError(
+                f"{name} has {counted(len(values), 'value')}, but images have {counted(channels, 'channel')}."
+            )
     if not all(0 < value < inf for value in stds) or not all(map(isfinite, means)):
         raise LocalLearnError("image_mean must be numbers, and image_std numbers larger than 0.")
     return means, stds

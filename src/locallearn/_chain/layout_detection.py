@@ -10,6 +10,7 @@ from locallearn._chain.layout import Kind, Layout
 from locallearn._chain.positions import Dimension, Dimensions, is_whole, parts_of, places, shows_positions
 from locallearn._fx.tracer import BATCHES
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 
 _DIMENSIONS = {4: "(batch, channels, height, width)", 3: "(batch, tokens, channels)"}
 
@@ -118,6 +119,6 @@ def _refuse_other_batch(name: str, features: Sequence[Tensor]) -> None:
     if changing == [0]:
         where = f"dimension 0 has {shapes[0][0]} entries for {BATCHES[0]} images"
     raise LocalLearnError(
-        f"layer {name!r} passes on a tensor of {len(shapes[0])} dimensions in which {where}, but they must be"
-        " dimension 0: give batch_first=True to the network's own layers, or transpose inside the layer."
+        f"layer {name!r} passes on a tensor of {counted(len(shapes[0]), 'dimension')} in which {where}, but they must"
+        " be dimension 0: give batch_first=True to the network's own layers, or transpose inside the layer."
     )

@@ -9,6 +9,7 @@ from numbers import Integral
 
 from locallearn._chain.published_splits import SPLITS, published_split
 from locallearn._utils.errors import LocalLearnError, did_you_mean
+from locallearn._utils.quantities import counted
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def partition(modules: str | int | Sequence[str], layers: Sequence[str], repeati
                 f" (in {', '.join(map(repr, repeating))} a block runs several times, as one layer)" if repeating else ""
             )
             raise LocalLearnError(
-                f"modules={modules}: the network has {count} layers, so K must be from 1 to {count}:"
+                f"modules={modules}: the network has {counted(count, 'layer')}, so K must be from 1 to {count}:"
                 f" {_listed(layers)}{again}. Name the modules that end other layers by layers=[...]."
             )
         size, larger = divmod(count, modules)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +48,14 @@ def refuse_single_image(images: int, parts: int, needs_several: str | None, *, p
     """
     fewest = images // processes
     if needs_several is not None and fewest // min(parts, fewest) == 1:
+        if images == 1:
+            raise LocalLearnError(
+                f"a batch has one image, but {needs_several} normalises over several: give more images."
+            )
         among = f" for each of {processes} processes" if processes > 1 else ""
         raise LocalLearnError(
-            f"a batch of {images} images in {parts} parts{among} leaves a single image in one, but {needs_several}"
-            " normalises over several: choose another batch or accumulate."
+            f"a batch of {images} images in {counted(parts, 'part')}{among} leaves a single image in one, but"
+            f" {needs_several} normalises over several: choose another batch or accumulate."
         )
 
 

@@ -17,6 +17,7 @@ from locallearn._chain.refusals import refuse_sharded
 from locallearn._nn.losses import IGNORED
 from locallearn._torch import private_api
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 
 
 def refuse_without_gradients() -> None:
@@ -105,8 +106,8 @@ def refuse_other_labels(labels: Any, images: Tensor) -> None:
         raise LocalLearnError(f"labels are a {type(labels).__name__}: give a tensor, as by torch.as_tensor(labels).")
     refuse_other_layout("labels", labels)
     if not labels.dim() or len(labels) != len(images):
-        count = len(labels) if labels.dim() else "one number of"
-        raise LocalLearnError(f"{count} labels for {len(images)} images: give one for each.")
+        given = counted(len(labels), "label") if labels.dim() else "one number of labels"
+        raise LocalLearnError(f"{given} for {counted(len(images), 'image')}: give one for each.")
     if labels.device != images.device:
         raise LocalLearnError(f"labels are on {labels.device} and images on {images.device}: move them together.")
 
@@ -133,7 +134,8 @@ def refuse_label_shape(labels: Tensor, classes: int) -> None:
     elif shape[1:] == (classes,):
         remedy = "if they are one-hot, give labels.argmax(1)"
     raise LocalLearnError(
-        f"labels are {labels.dtype} of shape {shape}, which cross entropy over {classes} classes cannot take: {remedy}."
+        f"labels are {labels.dtype} of shape {shape}, which cross entropy over {counted(classes, 'class')} cannot"
+        f" take: {remedy}."
     )
 
 
@@ -156,14 +158,14 @@ def refuse_other_classes(labels: Tensor, classes: int, *, look: bool) -> None:
         raise LocalLearnError(f"labels are {labels.dtype}: class indices are torch.int64, labels.long().")
     if not look:
         return
-    counted = labels[labels != IGNORED] if labels.dtype == torch.int64 else labels
-    if not len(counted):
+    own = labels[labels != IGNORED] if labels.dtype == torch.int64 else labels
+    if not len(own):
         raise LocalLearnError(f"all labels are {IGNORED}, which the loss ignores: leave this batch out.")
-    lowest, highest = int(counted.min()), int(counted.max())
+    lowest, highest = int(own.min()), int(own.max())
     if lowest < 0 or highest >= classes:
         raise LocalLearnError(
-            f"labels run from {lowest} to {highest}, but the network has {classes} classes (0 to {classes - 1}):"
-            " give the network more outputs, or correct the labels."
+            f"labels run from {lowest} to {highest}, but the network has {counted(classes, 'class')} (0 to"
+            f" {classes - 1}): give the network more outputs, or correct the labels."
         )
 
 

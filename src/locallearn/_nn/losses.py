@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 
 IGNORED = -100
 """The label of images that losses leave out: PyTorch's default `ignore_index`."""
@@ -30,7 +31,8 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     if labels.shape != logits.shape:
         raise LocalLearnError(
             f"labels are {labels.dtype} of shape {tuple(labels.shape)}, which binary cross entropy over"
-            f" {logits.shape[1]} classes cannot take: give 0 or 1 for each class, of shape {tuple(logits.shape)}."
+            f" {counted(logits.shape[1], 'class')} cannot take: give 0 or 1 for each class, of shape"
+            f" {tuple(logits.shape)}."
         )
     return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
 

@@ -18,6 +18,7 @@ from locallearn._objectives.sites import Sites
 from locallearn._torch import private_api
 from locallearn._torch.private_api import FakeTensorMode
 from locallearn._utils.errors import LocalLearnError, reason_of
+from locallearn._utils.quantities import counted
 
 
 def copy_written_features(objectives: Sequence[Objective], sites: Sites) -> list[Objective]:
@@ -84,7 +85,9 @@ def _writes(auxiliary: Auxiliary, mode: FakeTensorMode, site: Site, like: Tensor
             ) from error
         raise LocalLearnError(f"{sentence}: {reason_of(error)}.") from error
     if logits is not None and logits.shape != (2, site.classes):
-        raise LocalLearnError(f"{name} gives {logits.shape[1:].numel()} logits for {site.classes} classes.")
+        raise LocalLearnError(
+            f"{name} gives {counted(logits.shape[1:].numel(), 'logit')} for {counted(site.classes, 'class')}."
+        )
     if not is_head(network):
         labels = torch.zeros(2, device=like.device, dtype=torch.long)
         try:

@@ -20,7 +20,7 @@ from locallearn._planning.search import Search
 from locallearn._torch import private_api
 from locallearn._torch.op_counter import counted_macs
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.quantities import format_bytes, parse_bytes
+from locallearn._utils.quantities import counted, format_bytes, parse_bytes
 from locallearn.rules import Rule
 
 Quantity = Literal["parameters", "macs", "peak"]
@@ -81,8 +81,8 @@ def balanced(
     """
     if spec.modules > len(ends):
         raise LocalLearnError(
-            f"modules='{spec.quantity}:{spec.modules}': with this rule, modules may end with {len(ends)} layers of"
-            f" this network, so their number must be from 1 to {len(ends)}."
+            f"modules='{spec.quantity}:{spec.modules}': with this rule, modules may end with"
+            f" {counted(len(ends), 'layer')} of this network, so their number must be from 1 to {len(ends)}."
         )
     if spec.quantity == "peak":
         profile = profile_of_chain()
@@ -119,8 +119,8 @@ def fit_budget(
     if best.peak <= budget.size:
         return nets[best.modules]
     raise LocalLearnError(
-        f"no partition fits in {format_bytes(budget.size)} with {budget.batch} images in a batch: the least is"
-        f" {format_bytes(best.peak)}, with {len(best.modules)} modules"
+        f"no partition fits in {format_bytes(budget.size)} with {counted(budget.batch, 'image')} in a batch: the least"
+        f" is {format_bytes(best.peak)}, with {counted(len(best.modules), 'module')}"
         + (": take a smaller batch, or accumulate." if memory == "least" else "; memory='least' needs less.")
     )
 

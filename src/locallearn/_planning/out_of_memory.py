@@ -11,7 +11,7 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._planning.prediction import peak_memory
 from locallearn._torch.device import mixed_now
 from locallearn._utils.errors import OutOfMemoryError
-from locallearn._utils.quantities import format_bytes, size_text
+from locallearn._utils.quantities import counted, format_bytes, size_text
 
 
 def explain_out_of_memory(net: LocalNet, images: Tensor, span: range) -> OutOfMemoryError:
@@ -34,7 +34,7 @@ def explain_out_of_memory(net: LocalNet, images: Tensor, span: range) -> OutOfMe
     shape = "x".join(map(str, net.chain.image_shape))
     command = f"locallearn plan --model MODEL {rule} --image {shape} --classes {net.chain.classes} --batch {batch}"
     return OutOfMemoryError(
-        f"memory ran out in {where} ({layers}) with {batch} images at a time.{used}",
+        f"memory ran out in {where} ({layers}) with {counted(batch, 'image')} at a time.{used}",
         advice(predicted, device, command),
         module=span[0],
         batch=batch,

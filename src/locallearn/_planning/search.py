@@ -14,6 +14,7 @@ from locallearn._planning.dynamic_program import cheapest, smallest_largest
 from locallearn._planning.prediction import Prediction
 from locallearn._planning.profile import Profile
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.rules import Rule
 
 _CHECKS = 6
@@ -190,7 +191,7 @@ class Search:
         if (estimate, accumulate) in self._checked:
             return
         rule, memory, partition = estimate.rule, estimate.memory, estimate.partition
-        self.say(f"checking {rule}{depth_text(rule)}, {len(partition)} modules, {memory}")
+        self.say(f"checking {rule}{depth_text(rule)}, {counted(len(partition), 'module')}, {memory}")
         images = self._images(accumulate)
         candidate = self._checked[estimate, accumulate] = self.candidate(rule, memory, partition, accumulate)
         self._peak_ratios[estimate.settings] = candidate.peak / (estimate.fixed + estimate.per_image * images)

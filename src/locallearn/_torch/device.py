@@ -12,6 +12,7 @@ from torch import nn
 
 from locallearn._utils.errors import LocalLearnError, OutOfMemoryError
 from locallearn._utils.host_random import host_random_state, seed_host, set_host_random_state
+from locallearn._utils.quantities import there_are
 
 Module = TypeVar("Module", bound=nn.Module)
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
@@ -35,7 +36,7 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise LocalLearnError(f"device {name!r} is asked for, but PyTorch finds no CUDA GPU here: use --device cpu.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise LocalLearnError(f"device {name!r} is asked for, but there are {torch.cuda.device_count()} GPUs.")
+        raise LocalLearnError(f"device {name!r} is asked for, but {there_are(torch.cuda.device_count(), 'GPU')}.")
     try:
         torch.empty(1, device=device).add_(1)
     except (RuntimeError, NotImplementedError, AssertionError, ImportError) as error:

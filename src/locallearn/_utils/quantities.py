@@ -1,4 +1,4 @@
-"""Amounts of memory, rates and times as people write them."""
+"""Counts, amounts of memory, rates and times as people write them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ _RATES = {f"{prefix}B/s": size for prefix, size in _PREFIXES.items()}
 _RATES |= {f"{prefix}bit/s": size / 8 for prefix, size in _PREFIXES.items()}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _SPEEDS = {f"{prefix}FLOP/s": size for prefix, size in _PREFIXES.items()}
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `1,438 images`, `2 batches`."""
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "tch")) else "s"
+    return f"{count:,} {noun}{ending}"
+
+
+def there_are(count: int, noun: str) -> str:
+    """`there is 1 image`, `there are 2 images`."""
+    return f"there {'is' if count == 1 else 'are'} {counted(count, noun)}"
 
 
 def parse_bytes(text: str) -> int:

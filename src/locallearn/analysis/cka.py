@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.analysis.cache import Say, answered, silent
 from locallearn.analysis.runs import Run, Watch, refuse_other_images, unwatched
 
@@ -159,7 +160,7 @@ def cka(
     def compute() -> dict[str, Any]:
         rows = run.test_rows(images, seed=seed, most=10_000)
         if len(rows) < _FEWEST:
-            raise LocalLearnError(f"{len(rows)} test images: unbiased CKA needs at least {_FEWEST}.")
+            raise LocalLearnError(f"{counted(len(rows), 'test image')}: unbiased CKA needs at least {_FEWEST}.")
         batches, sums = run.testing(rows, batch=min(batch, len(rows)), uses_labels=False), MinibatchCKA()
         for done, (inputs, _) in enumerate(batches.epoch(1), 1):
             sums.add(run.outputs(inputs), against.outputs(inputs))

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.analysis.cache import Say, answered, silent
 from locallearn.analysis.runs import Run, Watch, pooled, unwatched
 from locallearn.data import Batches
@@ -85,7 +86,9 @@ def probes(
     """
     classes = len(run.card.classes)
     if images is not None and images < classes:
-        raise LocalLearnError(f"images={images} for {classes} classes: give at least one training image for each.")
+        raise LocalLearnError(
+            f"images={images} for {counted(classes, 'class')}: give at least one training image for each."
+        )
     if epochs < 1 or batch < 2:
         raise LocalLearnError(f"epochs={epochs}, batch={batch}: give at least 1 epoch and 2 images in a batch.")
     heads = "of the largest weight" if run.has_heads else None

@@ -17,6 +17,7 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._torch.device import device_of
 from locallearn._utils.atomic_files import file_name
 from locallearn._utils.errors import LocalLearnError, did_you_mean
+from locallearn._utils.quantities import there_are
 from locallearn._utils.registry import names_of_file
 from locallearn.data import Batches, DataSet, Feed, OrderedBatches
 from locallearn.rules import BP
@@ -205,7 +206,9 @@ class Run:
 def _drawn(count: int, images: int | None, split: str, *, seed: int, most: int | None = None) -> NDArray[np.int64]:
     asked = min(count, most or count) if images is None else images
     if not 1 <= asked <= count:
-        raise LocalLearnError(f"images={asked}, but there are {count:,} {split} images: give a number from 1 to that.")
+        raise LocalLearnError(
+            f"images={asked}, but {there_are(count, f'{split} image')}: give a number from 1 to that."
+        )
     return np.random.default_rng(seed).permutation(count)[:asked]
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.quantities import counted
 from locallearn.analysis.cache import Say, answered, silent
 from locallearn.analysis.runs import Run, Watch, pooled, unwatched
 
@@ -90,11 +91,14 @@ def tsne(
 
 def _refuse_too_few(images: int, classes: int, perplexity: float) -> None:
     if images < classes:
-        raise LocalLearnError(f"{images} images for {classes} classes: t-SNE needs at least one image for each class.")
+        raise LocalLearnError(
+            f"{counted(images, 'image')} for {counted(classes, 'class')}: t-SNE needs at least one image for each"
+            " class."
+        )
     if perplexity <= 0 or images <= 3 * perplexity:
         raise LocalLearnError(
-            f"{images} images are too few for a perplexity of {perplexity:g}: give more than {3 * perplexity:g} images,"
-            f" or a perplexity below {images / 3:.0f}."
+            f"a perplexity of {perplexity:g} is too much for {counted(images, 'image')}: give more than"
+            f" {3 * perplexity:g} images, or a perplexity below {images / 3:.0f}."
         )
 
 

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from locallearn._utils.quantities import counted
 from locallearn.cli.stop_signals import StopSignal, stop_signals
 from locallearn.training import Interrupted, Watcher
 
@@ -107,7 +108,7 @@ class ConsoleWatcher(Watcher):
         )
         if skipped := row.get("skipped_images", ()):
             more = ", ..." if len(skipped) > _SHOWN else ""
-            say(f"skipped {len(skipped)} bad images: {', '.join(skipped[:_SHOWN])}{more}")
+            say(f"skipped {counted(len(skipped), 'bad image')}: {', '.join(skipped[:_SHOWN])}{more}")
 
     def stop_requested(self) -> bool:
         if self.signal.number and not self.told:

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.cli.console import mebibytes, show, show_json
 from locallearn.training import Launch, TrainSettings, build, data_of
 from locallearn.training.processes.grid import ProcessGrid, sizes_in
@@ -29,8 +30,8 @@ def show_assignment(settings: TrainSettings, *, json: bool) -> None:
         speedup = sum(row["share_of_slowest"] for row in rows)
         show_json({"layout": str(layout), "micro_batch": micro_batch, "speedup_of_modules": speedup, "processes": rows})
         return
-    title = f"{settings.model}, {settings.rule}, {micro_batch} images in a micro-batch; time as a share of the slowest"
-    show_processes(title, rows)
+    step = f"{settings.model}, {settings.rule}, {counted(micro_batch, 'image')} in a micro-batch"
+    show_processes(f"{step}; time as a share of the slowest", rows)
 
 
 def show_processes(title: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from locallearn._figures.style import COLOURS, PAGE, new_figure, print_style, save
 from locallearn._planning.depths import depth_text
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.quantities import counted
 from locallearn.cost.by_module import ModuleBytes
 from locallearn.cost.planner import Plan
 
@@ -74,7 +75,7 @@ def draw_plan(plan: Plan, path: Path, *, title: str = "") -> None:
     axes.plot(*places[id(plan.best)], "o", markersize=12, markerfacecolor="none", markeredgecolor=COLOURS[4])
     axes.axvline(plan.budget / _MIB, color=COLOURS[1], linestyle="--", linewidth=1, label="budget")
     for one in plan.candidates:
-        label = f"{one.rule}, " * several + f"{len(one.modules)} modules, {one.memory}{depth_text(one.rule)}"
+        label = f"{one.rule}, " * several + f"{counted(len(one.modules), 'module')}, {one.memory}{depth_text(one.rule)}"
         axes.annotate(label, places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)
     for one in plan.baselines:
         axes.annotate(str(one.rule), places[id(one)], xytext=(5, 5), textcoords="offset points", fontsize=7)

@@ -22,7 +22,7 @@ from locallearn._planning.profile import LayerProfile, profile_layers
 from locallearn._planning.search import Candidate, Search, fewest_modules
 from locallearn._torch.device import channels_last
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.quantities import format_bytes
+from locallearn._utils.quantities import counted, format_bytes
 from locallearn.rules import (
     BP,
     DGL,
@@ -194,7 +194,8 @@ class _Planner:
                 plain.append(variant)
             else:
                 search.add(variant, own, get_args(Memory))
-        why = f"on the {len(self.chain)} layers of this network it has no auxiliary networks, as backpropagation."
+        layers = counted(len(self.chain), "layer")
+        why = f"on the {layers} of this network it has no auxiliary networks, as backpropagation."
         if plain == every:
             raise LocalLearnError(why)
         self.left_out += [f"{variant}{depth_text(variant)} is left out: {why}" for variant in plain]
@@ -235,7 +236,7 @@ def _nothing_fits(
     fitting = [one for one in baselines if one.peak <= budget]
     plain = min(fitting, key=lambda one: one.seconds) if fitting else min(baselines, key=lambda one: one.peak)
     what, needs = ("no local rule", "fits, with") if fitting else ("nothing", "needs")
-    modules = f"{depth_text(least.rule)}, {len(least.modules)} modules"
+    modules = f"{depth_text(least.rule)}, {counted(len(least.modules), 'module')}"
     sentence = (
         f"{what} fits in {format_bytes(budget)}: the least is {format_bytes(least.peak)}, with {least.rule}{modules},"
         f" {_settings_of(least)}; {plain.rule} {needs} {format_bytes(plain.peak)}: {_settings_of(plain)}."
@@ -244,8 +245,7 @@ def _nothing_fits(
 
 
 def _settings_of(one: Candidate) -> str:
-    images = "image" if one.micro_batch == 1 else "images"
-    return f"memory={one.memory} and {one.micro_batch} {images} at a time (accumulate {one.accumulate})"
+    return f"memory={one.memory} and {counted(one.micro_batch, 'image')} at a time (accumulate {one.accumulate})"
 
 
 def _beaten(one: Candidate, others: Sequence[Candidate]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from locallearn._planning.depths import depth_text
 from locallearn._planning.prediction import PeakMemory
-from locallearn._utils.quantities import format_bytes
+from locallearn._utils.quantities import counted, format_bytes
 from locallearn.cost.planner import Plan
 from locallearn.rules import BP, Rule
 
@@ -42,7 +42,7 @@ def advice_of(plan: Plan) -> str:
     how += f" with {plain.accumulate} micro-batches" * (plain.accumulate > 1)
     accuracy = "the accuracy of BP"
     if plain.accumulate > 1:
-        accuracy += f", but for batch statistics, which are of {plain.micro_batch} images"
+        accuracy += f", but for batch statistics, which are of {counted(plain.micro_batch, 'image')}"
     more = f" {own} takes more memory than BP: give less --memory." if best.peak > bp.peak else ""
     times = [f"{one.seconds / bp.seconds:.2f}" for one in (plain, best)]
     if plain.seconds <= best.seconds:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from locallearn._chain.layout import Shape
 from locallearn._utils.errors import LocalLearnError, kind_of
+from locallearn._utils.quantities import counted, there_are
 from locallearn.data.augmentation import Augmentation
 from locallearn.data.batches import Feed, Split, TensorBatches
 
@@ -47,7 +48,7 @@ class ImageSet:
             elif split.labels.min() < 0 or split.labels.max() >= len(self.classes):
                 raise LocalLearnError(
                     f"the {name} split has labels from {split.labels.min()} to {split.labels.max()},"
-                    f" but there are {len(self.classes)} classes (0 to {len(self.classes) - 1})."
+                    f" but {there_are(len(self.classes), 'class')} (0 to {len(self.classes) - 1})."
                 )
 
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
@@ -56,7 +57,8 @@ class ImageSet:
         channels = self.train.images.shape[3]
         if not len(self.mean) == len(self.std) == channels or min(self.std) <= 0:
             raise LocalLearnError(
-                f"mean={self.mean} and std={self.std}: give a number for each of {channels} channels, and std above 0."
+                f"mean={self.mean} and std={self.std}: give a number for each of {counted(channels, 'channel')}, and"
+                " std above 0."
             )
         if self.augmentation.pad >= min(self.train.images.shape[1:3]):
             raise LocalLearnError(f"augmentation pads {self.augmentation.pad} pixels, more than the images have.")
@@ -74,7 +76,8 @@ class ImageSet:
             )
         if labels.ndim not in (1, 2) or len(images) != len(labels):
             raise LocalLearnError(
-                f"the {name} split has {len(images)} images and labels of shape {labels.shape}: give a label for each."
+                f"the {name} split has {counted(len(images), 'image')} and labels of shape {labels.shape}: give a"
+                " label for each."
             )
 
     def _refuse_other_vectors(self, split: str, labels: NDArray[Any]) -> None:
@@ -82,7 +85,7 @@ class ImageSet:
         if labels.shape[1] != len(self.classes) or labels.min() < 0 or labels.max() > 1:
             raise LocalLearnError(
                 f"the {split} split has labels of shape {labels.shape} from {labels.min()} to {labels.max()}: give each"
-                f" image a number from 0 to 1 for each of {len(self.classes)} classes."
+                f" image a number from 0 to 1 for each of {counted(len(self.classes), 'class')}."
             )
 
     @property
@@ -94,7 +97,7 @@ class ImageSet:
     def limited(self, train_images: int) -> ImageSet:
         """The same with the first `train_images` of the training split."""
         if not 0 < train_images <= len(self.train):
-            raise LocalLearnError(f"train_images={train_images}, but there are {len(self.train)} training images.")
+            raise LocalLearnError(f"train_images={train_images}, but {there_are(len(self.train), 'training image')}.")
         train = Split(images=self.train.images[:train_images], labels=self.train.labels[:train_images])
         return replace(self, train=train)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.data.data_set import DataSet
 from locallearn.data.files.file_set import FileSet
 from locallearn.data.image_set import ImageSet
@@ -55,8 +56,8 @@ def _drawn(
     for name, size, chosen in zip(classes, sizes, counts, strict=True):
         if size and not 0 < chosen < size:
             raise LocalLearnError(
-                f"validation={amount} holds out {count:,} of {len(labels):,} training images, {chosen} of the {size} of"
-                f" class {name!r}: give another number, so that each class has images in both parts."
+                f"validation={amount} holds out {count:,} of {counted(len(labels), 'training image')}, {chosen} of the"
+                f" {size} of class {name!r}: give another number, so that each class has images in both parts."
             )
     draw = np.random.default_rng(seed)
     held = np.concatenate(
@@ -69,6 +70,8 @@ def _drawn(
 
 def _of_several_labels(count: int, images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if not 0 < count < images:
-        raise LocalLearnError(f"validation holds out {count:,} of {images:,} training images: give another number.")
+        raise LocalLearnError(
+            f"validation holds out {count:,} of {counted(images, 'training image')}: give another number."
+        )
     order = np.random.default_rng(seed).permutation(images)
     return np.sort(order[:count]), np.sort(order[count:])

@@ -14,6 +14,7 @@ from torch import Tensor
 from locallearn._utils.atomic_files import regular_file
 from locallearn._utils.errors import LocalLearnError, reason_of
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.quantities import counted
 from locallearn.detection.annotations import fault_of_annotation, fault_of_image, read_annotations
 
 _LAYOUT = (
@@ -71,11 +72,8 @@ class Coco:
         present = {entry.name for entry in (folder / split).iterdir()}
         missing = [path for path in self.files.values() if path.name not in present]
         if missing:
-            raise LocalLearnError(
-                f"{missing[0]} is missing, and {len(missing) - 1:,} more images that {self.annotations.name} lists."
-                if len(missing) > 1
-                else f"{missing[0]} is missing, which {self.annotations.name} lists."
-            )
+            more = f", with {counted(len(missing) - 1, 'more image')}" if len(missing) > 1 else ""
+            raise LocalLearnError(f"{missing[0]} is missing, which {self.annotations.name} lists{more}.")
 
     def image(self, key: int) -> Tensor:
         """An image, (3, height, width), from 0 to 1.

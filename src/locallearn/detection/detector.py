@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.detection.pyramid import Pyramid
 from locallearn.detection.region_operators import import_detection
 from locallearn.detection.settings import DetectSettings
@@ -31,7 +32,8 @@ def mask_rcnn(trained: Trained, settings: DetectSettings, *, categories: int) ->
 
     if trained.image_shape[0] != 3:
         raise LocalLearnError(
-            f"{trained.name} was trained on images of {trained.image_shape[0]} channels; a detector's have 3."
+            f"{trained.name} was trained on images of {counted(trained.image_shape[0], 'channel')}; a detector's have"
+            " 3."
         )
     return MaskRCNN(
         Pyramid(trained.model, frozen_stages=settings.frozen_stages, channels=settings.channels),

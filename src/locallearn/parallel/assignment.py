@@ -12,6 +12,7 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._objectives.objective import Objective
 from locallearn._planning.dynamic_program import smallest_largest, summed
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.cost.timeline import timeline
 
 _BATCH = 32
@@ -60,8 +61,8 @@ def refuse_too_few(modules: int, processes: int) -> None:
     """Refuse more processes than local modules."""
     if processes > modules:
         raise LocalLearnError(
-            f"{processes} processes for {modules} local modules: each needs at least one, so start at most {modules},"
-            " or divide the network into more modules."
+            f"{processes} processes for {counted(modules, 'local module')}: each needs at least one, so start at most"
+            f" {modules}, or divide the network into more modules."
         )
 
 

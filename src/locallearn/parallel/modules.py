@@ -16,6 +16,7 @@ from locallearn._engine.refusals import refuse_image_type
 from locallearn._engine.step import Step
 from locallearn._nn.outputs import main_output
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.parallel.agreement import refuse_other_networks, refuse_other_settings
 from locallearn.parallel.assignment import (
     Assignment,
@@ -197,8 +198,8 @@ class ModulePart(NetPart):
         features, self._features = self._features, None
         if features is not None and len(features) != len(images):
             raise LocalLearnError(
-                f"process {self.rank} was given {len(images)} images, and the one before {len(features)}: give the same"
-                " batches in the same order to all processes."
+                f"process {self.rank} was given {counted(len(images), 'image')}, and the one before {len(features)}:"
+                " give the same batches in the same order to all processes."
             )
         return super().step(images, labels, features=features, neighbours=self._pipeline, **settings)
 
@@ -314,7 +315,8 @@ def _refuse_unready(net: LocalNet) -> None:
     refuse_overlap(net)
     if net.steps:
         raise LocalLearnError(
-            f"the network was trained for {net.steps} steps: call parallel.modules first, then load its state."
+            f"the network was trained for {counted(net.steps, 'step')}: call parallel.modules first, then load its"
+            " state."
         )
     if any(tensor.is_meta for tensor in chain(net.parameters(), net.buffers())):
         raise LocalLearnError("the network is on the meta device: localize it once it has weights.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._utils.atomic_files import read_json
+from locallearn._utils.quantities import counted
 from locallearn.recipes.catalogue import recipes, rows_of, tables
 from locallearn.recipes.columns import BPs, accuracy_columns, bp_accuracies, cost_columns, title_of
 from locallearn.recipes.training_budget import Budget, unfit
@@ -112,7 +113,7 @@ def _rows_not_run(values: Mapping[str, Any]) -> str:
     names = [f"`{recipe.row}`" for recipe in could if recipe.name not in run]
     if not names:
         return ""
-    summary = f"{len(names)} of {len(could)} rows {'was' if len(names) == 1 else 'were'} not run"
+    summary = f"{len(names)} of {counted(len(could), 'row')} {'was' if len(names) == 1 else 'were'} not run"
     return f"<details><summary>{summary}</summary>\n\n{', '.join(names)}\n\n</details>\n\n"
 
 
@@ -133,7 +134,7 @@ def _tables_not_run(budget: Budget, run: Collection[str]) -> str:
 def _rows(of_table: tuple[str, Sequence[str]]) -> str:
     """`HPFF, Table 2 (10 rows)`."""
     title, rows = of_table
-    return f"{title} ({len(rows)} {'row' if len(rows) == 1 else 'rows'})"
+    return f"{title} ({counted(len(rows), 'row')})"
 
 
 def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

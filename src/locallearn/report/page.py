@@ -18,6 +18,7 @@ from locallearn._figures.style import as_bytes, remove_earlier, save_all
 from locallearn._utils.atomic_files import write_whole
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.quantities import counted
 from locallearn.report.analyses import picture_for_page
 from locallearn.report.charts.chart import Chart
 from locallearn.report.curves import make_figure_folder
@@ -102,8 +103,9 @@ def _refuse_unwritable(path: Path, figures: Path | None) -> None:
 def _title(runs: Sequence[Run], groups: Sequence[Group]) -> str:
     data = ", ".join(dict.fromkeys(run.settings.data for run in runs))
     models = ", ".join(dict.fromkeys(run.settings.model for run in runs))
-    runs_text = f"{len(runs)} run{'s' * (len(runs) > 1)}"
-    return f"{models} on {data}: {runs_text}" + (f", {len(groups)} settings" if len(groups) != len(runs) else "")
+    return f"{models} on {data}: {counted(len(runs), 'run')}" + (
+        f", {counted(len(groups), 'setting')}" if len(groups) != len(runs) else ""
+    )
 
 
 def _chart_for_page(chart: Chart, figures: Path | None) -> dict[str, Any]:

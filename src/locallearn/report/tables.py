@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from locallearn._utils.quantities import counted
 from locallearn.report.groups import (
     Group,
     Spread,
@@ -184,5 +185,5 @@ def _about(group: Group, groups: Sequence[Group]) -> str:
     seeds = ", ".join(str(run.settings.seed) for run in group.runs)
     parts.append(f"seeds {seeds}" if len(group.runs) > 1 else f"seed {seeds}")
     if not group.finished:
-        parts.append(f"unfinished: {group.epochs} of {settings.epochs} epochs")
+        parts.append(f"unfinished: {group.epochs} of {counted(settings.epochs, 'epoch')}")
     return "; ".join(parts)

@@ -29,6 +29,7 @@ from locallearn._objectives.objective import Site, Span
 from locallearn._torch import private_api
 from locallearn._torch.op_counter import counted_macs
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.rules.auglocal import AugLocal, like_layers
 from locallearn.rules.base import Rule
 from locallearn.rules.dgl import DGL
@@ -156,7 +157,9 @@ class ByStage(Rule):
     def auxiliary(self, site: Site) -> Auxiliary:
         number = stage(site.chain, site.layer)
         if number > len(self.rules):
-            raise LocalLearnError(f"ByStage has {len(self.rules)} rules, but the network has a stage {number}.")
+            raise LocalLearnError(
+                f"ByStage has {counted(len(self.rules), 'rule')}, but the network has a stage {number}."
+            )
         return self.rules[number - 1].auxiliary(site)
 
 

@@ -11,6 +11,7 @@ from locallearn._chain.refusals import refuse_lazy
 from locallearn._objectives.auxiliary import Auxiliary, auxiliary_or_refuse
 from locallearn._objectives.objective import Objective, Site, Span
 from locallearn._utils.errors import LocalLearnError, kind_of
+from locallearn._utils.quantities import counted
 from locallearn.rules.base import Rule
 from locallearn.rules.wrapper import Wrapper, base_of
 
@@ -41,7 +42,7 @@ def checked_spans(rule: Rule, modules: int) -> list[Span]:
                 f"{rule}.spans returned {kind_of(span)}: return a list of locallearn.Span(first=..., last=...)."
             )
     listed = ", ".join(f"({span.first}, {span.last})" for span in spans) or "none"
-    gives = f"{type(rule).__name__} gives spans {listed} over {modules} modules"
+    gives = f"{type(rule).__name__} gives spans {listed} over {counted(modules, 'module')}"
     if any(not 0 <= span.first <= span.last < modules for span in spans):
         raise LocalLearnError(f"{gives}: first and last must be modules, from 0 to {modules - 1}, in this order.")
     spans_that_train = [span for span in spans if span.weight]

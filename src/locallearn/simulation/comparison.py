@@ -9,6 +9,7 @@ from typing import get_args
 
 from locallearn._engine.local_net import GRADIENT_BUCKET
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.simulation.layouts import (
     DDP_BUCKET,
     Outcome,
@@ -82,7 +83,7 @@ def simulate(
     refuse_numbers(devices=devices, batch=batch, micro_batches=micro_batches, accumulate=accumulate, stages=stages)
     if stages is not None and (devices % stages or stages > min(len(bp.modules), len(local.modules))):
         raise LocalLearnError(
-            f"stages={stages}: give a divisor of {devices} devices that is at most"
+            f"stages={stages}: give a divisor of {counted(devices, 'device')} that is at most"
             f" {min(len(bp.modules), len(local.modules))}, the number of modules."
         )
     shape = _Shape(
@@ -113,8 +114,8 @@ def refuse_numbers(*, devices: int, batch: int, micro_batches: int | None, accum
             raise LocalLearnError(f"{name}={value} must be at least 1.")
     if batch < devices:
         raise LocalLearnError(
-            f"a batch of {batch} images leaves some of {devices} devices without one in data parallel training: take a"
-            " larger batch or fewer devices."
+            f"a batch of {counted(batch, 'image')} leaves some of {devices} devices without one in data parallel"
+            " training: take a larger batch or fewer devices."
         )
 
 
@@ -162,8 +163,8 @@ def _limits(
     for what, load, stages in (("BP", bp, shape.bp_stages), ("the local rule", local, shape.local_stages)):
         if shape.devices > stages:
             yield (
-                f"{shape.devices} devices, {len(load.modules)} modules of {what}: they make {stages} stages in"
-                f" {shape.devices // stages} copies."
+                f"{shape.devices} devices, {counted(len(load.modules), 'module')} of {what}: they make"
+                f" {counted(stages, 'stage')} in {shape.devices // stages} copies."
             )
     seconds = local.module_seconds(ceil(shape.batch * shape.local_stages / shape.devices))
     slowest = max(range(len(seconds)), key=seconds.__getitem__)
@@ -174,7 +175,8 @@ def _limits(
     )
     if (images := ceil(shape.batch / shape.devices)) < _FEW_IMAGES:
         yield (
-            f"Data parallel leaves {images} images for each device; batch normalisation takes its statistics from them."
+            f"Data parallel leaves {counted(images, 'image')} for each device; batch normalisation takes its"
+            " statistics from so few."
         )
     for one, free in zip(outcomes, without_links, strict=True):
         if one.bubble >= _IDLE:

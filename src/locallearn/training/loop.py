@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.data import Batches
 from locallearn.training.evaluation import choosing_accuracy
 from locallearn.training.files.checkpoint import (
@@ -178,15 +179,15 @@ class Loop(ABC):
         epoch, step = state["epoch"], state["step"]
         if step == 0 and epoch > self.settings.epochs + 1:
             raise LocalLearnError(
-                f"{file} is of a run that has trained {epoch - 1} epochs, and {self.settings.epochs} take none of them"
-                f" back: give at least {epoch - 1} by --epochs, or train a new run."
+                f"{file} is of a run that has trained {counted(epoch - 1, 'epoch')}, and epochs={self.settings.epochs}"
+                f" takes none back: give at least {epoch - 1} by --epochs, or train a new run."
             )
         steps = len(self.batches) if epoch <= self.settings.epochs else 0
         if not (1 <= epoch <= self.settings.epochs + 1 and 0 <= step <= steps):
             raise unusable(
                 file,
-                f"is of epoch {epoch}, step {step}, and the run has {self.settings.epochs} epochs of"
-                f" {len(self.batches)} steps",
+                f"is of epoch {epoch}, step {step}, and the run has {counted(self.settings.epochs, 'epoch')} of"
+                f" {counted(len(self.batches), 'step')}",
             )
         own = slice(*self._own_losses())
         sums = sum(self.processes.of_modules(self.loss_count())) if step else 0

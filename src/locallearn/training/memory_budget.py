@@ -6,7 +6,7 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._planning.by_cost import BudgetSpec, parse_cost_spec
 from locallearn._planning.prediction import PeakMemory, bytes_of
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.quantities import format_bytes, size_text
+from locallearn._utils.quantities import counted, format_bytes, size_text
 from locallearn.training.settings.commands import plan_command
 from locallearn.training.settings.train import TrainSettings
 
@@ -29,8 +29,8 @@ def refuse_broken_budget(settings: TrainSettings, net: LocalNet, batch: int, pea
     images = -(-batch // settings.accumulate)
     if budget.batch != images:
         raise LocalLearnError(
-            f"modules={settings.modules} is for {budget.batch} images at a time, and this run has {images} (batch"
-            f" {batch}, accumulate {settings.accumulate}): write"
+            f"modules={settings.modules} is for {counted(budget.batch, 'image')} at a time, and this run has {images}"
+            f" (batch {batch}, accumulate {settings.accumulate}): write"
             f" {str(settings.modules).partition('@')[0]}@{images}."
         )
     average = bytes_of((*net.model.parameters(), *net.model.buffers())) if settings.ema is not None else 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.training.files.checkpoint import Checkpoint
 from locallearn.training.files.run_folder import RunFolder
 from locallearn.training.fit import Fit
@@ -36,11 +37,11 @@ def _refuse_changes(fit: Fit, run: RunFolder, settings: TrainSettings, changes: 
         raise LocalLearnError(f"{run.path} goes on with its optimizer, of which only lr can change ({told}).")
     if fit.epoch > settings.epochs:
         raise LocalLearnError(
-            f"{run.path} has trained its {settings.epochs} epochs, so a change of {changed} has no effect: give more by"
-            " --epochs."
+            f"{run.path} has trained its {counted(settings.epochs, 'epoch')}, so a change of {changed} has no effect:"
+            " give more by --epochs."
         )
     if fit.is_over():
         raise LocalLearnError(
-            f"{run.path} stopped early: none of its last {settings.early_stopping} epochs was better on the validation"
-            f" images. Give more by --early-stopping, or a change of {changed} has no effect."
+            f"{run.path} stopped early: its last {counted(settings.early_stopping or 0, 'epoch')} brought no better"
+            f" one on the validation images. Give more by --early-stopping, or a change of {changed} has no effect."
         )

@@ -15,6 +15,7 @@ from locallearn._engine.local_net import LocalNet
 from locallearn._objectives.objective import Objective
 from locallearn._torch.device import device_of, mixed
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.data import Batches, DataSet, shared_classes
 from locallearn.training.evaluation import evaluate, has_several_labels, reports_top5, top5_hits
 from locallearn.training.files.checkpoint import load_checkpoint, load_weights, trained_weights
@@ -113,8 +114,8 @@ def evaluate_run(
         shared = shared_classes(other.classes, own.classes)
         if len(shared) < 2:
             raise LocalLearnError(
-                f"{data} ({_some(other.classes)}) and {settings.data} ({_some(own.classes)}) share {len(shared)}"
-                " classes by name: there is nothing to test."
+                f"{data} ({_some(other.classes)}) and {settings.data} ({_some(own.classes)}) share"
+                f" {counted(len(shared), 'class')} by name: there is nothing to test."
             )
         tested = partial(_tested, net, batches, other.classes, own.classes, shared, settings.autocast)
     if not (heads and state["average"]):

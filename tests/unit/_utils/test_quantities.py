@@ -5,7 +5,26 @@ from __future__ import annotations
 import pytest
 
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.quantities import format_bytes, parse_bytes, parse_rate, parse_seconds, parse_speed, size_text
+from locallearn._utils.quantities import (
+    counted,
+    format_bytes,
+    parse_bytes,
+    parse_rate,
+    parse_seconds,
+    parse_speed,
+    size_text,
+    there_are,
+)
+
+
+def test_a_count_of_one_is_told_as_one():
+    assert [counted(count, "training image") for count in (0, 1, 1438)] == [
+        "0 training images",
+        "1 training image",
+        "1,438 training images",
+    ]
+    assert [counted(2, noun) for noun in ("class", "batch", "epoch")] == ["2 classes", "2 batches", "2 epochs"]
+    assert [there_are(count, "GPU") for count in (1, 2)] == ["there is 1 GPU", "there are 2 GPUs"]
 
 
 def test_units_are_those_of_links_clocks_and_processors():

@@ -41,7 +41,7 @@ def test_equal_seeds_give_equal_points_and_the_result_is_used_again(runs):
         ({"images": 2}, "2 images for 3 classes: t-SNE needs at least one image for each class"),
         (
             {"images": 20},
-            "20 images are too few for a perplexity of 30: give more than 90 images, or a perplexity below 7",
+            "a perplexity of 30 is too much for 20 images: give more than 90 images, or a perplexity below 7",
         ),
         ({"perplexity": 0.0}, "perplexity of 0"),
         ({"images": 41}, "there are 40 test images"),

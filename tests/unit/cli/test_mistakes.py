@@ -47,7 +47,12 @@ from command_line import run
         ("train --data digits --modules 99", "the network has 16 layers, so K must be from 1 to 16"),
         ("train --data digits --modules layr1.*", "no layer matches 'layr1.*'; did you mean"),
         ("train --data digits --modules hpff-55", "split 'hpff-55' is for resnet110"),
-        ("train --data digits --train-images 5000", "there are 1438 training images"),
+        ("train --data digits --train-images 0", "train_images=0 must be at least 1"),
+        (
+            "train --data digits --model resnet20 --rule dgl --batch 1",
+            "a batch has one image, but the auxiliary network",
+        ),
+        ("train --data digits --train-images 5000", "there are 1,438 training images"),
         ("train --data digits --device gpu", "unknown device 'gpu'"),
         (
             "train --data digits --model resnet20 --rule bp --overlap 1 --device cpu",

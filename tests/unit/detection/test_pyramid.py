@@ -79,5 +79,5 @@ def test_grey_backbones_are_refused():
         model=network("torchvision:resnet18", 1), name="torchvision:resnet18", classes=("a", "b", "c"),
         image_shape=(1, 32, 32), mean=(0.5,), std=(0.5,), how={},
     )  # fmt: skip
-    with pytest.raises(LocalLearnError, match="trained on images of 1 channels; a detector's have 3"):
+    with pytest.raises(LocalLearnError, match="trained on images of 1 channel; a detector's have 3"):
         mask_rcnn(grey, DetectSettings(), categories=2)

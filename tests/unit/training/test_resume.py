@@ -195,7 +195,7 @@ OTHER_CONTENT = {
     "another type": (lambda state: {**state, "epoch": "2"}, "has a str as epoch"),
     "another version": (lambda state: {**state, "format": 99}, "has the format 99, not 3: another version"),
     "a step that is not there": (lambda state: {**state, "step": 999}, r"is of epoch 4, step 999, and the run has"),
-    "an epoch that is not there": (lambda state: {**state, "epoch": 9}, "has trained 8 epochs, and 3 take none"),
+    "an epoch that is not there": (lambda state: {**state, "epoch": 9}, "8 epochs, and epochs=3 takes none"),
     "another optimizer": (
         lambda state: {**state, "optimizers": {**state["optimizers"], "param_groups": [
             {"lr": 1e-3, "betas": (0.9, 0.99), "params": state["optimizers"]["param_groups"][0]["params"]}

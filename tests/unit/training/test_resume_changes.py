@@ -87,9 +87,9 @@ def test_a_run_without_epochs_to_go_stays_as_it_was(copied):
         LocalLearnError, match="has trained its 2 epochs, so a change of schedule has no effect: give more by --epochs"
     ):
         train(settings(epochs=2, schedule=Constant()), copied, resume="last", changing=CHANGING)
-    with pytest.raises(LocalLearnError, match="has trained its 1 epochs, so a change of epochs has no effect"):
+    with pytest.raises(LocalLearnError, match="has trained its 1 epoch, so a change of epochs has no effect"):
         train(settings(epochs=1), copied, resume="previous", changing=CHANGING)
-    with pytest.raises(LocalLearnError, match="has trained 2 epochs, and 1 take none of them back: give at least 2"):
+    with pytest.raises(LocalLearnError, match="has trained 2 epochs, and epochs=1 takes none back: give at least 2"):
         train(settings(epochs=1), copied, resume="last", changing=CHANGING)
     with pytest.raises(LocalLearnError, match="holds a run with other settings"):
         train(settings(epochs=4, batch=16), copied, resume="last", changing=CHANGING)

@@ -180,7 +180,7 @@ def test_damaged_runs_are_told_with_their_file(folder, tmp_path, capsys, before,
 
 
 def test_data_sets_that_do_not_fit_are_refused(folder, tmp_path):
-    with pytest.raises(LocalLearnError, match=r"two_sets.strangers \(automobile, pear, plum\) and .* share 1 classes"):
+    with pytest.raises(LocalLearnError, match=r"two_sets.strangers \(automobile, pear, plum\) and .* share 1 class"):
         evaluate_run(folder, asked(), data="two_sets.strangers")
     with pytest.raises(LocalLearnError, match=r"takes images of 3 x 12 x 12, but two_sets.grey has 1 x 12 x 12"):
         evaluate_run(folder, asked(), data="two_sets.grey")
@@ -197,8 +197,8 @@ def test_one_command_tests_several_runs(folder, capsys, tmp_path):
     monkeys = int((large(folder).test.labels == 2).sum())
     for text in ("tested on two_sets.large", "among shared classes", "BP, small_runs.little"):
         assert text in out.out  # not the paths: long ones are wrapped in their column
-    assert "2 classes are shared by name: Bird = bird, car = automobile." in out.err
-    assert f"monkey: the network does not know this class; its {monkeys} images are left out." in out.err
+    assert "shares 2 classes by name: Bird = bird, car = automobile." in out.err
+    assert f"monkey: the network does not know this class; left out: {monkeys} images." in out.err
     assert "frog: not a class of the test images; the network answered it " in out.err
     assert main(["evaluate", str(folder), "--trust-code", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)[str(folder)]

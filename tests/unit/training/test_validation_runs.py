@@ -90,7 +90,7 @@ def test_training_stops_early_and_goes_on_with_equal_bits(tmp_path, monkeypatch,
     assert_equal_runs(tmp_path / "run", tmp_path / "parts")
     resume = ["train", "--resume", str(tmp_path / "parts"), "--trust-code"]
     assert run(*resume, "--epochs", "60") == 1
-    assert "stopped early: none of its last 1 epochs was better" in capsys.readouterr().err
+    assert "stopped early: its last 1 epoch brought no better one on the validation images" in capsys.readouterr().err
     assert_equal_runs(tmp_path / "run", tmp_path / "parts")
     assert json.loads((tmp_path / "parts/result.json").read_text())["epochs"] == best + 1
     assert run(*resume, "--epochs", "60", "--early-stopping", "2") == 0

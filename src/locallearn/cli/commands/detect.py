@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._utils.atomic_files import file_name
+from locallearn._utils.quantities import counted
 from locallearn.cli.console import ConsoleWatcher, say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.recipe_option import DetectionOption, add_recipe, of_kind, refuse_other_run
@@ -68,4 +69,7 @@ def run(config: Any) -> None:
         cells = (f"{published[f'{name} {value}']:.1f}" for value in columns[1:])
         rows.append((f"published, {name}", *cells))
     show("average precision", columns, rows)
-    say(f"{result['backbone']['model']} in Mask R-CNN, {result['epochs']} epochs; run folder {result['folder']}")
+    say(
+        f"{result['backbone']['model']} in Mask R-CNN, {counted(result['epochs'], 'epoch')}; run folder"
+        f" {result['folder']}"
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.cli.console import say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.recipe_option import of_kind, refuse_other_run
@@ -100,10 +101,16 @@ def run(config: Any) -> None:
 def _explain(path: str, result: Transfer) -> None:
     if result.left_out or result.never_right:
         names = ", ".join(a if a == b else f"{a} = {b}" for a, b in result.classes.items())
-        say(f"{path}: {len(result.classes)} classes are shared by name: {names}.")
+        say(f"{path}: shares {counted(len(result.classes), 'class')} by name: {names}.")
     for name, images in result.left_out.items():
-        say(f"  {name}: the network does not know this class; its {images:,} images are left out.")
+        say(f"  {name}: the network does not know this class; left out: {counted(images, 'image')}.")
     for name, times in result.never_right.items():
-        say(f"  {name}: not a class of the test images; the network answered it {times:,} times, counted as wrong.")
+        say(
+            f"  {name}: not a class of the test images; the network answered it {counted(times, 'time')}, counted as"
+            " wrong."
+        )
     if result.skipped:
-        say(f"  {len(result.skipped)} image files cannot be read and are left out: {', '.join(result.skipped[:3])}.")
+        say(
+            f"  left out {counted(len(result.skipped), 'image file')} that cannot be read:"
+            f" {', '.join(result.skipped[:3])}."
+        )

@@ -11,7 +11,7 @@ from typing import Any
 from locallearn._chain.layout import Shape
 from locallearn._planning.depths import depth_of
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.quantities import format_bytes, parse_bytes
+from locallearn._utils.quantities import counted, format_bytes, parse_bytes
 from locallearn.cli.console import say, show, show_json, work
 from locallearn.cli.parser import COMMAND, Parser, parse_rule, typed_options
 from locallearn.cli.step_options import add_step, step_of
@@ -176,4 +176,5 @@ def _data(values: Any, shape: Shape) -> str | None:
         return None
     channels, height, width = shape
     pixels = "" if height == width else f" and {height} x {width} pixels"
-    return f"DATA: a data set of {values.classes} classes, whose images have {channels} channels{pixels}"
+    of_images = f"{counted(channels, 'channel')}{pixels}"
+    return f"DATA: a data set of {counted(values.classes, 'class')}, whose images have {of_images}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from locallearn._utils.quantities import counted
 from locallearn.cli.console import say, show_json, work
 from locallearn.cli.parser import Parser
 from locallearn.cli.settings import read_settings, runs_in
@@ -48,4 +49,7 @@ def run(config: Any) -> None:
     if config.json:
         show_json({"report": str(config.out), "figures": names, "bytes": config.out.stat().st_size})
         return
-    say(f"{config.out}: {len(runs)} runs, {len(names)} figures, {config.out.stat().st_size / 1e6:.1f} MB")
+    say(
+        f"{config.out}: {counted(len(runs), 'run')}, {counted(len(names), 'figure')},"
+        f" {config.out.stat().st_size / 1e6:.1f} MB"
+    )

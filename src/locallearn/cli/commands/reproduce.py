@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 from locallearn.cli.console import progress, say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.seeds import add_jobs, add_seeds, seeds_of
@@ -71,7 +72,7 @@ def run(config: Any) -> None:
         say(f"saved: {save(table, found, config.save, command=_command(table, config), what=what)}")
     _show(table, what, [asdict(row) for row in found], as_json=config.json)
     if failures:
-        raise LocalLearnError(f"{len(failures)} runs failed; of the first: {failures[0]}")
+        raise LocalLearnError(f"{counted(len(failures), 'run')} failed; of the first: {failures[0]}")
 
 
 def _show(table: str, what: str, rows: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -106,7 +107,7 @@ def _accuracies(config: Any, rows: list[Recipe]) -> tuple[list[AccuracyRow], lis
     with workers_of(config.jobs) as workers:
         runs = Runs(config.out, config.runs, workers=workers)
         reproduction = Reproduction(runs, budget=config.budget, seeds=seeds, common=common, lr=config.lr)
-        say(f"{len(rows)} rows; at most {reproduction.planned(rows)} runs")
+        say(f"{counted(len(rows), 'row')}; at most {counted(reproduction.planned(rows), 'run')}")
 
         def told(row: AccuracyRow) -> None:
             left[:] = [recipe for recipe in left if recipe.name != row.recipe]
@@ -114,7 +115,7 @@ def _accuracies(config: Any, rows: list[Recipe]) -> tuple[list[AccuracyRow], lis
             say(done + _to_go(reproduction, left))
 
         found = reproduction.rows(rows, told)
-    say(f"{len(rows)} rows in {(time.monotonic() - begun) / 60:.1f} minutes")
+    say(f"{counted(len(rows), 'row')} in {(time.monotonic() - begun) / 60:.1f} minutes")
     return found, reproduction.failures
 
 
@@ -123,7 +124,9 @@ def _to_go(reproduction: Reproduction, rows: list[Recipe]) -> str:
     seconds, planned = reproduction.runs.mean_seconds, reproduction.planned(rows)
     if not planned:
         return ""
-    return f"; at most {planned} runs to go" + (f", {timedelta(seconds=round(planned * seconds))}" if seconds else "")
+    return f"; at most {counted(planned, 'run')} to go" + (
+        f", {timedelta(seconds=round(planned * seconds))}" if seconds else ""
+    )
 
 
 def _command(table: str, config: Any) -> str:

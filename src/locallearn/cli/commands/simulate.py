@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from locallearn._engine.recompute_plan import Memory
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.quantities import format_bytes, parse_rate, parse_seconds, parse_speed
+from locallearn._utils.quantities import counted, format_bytes, parse_rate, parse_seconds, parse_speed
 from locallearn.cli.console import say, show, show_json, work
 from locallearn.cli.parser import Parser
 from locallearn.cli.step_options import add_step, localized, step_of
@@ -99,7 +99,10 @@ def run(config: Any) -> None:
         times = {name: {"images": load.images, "modules": _by_module(load)} for name, load in loads.items()}
         show_json(dataclasses.asdict(result) | {"times": times})
         return
-    _show(result, f"{title}, {values.devices} devices, {values.link}, {values.latency}; {values.rule} beside BP")
+    _show(
+        result,
+        f"{title}, {counted(values.devices, 'device')}, {values.link}, {values.latency}; {values.rule} beside BP",
+    )
     for sentence in result.limits:
         say(sentence)
 
@@ -158,7 +161,8 @@ def _scaled(given: Mapping[str, Any], name: str, load: Load, path: Path) -> Time
         ) from error
     if len(rows) != len(load.modules):
         raise LocalLearnError(
-            f"--times {path}: {name!r} has times of {len(rows)} modules, but there are {len(load.modules)} here."
+            f"--times {path}: {name!r} has times of {counted(len(rows), 'module')}, and the network has"
+            f" {len(load.modules)}."
         )
     unknown = {activity for activity, _ in times} - set(get_args(Activity))
     if unknown or min(times.values(), default=0.0) < 0 or not sum(times.values()):

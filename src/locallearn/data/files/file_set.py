@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from locallearn._chain.layout import Shape
 from locallearn._utils.atomic_files import regular_file
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import there_are
 from locallearn.data.batches import Feed
 from locallearn.data.files.streamed_batches import LARGEST_IMAGE, Files, StreamedBatches
 
@@ -77,7 +78,7 @@ class FileSet:
     def limited(self, train_images: int) -> FileSet:
         """The same with `train_images` of the training split, drawn once for all, for files are sorted by class."""
         if not 0 < train_images <= len(self.train):
-            raise LocalLearnError(f"train_images={train_images}, but there are {len(self.train)} training images.")
+            raise LocalLearnError(f"train_images={train_images}, but {there_are(len(self.train), 'training image')}.")
         rows = np.sort(np.random.default_rng(0).permutation(len(self.train))[:train_images])
         return replace(self, train=self.train.chosen(rows))
 

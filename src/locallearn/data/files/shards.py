@@ -90,8 +90,7 @@ def shards_of(folder: Path, test_names: Sequence[str]) -> FileSet:
         if files.labels.min() < 0 or files.labels.max() >= len(classes):
             row = int(np.argmax((files.labels < 0) | (files.labels >= len(classes))))
             raise LocalLearnError(
-                f"{files.name(row)} has class {files.labels[row]}, but there are {len(classes)} (0 to"
-                f" {len(classes) - 1})."
+                f"{files.name(row)} has class {files.labels[row]}, but the classes are 0 to {len(classes) - 1}."
             )
     return FileSet(train=train, test=test, classes=classes)
 

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from locallearn._torch.vision_libraries import import_torchvision
 from locallearn._utils.errors import LocalLearnError, describe
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.quantities import counted
 from locallearn.data.augmentation import rand_augment_transform
 from locallearn.data.batches import OrderedBatches
 from locallearn.data.files.workers import in_order
@@ -93,7 +94,8 @@ class StreamedBatches(OrderedBatches):
         self.skipped += bad
         if left < min(2, left + len(bad)):
             raise LocalLearnError(
-                f"of a batch of {left + len(bad)} images {len(bad)} cannot be read, {bad[0]} for one: mend the files."
+                f"of a batch of {counted(left + len(bad), 'image')} {len(bad)} cannot be read, {bad[0]} for one: mend"
+                " the files."
             )
 
 

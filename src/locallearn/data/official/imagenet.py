@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
+from locallearn._utils.quantities import counted
 from locallearn.data.files.class_folders import image_folder
 from locallearn.data.files.file_set import FileSet
 
@@ -41,8 +42,8 @@ def imagenet(root: Path) -> FileSet:
     images = image_folder(folder)
     if len(images.classes) != _CLASSES:
         raise LocalLearnError(
-            f"{folder} has {len(images.classes)} classes, but ImageNet has 1,000: name another data set by its path,"
-            f" as in --data {folder}."
+            f"{folder} has {counted(len(images.classes), 'class')}, but ImageNet has 1,000: name another data set by"
+            f" its path, as in --data {folder}."
         )
     if (len(images.train), len(images.test)) != (_TRAIN, _TEST):
         warnings.warn(

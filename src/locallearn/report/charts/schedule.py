@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from locallearn._figures.style import COLOURS, print_style
+from locallearn._utils.quantities import counted
 from locallearn.cost import Phase
 from locallearn.report.charts.chart import Axis, Chart, figure_above_legend, legend_below, pattern, plotly
 
@@ -36,7 +37,7 @@ class ScheduleChart(Chart):
     def alt(self) -> str:
         order = [f"{phase.activity} of module {phase.module}" for phase in self.phases[:6]]
         more = f", and {len(self.phases) - 6} more" if len(self.phases) > 6 else ""
-        return f"{self.title}: one step of {self.modules} modules, in this order: {', '.join(order)}{more}."
+        return f"{self.title}: one step of {counted(self.modules, 'module')}, in this order: {', '.join(order)}{more}."
 
     @print_style()
     def print_figure(self) -> Any:

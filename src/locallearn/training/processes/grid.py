@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted, there_are
 
 _NAMES = ("modules", "data")
 
@@ -45,9 +46,11 @@ class ProcessGrid:
         rest, left = divmod(count, given := prod(size for size in sizes.values() if size is not None))
         layout = ProcessGrid(**{name: rest if size is None else size for name, size in sizes.items()})
         if left or layout.count != count:
-            open_ended = " times any number of" if None in sizes.values() else ""
+            layout_of = (
+                f"{given} times any number of processes" if None in sizes.values() else counted(given, "process")
+            )
             raise LocalLearnError(
-                f"parallel={text!r} is a layout of {given}{open_ended} processes, but there are {count}: start that"
+                f"parallel={text!r} is a layout of {layout_of}, but {there_are(count, 'process')}: start that"
                 " many by torchrun --nproc-per-node, or choose another layout."
             )
         return layout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from locallearn._engine.micro_batches import refuse_single_image
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import counted
 
 
 def drops_single_image(
@@ -36,13 +37,13 @@ def drops_single_image(
         fewest = size // processes
         if not fewest:
             raise LocalLearnError(
-                f"{'the last' if size == last else 'a'} batch of {size} images cannot be cut among {processes}"
-                " processes: choose another batch, or fewer processes."
+                f"{'the last' if size == last else 'a'} batch of {counted(size, 'image')} cannot be cut among"
+                f" {processes} processes: choose another batch, or fewer processes."
             )
         refuse_single_image(size, micro_batches, needs_several, processes=processes)
         if synchronised and size % processes and fewest < micro_batches:
             raise LocalLearnError(
-                f"a batch of {size} images among {processes} processes makes {fewest} micro-batches in some and"
-                f" {fewest + 1} in others, which cannot share statistics: choose another batch or accumulate."
+                f"a batch of {size} images among {processes} processes makes {counted(fewest, 'micro-batch')} in some"
+                f" and {fewest + 1} in others, which cannot share statistics: choose another batch or accumulate."
             )
     return drops

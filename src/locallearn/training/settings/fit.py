@@ -10,6 +10,7 @@ import numpy as np
 from locallearn._engine.local_net import LocalNet
 from locallearn._engine.stepper import ModuleStepper, Stepper
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.quantities import there_are
 from locallearn.training.averaging import WeightAverage
 from locallearn.training.schedules import Cosine, Schedule
 from locallearn.training.settings.loop import LoopSettings
@@ -97,7 +98,7 @@ class FitSettings(LoopSettings):
         """The factor of the learning rate for each local module, or nothing."""
         given = len(self.module_lr)
         if given > modules:
-            raise LocalLearnError(f"module_lr has {given} factors, but there are {modules} local modules.")
+            raise LocalLearnError(f"module_lr has {given} factors, but {there_are(modules, 'local module')}.")
         places = [module * (given - 1) / (modules - 1) if modules > 1 else 0.0 for module in range(modules)]
         return np.interp(places, range(given), self.module_lr).tolist() if given else []
 

@@ -117,7 +117,7 @@ class TrainSettings(FitSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_seed(self.seed)
-        self.refuse_below(1, "batch", "threads", "image_size", "replay_buffer")
+        self.refuse_below(1, "batch", "threads", "image_size", "train_images", "replay_buffer")
         self.refuse_below(0, "label_smoothing", "mixup", "cutmix")
         if "." not in self.loss:
             refuse_unknown("loss", self.loss, tuple(LOSSES))

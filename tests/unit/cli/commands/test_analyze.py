@@ -77,7 +77,7 @@ def test_features_of_several_layers(runs, capsys):
     [
         ("cak bp", "unknown command 'cak'; did you mean 'cka'?"),
         ("", "give one of cka, probes, tsne, features"),
-        ("cka dgl", "AGAINST is missing"),
+        ("cka dgl", "--against is missing"),
         ("cka nothing --against bp", "nothing holds no run"),
         ("cka dgl --against nothing", "nothing holds no run"),
         ("cka dgl --against bp --images 3", "images=3: unbiased CKA needs at least 4 images"),
@@ -86,10 +86,10 @@ def test_features_of_several_layers(runs, capsys):
         ("probes dgl --images 1", "images=1 for 3 classes"),
         ("tsne dgl --layer 40", "has no layer '40'; did you mean '4'?"),
         ("tsne dgl --images 2", "2 images for 3 classes"),
-        ("tsne dgl", "40 images are too few for a perplexity of 30"),
+        ("tsne dgl", "a perplexity of 30 is too much for 40 images"),
         ("tsne dgl --target row", "has no class 'row'; did you mean 'rows'?"),
         ("features dgl --layer 0 --images 99", "give numbers of test images from 0 to 39"),
-        ("features dgl", "LAYER is missing"),
+        ("features dgl", "--layer is missing"),
         ("probes dgl --device gpu", "unknown device 'gpu'"),
     ],
 )

@@ -98,7 +98,7 @@ def test_images_that_are_not_square_need_a_data_set_of_their_own(capsys):
     assert run("plan", *TINY, "--rule", "pooling", "--image", "1x12x8", "--classes", "3", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["command"].endswith("--data DATA")
-    assert result["data"] == "DATA: a data set of 3 classes, whose images have 1 channels and 12 x 8 pixels"
+    assert result["data"] == "DATA: a data set of 3 classes, whose images have 1 channel and 12 x 8 pixels"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_several_rules_stand_beside_bp_and_checkpointing(capsys):
         ("--memory 1GiB --image 3x32", "write channels, height and width"),
         ("--memory 1GiB --rule bp", "no auxiliary networks"),
         ("--memory 1GiB --rule.depth 0", "depth=0"),
-        ("", "MEMORY is missing"),
+        ("", "--memory is missing"),
         ("--memory 1GiB --rules auto --rule dgl", "--rules names the rules to look at: leave out --rule."),
         ("--memory 1GiB --rules auto dgl", "--rules auto looks at all rules: leave out the others."),
         ("--memory 1GiB --rules dlg", "unknown rule 'dlg'; did you mean 'dgl'?"),

@@ -40,7 +40,7 @@ def test_the_table_then_json_whose_times_are_read_again(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("", "DEVICES is missing"),
+        ("", "--devices is missing"),
         ("--devices 4 --link 25Gb/s", "'25Gb/s' is no rate: write a number and a unit, as in 25GB/s or 100Gbit/s"),
         ("--devices 4 --link 0GB/s", "'0GB/s' is too small"),
         ("--devices 4 --latency 5", "'5' is no time: write a number and a unit, as in 5us"),
@@ -62,7 +62,7 @@ def test_bad_input_is_one_sentence(capsys, arguments, sentence):
     [
         ({"BP": {}}, "give times of both 'BP' and 'local'"),
         ({"BP": {}, "local": {}}, "'BP' must have 'images', a number, and 'modules'"),
-        ({"BP": {"images": 8, "modules": [{}]}, "local": {}}, "'BP' has times of 1 modules, but there are 3 here"),
+        ({"BP": {"images": 8, "modules": [{}]}, "local": {}}, "'BP' has times of 1 module, and the network has 3."),
         ({"BP": {"images": 8, "modules": [{"sideways": 1.0}] * 3}, "local": {}}, "must be numbers from 0 of forward"),
     ],
 )

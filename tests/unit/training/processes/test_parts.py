@@ -24,10 +24,10 @@ def test_a_last_single_image_is_left_out_where_a_part_needs_several():
 @pytest.mark.parametrize(
     ("count", "batch", "changes", "told"),
     [
-        (33, 16, {"processes": 2, "needs_several": None}, "the last batch of 1 images cannot be cut among 2 processes"),
+        (33, 16, {"processes": 2, "needs_several": None}, "the last batch of 1 image cannot be cut among 2 processes"),
         (35, 16, {"processes": 4, "needs_several": None}, "the last batch of 3 images cannot be cut among 4 processes"),
         (32, 2, {"processes": 4, "needs_several": None}, "a batch of 2 images cannot be cut among 4 processes"),
-        (32, 4, {"processes": 4}, "in 1 parts for each of 4 processes leaves a single image in one, but head"),
+        (32, 4, {"processes": 4}, "in 1 part for each of 4 processes leaves a single image in one, but head"),
         (32, 16, {"processes": 4, "micro_batches": 3}, "a batch of 16 images in 3 parts for each of 4 processes"),
         (32, 16, {"micro_batches": 16}, "a batch of 16 images in 16 parts leaves a single image"),
         (
