@@ -184,7 +184,7 @@ def _row(
     for one in recipe.published:
         if one.quantity.is_cost:
             continue
-        accuracies = [_accuracy(one.quantity, run) for run in runs] if tested is None else tested
+        accuracies = _accuracies(one.quantity, runs) if tested is None else tested
         values = tuple(_in_unit(one.quantity, accuracy) for accuracy in accuracies)
         best = ()
         if recipe.kind == "train" and one.quantity not in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY):
@@ -211,10 +211,11 @@ def _each(name: str, runs: Sequence[Finished]) -> str:
     return ", ".join(dict.fromkeys(str(run.environment[name]) for run in runs if run.environment.get(name)))
 
 
-def _accuracy(quantity: Quantity, run: Finished) -> float:
-    if quantity in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY):
-        return run.result.get("test_top5_accuracy", float("nan"))
-    return run.result["test_accuracy"]
+def _accuracies(quantity: Quantity, runs: Sequence[Finished]) -> list[float]:
+    """Of the runs that have it: with few classes there is no top-5 accuracy, as on the images of a smoke test."""
+    top5 = quantity in (Quantity.TOP5_ERROR, Quantity.TOP5_ACCURACY)
+    name = "test_top5_accuracy" if top5 else "test_accuracy"
+    return [run.result[name] for run in runs if name in run.result]
 
 
 def _in_unit(quantity: Quantity, accuracy: float) -> float:
