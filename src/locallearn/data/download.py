@@ -75,9 +75,14 @@ def _imagenet(root: Path, archive: Path | None, report: Report) -> Path:
     folder = root / "imagenet"
     try:
         images = imagenet(root)
-    except LocalLearnError:
+    except LocalLearnError as error:
         report(HOW_TO_GET.format(folder=folder))
-        raise
+        if folder.is_dir():
+            raise
+        raise LocalLearnError(
+            f"ImageNet is not at {folder}, and its terms let nobody pass it on: register at https://www.image-net.org"
+            " and put it there, as told above; or give the folder that holds your data sets with --data-dir."
+        ) from error
     report(f"ImageNet is at {folder}: {len(images.train):,} training and {len(images.test):,} test images.")
     return folder
 

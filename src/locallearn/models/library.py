@@ -34,6 +34,15 @@ def from_library(
     return make(name, num_classes, in_channels, image_size)
 
 
+def is_of_torchvision(name: str) -> bool:
+    """Whether torchvision is installed and has a network of this name."""
+    try:
+        models = import_torchvision().models
+    except LocalLearnError:
+        return False
+    return name in models.list_models(models)
+
+
 def _torchvision(name: str, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     models = import_torchvision().models
     known = models.list_models(models)

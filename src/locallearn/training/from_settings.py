@@ -23,6 +23,7 @@ from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import call, find, names
 from locallearn.data import Batches, DataSet, Feed, MixedBatches, StreamedBatches, TensorBatches, image_folder
 from locallearn.models import from_library
+from locallearn.models.library import is_of_torchvision
 from locallearn.training.files.data_card import DataCard
 from locallearn.training.settings.train import LOSSES, TrainSettings
 
@@ -161,6 +162,8 @@ def make_model(name: str, *, classes: int, image_shape: tuple[int, int, int]) ->
     library, colon, network = name.partition(":")
     if colon:
         return from_library(library, network, num_classes=classes, in_channels=channels, image_size=height)
+    if "." not in name and name.lower() not in names("models") and is_of_torchvision(name):
+        raise LocalLearnError(f"unknown model {name!r}; did you mean 'torchvision:{name}'?")
     model = call("models", name, num_classes=classes, in_channels=channels)
     if not isinstance(model, nn.Module):
         raise LocalLearnError(f"model {name!r} is a {type(model).__name__}, not a torch.nn.Module.")

@@ -52,6 +52,7 @@ def test_training_a_transformer(tmp_path, capsys):
     ("model", "sentence"),
     [
         ("torchvision:resnet1", "torchvision has no network 'resnet1'; did you mean"),
+        ("resnet18", "unknown model 'resnet18'; did you mean 'torchvision:resnet18'?"),
         ("torchvision:vit_b_16", "torchvision:vit_b_16 cannot be made for images of 30 pixels: Input shape"),
         (
             "timm:twins_pcpvt_small",
