@@ -104,7 +104,8 @@ class Parser(jsonargparse.ArgumentParser):
             return f"{self._key(message)}{match[2]!r} is not valid; {did_you_mean(match[2], choices)}"
         kinds = [_WORDS[kind] for kind in re.findall(r"Expected (?:an? )?<class '(\w+)'>", message) if kind in _WORDS]
         if kinds and (match := re.search(r"(?:Got|Given) value: (?:NestedArg\(.*val=')?(.*?)(?:'\))?$", message)):
-            return f"{self._key(message)}{match[1]!r} is not {' or '.join(dict.fromkeys(kinds))}."
+            as_list = f": write it as [{match[1]}]" if "a list" in kinds else ""
+            return f"{self._key(message)}{match[1]!r} is not {' or '.join(dict.fromkeys(kinds))}{as_list}."
         if match := re.search(r"argument (-[\w-]+).*: expected (?:one|at least one) argument", message):
             return f"{match[1]} needs a value: see --help."
         if match := re.search(r"required: (.*)", message):

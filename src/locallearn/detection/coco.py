@@ -51,7 +51,7 @@ class Coco:
         self.folder = folder
         self.annotations = folder / "annotations" / f"instances_{split}.json"
         if not folder.is_dir():
-            raise LocalLearnError(f"there is no folder {folder} for COCO.")
+            raise LocalLearnError(f"there is no folder {folder} for COCO: name it by --coco, and {_LAYOUT}.")
         for path in (self.annotations, folder / split):
             if not path.exists():
                 raise LocalLearnError(f"{folder} has no {path.relative_to(folder)}: {_LAYOUT}.")

@@ -116,6 +116,8 @@ from command_line import run
         ("compare --rules bp,dgl", "it names more than one rule: give one; compare takes several, separated by spaces"),
         ("train --optimizer sgd,adamw", "cannot read 'sgd,adamw': it names more than one optimizer: give one."),
         ("train --data digits --model resnet21", "unknown model 'resnet21'; did you mean 'resnet20'?"),
+        ("train --loggers wandb", "--loggers: 'wandb' is not a list: write it as [wandb]."),
+        ("list models extra", "none of the models has 'extra' in its name; known: cifar-efficientnet-b0, "),
         ("train --resume RUN --print_config", "leave out --resume; RUN/settings.yaml has that run's"),
         ("detect --resume RUN --epochs 9 --print_config", "leave out --resume; RUN/settings.yaml has that run's"),
     ],

@@ -67,7 +67,9 @@ def test_digits_need_no_download(root, lines):
 
 
 def test_imagenet_is_explained(root, lines):
-    with pytest.raises(LocalLearnError, match=r"its terms let nobody pass it on: register at https://www\.image-net\.org"):
+    with pytest.raises(
+        LocalLearnError, match=r"its terms let nobody pass it on: register at https://www\.image-net\.org"
+    ):
         get("imagenet", root, report=lines.append)
     assert "Register at https://www.image-net.org" in lines[0]
     with pytest.raises(LocalLearnError, match="ImageNet is not copied"):

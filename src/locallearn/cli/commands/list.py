@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from locallearn._chain.published_splits import SPLITS
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.errors import LocalLearnError, did_you_mean, refuse_unknown
 from locallearn._utils.registry import find, names
 from locallearn.cli.console import say, show, show_json
 from locallearn.cli.parser import Parser
@@ -43,8 +43,11 @@ def run(config: Any) -> None:
     if config.kind is not None:
         refuse_unknown("KIND", config.kind, (*entries_of, "recipes"))
         pattern = f"*{config.pattern or ''}*"
-        named = entries_of[config.kind].items()
-        entries_of = {config.kind: {name: line for name, line in named if fnmatch(name, pattern)}}
+        named = entries_of[config.kind]
+        entries_of = {config.kind: {name: line for name, line in named.items() if fnmatch(name, pattern)}}
+        if not entries_of[config.kind]:
+            near = did_you_mean(config.pattern, named)
+            raise LocalLearnError(f"none of the {config.kind} has {config.pattern!r} in its name; {near}")
     if config.json:
         show_json(entries_of)
         return
