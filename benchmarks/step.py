@@ -42,6 +42,7 @@ RULES: dict[str, ll.Rule] = {
     "checkpoint": ll.Checkpoint(),
     "predsim": ll.PredSim(),
     "dgl": ll.DGL(),
+    "reduced(dgl(channels=128, units=256), grid=7)": ll.Reduced(ll.DGL(channels=128, units=256), grid=7),
     "dgl-original": ll.DGL.original(),
     "infopro": ll.InfoPro(),
     "infopro (2c2f)": TWO,

@@ -131,9 +131,7 @@ def _batch_norm(
     return recompute
 
 
-def _activation(
-    function: Callable[..., Tensor], in_place: Callable[..., Tensor] | None = None
-) -> HowTo:
+def _activation(function: Callable[..., Tensor], in_place: Callable[..., Tensor] | None = None) -> HowTo:
     def recomputation(input: Tensor, *args: Any, inplace: bool = False, **settings: Any) -> Recompute:
         numbers = [value for value in args if not isinstance(value, bool)]  # a bool says whether it works in place
 
