@@ -20,10 +20,10 @@ from locallearn._engine.refusals import (
     refuse_frozen,
     refuse_image_type,
     refuse_label_shape,
-    refuse_recomputing_compiled,
     refuse_other_classes,
     refuse_other_images,
     refuse_other_labels,
+    refuse_recomputing_compiled,
     refuse_without_gradients,
     takes_one_class,
 )

@@ -1,8 +1,8 @@
 """Recomputes what layers give in the backward pass instead of saving it.
 
 A normalisation saves its input. Its output, and the output of the activation after it, are saved as well, by the
-activation and by the next convolution, though cheap elementwise work recomputes them from that input. That input in turn
-is what a convolution gave, so it can be recomputed from the convolution's own.
+activation and by the next convolution, though cheap elementwise work recomputes them from that input. That input in
+turn is what a convolution gave, so it can be recomputed from the convolution's own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from locallearn._recompute.saved_tensors import Recomputation, Recompute, SavedTensor
-
 
 _MOST_PRODUCTS = 3
 """Convolutions between a stored tensor and one that is recomputed from it: those of a bottleneck block."""
@@ -159,7 +158,7 @@ def _product(function: Callable[..., Tensor]) -> HowTo:
 
 _RELU = _activation(torch.relu, torch.relu_)
 
-CHEAP: Mapping[Any, HowTo] = {
+CHEAP: dict[Any, HowTo] = {
     F.batch_norm: _batch_norm,
     F.relu: _RELU,
     torch.relu: _RELU,
@@ -175,5 +174,5 @@ CHEAP: Mapping[Any, HowTo] = {
 }
 """Normalisations and activations: elementwise work."""
 
-PRODUCTS: Mapping[Any, HowTo] = {function: _product(function) for function in (F.conv2d, F.linear)}
+PRODUCTS: dict[Any, HowTo] = {function: _product(function) for function in (F.conv2d, F.linear)}
 """Convolutions and linear layers."""

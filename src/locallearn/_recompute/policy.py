@@ -19,8 +19,8 @@ class RecomputePolicy:
 
     Attributes:
         activations: normalised and activated tensors.
-        products: what convolutions and linear layers give as well, so that a residual block stores its input alone. Most
-            are recomputed several times.
+        products: what convolutions and linear layers give as well, so that a residual block stores its input alone.
+            Most are recomputed several times.
         output: of a segment that no objective shares with another, its output as well, once the auxiliary network has
             used it: it is not kept for the next segment meanwhile, but computed again afterwards.
         blocks: a segment as a whole, from its input, where this is not 0; of an auxiliary network this share of its

@@ -62,8 +62,8 @@ def data(net: LocalNet, *, synchronise_statistics: bool = False, group: dist.Pro
     if synchronise_statistics:
         if net.memory != "fast":
             raise LocalLearnError(
-                f"synchronised statistics do not work with memory={net.memory!r}, where processes may recompute different"
-                " layers: use memory='fast', or each process's own statistics."
+                f"synchronised statistics do not work with memory={net.memory!r}, where processes may recompute"
+                " different layers: use memory='fast', or each process's own statistics."
             )
         synchronise_batch_norm(net, group)
         net.recomputes = False

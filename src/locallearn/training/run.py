@@ -227,8 +227,7 @@ def _counted(net: LocalNet, settings: TrainSettings, batch: int, say: Callable[[
     """Peak memory of a step, which says so where it is more than that of backpropagation; None where none can tell."""
     if settings.memory != "fast":
         say(
-            f"memory={settings.memory}: choosing what to recompute, in seconds; for cascades over many layers in a minute"
-            " or two"
+            f"memory={settings.memory}: choosing what to recompute, in seconds; for cascades over many layers in minutes"
         )
     try:
         peak = peak_memory(net, batch, **settings.step_options)

@@ -125,8 +125,8 @@ def test_least_gives_the_weights_of_a_step_that_stores_all(rule):
 def test_least_repeats_convolutions_only_where_that_lowers_the_peak_by_a_tenth():
     lean, every = [100.0, 70, 70, 70, 80, 80, 80], [65.0, 65, 64, 64, 64]
     assert choose([lean + every], "least") == choose([lean], "lean") == [1]
-    assert choose([lean + [60.0, 55, 53, 50, 40]], "least") == [11]
-    assert choose([lean + [60.0, 52, 50, 50, 50]], "least") == [8]
+    assert choose([[*lean, 60.0, 55, 53, 50, 40]], "least") == [11]
+    assert choose([[*lean, 60.0, 52, 50, 50, 50]], "least") == [8]
 
 
 def test_memory_is_one_of_its_settings():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from locallearn._recompute.activations import CHEAP, RecomputeActivations
+from locallearn._recompute.activations import RecomputeActivations
 from locallearn._recompute.tape import checkpointing
 from locallearn._torch.live_bytes import LiveBytes
 
