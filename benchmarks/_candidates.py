@@ -93,7 +93,10 @@ WARM = {"schedule": Cosine(warmup=0.2)}
 HALF_WARM = {**HALF_4, **WARM}
 DECAY = {"optimizer": SGD(lr=0.2, weight_decay=5e-4, decay_norms_and_biases=False)}
 SMOOTH, AVERAGE = {"label_smoothing": 0.1}, {"ema": 0.98}
-EXTRAS = {**WARM, **DECAY, **SMOOTH, **AVERAGE}
+FEWER = {**WARM, **DECAY, **SMOOTH}
+EXTRAS = {**FEWER, **AVERAGE}
+LEAN = {"memory": "lean"}
+CASCADES = partial(ll.HiLo, independent=0)
 Candidates = Mapping[str, Mapping[str, Any]]
 """By name: settings other than those of `COMMON`."""
 SEARCHES: Mapping[str, Candidates] = {
@@ -132,11 +135,26 @@ SEARCHES: Mapping[str, Candidates] = {
         "narrow 0.75 depth 5 all": {"rule": ll.AugLocal(depth=5, narrow=0.75), **EXTRAS},
         "half narrow 0.75 all": {"rule": HALF(ll.AugLocal(depth=4, narrow=0.75)), **EXTRAS},
     },
+    "wrappers": {
+        "narrow 0.75 all": {"rule": ll.AugLocal(depth=4, narrow=0.75), **EXTRAS},
+        "cascades of 2, narrow 0.5, depth 2": {"rule": CASCADES(ll.AugLocal(depth=2, narrow=0.5)), **LEAN, **FEWER},
+        "cascades of 2, narrow 0.5, depth 3": {"rule": CASCADES(ll.AugLocal(depth=3, narrow=0.5)), **LEAN, **FEWER},
+        "cascades of 2, DGL": {"rule": CASCADES(ll.DGL(units=64)), **LEAN, **FEWER},
+        "cascades of 3, DGL": {"rule": CASCADES(ll.DGL(units=64), span=3), **LEAN, **FEWER},
+        "both levels, narrow 0.25": {"rule": ll.HiLo(ll.AugLocal(depth=2, narrow=0.25)), **LEAN, **EXTRAS},
+        "both levels, cascades half": {
+            "rule": ll.HiLo(ll.AugLocal(depth=2, narrow=0.25), independent=0.5, cascade=0.5),
+            **LEAN,
+            **EXTRAS,
+        },
+        "copies, DGL": {"rule": ll.MAN(ll.DGL(), bias=False), **LEAN, **EXTRAS},
+        "copies, DGL with bias": {"rule": ll.MAN(ll.DGL()), **LEAN, **EXTRAS},
+    },
 }
 """The candidates of each search.
 
-The second search begins with the winner of the first. The limits leave out what is before "half" in the first, and one
-candidate of the second.
+Each search begins with the winner of the one before. The limits leave out what is before "half" in the first, and some
+of the others.
 """
 WITH_COST = ("rule", "memory", "ema")
 """Those of them on which the cost of a step depends."""
