@@ -7,6 +7,7 @@ python benchmarks/frontier.py --again    # counts all costs, not only those that
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -33,10 +34,12 @@ TABLE = re.compile(r"^\| \| accuracy.*?(?=\n\n)", re.DOTALL | re.MULTILINE)
 ONE_CPU = ROOT / "docs" / "results" / "cifar10-small-budget.json"
 ONE_GPU = ROOT / "docs" / "results" / "small-budget-gpu.json"
 TABLES = ROOT / "docs" / "results" / "tables"
+OTHERS = ROOT / "docs" / "results" / "other-settings.csv"
+"""Runs at the small budget that are in no table of a paper, as `locallearn compare --format csv` writes them."""
 
 COSTS = ("bytes", "macs", "seconds")
 PLAIN = replace(COMMON, step="together")
-LEAN = {"memory": "lean"}
+LEAN, LEAST = {"memory": "lean"}, {"memory": "least"}
 EXACT: Mapping[str, Mapping[str, Any]] = {
     "bp": {},
     "bp, lean": LEAN,
@@ -50,6 +53,8 @@ NOT_TRAINED: Mapping[str, Mapping[str, Any]] = {
     "checkpoint, lean, fp32": {"rule": "checkpoint", "precision": "fp32", **LEAN},
 }
 """Batch normalisation sees a quarter of the batch, or numbers are rounded otherwise: their accuracy is not known."""
+IN_MEMORY: Mapping[str, Mapping[str, Any]] = {"": {}, ", lean": LEAN, ", least": LEAST}
+"""What is added to a row's name, and its settings."""
 LOCAL = ("predsim", "dgl", "hilo(dgl)", "man(dgl)", "mlaan(dgl)", "auglocal(depth=4)")
 ON_GPU = ("hilo(dgl, independent=0)", "mlm(dgl)", "lam(dgl)")
 
@@ -69,6 +74,16 @@ def of_tables() -> dict[str, tuple[list[float], str]]:
         and "NVIDIA" not in row["device"]
     )
     return {row["rule"]: ([percent / 100 for percent in accuracies_in(row)], "CPU") for row in alike}
+
+
+def of_others() -> dict[str, list[float]]:
+    """Test accuracies of every seed, by rule, of the runs with the settings of the tables."""
+    found: dict[str, list[float]] = {}
+    with OTHERS.open() as file:
+        for row in csv.DictReader(file):
+            if row["finished"] == "True" and row["setting_ema"] == "None":
+                found.setdefault(row["rule"], []).append(float(row["test_accuracy"]))
+    return found
 
 
 def accuracies_in(row: Mapping[str, Any]) -> list[float]:
@@ -96,14 +111,29 @@ def uncounted() -> list[dict[str, Any]]:
         add("exact", name, changes, *trained["bp"])
     for name, changes in NOT_TRAINED.items():
         add("not trained", name, changes)
-    for rule in (*LOCAL, *ON_GPU):
-        add("local", rule, {"rule": rule}, *trained[written(rule)])
-        add("local", f"{rule}, lean", {"rule": rule, **LEAN}, *trained[written(rule)])  # the same bits
-    won = SEARCHES[LAST][search["winner"]]
-    changes = {"step": COMMON.step, **{key: won[key] for key in WITH_COST if key in won}}
-    add("recommended", "recommended", changes, [run["test_accuracy"] for run in search["confirmation"]], "CPU")
-    add("not trained", "recommended, accumulate 4", {**changes, "accumulate": 4})
+    named = {written(rule) for rule in (*LOCAL, *ON_GPU)} | {"bp"}
+    for rule in (*LOCAL, *ON_GPU, *(rule for rule in trained if rule not in named)):
+        for ending, memory in IN_MEMORY.items():  # all with the same bits
+            kind = "local" if written(rule) in named else "variant"
+            add(kind, rule + ending, {"rule": rule, **memory}, *trained[written(rule)])
+    for rule, values in of_others().items():
+        add("variant", rule, {"rule": rule}, values, "CPU")
+    for name in filter(lambda name: results_of(name).exists(), SEARCHES):
+        found = read_json(results_of(name))
+        changes = {"step": COMMON.step, **settings_of(SEARCHES[name][found["winner"]])}
+        values = [run["test_accuracy"] for run in found["confirmation"]]
+        if name == LAST:
+            for ending, memory in IN_MEMORY.items():
+                add("recommended", f"recommended{ending}", {**changes, **memory}, values, "CPU")
+            add("not trained", "recommended, accumulate 4", {**changes, "accumulate": 4})
+        elif found["winner"] != search["winner"]:
+            add("variant", f"winner of the search {name!r}", changes, values, "CPU")
     return rows
+
+
+def settings_of(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings of a candidate on which the cost of its step depends."""
+    return {name: candidate[name] for name in WITH_COST if name in candidate}
 
 
 def counted(known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -121,7 +151,9 @@ def counted(known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         settings = replace(PLAIN, **changes)
         plain = {name: value for name, value in plain_settings(settings).items() if value != common[name]}
         cost = next((one for one in known if one["settings"] == plain), None) or step_of(settings).times(bp)
-        rows.append({**row, "settings": plain, **{kind: cost[kind] for kind in COSTS}})
+        costs = {kind: cost[kind] for kind in COSTS}
+        if not row["name"].endswith(", least") or any(rows[-1][kind] != costs[kind] for kind in COSTS):
+            rows.append({**row, "settings": plain, **costs})  # `least` is left out where it is `lean`
     return rows
 
 
@@ -151,9 +183,18 @@ def best_so_far(points: Sequence[tuple[float, float]]) -> list[tuple[float, floa
 
 SHORT = {"hilo(dgl, independent=0)": "cascades of dgl"}
 """Names in the figure, where they are others."""
+RIGHT = "left"
+PLACES: Mapping[str, Mapping[str, tuple[tuple[int, int], str]]] = {
+    "exact": dict.fromkeys(COSTS, ((5, 4), RIGHT)),
+    "local": dict.fromkeys(COSTS, ((5, -7), RIGHT)),
+    "recommended": {"bytes": ((8, -10), "right"), "seconds": ((5, -2), RIGHT)},
+    "hilo(dgl, independent=0)": {"bytes": ((3, 6), "right"), "seconds": ((5, 5), RIGHT)},
+}
+"""Where names stand, in points from their mark, and how they are aligned; by kind of row, or by name."""
 LOOKS = {
     "exact": {"color": COLOURS[6], "marker": "s"},
     "local": {"color": COLOURS[0], "marker": "o"},
+    "variant": {"color": COLOURS[0], "marker": ".", "alpha": 0.6},
     "recommended": {"color": COLOURS[1], "marker": "D"},
 }
 """Of each kind of row."""
@@ -161,26 +202,23 @@ LOOKS = {
 
 @print_style()
 def draw(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
-    """Draw accuracy over memory, and over multiply-accumulates, as PNG and SVG."""
+    """Draw accuracy over memory, and over predicted time, as PNG and SVG."""
     shown = [row for row in rows if row["values"]]
+    named = {"bp", "checkpoint", *LOCAL, *ON_GPU, "recommended, least"}
     figure = new_figure(width=WIDTH, height=3.4)
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, cost, label in zip(panels, ("bytes", "macs"), ("peak memory", "multiply-accumulates"), strict=True):
+    for axes, cost, label in zip(panels, ("bytes", "seconds"), ("peak memory", "predicted time"), strict=True):
         points = [(row[cost], 100 * statistics.fmean(row["values"])) for row in shown]
         axes.step(*zip(*best_so_far(points), strict=True), where="post", color="#bbbbbb", zorder=1)
         for row, (x, y) in zip(shown, points, strict=True):
-            looks, lean = LOOKS[row["kind"]], row["name"].endswith(", lean")
-            axes.plot(x, y, markerfacecolor="white" if lean else looks["color"], linestyle="", **looks)
-            if not lean:
-                text = SHORT.get(row["name"], row["name"])
-                place = (
-                    (5, 3) if row["name"] in SHORT else {"local": (5, -7), "exact": (5, 4)}.get(row["kind"], (5, -2))
-                )
-                is_left = row["kind"] == "recommended" and axes is panels[0]  # exact ones are on its right there
-                place, side = ((-5, -2), "right") if is_left else (place, "left")
-                axes.annotate(
-                    text, (x, y), place, ha=side, textcoords="offset points", fontsize=6, color=looks["color"]
-                )
+            looks, ending = LOOKS[row["kind"]], row["name"].rpartition(", ")[2]
+            filled, small = ending not in ("lean", "least"), {"markersize": 2.5} if ending == "least" else {}
+            axes.plot(x, y, markerfacecolor=looks["color"] if filled else "white", linestyle="", **looks | small)
+            if row["name"] in named:
+                place, side = PLACES.get(row["name"], {}).get(cost) or PLACES[row["kind"]][cost]
+                text = SHORT.get(row["name"], row["name"].partition(", least")[0])
+                look = {"fontsize": 6, "color": looks["color"], "textcoords": "offset points", "ha": side}
+                axes.annotate(text, (x, y), place, **look)
         axes.set(xlabel=f"{label} of a step, x BP", xlim=(0, 1.2 * max(x for x, _ in points)))
     panels[0].set(ylabel="test accuracy, %")
     for ending in (".png", ".svg"):

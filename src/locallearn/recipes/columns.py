@@ -26,6 +26,10 @@ def cost_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[lis
     columns["published MACs, G"] = [_number(row["published_macs"]) for row in rows]
     columns["counted, G"] = [_number(_over(row["step"]["macs"], 1e9)) for row in rows]
     columns["published time above BP, %"] = [_number(row.get("published_time")) for row in rows]
+    accuracies = [[one for one in recipes()[row["recipe"]].published if not one.quantity.is_cost] for row in rows]
+    for title in dict.fromkeys(one.quantity.title for found in accuracies for one in found):
+        values = [next((one.value for one in found if one.quantity.title == title), None) for found in accuracies]
+        columns[f"published {title}, %"] = [_number(value) for value in values]
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     return list(shown), [list(row) for row in zip(*shown.values(), strict=True)]
 

@@ -28,7 +28,7 @@ fragments) is in the published numbers and not in these. With `memory=fast`, the
 where that saves a tenth or more, in BP too: "x BP here". "x PyTorch's BP" compares with a step of plain PyTorch, which
 stores all that its layers save, as the papers' BP does. Multiply-accumulates are those of one image forward through
 backbone and task heads, counted as AugLocal counts them. Published GB are taken for
-GiB, as GPU tools print them. Time and accuracy are not measured here.
+GiB, as GPU tools print them. Time and accuracy are not measured here; what the papers print of them is shown.
 
 """,
     "small": """## Accuracy at the small budget
@@ -37,8 +37,9 @@ The first 10,000 training images, 15 epochs of batch 128, cosine schedule withou
 bfloat16; ResNet-110: 5,000 images, 10 epochs; every layer a module where the paper's K says so. The learning rate is
 0.05 or 0.2, whichever has the better accuracy, with the first seed, on the last 5,000 training images, on which nothing
 is trained. STL-10 has 4,000 images to train on and 1,000 to choose on. Numbers are those of the last epoch on the test
-images, mean and standard deviation over seeds. The papers train 400 epochs of all images: compare the distances to BP,
-in points; more is worse.
+images, mean and standard deviation over seeds; "best epoch" is that of the epoch which is best on the test images
+themselves. The papers train 400 epochs of all images: compare the distances to BP, in points;
+more is worse.
 
 """,
     "smoke": """## Smoke runs
@@ -55,7 +56,7 @@ The official settings. Numbers are those of the last epoch on the test images, m
 
 
 def page(folder: Path) -> str:
-    """The page of all tables under a folder, in the order of the papers."""
+    """The page of all tables under a folder, in the order of the papers, with the remarks that its .md files make."""
     order = {table: place for place, table in enumerate(tables())}
     found = [(file, read_json(file)) for file in (folder / "tables").glob("*.json")]
     found.sort(key=lambda pair: order[pair[1]["table"]])
@@ -69,6 +70,8 @@ def page(folder: Path) -> str:
         if parts and what != "cost":
             run = [values["table"] for _, values in shown if any(row["seeds"] for row in values["rows"])]
             parts.append(_tables_not_run(what, run))
+        remarks = folder / "tables" / f"{what}.md"
+        about += remarks.read_text().strip() + "\n\n" if remarks.exists() else ""
         text += "\n" + about + "".join(parts).rstrip() + "\n" if parts else ""
     return text
 

@@ -115,6 +115,7 @@ def test_losses_of_many_modules_are_a_heat_map():
     assert isinstance(chart, HeatMap)
     assert len(chart.matrix) == 20
     assert chart.matrix[3] == (3.0, 3.0)
+    assert chart.first_row == 0  # modules are counted from 0, as in the names of lines
 
 
 def test_bubbles_have_memory_accuracy_and_time():

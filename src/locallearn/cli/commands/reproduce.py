@@ -83,7 +83,9 @@ def _show(table: str, what: str, rows: list[dict[str, Any]], *, as_json: bool) -
     columns = cost_columns(rows) if is_cost else accuracy_columns(rows, bp_accuracies([{"rows": rows, "what": what}]))
     show(f"{title_of(table)}, {what}", *columns)
     devices = dict.fromkeys(row["device"] for row in rows if row.get("device"))
-    say(", ".join([*(f"{name} {value}" for name, value in source().items() if value), *devices]))
+    commits = dict.fromkeys(commit for row in rows for commit in row.get("commit", "").split(", ") if commit)
+    made = source() | ({"commit": ", ".join(commits)} if commits else {})  # runs that are used again have their own
+    say(", ".join([*(f"{name} {value}" for name, value in made.items() if value), *devices]))
 
 
 def _costs(config: Any, rows: list[Recipe]) -> list[Any]:

@@ -14,11 +14,12 @@ class HeatMap(Chart):
     """A matrix as colours.
 
     Attributes:
-        x, y: the axes, of columns and of rows, counted from 1; the first row is at the bottom.
+        x, y: the axes, of columns and of rows; the first row is at the bottom.
         matrix: the values.
         value: the quantity and its unit.
         limits: of the colours; by default those of the values.
         x_names, y_names: names of columns and rows, shown at a cell; or nothing.
+        first_row: the number of the first row; columns are counted from 1.
     """
 
     x: Axis
@@ -28,6 +29,7 @@ class HeatMap(Chart):
     limits: tuple[float, float] | None = None
     x_names: tuple[str, ...] = ()
     y_names: tuple[str, ...] = ()
+    first_row: int = 1
 
     @property
     def alt(self) -> str:
@@ -43,7 +45,7 @@ class HeatMap(Chart):
         rows, columns = len(self.matrix), len(self.matrix[0])
         look = {"origin": "lower", "aspect": "auto", "cmap": "viridis"}
         low, high = self.limits or (None, None)
-        extent = (0.5, columns + 0.5, 0.5, rows + 0.5)
+        extent = (0.5, columns + 0.5, self.first_row - 0.5, self.first_row + rows - 0.5)
         image = axes.imshow(self.matrix, extent=extent, vmin=low, vmax=high, interpolation="nearest", **look)
         axes.grid(visible=False)
         self.x.on_print(axes, "x")
@@ -56,7 +58,7 @@ class HeatMap(Chart):
     def plotly_figure(self) -> Any:
         rows, columns = len(self.matrix), len(self.matrix[0])
         x_names = self.x_names or tuple(map(str, range(1, columns + 1)))
-        y_names = self.y_names or tuple(map(str, range(1, rows + 1)))
+        y_names = self.y_names or tuple(map(str, range(self.first_row, self.first_row + rows)))
         hover = [[f"{for_plotly(y)}, {for_plotly(x)}" for x in x_names] for y in y_names]
         low, high = self.limits or (None, None)
         trace = {
@@ -67,7 +69,7 @@ class HeatMap(Chart):
             "colorscale": "Viridis",
             "x0": 1,
             "dx": 1,
-            "y0": 1,
+            "y0": self.first_row,
             "dy": 1,
             "text": hover,
             "hovertemplate": "%{text}<br>%{z:.3g}<extra></extra>",

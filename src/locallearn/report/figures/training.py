@@ -99,6 +99,7 @@ def _module_losses(group: Group, spans: Sequence[tuple[int, int]]) -> Chart:
             matrix=tuple(losses),
             value="training loss",
             y_names=tuple(names),
+            first_row=0,
             x_names=tuple(f"epoch {epoch:.0f}" for epoch in epochs),
         )
     positive = all(value > 0 for values in losses for value in values)
