@@ -112,7 +112,7 @@ def stepped_by_module(net: ll.LocalNet) -> dict[str, Any]:
     return {"completed": completed, "state": net.state_dict()}
 
 
-def lean_in_half_precision(net: ll.LocalNet) -> dict[str, Any]:
+def in_half_precision(net: ll.LocalNet) -> dict[str, Any]:
     with torch.autocast("cpu", torch.bfloat16):
         return trained(net)
 
@@ -157,10 +157,12 @@ def first_gives(rank: int) -> Callable[[int], Any]:
     return batch if rank == 0 else lambda step: (None, None)
 
 
+LEANER: tuple[Memory, ...] = ("lean", "least")
+
 ALONE: dict[str, Callable[[], dict[str, Any]]] = {
     **{name: lambda rule=rule: trained(localized(rule)) for name, rule in RULES.items()},
     "by module": lambda: stepped_by_module(localized(RULES["MLAAN"])),
-    "lean": lambda: lean_in_half_precision(localized(RULES["AugLocal"], memory="lean")),
+    **{name: lambda memory=name: in_half_precision(localized(RULES["AugLocal"], memory=memory)) for name in LEANER},
     "frozen": lambda: partly_frozen(localized(RULES["HiLo"])),
     "resumed": lambda: resumed(localized(RULES["MAN"])),
     "labels sent": lambda: trained(localized(RULES["DGL"])),
@@ -176,9 +178,10 @@ def each_pipeline(rank: int) -> dict[str, Any]:
     return {
         **{name: trained(divided(rule)) for name, rule in RULES.items()},
         "by module": stepped_by_module(divided(RULES["MLAAN"])),
-        "lean": lean_in_half_precision(
-            parallel.modules(localized(RULES["AugLocal"], memory="lean"), assignment=(1, 3))
-        ),
+        **{
+            name: in_half_precision(parallel.modules(localized(RULES["AugLocal"], memory=name), assignment=(1, 3)))
+            for name in LEANER
+        },
         "frozen": partly_frozen(divided(RULES["HiLo"])),
         "resumed": resumed(divided(RULES["MAN"])),
         "labels sent": trained(divided(RULES["DGL"], send_labels=True), given=first_gives(rank)),
@@ -381,7 +384,8 @@ def localize_all() -> None:
     """Make the networks that `both` copies."""
     for rule in (*RULES.values(), ENDED):
         localized(rule)
-    localized(RULES["AugLocal"], memory="lean")
+    for memory in LEANER:
+        localized(RULES["AugLocal"], memory=memory)
 
 
 def both(rank: int) -> dict[str, Any]:

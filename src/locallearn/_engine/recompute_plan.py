@@ -57,7 +57,7 @@ _NEAR = {"fast": 1.01, "lean": 1.01, "least": 1.05}
 """Each segment takes its fastest choice whose peak is at most this multiple of the least."""
 
 _WORTH = 1.1
-"""`least` is `lean` where the peak of `lean` is at most this multiple of the least: repeating convolutions takes long."""
+"""`least` is `lean` where the peak of `lean` is at most this multiple of the least, as convolutions take long."""
 
 _LOW = 0.35
 """Segments whose peak is at most this share of the highest never become the highest: they store everything."""

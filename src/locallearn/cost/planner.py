@@ -44,10 +44,10 @@ DEPTHS = (2, 3, 4, 5, 6)
 """Depths of auxiliary networks to try, as in AugLocal's tables."""
 
 RULES: tuple[Rule, ...] = (
-    *(Pooling(), PredSim(), DGL(), InfoPro(), AugLocal()),
+    *(Pooling(), PredSim(), DGL(), DGL(channels=128, units=256), InfoPro(), AugLocal(), AugLocal(narrow=0.75)),
     *(Reduced(AugLocal()), HiLo(DGL()), HPFF(DGL(), fidelity="paper"), MAN(DGL()), MLAAN(DGL())),
 )
-"""The whole rules; AugLocal on reduced features; the papers' wrappers around DGL."""
+"""The whole rules; DGL with slim heads; AugLocal narrower and on reduced features; the papers' wrappers around DGL."""
 
 _Depths = Sequence[int] | Mapping[Rule, Sequence[int]]
 

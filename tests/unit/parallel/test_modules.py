@@ -127,7 +127,7 @@ def test_the_peak_of_an_asynchronous_process_has_its_full_buffer():
         ("asynchronous copies", "EMA copies of process 0 follow layers of process 1 step by step: leave replay_buffer"),
         ("no buffer", "replay_buffer=0 must be at least 1 batch"),
         ("asynchronous batches", r"call parallel\.modules without replay_buffer, or leave parallel\.data out"),
-        ("too many", "2 processes for 1 local modules: each needs at least one, so start at most 1"),
+        ("too many", "2 processes for 1 local module: each needs at least one, so start at most 1"),
     ],
 )
 def test_mistakes_are_refused_in_every_process(attempt, sentence, parts):

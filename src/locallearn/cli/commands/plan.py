@@ -95,7 +95,14 @@ def run(config: Any) -> None:
         )
         return
     _show(result, title)
-    for sentence in (*result.left_out, advice, f"the fastest that fits: {command}", data):
+    apart = "time decides between these rules, not accuracy, in which they differ: locallearn compare measures it."
+    for sentence in (
+        *result.left_out,
+        advice,
+        apart if len(depths) > 1 else None,
+        f"the fastest that fits: {command}",
+        data,
+    ):
         if sentence is not None:
             say(sentence)
 

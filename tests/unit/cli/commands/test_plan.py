@@ -119,6 +119,7 @@ def test_a_depth_that_is_given_is_kept(options, depths, capsys):
     left_out = [f"AugLocal, depth {depth} is left out: " for depth in depths[1:]]
     below = told[told.rindex("checking") :]
     assert all(sentence in below for sentence in left_out)
+    assert ("time decides between these rules, not accuracy" in below) == ("--rules" in options)
 
 
 def test_several_rules_stand_beside_bp_and_checkpointing(capsys):
