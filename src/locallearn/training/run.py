@@ -226,9 +226,7 @@ def _batches(
 def _counted(net: LocalNet, settings: TrainSettings, batch: int, say: Callable[[str], None]) -> PeakMemory | None:
     """Peak memory of a step, which says so where it is more than that of backpropagation; None where none can tell."""
     if settings.memory != "fast":
-        say(
-            f"memory={settings.memory}: choosing what to recompute, in seconds; for cascades over many layers in minutes"
-        )
+        say(f"memory={settings.memory}: choosing what to recompute, in seconds; for many cascades in minutes")
     try:
         peak = peak_memory(net, batch, **settings.step_options)
     except UnpredictableError as error:
