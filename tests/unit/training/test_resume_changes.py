@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from command_line import run
@@ -136,3 +138,11 @@ def test_a_run_goes_on_where_data_lie_elsewhere_and_is_still_repeatable(copied, 
     assert run("train", "--resume", str(copied), "--trust-code", "--epochs", "3", "--threads", "2") == 0
     assert folder.changed_settings == ["epochs", "threads"]
     assert folder.read_settings()["workers"] == 7
+
+
+def test_a_run_goes_on_in_less_memory_with_the_same_bits(copied, tmp_path):
+    fast = Path(shutil.copytree(copied, tmp_path / "fast"))
+    for folder, options in ((fast, ()), (copied, ("--memory", "least"))):
+        assert run("train", "--resume", str(folder), "--trust-code", "--epochs", "4", *options) == 0
+    assert RunFolder(copied).changed_settings == ["epochs", "memory"]
+    assert_equal_runs(fast, copied)
