@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError
@@ -46,6 +46,8 @@ class AccuracyRow:
         recipe: its name.
         data, model, rule, modules: what was trained.
         lr: the base learning rate.
+        validated: accuracy on the validation images with the first seed, from 0 to 1, at each learning rate that was
+            tried; empty where no rate was chosen.
         seeds: of the finished runs.
         measured: its numbers.
         device: where the runs were trained.
@@ -59,6 +61,7 @@ class AccuracyRow:
     rule: str
     modules: str
     lr: float
+    validated: Mapping[str, float] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     measured: tuple[Measured, ...]
     device: str = ""
@@ -115,7 +118,7 @@ class Reproduction:
             return _row(recipe, recipe.settings, [], why)
         settings = replace(at_budget(recipe.settings, self.budget), **self.common)
         try:
-            settings = self._with_rate(settings)
+            settings, validated = self._with_rate(settings)
         except LocalLearnError as error:
             return _row(recipe, settings, [], self._reason(error))
         found = self.runs.workers.map(self._run, [replace(settings, seed=seed) for seed in self.seeds])
@@ -128,7 +131,7 @@ class Reproduction:
                 tested = [self.runs.workers.call(tested_on, run, recipe.test_data) for run in finished]
             except LocalLearnError as error:
                 return _row(recipe, settings, [], self._reason(error))
-        return _row(recipe, settings, finished, "; ".join(reasons), tested)
+        return replace(_row(recipe, settings, finished, "; ".join(reasons), tested), validated=validated)
 
     def _run(self, settings: TrainSettings) -> Finished | str:
         """A finished run, or why there is none."""
@@ -149,18 +152,21 @@ class Reproduction:
         rates = len(RATES) - 1 if self.budget == "small" and self.lr is None else 0
         return sum(len(self.seeds) + rates for recipe in recipes if not unfit(recipe, self.budget))
 
-    def _with_rate(self, settings: TrainSettings) -> TrainSettings:
-        """The settings with the learning rate of the budget."""
+    def _with_rate(self, settings: TrainSettings) -> tuple[TrainSettings, dict[str, float]]:
+        """The settings with the learning rate of the budget, and the validation accuracies that chose it."""
         if self.budget != "small":
-            return settings
+            return settings, {}
         if self.lr is not None:
-            return _at_rate(settings, self.lr)
+            return _at_rate(settings, self.lr), {}
         trials = [replace(_at_rate(settings, rate), seed=self.seeds[0]) for rate in RATES]
         finished = [run for run in self.runs.workers.map(self.runs.run, trials) if run is not None]
         if not finished:
-            return trials[0]
-        best = max(finished, key=self.runs.validated) if len(finished) > 1 else finished[0]
-        return _at_rate(settings, best.settings.optimizer.lr)
+            return trials[0], {}
+        if len(finished) == 1:
+            return _at_rate(settings, finished[0].settings.optimizer.lr), {}
+        validated = {run.settings.optimizer.lr: self.runs.validated(run) for run in finished}
+        best = max(validated, key=validated.__getitem__)
+        return _at_rate(settings, best), {f"{lr:g}": accuracy for lr, accuracy in validated.items()}
 
 
 def _at_rate(settings: TrainSettings, lr: float) -> TrainSettings:

@@ -9,7 +9,7 @@ from typing import Any
 from locallearn._utils.atomic_files import read_json
 from locallearn._utils.quantities import counted
 from locallearn.recipes.catalogue import recipes, rows_of, tables
-from locallearn.recipes.columns import BPs, accuracy_columns, bp_accuracies, cost_columns, title_of
+from locallearn.recipes.columns import BPs, accuracy_columns, bp_accuracies, cost_columns, row_name, title_of
 from locallearn.recipes.training_budget import Budget, unfit
 
 _INTRODUCTION = """# Results
@@ -96,8 +96,18 @@ def _table(values: Mapping[str, Any], file: Path, bps: BPs) -> str:
     if (picture := picture_of(file)).exists():
         text += f"![{title}: published and here]({picture.relative_to(file.parents[1])})\n\n"
     text += "; ".join(f"{', '.join(names)}: {origin}" if several else origin for origin, names in origins.items())
-    text += ".\n\n" + _rows_not_run(values)
+    text += ".\n\n" + _validated(rows) + _rows_not_run(values)
     return text + (remarks.read_text().strip() + "\n\n" if remarks.exists() else "")
+
+
+def _validated(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The validation accuracies that chose the learning rates."""
+    each = [
+        f"`{row_name(row)}` " + " and ".join(f"{100 * accuracy:.1f} (lr {lr})" for lr, accuracy in found.items())
+        for row in rows
+        if (found := row.get("validated"))
+    ]
+    return f"Validation accuracy with the first seed, in percent: {'; '.join(each)}.\n\n" if each else ""
 
 
 def _origin(row: Mapping[str, Any]) -> str:

@@ -57,8 +57,8 @@ def train(
         resume: the checkpoint to go on from, bit for bit: "last", "previous" or "best" of the folder. A run that was
             stopped before its first one starts from the beginning.
         changing: settings in which the run may go on otherwise than it began, of "epochs", "optimizer" (its lr),
-            "schedule", "early_stopping", "device", "threads", "memory"; the folder's `history.json` says so. Those on which no
-            result depends (`NO_RESULT`) may always differ.
+            "schedule", "early_stopping", "device", "threads", "memory"; the folder's `history.json` says so. Those on
+            which no result depends (`NO_RESULT`) may always differ.
         watcher: learns how training proceeds.
         say: prints a sentence for a person.
 
