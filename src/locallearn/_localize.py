@@ -74,14 +74,14 @@ def localize(
         image_mean: mean of each channel, for pixels from 0 to 1, that was subtracted from the images. Rules that
             reconstruct images use it. The default, 0.5, is near the mean of most photographs.
         image_std: standard deviation by which the images were then divided; by default 0.25.
-        memory: `"fast"`; `"lean"` to recompute activations in the backward pass wherever that lowers a step's peak
-            memory: at most about two thirds of the activations of `"fast"`, in up to 1.25 times its time; or `"least"`
-            to recompute convolutions and outputs of modules too, where that lowers the peak of `"lean"` by a tenth
-            or more: about three quarters of its activations, at 1.1 to 1.4 times its multiply-accumulates. Losses and
-            gradients are those of `"fast"`, bit for bit.
+        memory: `"fast"`; `"lean"` recomputes activations, modules and blocks in the backward pass wherever that lowers
+            the step's peak of activations: to between 0.4 of that of `"fast"` (BP) and all of it (DGL), in up to 1.25
+            times its time. `"least"` recomputes convolutions and outputs of modules too, where that lowers this peak by
+            another tenth or more: to 0.67 to 0.9 of that of `"lean"`, at 1.1 to 1.4 times its multiply-accumulates.
+            Losses and gradients are those of `"fast"`, bit for bit.
         overlap: on a CUDA GPU, how many modules may still run backward while the next one runs forward, each on its own
             stream; each takes the memory of one module more. On other devices, and for rules with cascades, modules
-            run in order. The results are the same.
+            run in order. The results are the same. Not with `memory="least"`.
 
     Raises:
         LocalLearnError: the model is no chain, `modules` does not fit it, two modules share a parameter, the rule
@@ -96,7 +96,7 @@ def localize(
         raise LocalLearnError(f"rule={rule!r} is no training rule: give an instance, as in locallearn.DGL().")
     refuse_unknown("memory", memory, get_args(Memory))
     if overlap and memory == "least":
-        raise LocalLearnError("overlap reads a module's output while memory='least' does without it: use 'lean'.")
+        raise LocalLearnError("memory='least' frees a module's output, which overlap still reads: use memory='lean'.")
     if overlap < 0:
         raise LocalLearnError(f"overlap={overlap} must not be negative: 0 runs modules in order.")
     task_loss = _unregistered(loss)

@@ -29,7 +29,7 @@ Choice = tuple[RecomputePolicy, RecomputePolicy]
 _ACTIVATIONS = RecomputePolicy(activations=True)
 _HALF, _BLOCKS = replace(_ACTIVATIONS, blocks=0.5), replace(_ACTIVATIONS, blocks=1)
 _OUTPUT = replace(_ACTIVATIONS, output=True)
-_PRODUCTS, _ALL = replace(_OUTPUT, products=True), replace(_BLOCKS, products=True)
+_OUTPUT_PRODUCTS, _BLOCK_PRODUCTS = replace(_OUTPUT, products=True), replace(_BLOCKS, products=True)
 _FAST: tuple[Choice, ...] = ((STORE_ALL, STORE_ALL), (_ACTIVATIONS, _ACTIVATIONS))
 _LEAN: tuple[Choice, ...] = (
     *_FAST,
@@ -43,9 +43,9 @@ _LEAST: tuple[Choice, ...] = (
     *_LEAN,
     (_OUTPUT, _ACTIVATIONS),
     (_OUTPUT, _BLOCKS),
-    (_PRODUCTS, _ACTIVATIONS),
-    (_PRODUCTS, _ALL),
-    (_ALL, _ALL),
+    (_OUTPUT_PRODUCTS, _ACTIVATIONS),
+    (_OUTPUT_PRODUCTS, _BLOCK_PRODUCTS),
+    (_BLOCK_PRODUCTS, _BLOCK_PRODUCTS),
 )
 CHOICES: dict[Memory, tuple[Choice, ...]] = {"fast": _FAST, "lean": _LEAN, "least": _LEAST}
 """What a segment may recompute under each setting of `memory`, from the fastest choice to the leanest."""
@@ -57,7 +57,7 @@ _NEAR = {"fast": 1.01, "lean": 1.01, "least": 1.05}
 """Each segment takes its fastest choice whose peak is at most this multiple of the least."""
 
 _WORTH = 1.1
-"""`least` is `lean` where the peak of `lean` is at most this multiple of the least, as convolutions take long."""
+"""`least` is `lean` where the peak of `lean` is at most this multiple of its own, as convolutions take long."""
 
 _LOW = 0.35
 """Segments whose peak is at most this share of the highest never become the highest: they store everything."""
@@ -150,10 +150,17 @@ def choose(peaks: Sequence[Sequence[float]], memory: Memory) -> list[int]:
     least = max(map(min, peaks))
     if least == inf or max(by_choice[0] for by_choice in peaks) <= _TOLERATED[memory] * least:
         return [0] * len(peaks)
-    leaner = [by_choice[: len(_LEAN)] for by_choice in peaks]
-    if memory == "least" and max(map(min, leaner)) <= _WORTH * least:
-        return choose(leaner, "lean")
-    return [next(c for c, peak in enumerate(by_choice) if peak <= _NEAR[memory] * least) for by_choice in peaks]
+    chosen = [next(c for c, peak in enumerate(by_choice) if peak <= _NEAR[memory] * least) for by_choice in peaks]
+    if memory == "least":
+        lean = choose([by_choice[: len(_LEAN)] for by_choice in peaks], "lean")
+        if _highest(peaks, lean) <= _WORTH * _highest(peaks, chosen):
+            return lean
+    return chosen
+
+
+def _highest(peaks: Sequence[Sequence[float]], chosen: Sequence[int]) -> float:
+    """The step's peak under a choice for each segment."""
+    return max(by_choice[c] for by_choice, c in zip(peaks, chosen, strict=True))
 
 
 def _plan_of_part(step: Step, memory: Memory) -> RecomputePlan:
@@ -179,7 +186,7 @@ def _plan_of_part(step: Step, memory: Memory) -> RecomputePlan:
 
 
 def _leanness(policy: RecomputePolicy) -> float:
-    return policy.activations + policy.products + policy.output + policy.blocks
+    return policy.activations + policy.products + policy.blocks  # no objective shares a segment whose output is freed
 
 
 def _chosen(step: Step, memory: Memory, overlapping: bool) -> list[int]:

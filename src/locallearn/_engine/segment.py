@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from locallearn._chain.local_module import LocalModule
@@ -46,6 +48,7 @@ class GraphSegment:
     Attributes:
         output: what the last module gives.
         trains: whether the output has a gradient.
+        drops_output: whether the backward pass frees the output, which `output_again` then computes.
     """
 
     def __init__(
@@ -64,37 +67,30 @@ class GraphSegment:
         self._leaf = features.requires_grad_() if self._passes_on else features
         self._policy = policy
         self._tape = CheckpointTape(policy.saving)
-        self._state: RunState | None = None
-        self._dropped: RunState | None = None
         layers = [layer for module in modules for layer in module.layers]
         checkpointed = any(isinstance(layer, Checkpointed) for layer in layers)
         on_tape = len(stop_modules) == 1 and (checkpointed or (policy.blocks and len(layers) > 1))
+        self._runs_again = bool(policy.blocks) and not on_tape
+        self.drops_output = bool(policy.output and self._parameters) and not (on_tape or self._runs_again)
+        again = self._runs_again or self.drops_output
+        self._state = state = RunState(features.device, nn.ModuleList(modules)) if again else None
         if on_tape:
             self.output = self._run_on_tape()
-        elif policy.blocks:
-            self._state = RunState(features.device, nn.ModuleList(modules))
-            self.output = self._state.run_first(self._run, self._leaf)
-        elif policy.output and self._parameters:
-            self._dropped = RunState(features.device, nn.ModuleList(modules))
-            with self._dropped.first_run(), policy.saving():
-                self.output = self._run(self._leaf)
+        elif state is not None and self._runs_again:
+            self.output = state.run_without_graph(self._run, self._leaf)
         else:
-            with policy.saving():
+            with nullcontext() if state is None else state.first_run(), policy.saving():
                 self.output = self._run(self._leaf)
-        has_graph = not (on_tape or policy.blocks)
+        has_graph = not (on_tape or self._runs_again)
         self.trains = self.output.requires_grad if has_graph else bool(self._leaf.requires_grad or self._parameters)
         self._to_leaf: dict[int, Tensor] = {}
         self._sum: Tensor | None = None
 
-    @property
-    def drops_output(self) -> bool:
-        """Whether the backward pass frees the output; `output_again` computes it a second time."""
-        return self._dropped is not None
-
     def output_again(self) -> Tensor:
-        """The output, after the backward pass and before any parameter is stepped."""
-        assert self._dropped is not None
-        return self._dropped.run_last(self._run, self._leaf)
+        """The output once more, after the backward pass and before any parameter is stepped."""
+        assert self._state is not None
+        with torch.no_grad(), self._state.another_run(last=True):
+            return self._run(self._leaf)
 
     def _run(self, features: Tensor) -> Tensor:
         for module in self._modules:
@@ -138,7 +134,7 @@ class GraphSegment:
             return self._take_leaf_gradient()
         if incoming:
             self._sum = _added(self._sum, incoming[0])
-            self._root(incoming).backward(inputs=[self._leaf], retain_graph=self._state is None)
+            self._root(incoming).backward(inputs=[self._leaf], retain_graph=not self._runs_again)
         gradient = self._take_leaf_gradient()
         if not self.stop_modules:
             summed, self._sum = [self._sum], None
@@ -149,7 +145,7 @@ class GraphSegment:
 
     def _root(self, incoming: list[Any], *, last: bool = False) -> Tensor:
         """The root of the stored graph, or of one that is recomputed for this call."""
-        return GradientRoot.apply(self.output if self._state is None else self._run_again(last), incoming)
+        return GradientRoot.apply(self._run_again(last) if self._runs_again else self.output, incoming)
 
     def _last_root(self, incoming: list[Any]) -> Tensor:
         """The root for the last call, after which nobody needs the output."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -91,6 +91,13 @@ def balanced(
     return Partition(smallest_largest(summed(sizes), ends, spec.modules))
 
 
+_REMEDIES: Mapping[Memory, str] = {
+    "fast": "; memory='lean' or 'least' may need less.",
+    "lean": "; memory='least' may need less.",
+    "least": ": take a smaller batch, or accumulate.",
+}
+
+
 def fit_budget(
     budget: BudgetSpec, rule: Rule, profile: Profile, memory: Memory, build: Callable[[Partition], LocalNet]
 ) -> LocalNet:
@@ -120,8 +127,7 @@ def fit_budget(
         return nets[best.modules]
     raise LocalLearnError(
         f"no partition fits in {format_bytes(budget.size)} with {counted(budget.batch, 'image')} in a batch: the least"
-        f" is {format_bytes(best.peak)}, with {counted(len(best.modules), 'module')}"
-        + (": take a smaller batch, or accumulate." if memory == "least" else "; memory='least' needs less.")
+        f" is {format_bytes(best.peak)}, with {counted(len(best.modules), 'module')}" + _REMEDIES[memory]
     )
 
 

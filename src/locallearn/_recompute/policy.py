@@ -21,8 +21,8 @@ class RecomputePolicy:
         activations: normalised and activated tensors.
         products: what convolutions and linear layers give as well, so that a residual block stores its input alone.
             Most are recomputed several times.
-        output: of a segment that no objective shares with another, its output as well, once the auxiliary network has
-            used it: it is not kept for the next segment meanwhile, but computed again afterwards.
+        output: the segment's output, where all its objectives span just its modules. It is freed in the backward pass
+            and computed again for the next segment. Not with `blocks`.
         blocks: a segment as a whole, from its input, where this is not 0; of an auxiliary network this share of its
             blocks, each from its own input, from the first on. The last ones are seldom worth it: they go backward
             while nothing else is alive, and after a stride they are small.
@@ -35,7 +35,8 @@ class RecomputePolicy:
 
     def saving(self) -> AbstractContextManager[RecomputeActivations | None]:
         """The context of a forward pass, in which it saves no more than it must."""
-        return RecomputeActivations(CHEAP | PRODUCTS if self.products else CHEAP) if self.activations else nullcontext()
+        functions = (CHEAP if self.activations else {}) | (PRODUCTS if self.products else {})
+        return RecomputeActivations(functions) if functions else nullcontext()
 
     @contextmanager
     def forward_of(self, blocks: Sequence[nn.Module]) -> Iterator[CheckpointTape]:

@@ -35,7 +35,7 @@ class RunState:
         self._autocast = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
         self._block = ModuleState(block)
 
-    def run_first(self, run: Run, features: Tensor) -> Tensor:
+    def run_without_graph(self, run: Run, features: Tensor) -> Tensor:
         """Run the block for the first time, without a graph."""
         with torch.no_grad(), self.first_run():
             return run(features)
@@ -43,11 +43,6 @@ class RunState:
     def first_run(self) -> AbstractContextManager[None]:
         """The context of the first run."""
         return self._block.first_run()
-
-    def run_last(self, run: Run, features: Tensor) -> Tensor:
-        """Run the block as the first time, for its output alone; it does not run once more after this."""
-        with torch.no_grad(), self._another_run(last=True):
-            return run(features)
 
     def run_again(
         self, run: Run, features: Tensor, saving: SavingContext, original: Tensor | None = None, *, last: bool
@@ -61,14 +56,15 @@ class RunState:
             original: the first run's output, where that is still alive: it is saved in place of the new one.
             last: whether the block does not run once more after this.
         """
-        with torch.enable_grad(), self._another_run(last=last), saving() as recompute:
+        with torch.enable_grad(), self.another_run(last=last), saving() as recompute:
             output = run(features)
             if original is not None and recompute is not None:
                 recompute.substitute(output, original)
         return output
 
     @contextmanager
-    def _another_run(self, *, last: bool) -> Iterator[None]:
+    def another_run(self, *, last: bool) -> Iterator[None]:
+        """The context of a run as the first one; `last` if none follows."""
         enabled, dtype = self._autocast
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng([self._device] if self._with_device else []))
@@ -105,7 +101,9 @@ class CheckpointTape:
         entry = _Entry(run, block, RunState(features.device, block), features, [], version)
         self._entries.append(entry)
         anchor = features.new_empty(0).requires_grad_()
-        return _CatchGradient.apply(anchor, lambda: entry.state.run_first(run, features.detach()), entry.gradients)
+        return _CatchGradient.apply(
+            anchor, lambda: entry.state.run_without_graph(run, features.detach()), entry.gradients
+        )
 
     def unwind(self) -> None:
         """Run the blocks again, last first, each followed by its backward pass."""

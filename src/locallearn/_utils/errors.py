@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from difflib import SequenceMatcher, get_close_matches
+from difflib import SequenceMatcher
 from functools import partial
 from itertools import takewhile
 
@@ -108,8 +108,8 @@ def nearest(name: str, known: Iterable[str], *, likeness: float = 0.6) -> str | 
         return longer[0]
 
     def rank(one: str) -> tuple[float, int]:
-        begins_alike = takewhile(lambda pair: pair[0] == pair[1], zip(one, name, strict=False))
-        return SequenceMatcher(None, one, name).ratio(), len(list(begins_alike))  # for resnet21, resnet20 before 32
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(one, name, strict=False))
+        return SequenceMatcher(None, one, name).ratio(), len([*alike])  # for resnet21, resnet20 before resnet32
 
-    near = get_close_matches(name, known, n=len(known) or 1, cutoff=likeness)
-    return max(sorted(near), key=rank, default=None)
+    best = max(known, key=rank, default=None)
+    return best if best is not None and rank(best)[0] >= likeness else None

@@ -20,7 +20,7 @@ _SPEEDS = {f"{prefix}FLOP/s": size for prefix, size in _PREFIXES.items()}
 
 def counted(count: int, noun: str) -> str:
     """`1 image`, `1,438 images`, `2 batches`."""
-    ending = "" if count == 1 else "es" if noun.endswith(("s", "tch")) else "s"
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "tch")) else "s"  # epochs, but batches
     return f"{count:,} {noun}{ending}"
 
 

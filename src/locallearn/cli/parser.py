@@ -99,12 +99,12 @@ class Parser(jsonargparse.ArgumentParser):
         return self._cause(message) or " ".join(line.strip() for line in message.splitlines())
 
     def _cause(self, message: str) -> str | None:
-        if match := re.search(r"Expected a typing.Literal\[(.*?)\].*(?:Got|Given) value: (.*)", message, re.DOTALL):
+        if match := re.search(r"Expected a typing\.Literal\[(.*?)\].*(?:Got|Given) value: (.*)", message, re.DOTALL):
             choices = [choice.strip("' ") for choice in match[1].split(",")]
             return f"{self._key(message)}{match[2]!r} is not valid; {did_you_mean(match[2], choices)}"
         kinds = [_WORDS[kind] for kind in re.findall(r"Expected (?:an? )?<class '(\w+)'>", message) if kind in _WORDS]
         if kinds and (match := re.search(r"(?:Got|Given) value: (?:NestedArg\(.*val=')?(.*?)(?:'\))?$", message)):
-            as_list = f": write it as [{match[1]}]" if "a list" in kinds else ""
+            as_list = f": write it as [{match[1].strip('[]')}]" if "a list" in kinds else ""
             return f"{self._key(message)}{match[1]!r} is not {' or '.join(dict.fromkeys(kinds))}{as_list}."
         if match := re.search(r"argument (-[\w-]+).*: expected (?:one|at least one) argument", message):
             return f"{match[1]} needs a value: see --help."

@@ -13,14 +13,13 @@ from locallearn.training.settings.train import TrainSettings
 
 
 def remark_on_modules(net: LocalNet, rule: Rule, say: Callable[[str], None]) -> None:
-    """Say so where all objectives of a local rule end in the network's classifier: one module, or one cascade."""
-    count = len(net.partition)
-    if isinstance(rule, BP | Checkpoint) or any(objective.last < count - 1 for objective in net.objectives):
-        return
-    cause, remedy = f"none of {count} modules has an auxiliary network of its own", "more modules, or a smaller span"
-    if count == 1:
-        cause, remedy = "the network is a single module", "more modules"
-    say(f"{rule} trains end to end, as BP does: {cause}. Ask for {remedy}.")
+    """Say so where the loss of the network's classifier is the only one: one module, or one cascade over all."""
+    last = len(net.partition) - 1
+    if not isinstance(rule, BP | Checkpoint) and all(objective.last == last for objective in net.objectives):
+        say(
+            f"{rule} trains end to end, as BP does: its only loss is the classifier's. Ask for more modules, a smaller"
+            " span or shallower auxiliary networks."
+        )
 
 
 def remark_on_memory(

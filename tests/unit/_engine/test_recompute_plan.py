@@ -130,7 +130,10 @@ def test_least_repeats_convolutions_only_where_that_lowers_the_peak_by_a_tenth()
 
 
 def test_memory_is_one_of_its_settings():
-    with pytest.raises(ll.LocalLearnError, match="lean"):
+    with pytest.raises(ll.LocalLearnError, match="known: fast, lean, least"):
         ll.localize(resnet20(), ll.DGL(), input_shape=SMALL, memory="tiny")
-    with pytest.raises(ll.LocalLearnError, match="overlap reads a module's output while memory='least'"):
+
+
+def test_overlap_reads_what_least_frees():
+    with pytest.raises(ll.LocalLearnError, match="memory='least' frees a module's output, which overlap still reads"):
         ll.localize(resnet20(), ll.DGL(), input_shape=SMALL, memory="least", overlap=1)

@@ -15,13 +15,10 @@ from locallearn._recompute.policy import STORE_ALL, RecomputePlan, RecomputePoli
 from networks import SMALL, batch, local_net, resnet20
 
 ACTIVATIONS, BLOCKS = RecomputePolicy(activations=True), RecomputePolicy(blocks=1)
+HALF, BOTH = RecomputePolicy(activations=True, blocks=0.5), RecomputePolicy(activations=True, blocks=1)
 PRODUCTS = RecomputePolicy(activations=True, products=True)
 OUTPUT, LEAST = RecomputePolicy(output=True), RecomputePolicy(activations=True, products=True, output=True)
 ALL = RecomputePolicy(activations=True, products=True, blocks=1)
-
-
-HALF, BOTH = RecomputePolicy(activations=True, blocks=0.5), RecomputePolicy(activations=True, blocks=1)
-
 
 POLICIES = (ACTIVATIONS, BLOCKS, HALF, BOTH, PRODUCTS, OUTPUT, LEAST, ALL)
 
@@ -101,12 +98,13 @@ class Noisy(nn.Module):
         return F.dropout(self.norm(self.convolution(x)).relu())
 
 
-def test_random_numbers_are_replayed_and_the_generator_goes_on_unchanged():
+@pytest.mark.parametrize("policy", [BOTH, OUTPUT, LEAST, ALL])
+def test_random_numbers_are_replayed_and_the_generator_goes_on_unchanged(policy):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), *(Noisy() for _ in range(3)), nn.Flatten(), nn.Linear(4 * 14 * 14, 10))
     net = ll.localize(model.double(), ll.DGL(), input_shape=SMALL)
     losses, gradients, _ = step(net, STORE_ALL)
     expected = torch.rand(3)
-    found = step(net, BOTH)
+    found = step(net, policy)
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(found[0], losses)
     for a, b in zip(found[1], gradients, strict=True):
@@ -126,7 +124,7 @@ def test_layers_that_work_in_place_can_be_recomputed():
         *(nn.Conv2d(8, 8, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(8 * 12 * 12, 5)),
     )
     found = []
-    for rule, memory in ((ll.BP(), "fast"), (ll.Checkpoint(), "fast"), (ll.Checkpoint(), "lean")):
+    for rule, memory in ((ll.BP(), "fast"), (ll.Checkpoint(), "fast"), (ll.Checkpoint(), "lean"), (ll.BP(), "least")):
         own = copy.deepcopy(model).double()
         net = ll.localize(own, rule, input_shape=SMALL, memory=memory, layers=[str(i) for i in range(6)])
         torch.manual_seed(1)

@@ -9,6 +9,7 @@ from locallearn._utils.errors import (
     NonFiniteLossError,
     OutOfMemoryError,
     did_you_mean,
+    nearest,
     reason_of,
     refuse_unknown,
 )
@@ -44,3 +45,18 @@ def test_a_setting_that_is_not_among_its_choices_is_refused_by_name():
     refuse_unknown("memory", "lean", ("fast", "lean"))
     with pytest.raises(LocalLearnError, match=r"memory='leen' is not valid; did you mean 'lean'\?"):
         refuse_unknown("memory", "leen", ("fast", "lean"))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnet21", "resnet20"),
+        ("ViT", "vit_b_16"),
+        ("resnet", "resnet20"),
+        ("resnet18", "resnet110"),
+        ("mlp", None),
+        ("", None),
+    ],
+)
+def test_the_nearest_name_is_the_only_longer_one_or_the_most_alike(name, near):
+    assert nearest(name, ["resnet32", "resnet20", "resnet110", "vit_b_16"]) == near

@@ -197,6 +197,12 @@ def test_a_loss_whose_shapes_depend_on_labels_trains_without_a_predicted_peak(tm
     assert any(one.startswith("training without a predicted peak of memory: ") for one in told)
 
 
+AS_BP = (
+    "trains end to end, as BP does: its only loss is the classifier's. Ask for more modules, a smaller span or"
+    " shallower auxiliary networks."
+)
+
+
 def test_a_rule_whose_cascade_is_the_whole_network_trains_as_bp_does_and_says_so(tmp_path):
     asked = settings(model="small_runs.plain", rule=ll.MLAAN(ll.DGL()), epochs=1)
     images = data_of(asked)
@@ -207,20 +213,20 @@ def test_a_rule_whose_cascade_is_the_whole_network_trains_as_bp_does_and_says_so
         torch.testing.assert_close(own.grad, other.grad, rtol=2e-3, atol=1e-6)
     told = []
     train(asked, tmp_path / "run", say=told.append)
-    cause = "none of 3 modules has an auxiliary network of its own. Ask for more modules, or a smaller span."
-    assert [one for one in told if "end to end" in one] == [f"MLAAN(DGL) trains end to end, as BP does: {cause}"]
+    assert [one for one in told if "end to end" in one] == [f"MLAAN(DGL) {AS_BP}"]
 
 
 @pytest.mark.parametrize(
     ("rule", "modules", "told"),
     [
-        (ll.DGL(), 1, ["DGL trains end to end, as BP does: the network is a single module. Ask for more modules."]),
+        (ll.DGL(), 1, [f"DGL {AS_BP}"]),
+        (ll.AugLocal(depth=99), "all", [f"AugLocal {AS_BP}"]),
         (ll.DGL(), 2, []),
         (ll.BP(), 1, []),
         (ll.HiLo(ll.DGL(), span=2), "all", []),
     ],
 )
-def test_a_single_module_is_said_to_train_end_to_end(rule, modules, told):
+def test_what_trains_end_to_end_is_said_to(rule, modules, told):
     asked, said = settings(model="small_runs.plain", rule=rule, modules=modules), []
     remark_on_modules(build(asked, data_of(asked)), rule, said.append)
     assert said == told

@@ -44,8 +44,8 @@ examples:
   locallearn train --resume runs/ONE                        # continue, with the same bits
   locallearn train --resume runs/ONE --epochs 100           # for more epochs; also with --optimizer.lr, --schedule,
                                                             # --early-stopping
-  locallearn train --resume runs/ONE --memory least         # with the same bits, where memory ran out; also --device
-  locallearn train --resume runs/ONE --data-dir elsewhere   # on a machine where data lie elsewhere
+  locallearn train --resume runs/ONE --memory least         # where memory ran out: with the same bits
+  locallearn train --resume runs/ONE --data-dir elsewhere   # on another machine; also --device, --threads
   torchrun --nproc-per-node 2 -m locallearn train --parallel data    # each process trains on half of every batch
   locallearn train --rule dgl --parallel modules=2 --dry-run         # which process would train which local modules
   locallearn train --recipe hpff/table1/cifar10-resnet32-dgl --seed 1    # a published result; options override it
