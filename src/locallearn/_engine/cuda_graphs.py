@@ -140,7 +140,7 @@ class CapturedSteps:
             plan = self.net.step(images, labels).plan
         parts = (*self.net.local_modules, *(objective.auxiliary for objective in self.net.objectives))
         return any(isinstance(layer, Checkpointed) for part in parts for layer in part.modules()) or (
-            plan is not None and any(policy.blocks for policy in (*plan.segments, *plan.objectives))
+            plan is not None and any(policy.blocks or policy.output for policy in (*plan.segments, *plan.objectives))
         )
 
     def _captured(self, images: Tensor, labels: Tensor) -> tuple[Callable[[], None], Callable[[], None]]:

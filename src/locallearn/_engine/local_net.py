@@ -24,6 +24,7 @@ from locallearn._engine.refusals import (
     refuse_other_images,
     refuse_other_labels,
     refuse_recomputing_compiled,
+    refuse_stepping_hooks,
     refuse_without_gradients,
     takes_one_class,
 )
@@ -315,6 +316,8 @@ class LocalNet(nn.Module):
                 f"a batch of one image: {self.needs_several} normalises over the batch and needs at least two."
                 " Drop the last batch, or choose another batch size."
             )
+        if self.memory == "least":
+            refuse_stepping_hooks(self.named_parameters())
         self._distributed.refuse(self)
         if replaced := self._watch.replaced():
             raise LocalLearnError(

@@ -65,6 +65,13 @@ _LOW = 0.35
 _BATCH = 64
 
 
+class _Alone(Step):
+    """A step over one of several graph segments, as it runs between the others."""
+
+    def has_next(self, span: range) -> bool:
+        return True
+
+
 @dataclass
 class _SegmentProbe:
     """A step, or the part of it over one graph segment, whose peak memory is counted apart from the rest."""
@@ -199,7 +206,7 @@ def _chosen(step: Step, memory: Memory, overlapping: bool) -> list[int]:
             mode.from_tensor(t[:1]).expand(_BATCH, *t.shape[1:]).clone()
             for t in (step.images, step.labels, step.inputs)
         )
-        copy = Step(modules=parts[: len(step.modules)], objectives=objectives, images=images, labels=labels)
+        copy = _Alone(modules=parts[: len(step.modules)], objectives=objectives, images=images, labels=labels)
         copy.features = None if step.features is None else features
         probes = [_SegmentProbe(copy)] if overlapping else list(_probes(copy))
         peaks = _peaks({probe.signature: probe for probe in probes}, CHOICES[memory])

@@ -37,6 +37,16 @@ def refuse_recomputing_compiled(memory: str) -> None:
         )
 
 
+def refuse_stepping_hooks(parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+    """Refuse hooks that may step a weight in the backward pass, where a module runs once more after it."""
+    for name, parameter in parameters:
+        if parameter._post_accumulate_grad_hooks:
+            raise LocalLearnError(
+                f"{name} has a hook that runs when its gradient is there and may step it, but memory='least' runs the"
+                " module once more after that: step by on_complete, or use memory='lean'."
+            )
+
+
 def refuse_frozen(parameters: Iterable[nn.Parameter], step: int) -> None:
     """Refuse a step without a parameter to train."""
     if not any(parameter.requires_grad for parameter in parameters):

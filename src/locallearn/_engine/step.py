@@ -188,10 +188,14 @@ class Step:
             return segment.backward(stop_module)
         self.features = self.images.new_empty(0)
         gradient = segment.backward(stop_module)
-        if segment.span.stop < self.part.stop:
+        if self.has_next(segment.span):
             self.features = segment.output_again()
             self.streams.passed_on(self.features)
         return gradient
+
+    def has_next(self, span: range) -> bool:
+        """Whether a segment's output is the input of another one here."""
+        return span.stop < self.part.stop
 
     def _ending_here(self) -> Iterator[tuple[Auxiliary, list[int]]]:
         """Each auxiliary network that takes the segment's output, with the objectives that share it."""

@@ -28,7 +28,7 @@ _SMALL = 2**16
 
 _CONSTANT = frozenset(
     {
-        *(type(None), bool, int, float, complex, str, bytes, range, slice, type, partial),
+        *(type(None), bool, int, float, complex, str, bytes, range, slice, type, partial, object),
         *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType),
         *(torch.Size, torch.dtype, torch.device),
     }
@@ -102,7 +102,8 @@ class StateCopy:
         elif isinstance(value, set):
             copied = copy.copy(value)
         elif isinstance(value, list | dict | deque):
-            copied = self._memo[id(value)] = value.copy()
+            plain = kind in (list, dict, deque)
+            copied = self._memo[id(value)] = value.copy() if plain else copy.copy(value)  # the same subclass
             for key in list(value) if isinstance(value, dict) else range(len(value)):
                 copied[key] = self._copied(value[key])
         else:

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from locallearn._recompute.saved_tensors import Recomputation, Recompute, SavedTensor
+from locallearn._recompute.saved_tensors import Recomputation, Recompute, SavedTensor, refuse_changed
+from locallearn._torch import private_api
 
 _MOST_PRODUCTS = 3
 """Convolutions between a stored tensor and one that is recomputed from it: those of a bottleneck block."""
@@ -127,7 +128,19 @@ def _batch_norm(
     def recompute(source: Tensor, _: bool) -> Tensor:
         return F.batch_norm(source, None, None, weight, bias, training=True, eps=eps)
 
-    return recompute
+    return _unless_changed(recompute, weight, bias)
+
+
+def _unless_changed(recompute: Recompute, *read: Any) -> Recompute:
+    """The same, but PyTorch's own error where a tensor that it reads besides its source was written on meanwhile."""
+    versions = [(value, private_api.version_of(value)) for value in read if isinstance(value, Tensor)]
+
+    def checked(source: Tensor, may_overwrite: bool) -> Tensor:
+        for tensor, version in versions:
+            refuse_changed(tensor, version)
+        return recompute(source, may_overwrite)
+
+    return checked
 
 
 def _activation(function: Callable[..., Tensor], in_place: Callable[..., Tensor] | None = None) -> HowTo:
@@ -151,7 +164,7 @@ def _product(function: Callable[..., Tensor]) -> HowTo:
             with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
                 return function(source, *args, **settings)
 
-        return recompute
+        return _unless_changed(recompute, *args, *settings.values())
 
     return recomputation
 

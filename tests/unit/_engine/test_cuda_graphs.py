@@ -76,6 +76,7 @@ def test_weights_losses_and_buffers_are_those_of_plain_steps(rule):
         ("lean", torch.bfloat16),
         pytest.param("fast", torch.bfloat16, marks=pytest.mark.slow),
         pytest.param("lean", None, marks=pytest.mark.slow),
+        pytest.param("least", None, marks=pytest.mark.slow),
     ],
 )
 def test_stepping_module_by_module_mixed_precision_and_lean(autocast, memory):

@@ -134,3 +134,49 @@ def test_layers_that_work_in_place_can_be_recomputed():
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             assert torch.equal(a, b)
+
+
+class Odd(nn.Module):
+    """A layer that a second run could get wrong: numbers in a subclass of dict, a sentinel, and another way to eval."""
+
+    class Numbers(dict):
+        __getattr__ = dict.get
+
+    DEFAULT = object()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm, self.scale = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), self.DEFAULT
+        self.numbers = self.Numbers(factor=2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.convolution(x)).relu() * self.numbers.factor
+        x = x if self.scale is self.DEFAULT else 3 * x
+        return F.dropout(x, 0.3) if torch.is_grad_enabled() else x
+
+
+@pytest.mark.parametrize("policy", [OUTPUT, LEAST])
+def test_an_output_that_is_computed_again_comes_from_the_layer_as_it_was(policy):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Odd(), Odd(), nn.Flatten(), nn.Linear(4 * 16 * 16, 10))
+    net = ll.localize(model.double(), ll.DGL(), input_shape=SMALL)
+    losses, gradients, _ = step(net, STORE_ALL)
+    found = step(net, policy)
+    assert torch.equal(found[0], losses)
+    assert all(map(torch.equal, found[1], gradients))
+
+
+def test_a_bias_that_moves_before_the_backward_pass_is_not_read_as_it_is_then():
+    norm, convolution = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
+    with LEAST.saving():
+        result = convolution(F.relu(norm(convolution(torch.randn(2, 3, 4, 4)))))
+    with torch.no_grad():
+        norm.bias.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        result.sum().backward()
+
+
+def test_a_hook_that_steps_a_weight_is_refused_in_least():
+    net = local_net(ll.DGL(), memory="least")
+    net.model.conv1.weight.register_post_accumulate_grad_hook(lambda weight: None)
+    with pytest.raises(ll.LocalLearnError, match="model.conv1.weight has a hook .* step by on_complete, or use"):
+        net.backward(*batch())
