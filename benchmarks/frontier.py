@@ -26,13 +26,12 @@ from recipe_search import results_of
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "frontier.json"
-LAST = "narrow"
+RECOMMENDED = "narrow"
 """The search whose winner is recommended."""
 FIGURE = ROOT / "docs" / "figures" / "frontier.png"
 PAGE = ROOT / "docs" / "results" / "recommended.md"
 TABLE = re.compile(r"^\| \| accuracy.*?(?=\n\n)", re.DOTALL | re.MULTILINE)
 ONE_CPU = ROOT / "docs" / "results" / "cifar10-small-budget.json"
-ONE_GPU = ROOT / "docs" / "results" / "small-budget-gpu.json"
 TABLES = ROOT / "docs" / "results" / "tables"
 OTHERS = ROOT / "docs" / "results" / "other-settings.csv"
 """Runs at the small budget that are in no table of a paper, as `locallearn compare --format csv` writes them."""
@@ -55,12 +54,14 @@ NOT_TRAINED: Mapping[str, Mapping[str, Any]] = {
 """Batch normalisation sees a quarter of the batch, or numbers are rounded otherwise: their accuracy is not known."""
 IN_MEMORY: Mapping[str, Mapping[str, Any]] = {"": {}, ", lean": LEAN, ", least": LEAST}
 """What is added to a row's name, and its settings."""
-LOCAL = ("predsim", "dgl", "hilo(dgl)", "man(dgl)", "mlaan(dgl)", "auglocal(depth=4)")
-ON_GPU = ("hilo(dgl, independent=0)", "mlm(dgl)", "lam(dgl)")
+LOCAL = (
+    *("predsim", "dgl", "hilo(dgl)", "man(dgl)", "mlaan(dgl)", "auglocal(depth=4)"),
+    *("hilo(dgl, independent=0)", "mlm(dgl)", "lam(dgl)"),
+)
 
 
-def of_tables() -> dict[str, tuple[list[float], str]]:
-    """Test accuracies of ResNet-32 on CIFAR-10 in the reproduced tables, by rule: of every seed, on CPUs.
+def of_tables() -> dict[str, list[float]]:
+    """Test accuracies of ResNet-32 on CIFAR-10 in the reproduced tables, by rule: of every seed.
 
     Every layer is a module, and training and test images are CIFAR-10's.
     """
@@ -71,9 +72,8 @@ def of_tables() -> dict[str, tuple[list[float], str]]:
         if (row["data"], row["model"], row["modules"]) == ("cifar10", "resnet32", "all")
         and recipes()[row["recipe"]].test_data is None
         and accuracies_in(row)
-        and "NVIDIA" not in row["device"]
     )
-    return {row["rule"]: ([percent / 100 for percent in accuracies_in(row)], "CPU") for row in alike}
+    return {row["rule"]: [percent / 100 for percent in accuracies_in(row)] for row in alike}
 
 
 def of_others() -> dict[str, list[float]]:
@@ -81,7 +81,7 @@ def of_others() -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     with OTHERS.open() as file:
         for row in csv.DictReader(file):
-            if row["finished"] == "True" and row["setting_ema"] == "None":
+            if row["finished"] == "True" and row["rule"] != "bp":
                 found.setdefault(row["rule"], []).append(float(row["test_accuracy"]))
     return found
 
@@ -97,37 +97,33 @@ def written(rule: str) -> str:
 
 
 def uncounted() -> list[dict[str, Any]]:
-    """All rows: name, kind, changed settings, test accuracies after the last epoch, and the device of these runs."""
-    cpu, gpu, search = (read_json(file) for file in (ONE_CPU, ONE_GPU, results_of(LAST)))
-    best = {rule: (max(run["test_accuracy"] for run in gpu["runs"] if run["rule"] == rule), "GPU") for rule in ON_GPU}
-    best |= {rule: (max(run["test_accuracy"] for run in cpu[rule].values()), "CPU") for rule in LOCAL if rule in cpu}
-    trained = {written(rule): ([accuracy], device) for rule, (accuracy, device) in best.items()} | of_tables()
-    rows = []
+    """All rows: name, kind, changed settings, and test accuracies after the last epoch."""
+    search = read_json(results_of(RECOMMENDED))
+    one_seed = {"predsim": [max(run["test_accuracy"] for run in read_json(ONE_CPU)["predsim"].values())]}
+    trained, rows = one_seed | of_tables(), []
 
-    def add(kind: str, name: str, changes: Mapping[str, Any], values: Sequence[float] = (), device: str = "") -> None:
-        rows.append({"name": name, "kind": kind, "changes": changes, "values": list(values), "device": device})
+    def add(kind: str, name: str, changes: Mapping[str, Any], values: Sequence[float] = ()) -> None:
+        rows.append({"name": name, "kind": kind, "changes": changes, "values": list(values)})
 
     for name, changes in EXACT.items():
-        add("exact", name, changes, *trained["bp"])
+        add("exact", name, changes, trained["bp"])
     for name, changes in NOT_TRAINED.items():
         add("not trained", name, changes)
-    named = {written(rule) for rule in (*LOCAL, *ON_GPU)} | {"bp"}
-    for rule in (*LOCAL, *ON_GPU, *(rule for rule in trained if rule not in named)):
+    named = {written(rule) for rule in LOCAL} | {"bp"}
+    for rule in (*LOCAL, *(rule for rule in trained if rule not in named)):
         for ending, memory in IN_MEMORY.items():  # all with the same bits
             kind = "local" if written(rule) in named else "variant"
-            add(kind, rule + ending, {"rule": rule, **memory}, *trained[written(rule)])
+            add(kind, rule + ending, {"rule": rule, **memory}, trained[written(rule)])
     for rule, values in of_others().items():
-        add("variant", rule, {"rule": rule}, values, "CPU")
-    for name in filter(lambda name: results_of(name).exists(), SEARCHES):
-        found = read_json(results_of(name))
-        changes = {"step": COMMON.step, **settings_of(SEARCHES[name][found["winner"]])}
-        values = [run["test_accuracy"] for run in found["confirmation"]]
-        if name == LAST:
-            for ending, memory in IN_MEMORY.items():
-                add("recommended", f"recommended{ending}", {**changes, **memory}, values, "CPU")
-            add("not trained", "recommended, accumulate 4", {**changes, "accumulate": 4})
-        elif found["winner"] != search["winner"]:
-            add("variant", f"winner of the search {name!r}", changes, values, "CPU")
+        add("variant", rule, {"rule": rule}, values)
+    first = read_json(results_of("reduced"))
+    changes = {"step": COMMON.step, **settings_of(SEARCHES["reduced"][first["winner"]])}
+    add("variant", "winner of the first search", changes, [run["test_accuracy"] for run in first["confirmation"]])
+    changes = {"step": COMMON.step, **settings_of(SEARCHES[RECOMMENDED][search["winner"]])}
+    for ending, memory in IN_MEMORY.items():
+        values = [run["test_accuracy"] for run in search["confirmation"]]
+        add("recommended", f"recommended{ending}", {**changes, **memory}, values)
+    add("not trained", "recommended, accumulate 4", {**changes, "accumulate": 4})
     return rows
 
 
@@ -152,8 +148,9 @@ def counted(known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         plain = {name: value for name, value in plain_settings(settings).items() if value != common[name]}
         cost = next((one for one in known if one["settings"] == plain), None) or step_of(settings).times(bp)
         costs = {kind: cost[kind] for kind in COSTS}
-        if not row["name"].endswith(", least") or any(rows[-1][kind] != costs[kind] for kind in COSTS):
-            rows.append({**row, "settings": plain, **costs})  # `least` is left out where it is `lean`
+        is_again = bool(rows) and row["name"].startswith(rows[-1]["name"].partition(", le")[0] + ", le")
+        if not is_again or any(rows[-1][kind] != costs[kind] for kind in COSTS):
+            rows.append({**row, "settings": plain, **costs})  # a leaner setting is left out where it changes nothing
     return rows
 
 
@@ -165,9 +162,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         accuracy = f"{statistics.fmean(values):.2f}" if values else ""
         if len(values) > 1:
             accuracy += f" ± {statistics.stdev(values):.2f} ({len(values)})"
-        mark = " *" if row["device"] == "GPU" else ""
         costs = [f"{row[cost]:.2f}" for cost in COSTS]
-        cells = (f"`{row['name']}`", accuracy + mark, *costs)
+        cells = (f"`{row['name']}`", accuracy, *costs)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -183,12 +179,11 @@ def best_so_far(points: Sequence[tuple[float, float]]) -> list[tuple[float, floa
 
 SHORT = {"hilo(dgl, independent=0)": "cascades of dgl"}
 """Names in the figure, where they are others."""
-RIGHT = "left"
 PLACES: Mapping[str, Mapping[str, tuple[tuple[int, int], str]]] = {
-    "exact": dict.fromkeys(COSTS, ((5, 4), RIGHT)),
-    "local": dict.fromkeys(COSTS, ((5, -7), RIGHT)),
-    "recommended": {"bytes": ((8, -10), "right"), "seconds": ((5, -2), RIGHT)},
-    "hilo(dgl, independent=0)": {"bytes": ((3, 6), "right"), "seconds": ((5, 5), RIGHT)},
+    "exact": dict.fromkeys(COSTS, ((5, 4), "left")),
+    "local": dict.fromkeys(COSTS, ((5, -7), "left")),
+    "recommended": {"bytes": ((8, -10), "right"), "seconds": ((5, -2), "left")},
+    "hilo(dgl, independent=0)": {"bytes": ((3, 6), "right"), "seconds": ((5, 5), "left")},
 }
 """Where names stand, in points from their mark, and how they are aligned; by kind of row, or by name."""
 LOOKS = {
@@ -204,7 +199,7 @@ LOOKS = {
 def draw(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
     """Draw accuracy over memory, and over predicted time, as PNG and SVG."""
     shown = [row for row in rows if row["values"]]
-    named = {"bp", "checkpoint", *LOCAL, *ON_GPU, "recommended, least"}
+    named = {"bp", "checkpoint", *LOCAL, "recommended, least"}
     figure = new_figure(width=WIDTH, height=3.4)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, cost, label in zip(panels, ("bytes", "seconds"), ("peak memory", "predicted time"), strict=True):

@@ -178,5 +178,5 @@ def test_a_bias_that_moves_before_the_backward_pass_is_not_read_as_it_is_then():
 def test_a_hook_that_steps_a_weight_is_refused_in_least():
     net = local_net(ll.DGL(), memory="least")
     net.model.conv1.weight.register_post_accumulate_grad_hook(lambda weight: None)
-    with pytest.raises(ll.LocalLearnError, match="model.conv1.weight has a hook .* step by on_complete, or use"):
+    with pytest.raises(ll.LocalLearnError, match=r"model.conv1.weight has a hook .* step by on_complete, or use"):
         net.backward(*batch())
