@@ -71,6 +71,7 @@ def test_the_better_rate_of_the_first_seed_is_taken_for_all(reproduction):
     row = reproduction(lambda s: s.optimizer.lr + s.seed / 100).row(find(PLAIN))
     assert [(s.optimizer.lr, s.seed) for s in reproduction.trained] == [(0.05, 0), (0.2, 0), (0.2, 1), (0.2, 2)]
     assert (row.lr, row.seeds) == (0.2, (0, 1, 2))
+    assert row.validated == {"0.05": 0.05, "0.2": 0.2}
     assert row.measured[0].published == 14.08
     assert row.measured[0].values == pytest.approx((80.0, 79.0, 78.0))
     assert row.measured[0].best == pytest.approx((79.0, 78.0, 77.0))
@@ -251,7 +252,12 @@ def test_a_row_that_lost_runs_does_not_replace_one_that_has_them(reproduction, t
 def test_runs_without_a_commit_are_told_by_the_version(reproduction, tmp_path):
     row = reproduction(lambda s: 0.6, seeds=(0,)).row(find(PLAIN))
     save("hpff/table4a", [row], tmp_path, command="now", what="small")
-    assert "`now`, commit of locallearn" in (tmp_path / "README.md").read_text()
+    written = (tmp_path / "README.md").read_text()
+    assert "`now`, commit of locallearn" in written
+    assert (
+        "Validation accuracy with the first seed, in percent: `cifar10-resnet32-il` 60.0 (lr 0.05) and 60.0 (lr 0.2)."
+        in written
+    )
 
 
 def test_rows_are_told_once_they_are_there_and_one_that_fails_leaves_the_others(reproduction):
