@@ -367,10 +367,15 @@ OTHERS = {row.table: row.name for row in reversed(CAN)}
 
 
 @pytest.mark.parametrize("name", QUICK + [pytest.param(name, marks=pytest.mark.slow) for name in OTHERS.values()])
-def test_smoke(name, tmp_path):
+def test_smoke(name, tmp_path, capsys):
     table, _, row = name.rpartition("/")
     options = ["--budget", "smoke", "--out", str(tmp_path / "runs"), "--save", str(tmp_path)]
     assert run("reproduce", table, "--rows", row, *options) == 0
-    table = next((tmp_path / "tables").glob("*-smoke.json")).read_text()
-    assert json.loads(table)["rows"][0]["measured"][0]["values"]
-    assert "NaN" not in table, "digits have no top-5 accuracy"
+    saved = next((tmp_path / "tables").glob("*-smoke.json")).read_text()
+    assert json.loads(saved)["rows"][0]["measured"][0]["values"]
+    assert "NaN" not in saved, "digits have no top-5 accuracy"
+    for file in (tmp_path / "runs").rglob("environment.json"):
+        write_json(file, json.loads(file.read_text()) | {"commit": "0ld1234"})
+    capsys.readouterr()
+    assert run("reproduce", table, "--rows", row, *options) == 0
+    assert "commit 0ld1234" in capsys.readouterr().err, "that of the runs, which are used again"
