@@ -25,8 +25,8 @@ def scripts(monkeypatch) -> tuple[ModuleType, ModuleType]:
     return importlib.import_module("recipe_search"), importlib.import_module("frontier")
 
 
-def test_the_recipe_is_the_winner_of_the_last_search(scripts):
-    search = read_json(RESULTS / f"recipe-search-{scripts[1].LAST}.json")
+def test_the_recipe_is_the_winner_of_its_search(scripts):
+    search = read_json(RESULTS / f"recipe-search-{scripts[1].RECOMMENDED}.json")
     winner = search["common"] | search["candidates"][search["winner"]]["settings"]
     settings = find("recommended").settings
     recipe, winner = plain_settings(settings), with_new_defaults(winner, settings)

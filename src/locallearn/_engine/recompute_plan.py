@@ -68,7 +68,7 @@ _BATCH = 64
 class _Alone(Step):
     """A step over one of several graph segments, as it runs between the others."""
 
-    def has_next(self, span: range) -> bool:
+    def _has_next(self, span: range) -> bool:
         return True
 
 

@@ -188,12 +188,12 @@ class Step:
             return segment.backward(stop_module)
         self.features = self.images.new_empty(0)
         gradient = segment.backward(stop_module)
-        if self.has_next(segment.span):
+        if self._has_next(segment.span):
             self.features = segment.output_again()
             self.streams.passed_on(self.features)
         return gradient
 
-    def has_next(self, span: range) -> bool:
+    def _has_next(self, span: range) -> bool:
         """Whether a segment's output is the input of another one here."""
         return span.stop < self.part.stop
 

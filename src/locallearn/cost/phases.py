@@ -113,6 +113,8 @@ class PhaseRecorder:
             self.phases.append(Phase(activity=before, module=of, start=self._start, end=now))
             self.sizes.append((most, alive))
             self._start = now
+        elif self.sizes:  # nothing ran, but something may have been freed since
+            self.sizes[-1] = self.sizes[-1][0], self._take_bytes()[1]
         self._now = activity, module
 
 

@@ -234,7 +234,7 @@ def test_imagenet_has_a_thousand_classes(tmp_path, monkeypatch):
 
 def test_how_to_get_imagenet_is_told(tmp_path, monkeypatch):
     lines: list[str] = []
-    with pytest.raises(LocalLearnError, match=r"ImageNet is not at \S+imagenet: "):
+    with pytest.raises(LocalLearnError, match=r"ImageNet is not at \S+imagenet, and its terms .*register at https://"):
         get("imagenet", tmp_path, report=lines.append)
     assert all(
         text in lines[0] for text in ("image-net.org", "ILSVRC2012_img_train.tar", f"{tmp_path}/imagenet/val/n01440764")
