@@ -38,8 +38,7 @@ bfloat16; ResNet-110: 5,000 images, 10 epochs; every layer a module where the pa
 0.05 or 0.2, whichever has the better accuracy, with the first seed, on the last 5,000 training images, on which nothing
 is trained. STL-10 has 4,000 images to train on and 1,000 to choose on. Numbers are those of the last epoch on the test
 images, mean and standard deviation over seeds; "best epoch" is that of the epoch which is best on the test images
-themselves. The papers train 400 epochs of all images: compare the distances to BP, in points;
-more is worse.
+themselves. The papers train 400 epochs of all images: compare the distances to BP, in points; more is worse.
 
 """,
     "smoke": """## Smoke runs

@@ -8,7 +8,6 @@ from typing import Any
 
 from locallearn._engine.recompute_plan import Memory
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.quantities import counted
 from locallearn.cli.console import mebibytes, say, show, show_json, work
 from locallearn.cli.dry_run import show_processes
 from locallearn.cli.parser import Parser
@@ -75,7 +74,7 @@ def run(config: Any) -> None:
                 report(f"counting bytes by module of {rule}")
                 rows = bytes_by_module(net, -(-values.batch // values.accumulate), autocast=settings.autocast)
             if name == asked and values.processes > 1:
-                report(f"counting a step of {rule} in {counted(values.processes, 'process')}")
+                report(f"counting a step of {rule} in {values.processes} processes")
                 processes = rows_of(predict_modules(net, values.processes, values.batch, **settings.step_options))
     if values.picture is not None:
         draw_bytes(rows, values.picture, title=f"{values.rule}: {title}")
@@ -95,9 +94,7 @@ def run(config: Any) -> None:
         _show_modules(costs[asked])
         _show_bytes(rows)
     if processes:
-        show_processes(
-            f"{values.rule} in {counted(values.processes, 'process')}; time as a share of the slowest", processes
-        )
+        show_processes(f"{values.rule} in {values.processes} processes; time as a share of the slowest", processes)
 
 
 def _show_costs(title: str, costs: dict[str, Cost]) -> None:
