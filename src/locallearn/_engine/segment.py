@@ -14,9 +14,7 @@ from locallearn._chain.local_module import LocalModule
 from locallearn._nn.checkpointed import Checkpointed
 from locallearn._objectives.objective import Objective
 from locallearn._recompute.policy import STORE_ALL, RecomputePolicy
-from locallearn._recompute.saved_tensors import refuse_changed
 from locallearn._recompute.tape import CheckpointTape, GradientRoot, RunState
-from locallearn._torch import private_api
 
 
 def segment_spans(objectives: Iterable[Objective], part: range) -> list[range]:
@@ -74,9 +72,8 @@ class GraphSegment:
         on_tape = len(stop_modules) == 1 and (checkpointed or (policy.blocks and len(layers) > 1))
         self._runs_again = bool(policy.blocks) and not on_tape
         self.drops_output = bool(policy.output and self._parameters) and not (on_tape or self._runs_again)
-        self._version = private_api.version_of(self._leaf)
         again = self._runs_again or self.drops_output
-        self._state = state = RunState(features.device, nn.ModuleList(modules)) if again else None
+        self._state = state = RunState(nn.ModuleList(modules), self._leaf) if again else None
         if on_tape:
             self.output = self._run_on_tape()
         elif state is not None and self._runs_again:
@@ -92,8 +89,7 @@ class GraphSegment:
     def output_again(self) -> Tensor:
         """The output once more, after the backward pass and before any parameter is stepped."""
         assert self._state is not None
-        refuse_changed(self._leaf, self._version)
-        with torch.enable_grad(), self._state.another_run(last=True), self._policy.saving():  # all as in the first run
+        with torch.enable_grad(), self._state.another_run(self._leaf, last=True), self._policy.saving():  # as the first
             return self._run(self._leaf).detach()
 
     def _run(self, features: Tensor) -> Tensor:
@@ -159,7 +155,6 @@ class GraphSegment:
 
     def _run_again(self, last: bool) -> Tensor:
         assert self._state is not None
-        refuse_changed(self._leaf, self._version)
         return self._state.run_again(self._run, self._leaf, self._policy.saving, self.output, last=last)
 
     def _take_leaf_gradient(self) -> Tensor | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from locallearn._nn.module_state import ModuleState
 from locallearn._recompute.activations import RecomputeActivations
+from locallearn._recompute.saved_tensors import refuse_changed
 from locallearn._torch import private_api
 from locallearn._torch.device import is_capturing, random_state, set_random_state
 
@@ -23,13 +24,20 @@ SavingContext = Callable[[], AbstractContextManager[RecomputeActivations | None]
 
 
 class RunState:
-    """What a block's forward pass depends on besides its input, as it was before the first run.
+    """What a block's forward pass depends on, as it was before the first run, so that it can run again.
 
-    Random numbers, mixed precision, and the block's own state.
+    Random numbers, mixed precision, and the block's own state. Of the input, which whoever runs the block keeps, it
+    only knows whether it was written on since.
+
+    Args:
+        block: the block.
+        features: its input.
     """
 
-    def __init__(self, device: torch.device, block: nn.Module) -> None:
-        self._device = device
+    def __init__(self, block: nn.Module, features: Tensor) -> None:
+        self._device = device = features.device
+        self._version = private_api.version_of(features)
+        self._name = type(block).__name__
         self._with_device = device.type == "cuda" and not is_capturing(device)
         self._random = random_state(device if self._with_device else torch.device("cpu"))
         self._autocast = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
@@ -56,15 +64,20 @@ class RunState:
             original: the first run's output, where that is still alive: it is saved in place of the new one.
             last: whether the block does not run once more after this.
         """
-        with torch.enable_grad(), self.another_run(last=last), saving() as recompute:
+        with torch.enable_grad(), self.another_run(features, last=last), saving() as recompute:
             output = run(features)
             if original is not None and recompute is not None:
                 recompute.substitute(output, original)
         return output
 
     @contextmanager
-    def another_run(self, *, last: bool) -> Iterator[None]:
-        """The context of a run as the first one; `last` if none follows."""
+    def another_run(self, features: Tensor, *, last: bool) -> Iterator[None]:
+        """The context of a run as the first one; `last` if none follows.
+
+        Raises:
+            RuntimeError: the input was written on since the first run.
+        """
+        refuse_changed(features, self._version, f"the input of {self._name},")
         enabled, dtype = self._autocast
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng([self._device] if self._with_device else []))
@@ -77,12 +90,10 @@ class RunState:
 @dataclass(frozen=True)
 class _Entry:
     run: Run
-    block: nn.Module
     state: RunState
     features: Tensor
     gradients: list[Tensor]
     """Of the output, as they come."""
-    version: int
 
 
 class CheckpointTape:
@@ -97,8 +108,7 @@ class CheckpointTape:
         trains = features.requires_grad or any(parameter.requires_grad for parameter in block.parameters())
         if not torch.is_grad_enabled() or not trains:
             return run(features)
-        version = private_api.version_of(features)
-        entry = _Entry(run, block, RunState(features.device, block), features, [], version)
+        entry = _Entry(run, RunState(block, features), features, [])
         self._entries.append(entry)
         anchor = features.new_empty(0).requires_grad_()
         return _CatchGradient.apply(
@@ -109,8 +119,6 @@ class CheckpointTape:
         """Run the blocks again, last first, each followed by its backward pass."""
         while self._entries:
             entry = self._entries.pop()
-            if private_api.version_of(entry.features) != entry.version:
-                raise RuntimeError(f"the input of {type(entry.block).__name__} was written on, so it cannot run again")
             if not entry.gradients:
                 continue
             leaf = entry.features.detach().requires_grad_(entry.features.requires_grad)
