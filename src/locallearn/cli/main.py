@@ -102,8 +102,9 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     named = [arguments[0]] if arguments[0] in COMMANDS else list(COMMANDS)
     try:
-        from locallearn.cli.parser import COMMAND, Parser
+        from locallearn.cli.parser import Parser
         from locallearn.cli.rule_syntax import normalised, recipe_first, refuse_twice
+        from locallearn.cli.typed_command import COMMAND
 
         modules = {name: import_module(f"locallearn.cli.commands.{name}") for name in named}
     except ModuleNotFoundError as error:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import say
-from locallearn.cli.parser import Parser, typed_options
+from locallearn.cli.parser import Parser
+from locallearn.cli.typed_command import typed_options
 from locallearn.cli.workers import workers_of
 from locallearn.training import Checkpoint, RunFolder, TrainSettings
 

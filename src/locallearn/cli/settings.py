@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.registry import trust_option
-from locallearn.cli.parser import Parser, SettingsFile, typed_options
+from locallearn.cli.parser import Parser, SettingsFile
+from locallearn.cli.typed_command import typed_options
 from locallearn.training import Checkpoint, RunFolder, program
 
 Settings = TypeVar("Settings")

@@ -12,7 +12,7 @@ from typing import Any
 from locallearn._utils.atomic_files import file_name, write_json
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
 from locallearn.cli.console import say, show_json
-from locallearn.cli.parser import Parser, parse_rule, typed_options
+from locallearn.cli.parser import Parser, parse_rule
 from locallearn.cli.seeds import Asked, add_jobs, add_seeds, seeds_of, train_missing
 from locallearn.cli.settings import (
     add_out,
@@ -24,6 +24,7 @@ from locallearn.cli.settings import (
     settings_from,
 )
 from locallearn.cli.tables import FORMATS, show_runs, show_table
+from locallearn.cli.typed_command import typed_options
 from locallearn.report import (
     Group,
     differing_conditions,

@@ -13,8 +13,9 @@ from locallearn._planning.depths import depth_of
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.quantities import counted, format_bytes, parse_bytes
 from locallearn.cli.console import say, show, show_json, work
-from locallearn.cli.parser import COMMAND, Parser, parse_rule, typed_options
+from locallearn.cli.parser import Parser, parse_rule
 from locallearn.cli.step_options import add_step, step_of
+from locallearn.cli.typed_command import COMMAND, typed_options
 from locallearn.cost import Candidate, Plan, draw_plan, plan
 from locallearn.cost.planner import DEPTHS, RULES
 from locallearn.cost.warning import advice_of

@@ -11,7 +11,7 @@ from locallearn._utils.atomic_files import file_name, write_json
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import ConsoleWatcher, mebibytes, say, show, show_json, silent
 from locallearn.cli.dry_run import show_assignment
-from locallearn.cli.parser import Parser, typed_options
+from locallearn.cli.parser import Parser
 from locallearn.cli.recipe_option import add_recipe
 from locallearn.cli.seeds import Asked, add_jobs, add_seeds, seeds_of, train_missing
 from locallearn.cli.settings import (
@@ -23,6 +23,7 @@ from locallearn.cli.settings import (
     same_command,
     settings_from,
 )
+from locallearn.cli.typed_command import typed_options
 from locallearn.report import group_runs, numbers, read_run
 from locallearn.training import NO_RESULT, OF_PROCESSES, Launch, RunFolder, TrainSettings, train
 
