@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import Any
 
@@ -11,7 +12,7 @@ from locallearn._utils.errors import LocalLearnError, did_you_mean, refuse_unkno
 from locallearn._utils.registry import find, names
 from locallearn.cli.console import say, show, show_json
 from locallearn.cli.parser import Parser
-from locallearn.cli.rule_syntax import short_names
+from locallearn.cli.rule_syntax import load_class, short_names
 from locallearn.recipes import Recipe, matching, recipes, tables
 from locallearn.training import plain_settings, rule_text
 
@@ -59,7 +60,7 @@ def run(config: Any) -> None:
 
 def _entries() -> dict[str, dict[str, str]]:
     kinds = ("rules", "models", "data", "loggers")
-    entries_of = {kind: {name: _first_line(kind, name) for name in names(kind)} for kind in kinds}
+    entries_of = {kind: {name: _first_line(find, kind, name) for name in names(kind)} for kind in kinds}
     entries_of["modules"] = {
         "all": "each layer a local module",
         "K": "a number: K groups of layers, larger ones first",
@@ -67,7 +68,7 @@ def _entries() -> dict[str, dict[str, str]]:
     }
     for option in ("--optimizer", "--schedule"):
         paths = short_names(option)
-        entries_of[option.strip("-") + "s"] = {name: _first_line("rules", path) for name, path in paths.items()}
+        entries_of[option.strip("-") + "s"] = {name: _first_line(load_class, path) for name, path in paths.items()}
     return entries_of
 
 
@@ -118,8 +119,9 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
     return texts | {"published": published, "settings": settings, "paper_settings": differs}
 
 
-def _first_line(kind: str, name: str) -> str:
+def _first_line(get: Callable[..., Any], *where: str) -> str:
+    """What something says of itself, or why it cannot be had."""
     try:
-        return (inspect.getdoc(find(kind, name)) or "").partition("\n")[0]
+        return (inspect.getdoc(get(*where)) or "").partition("\n")[0]
     except LocalLearnError as error:  # torchvision, say, is not installed
         return str(error)
