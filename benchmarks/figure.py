@@ -1,4 +1,4 @@
-"""Draw the README's figure from the results of benchmarks/step.py.
+"""Draw the figure of docs/performance.md from the results of benchmarks/step.py.
 
 python benchmarks/figure.py benchmarks/results/step-resnet32-1-thread.json docs/figures/step.png
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from locallearn._utils.quantities import counted
 
 
 def main(source: Path, target: Path) -> None:
@@ -46,7 +48,8 @@ def main(source: Path, target: Path) -> None:
         axes.grid(axis="x", alpha=0.3)
     title = f"{settings['model']}, batch {settings['batch']}, {settings['precision']}"
     figure.suptitle(
-        f"{title}, {machine['threads']} threads of {machine['device']}, torch {machine['torch']}", fontsize=10
+        f"{title}, {counted(machine['threads'], 'thread')} of {machine['device']}, torch {machine['torch']}",
+        fontsize=10,
     )
     FigureCanvasAgg(figure).print_png(str(target))
 
