@@ -13,6 +13,7 @@ from typing import Any
 from locallearn._utils.atomic_files import write_whole
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.outputs import refuse_unwritable
 
 COLUMN = 3.4
 """Width of a paper's column, in inches."""
@@ -82,11 +83,25 @@ def save(figure: Any, path: Path) -> None:
     Raises:
         LocalLearnError: the ending is no format.
     """
+    write_whole(path, as_bytes(figure, _format_of(path)))
+
+
+def refuse_picture(path: Path) -> None:
+    """Refuse a picture that cannot be written, before anything is computed for it.
+
+    Raises:
+        LocalLearnError: its ending is no format, or it cannot be written there.
+    """
+    _format_of(path)
+    refuse_unwritable(path, "picture.png")
+
+
+def _format_of(path: Path) -> str:
     kind = path.suffix.lstrip(".").lower()
-    known = figure.canvas.get_supported_filetypes()
+    known = optional("matplotlib.backend_bases").FigureCanvasBase.get_supported_filetypes()
     if kind not in known:
         raise LocalLearnError(f"{path}: a picture's name must end in one of {', '.join(f'.{k}' for k in known)}.")
-    write_whole(path, as_bytes(figure, kind))
+    return kind
 
 
 def as_bytes(figure: Any, kind: str) -> bytes:

@@ -167,20 +167,6 @@ def lacks_space(error: Exception) -> str | None:
     return _NO_SPACE.get(error.errno or 0) if isinstance(error, OSError) else None
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those it lies in, unless it is there.
-
-    Raises:
-        LocalLearnError: the system refuses it; the sentence says why.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LocalLearnError(
-            f"the folder {folder} cannot be made ({error.strerror}): choose another one by --out."
-        ) from error
-
-
 def flush_folder(folder: Path) -> None:
     """Make the names in a folder survive a power cut (not every system opens folders)."""
     if hasattr(os, "O_DIRECTORY"):

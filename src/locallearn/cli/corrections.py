@@ -36,6 +36,8 @@ def corrected(setting: str, arguments: Sequence[str], defaults: Mapping[str, Any
     at, rest = places[-1], list(arguments)
     with_value = "=" not in rest[at] and at + 1 < len(rest) and not rest[at + 1].startswith("--")
     option, *value = [rest.pop(at) for _ in range(1 + with_value)]
+    if options[at] == full[near].replace("-", "_"):
+        return None  # the setting of a default, which a recipe or a file of settings replaces
     option = full[near] + option[len(options[at]) :]
     return f"locallearn {shlex.join([*rest, option, *value])}"  # settings of a class follow the choice of the class
 

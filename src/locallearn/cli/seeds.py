@@ -55,12 +55,13 @@ def seeds_of(given: Sequence[str] | None, first: int = 0) -> list[int]:
     """
     if given is None:
         return [first]
-    text = " ".join(given)
+    text = " ".join(given).strip()
+    has_brackets = f"{text[:1]}{text[-1:]}" in ("[]", "()")
     try:
-        numbers = [int(word) for word in text.strip("[]() ").replace(",", " ").split()]
+        numbers = [int(word) for word in (text[1:-1] if has_brackets else text).replace(",", " ").split()]
     except ValueError as error:
         raise LocalLearnError(f"--seeds {text}: give how many, as 3, or a list of whole numbers, as 0 1 2.") from error
-    if len(numbers) == 1 and not text.startswith("["):
+    if len(numbers) == 1 and not has_brackets and "," not in text:
         if numbers[0] < 1:
             raise LocalLearnError(f"--seeds {text}: give at least 1, or a list such as --seeds 0 1 2.")
         numbers = list(range(first, first + numbers[0]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from locallearn._utils.atomic_files import machine_memory, make_folder, regular_file, write_whole
+from locallearn._utils.atomic_files import machine_memory, regular_file, write_whole
 from locallearn._utils.errors import LocalLearnError, refuse_unknown
 from locallearn._utils.hashed_json import read_hashed_json, write_hashed_json
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.outputs import make_folder
 from locallearn._utils.registry import names_of_file
 from locallearn.export.config import FILES, FORMATS, Format, config_of
 from locallearn.export.programs import onnx_bytes, program_bytes

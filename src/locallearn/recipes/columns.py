@@ -68,7 +68,7 @@ def accuracy_columns(rows: Sequence[Mapping[str, Any]], bps: BPs) -> tuple[list[
                     f"{one['quantity']}, %",
                     _with_deviation(one["published"], one["deviation"]),
                     _number(below),
-                    "; ".join(filter(None, (here, row["not_run"]))),
+                    "; ".join(filter(None, (here, row["not_run"] if one is row["measured"][0] else ""))),
                     _number(bp - statistics.fmean(accuracy) if accuracy and bp is not None else None),
                     _number(None if mean is None else mean - one["published"]),
                     _number(statistics.fmean(one["best"]) if one["best"] else None),

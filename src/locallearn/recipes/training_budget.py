@@ -48,7 +48,7 @@ def unfit(recipe: Recipe, budget: Budget) -> str:
     if recipe.kind == "cost":
         return "the table prints costs alone"
     if recipe.kind == "detect":
-        return f"locallearn train --recipe {recipe.name}, then locallearn detect RUN with the same --recipe"
+        return f"run locallearn train --recipe {recipe.name}, then locallearn detect RUN with the same --recipe"
     if budget == "small" and recipe.settings.data not in TRAIN_IMAGES:
         return "the small budget is for small images"
     if budget == "small" and recipe.settings.epochs != EPOCHS:

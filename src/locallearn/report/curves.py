@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from locallearn._figures.style import remove_earlier, save_all
-from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.outputs import make_folder
 from locallearn.report.figures.training import accuracy_against_epoch, module_losses, output_loss
 from locallearn.report.groups import Group
 from locallearn.report.steps import spans_by_group
@@ -25,7 +25,7 @@ def write_curves(groups: Sequence[Group], folder: Path) -> list[Path]:
     Raises:
         LocalLearnError: the folder cannot be made.
     """
-    make_figure_folder(folder)
+    make_folder(folder)
     files = []
     losses = module_losses(groups, spans_by_group(groups)).values()
     charts = (accuracy_against_epoch(groups), output_loss(groups), *losses)
@@ -35,15 +35,3 @@ def write_curves(groups: Sequence[Group], folder: Path) -> list[Path]:
         figure.suptitle(chart.title, fontsize="medium")
         files += save_all(figure, folder / chart.name)
     return files
-
-
-def make_figure_folder(folder: Path) -> None:
-    """Make a folder for figures, and those it lies in, unless it is there.
-
-    Raises:
-        LocalLearnError: it is no folder and cannot be made one.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LocalLearnError(f"{folder} is no folder and cannot be made one ({error.strerror}).") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from base64 import b64encode
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -16,12 +15,12 @@ from typing import Any
 import locallearn
 from locallearn._figures.style import as_bytes, remove_earlier, save_all
 from locallearn._utils.atomic_files import write_whole
-from locallearn._utils.errors import LocalLearnError, refuse_unknown
+from locallearn._utils.errors import refuse_unknown
 from locallearn._utils.optional_imports import optional
+from locallearn._utils.outputs import make_folder, refuse_unwritable
 from locallearn._utils.quantities import counted
 from locallearn.report.analyses import picture_for_page
 from locallearn.report.charts.chart import Chart
-from locallearn.report.curves import make_figure_folder
 from locallearn.report.groups import Group, group_runs
 from locallearn.report.runs import Run, names_of, refuse_same_folder
 from locallearn.report.sections import ACROSS_DATA, FIGURES, OF_STEPS, sections_of
@@ -57,7 +56,9 @@ def write_page(
     """
     for name in only:
         refuse_unknown("only", name, tuple(FIGURES))
-    _refuse_unwritable(path, figures)
+    refuse_unwritable(path, "report.html")
+    if figures is not None:
+        make_folder(figures, "--figures")
     refuse_same_folder(runs)
     wanted = set(only or FIGURES)
     if not wanted <= ACROSS_DATA:
@@ -85,19 +86,6 @@ def write_page(
     )
     write_whole(path, page.encode())
     return [*charts, *(name for name, _ in pictures)]
-
-
-def _refuse_unwritable(path: Path, figures: Path | None) -> None:
-    """Refuse an output that cannot be written, before anything is computed."""
-    folder = path.parent
-    if path.is_dir():
-        raise LocalLearnError(f"{path} is a folder: give the name of a file, such as {path / 'report.html'}.")
-    if not folder.is_dir():
-        raise LocalLearnError(f"{path} cannot be written, since {folder} is no folder: make it first.")
-    if not os.access(folder, os.W_OK):
-        raise LocalLearnError(f"{path} cannot be written, since you may not write to {folder}: choose another file.")
-    if figures is not None:
-        make_figure_folder(figures)
 
 
 def _title(runs: Sequence[Run], groups: Sequence[Group]) -> str:

@@ -182,12 +182,15 @@ def _network(settings: TrainSettings, images: DataSet, *, trained: bool, say: Ca
         return build(settings, images)
     warm = WarmStart.read(settings.init_from)
     anew: set[str] = set()
-    net = build(settings, images, start=lambda model: anew.update(warm.load(model, images.classes, say)))
+    told: list[str] = []
+    net = build(settings, images, start=lambda model: anew.update(warm.load(model, images.classes, told.append)))
     if random := [name for name, value in net.model.named_parameters() if name in anew and not value.requires_grad]:
         raise LocalLearnError(
             f"freeze={settings.freeze} covers {random[0]!r}, which starts anew, as the classes are others than those of"
             f" {warm.file}: a classifier of random weights would stay. Name fewer parts."
         )
+    for sentence in told:  # nothing is wrong
+        say(sentence)
     return net
 
 

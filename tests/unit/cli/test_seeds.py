@@ -27,6 +27,7 @@ FAST = ["--loggers", "[]"]
         (["0,1,2"], [0, 1, 2]),
         (["[0,", "4]"], [0, 4]),
         (["[3]"], [3]),
+        (["3,"], [3]),
     ],
 )
 def test_a_number_or_a_list_of_seeds(words, expected):
@@ -38,6 +39,7 @@ def test_a_number_or_a_list_of_seeds(words, expected):
     [
         (["0"], "--seeds 0: give at least 1, or a list such as --seeds 0 1 2."),
         (["[]"], "--seeds []: give at least 1"),
+        (["[0"], "--seeds [0: give how many, as 3, or a list of whole numbers"),
         (["two"], "--seeds two: give how many, as 3, or a list of whole numbers"),
         (["0,0"], "--seeds 0,0 names a seed twice: leave one out."),
         (["0", "4294967296"], "seed=4294967296 must be at least 0 and below"),

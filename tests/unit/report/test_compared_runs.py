@@ -51,6 +51,21 @@ def test_settings_that_differ_are_told_below_the_table(tmp_path, capsys):
     assert [(row["setting_batch"], row["points_behind_bp"]) for row in rows] == [("64", "0.0"), ("32", "")]
 
 
+def test_a_comparison_does_not_replace_one_of_more_runs_nor_go_into_a_run(tmp_path, capsys):
+    bp, dgl = map(str, copies(tmp_path, "bp", "dgl"))
+    out = tmp_path / "out"
+    assert run("compare", bp, dgl, "--out", str(out)) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run("compare", bp, "--out", str(out)) == 1
+    sentence = f"compares other runs too, such as {dgl}: give them too, or choose another folder by --out."
+    assert sentence in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert run("compare", bp, "--out", dgl) == 1
+    assert "holds a run, not run folders" in capsys.readouterr().err
+    assert not (Path(dgl) / "figures").exists()
+
+
 def test_a_folder_of_runs_stands_for_these(tmp_path, capsys):
     copies(tmp_path / "mine", "dgl", "dgl-1")
     found = result_of(capsys, "compare", str(made() / "bp"), str(tmp_path / "mine"))

@@ -187,7 +187,7 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(tmp_path, name, sen
 
 def test_a_folder_of_figures_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(LocalLearnError, match="file is no folder and cannot be made one"):
+    with pytest.raises(LocalLearnError, match=r"file cannot be made .*: choose another one by --figures"):
         write_page(runs(), tmp_path / "report.html", figures=tmp_path / "file")
 
 

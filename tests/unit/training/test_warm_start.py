@@ -128,8 +128,10 @@ def test_a_classifier_that_starts_anew_is_not_frozen(backbone, tmp_path):
         weights[name] = torch.zeros(99, *weights[name].shape[1:])
     save_file(weights, tmp_path / "other.safetensors")
     asked = settings(init_from=tmp_path / "other.safetensors", freeze=classifier)
+    told = []
     with pytest.raises(LocalLearnError, match=f"freeze={classifier} covers '{classifier}.weight', which starts anew"):
-        train(asked, tmp_path / "run")
+        train(asked, tmp_path / "run", say=told.append)
+    assert told == []
 
 
 @pytest.mark.parametrize("modules", ["all", 3, "parameters:3", "peak:3"])

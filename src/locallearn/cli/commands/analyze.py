@@ -10,6 +10,7 @@ from typing import Any, Literal
 from locallearn._figures.style import save_all
 from locallearn._utils.atomic_files import file_name
 from locallearn._utils.errors import LocalLearnError, did_you_mean
+from locallearn._utils.outputs import make_folder
 from locallearn.analysis import (
     Run,
     cka,
@@ -118,6 +119,8 @@ def run(config: Any) -> None:
     """Analyse the runs, write the figures, print the numbers."""
     options = config[config.subcommand]
     opened = [_opened(path, options) for path in options.runs]
+    if options.out is not None:
+        make_folder(options.out)
     refuse_other_images(opened)
     runs = dict(zip(names_of(options.runs), opened, strict=True))
     with progress() as watch:

@@ -9,8 +9,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from locallearn._utils.atomic_files import file_name, write_json
+from locallearn._utils.atomic_files import file_name, read_json, write_json
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
+from locallearn._utils.outputs import make_folder
 from locallearn.cli.console import say, show_json
 from locallearn.cli.parser import Parser, parse_rule
 from locallearn.cli.seeds import Asked, add_jobs, add_seeds, seeds_of, train_missing
@@ -88,6 +89,9 @@ def run(config: Any) -> None:
         _refuse_training_options()
         folders = [RunFolder(path) for path in runs_in(config.runs)]
         out = None if config.out is config.name is None else run_path(config, "compare")
+        if out is not None:
+            _refuse_other_comparison(out, folders)
+            make_folder(out / "figures")
     else:
         out = run_path(config, "compare")
         folders = _trained(config, out)
@@ -139,8 +143,21 @@ def _trained(config: Any, out: Path) -> list[RunFolder]:
         for text, own in settings.items():
             name = text if seed == config.seed else f"{text}-seed{seed}"
             asked.append(Asked(name=name, settings=replace(own, seed=seed), folder=RunFolder(out / file_name(name))))
+    _refuse_other_comparison(out, [run.folder for run in asked])
     train_missing(asked, jobs=config.jobs, again=same_command(config, out))
     return [run.folder for run in asked]
+
+
+def _refuse_other_comparison(out: Path, folders: Sequence[RunFolder]) -> None:
+    """Refuse a folder with a run, or with the comparison of more runs than these, which would be lost."""
+    RunFolder(out).refuse_run()
+    file = out / "compare.json"
+    known = {Path(path) for group in read_json(file).values() for path in group["folders"]} if file.exists() else set()
+    given = {folder.path.resolve() for folder in folders}
+    if lost := sorted(path for path in known if path.exists() and path.resolve() not in given):
+        raise LocalLearnError(
+            f"{file} compares other runs too, such as {lost[0]}: give them too, or choose another folder by --out."
+        )
 
 
 def _refuse_training_options() -> None:

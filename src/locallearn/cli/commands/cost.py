@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._engine.recompute_plan import Memory
+from locallearn._figures.style import refuse_picture
 from locallearn._utils.errors import LocalLearnError
 from locallearn.cli.console import mebibytes, say, show, show_json, work
 from locallearn.cli.dry_run import show_processes
@@ -56,6 +57,8 @@ def run(config: Any) -> None:
     costs: dict[str, Cost] = {}
     rows: list[ModuleBytes] = []
     processes: list[dict[str, Any]] = []
+    if values.picture is not None:
+        refuse_picture(values.picture)
     if values.processes < 1:
         raise LocalLearnError(f"processes={values.processes} must be at least 1.")
     baselines = {str(rule): rule for rule in (BP(), Checkpoint())}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._chain.layout import Shape
+from locallearn._figures.style import refuse_picture
 from locallearn._planning.depths import depth_of
 from locallearn._utils.errors import LocalLearnError
 from locallearn._utils.quantities import counted, format_bytes, parse_bytes
@@ -63,6 +64,8 @@ def run(config: Any) -> None:
     budget = parse_bytes(values.memory)
     shape, settings, title = step_of(values)
     depths = _depths(values)
+    if values.plot is not None:
+        refuse_picture(values.plot)
     with work() as report:
         result = plan(
             make_model(values.model, classes=values.classes, image_shape=shape),

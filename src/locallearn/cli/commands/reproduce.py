@@ -7,10 +7,12 @@ import time
 from dataclasses import asdict
 from datetime import timedelta
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.outputs import make_folder
 from locallearn._utils.quantities import counted
 from locallearn.cli.console import progress, say, show, show_json
 from locallearn.cli.parser import Parser
@@ -20,10 +22,10 @@ from locallearn.recipes import Recipe, rows_of
 from locallearn.recipes.accuracies import AccuracyRow, Reproduction
 from locallearn.recipes.catalogue import matching_rows
 from locallearn.recipes.columns import accuracy_columns, bp_accuracies, cost_columns, title_of
-from locallearn.recipes.costs import cost_rows, has_costs
+from locallearn.recipes.costs import CostRow, cost_rows, has_costs
 from locallearn.recipes.results import save, source
 from locallearn.recipes.runs import Runs
-from locallearn.recipes.training_budget import Budget
+from locallearn.recipes.training_budget import Budget, unfit
 
 HELP = """Reproduce a table of the papers, beside its published numbers.
 
@@ -67,10 +69,13 @@ def run(config: Any) -> None:
     """Reproduce the table, print and save it."""
     rows = matching_rows(rows_of(config.table), config.rows)
     table, what = rows[0].table, config.budget or "cost"
-    found, failures = _accuracies(config, rows) if config.budget else (_costs(config, rows), [])
+    _refuse_options(config, rows)
+    if config.save is not None:
+        make_folder(config.save / "tables", "--save")
+    found, failures = _accuracies(config, rows) if config.budget else (_costs(rows), [])
+    _show(table, what, [asdict(row) for row in found], as_json=config.json)
     if config.save is not None:
         say(f"saved: {save(table, found, config.save, command=_command(table, config), what=what)}")
-    _show(table, what, [asdict(row) for row in found], as_json=config.json)
     if failures:
         raise LocalLearnError(f"{counted(len(failures), 'run')} failed; of the first: {failures[0]}")
 
@@ -88,22 +93,35 @@ def _show(table: str, what: str, rows: list[dict[str, Any]], *, as_json: bool) -
     say(", ".join([*(f"{name} {value}" for name, value in made.items() if value), *devices]))
 
 
-def _costs(config: Any, rows: list[Recipe]) -> list[Any]:
-    if of_training := [name for name in ("seeds", "lr") if config[name] is not None] + ["jobs"] * (config.jobs != 1):
-        raise LocalLearnError(f"--{of_training[0]} goes with --budget: without one nothing is trained.")
-    asked = [recipe for recipe in rows if has_costs(recipe)]
-    if not asked:
-        raise LocalLearnError(f"{title_of(config.table)} prints no costs in these rows: train them by --budget small.")
+def _refuse_options(config: Any, rows: list[Recipe]) -> None:
+    """Refuse options that do not go together, and rows without a number to count."""
+    if config.budget is None:
+        given = {"seeds": config.seeds is not None, "lr": config.lr is not None}
+        given |= {"jobs": config.jobs != 1, "runs": bool(config.runs)}
+        for name in (name for name, is_given in given.items() if is_given):
+            raise LocalLearnError(f"--{name} goes with --budget: without one nothing is trained.")
+        if not any(map(has_costs, rows)):
+            why = [unfit(recipe, "full") for recipe in rows]
+            advice = f", and reproduce does not train them: {why[0]}" if all(why) else ": train them by --budget small"
+            raise LocalLearnError(f"{title_of(config.table)} prints no costs in these rows{advice}.")
+    if config.lr is not None and config.budget != "small":
+        raise LocalLearnError("--lr goes with --budget small; other budgets have the recipe's learning rate.")
+    if config.lr is not None and not 0 < config.lr < inf:
+        raise LocalLearnError(f"--lr {config.lr:g} must be a finite number above 0.")
+    for folder in config.runs:
+        if not folder.is_dir():
+            raise LocalLearnError(f"--runs {folder} is no folder: give folders of runs that are there.")
+    seeds_of(config.seeds)
+
+
+def _costs(rows: list[Recipe]) -> list[CostRow]:
     with progress() as watch:
-        return cost_rows(asked, watch)
+        return cost_rows([recipe for recipe in rows if has_costs(recipe)], watch)
 
 
 def _accuracies(config: Any, rows: list[Recipe]) -> tuple[list[AccuracyRow], list[str]]:
     """The rows, and the errors for which some lack runs."""
     seeds = seeds_of([str(rows[0].trials)] if config.seeds is None and config.budget == "full" else config.seeds)
-    if config.lr is not None and config.budget != "small":
-        raise LocalLearnError("--lr goes with --budget small; other budgets have the recipe's learning rate.")
-
     common = {"data_dir": config.data_dir, "device": config.device, "threads": config.threads}
     begun, left = time.monotonic(), list(rows)
     with workers_of(config.jobs) as workers:

@@ -167,8 +167,9 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, 
 def unusable(path: Path, fault: str) -> LocalLearnError:
     """The error about a checkpoint that cannot be used; it names those beside it that are whole."""
     others = {name: path.with_name(file) for name, file in FILES.items() if file != path.name}
-    whole = [f"{file.name} (--from {name})" for name, file in others.items() if not isinstance(_read(file), str)]
-    beside = f"; beside it lies {' and '.join(whole)}" if whole else ""
+    whole = {name: file.name for name, file in others.items() if not isinstance(_read(file), str)}
+    go_on = f"--resume {path.parent} --from {' or '.join(whole)}"
+    beside = f"; beside it lies {' and '.join(whole.values())} ({go_on})" if whole else ""
     return LocalLearnError(f"the checkpoint {path} {fault}{beside}.")
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from locallearn._utils.atomic_files import make_folder, read_json, write_json
+from locallearn._utils.atomic_files import read_json, write_json
 from locallearn._utils.errors import LocalLearnError
+from locallearn._utils.outputs import make_folder
 
 LOCK_FILES = (".lock", "owner.json")
 
