@@ -31,9 +31,8 @@ RECOMMENDED = "narrow"
 FIGURE = ROOT / "docs" / "figures" / "frontier.png"
 PAGE = ROOT / "docs" / "results" / "recommended.md"
 TABLE = re.compile(r"^\| \| accuracy.*?(?=\n\n)", re.DOTALL | re.MULTILINE)
-ONE_CPU = ROOT / "docs" / "results" / "cifar10-small-budget.json"
 TABLES = ROOT / "docs" / "results" / "tables"
-OTHERS = ROOT / "docs" / "results" / "other-settings.csv"
+OTHERS = [ROOT / "docs" / "results" / f"{name}.csv" for name in ("other-settings", "micro-batches")]
 """Runs at the small budget that are in no table of a paper, as `locallearn compare --format csv` writes them."""
 
 COSTS = ("bytes", "macs", "seconds")
@@ -46,16 +45,16 @@ EXACT: Mapping[str, Mapping[str, Any]] = {
     "checkpoint, lean": {"rule": "checkpoint", **LEAN},
 }
 """Backpropagation's gradients, and so its accuracy."""
-NOT_TRAINED: Mapping[str, Mapping[str, Any]] = {
+NEARLY_EXACT: Mapping[str, Mapping[str, Any]] = {
     "bp, accumulate 4": {"accumulate": 4},
     "checkpoint, lean, accumulate 4": {"rule": "checkpoint", "accumulate": 4, **LEAN},
     "checkpoint, lean, fp32": {"rule": "checkpoint", "precision": "fp32", **LEAN},
 }
-"""Batch normalisation sees a quarter of the batch, or numbers are rounded otherwise: their accuracy is not known."""
+"""Batch normalisation sees a quarter of the batch, or numbers are rounded otherwise: an accuracy of their own."""
 IN_MEMORY: Mapping[str, Mapping[str, Any]] = {"": {}, ", lean": LEAN, ", least": LEAST}
 """What is added to a row's name, and its settings."""
 LOCAL = (
-    *("predsim", "dgl", "hilo(dgl)", "man(dgl)", "mlaan(dgl)", "auglocal(depth=4)"),
+    *("predsim", "infopro", "dgl", "hilo(dgl)", "man(dgl)", "mlaan(dgl)", "auglocal(depth=4)"),
     *("hilo(dgl, independent=0)", "mlm(dgl)", "lam(dgl)"),
 )
 
@@ -76,13 +75,19 @@ def of_tables() -> dict[str, list[float]]:
     return {row["rule"]: [percent / 100 for percent in accuracies_in(row)] for row in alike}
 
 
-def of_others() -> dict[str, list[float]]:
-    """Test accuracies of every seed, by rule, of the runs with the settings of the tables."""
-    found: dict[str, list[float]] = {}
-    with OTHERS.open() as file:
-        for row in csv.DictReader(file):
-            if row["finished"] == "True" and row["rule"] != "bp":
-                found.setdefault(row["rule"], []).append(float(row["test_accuracy"]))
+Way = tuple[str, int, str]
+"""A rule as the tables write it, micro-batches, and precision."""
+
+
+def of_others() -> dict[Way, list[float]]:
+    """Test accuracies of every seed of the finished runs that are in no table."""
+    found: dict[Way, list[float]] = {}
+    for path in OTHERS:
+        with path.open() as file:
+            for row in csv.DictReader(file):
+                way = row["rule"], int(row.get("setting_accumulate", 1)), row.get("setting_precision", PLAIN.precision)
+                if row["finished"] == "True":
+                    found.setdefault(way, []).append(float(row["test_accuracy"]))
     return found
 
 
@@ -99,23 +104,24 @@ def written(rule: str) -> str:
 def uncounted() -> list[dict[str, Any]]:
     """All rows: name, kind, changed settings, and test accuracies after the last epoch."""
     search = read_json(results_of(RECOMMENDED))
-    one_seed = {"predsim": [max(run["test_accuracy"] for run in read_json(ONE_CPU)["predsim"].values())]}
-    trained, rows = one_seed | of_tables(), []
+    trained, others, rows = of_tables(), of_others(), []
 
     def add(kind: str, name: str, changes: Mapping[str, Any], values: Sequence[float] = ()) -> None:
         rows.append({"name": name, "kind": kind, "changes": changes, "values": list(values)})
 
     for name, changes in EXACT.items():
         add("exact", name, changes, trained["bp"])
-    for name, changes in NOT_TRAINED.items():
-        add("not trained", name, changes)
+    for name, changes in NEARLY_EXACT.items():
+        way = "bp", changes.get("accumulate", 1), changes.get("precision", PLAIN.precision)
+        add("nearly exact", name, changes, others[way])
     named = {written(rule) for rule in LOCAL} | {"bp"}
     for rule in (*LOCAL, *(rule for rule in trained if rule not in named)):
         for ending, memory in IN_MEMORY.items():  # all with the same bits
             kind = "local" if written(rule) in named else "variant"
             add(kind, rule + ending, {"rule": rule, **memory}, trained[written(rule)])
-    for rule, values in of_others().items():
-        add("variant", rule, {"rule": rule}, values)
+    for (rule, accumulate, precision), values in others.items():
+        if rule != "bp" and (accumulate, precision) == (1, PLAIN.precision):
+            add("variant", rule, {"rule": rule}, values)
     first = read_json(results_of("reduced"))
     changes = {"step": COMMON.step, **settings_of(SEARCHES["reduced"][first["winner"]])}
     add("variant", "winner of the first search", changes, [run["test_accuracy"] for run in first["confirmation"]])
@@ -123,7 +129,8 @@ def uncounted() -> list[dict[str, Any]]:
     for ending, memory in IN_MEMORY.items():
         values = [run["test_accuracy"] for run in search["confirmation"]]
         add("recommended", f"recommended{ending}", {**changes, **memory}, values)
-    add("not trained", "recommended, accumulate 4", {**changes, "accumulate": 4})
+    values = others[rule_text(changes["rule"]), 4, PLAIN.precision]
+    add("recommended", "recommended, accumulate 4", {**changes, "accumulate": 4}, values)
     return rows
 
 
@@ -182,12 +189,14 @@ SHORT = {"hilo(dgl, independent=0)": "cascades of dgl"}
 PLACES: Mapping[str, Mapping[str, tuple[tuple[int, int], str]]] = {
     "exact": dict.fromkeys(COSTS, ((5, 4), "left")),
     "local": dict.fromkeys(COSTS, ((5, -7), "left")),
-    "recommended": {"bytes": ((8, -10), "right"), "seconds": ((5, -2), "left")},
+    "recommended": {"bytes": ((14, 5), "right"), "seconds": ((5, -2), "left")},
+    "dgl": {"bytes": ((-3, -8), "right"), "seconds": ((5, -7), "left")},
     "hilo(dgl, independent=0)": {"bytes": ((3, 6), "right"), "seconds": ((5, 5), "left")},
 }
 """Where names stand, in points from their mark, and how they are aligned; by kind of row, or by name."""
 LOOKS = {
     "exact": {"color": COLOURS[6], "marker": "s"},
+    "nearly exact": {"color": COLOURS[6], "marker": "^"},
     "local": {"color": COLOURS[0], "marker": "o"},
     "variant": {"color": COLOURS[0], "marker": ".", "alpha": 0.6},
     "recommended": {"color": COLOURS[1], "marker": "D"},

@@ -7,7 +7,7 @@ from typing import Any
 
 from locallearn.report.groups import Group, baseline_of, differing_conditions, setting_text, spread
 from locallearn.report.runs import RESULTS
-from locallearn.training import best_epoch, chosen_on
+from locallearn.training import best_epoch, chosen_on, rule_text
 
 
 def numbers(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
@@ -59,14 +59,16 @@ def rows_of_runs(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
     """One row for each run, with every value.
 
     The distance from BP is that from BP's mean over seeds, so that its mean over the runs of a group is the group's.
-    A column for each setting, beside rule and seed, by which groups differ begins with `setting_`.
+    A column for each setting, beside rule and seed, by which groups differ begins with `setting_`. The label is the
+    group's in all other formats.
     """
     different = differing_conditions(groups)
     for index, group in enumerate(groups):
         bp = baseline_of(group, groups)
         for run in group.runs:
             yield {
-                "rule": group.label,
+                "rule": rule_text(run.settings.rule),
+                "label": group.label,
                 "seed": run.settings.seed,
                 "epochs": len(run.rows),
                 "finished": run.finished,

@@ -49,6 +49,10 @@ def test_settings_that_differ_are_told_below_the_table(tmp_path, capsys):
     assert run("compare", str(bp), str(dgl), "--format", "csv") == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [(row["setting_batch"], row["points_behind_bp"]) for row in rows] == [("64", "0.0"), ("32", "")]
+    other = of_batch(copies(tmp_path / "again", "bp")[0], 32)
+    assert run("compare", str(bp), str(other), "--format", "csv") == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["rule"], row["label"]) for row in rows] == [("bp", "bp, batch 64"), ("bp", "bp, batch 32")]
 
 
 def test_a_comparison_does_not_replace_one_of_more_runs_nor_go_into_a_run(tmp_path, capsys):
