@@ -17,6 +17,7 @@ from locallearn._utils.quantities import counted
 from locallearn.cli.console import progress, say, show, show_json
 from locallearn.cli.parser import Parser
 from locallearn.cli.seeds import add_jobs, add_seeds, seeds_of
+from locallearn.cli.typed_command import typed_options
 from locallearn.cli.workers import workers_of
 from locallearn.recipes import Recipe, rows_of
 from locallearn.recipes.accuracies import AccuracyRow, Reproduction
@@ -42,6 +43,9 @@ full, with the papers' epochs; small, 10,000 images and 15 epochs; smoke, second
 again, whichever table they were for, and stopped ones go on; so are those in --runs. The same command may run several
 times at once: each trains what no other does.
 """
+
+_OF_TRAINING = {"--seeds", "--lr", "--out", "--runs", "--data-dir", "--device", "--threads", "--jobs"}
+"""Options without an effect where costs are counted."""
 
 
 def parser() -> Parser:
@@ -96,10 +100,8 @@ def _show(table: str, what: str, rows: list[dict[str, Any]], *, as_json: bool) -
 def _refuse_options(config: Any, rows: list[Recipe]) -> None:
     """Refuse options that do not go together, and rows without a number to count."""
     if config.budget is None:
-        given = {"seeds": config.seeds is not None, "lr": config.lr is not None}
-        given |= {"jobs": config.jobs != 1, "runs": bool(config.runs)}
-        for name in (name for name, is_given in given.items() if is_given):
-            raise LocalLearnError(f"--{name} goes with --budget: without one nothing is trained.")
+        for name in sorted(typed_options() & _OF_TRAINING):
+            raise LocalLearnError(f"{name} goes with --budget: without one nothing is trained.")
         if not any(map(has_costs, rows)):
             why = [unfit(recipe, "full") for recipe in rows]
             advice = f", and reproduce does not train them: {why[0]}" if all(why) else ": train them by --budget small"
