@@ -213,9 +213,11 @@ def draw(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, cost, label in zip(panels, ("bytes", "seconds"), ("peak memory", "predicted time"), strict=True):
         points = [(row[cost], 100 * statistics.fmean(row["values"])) for row in shown]
-        axes.step(*zip(*best_so_far(points), strict=True), where="post", color="#bbbbbb", zorder=1)
+        sure = [point for row, point in zip(shown, points, strict=True) if len(row["values"]) > 1]
+        axes.step(*zip(*best_so_far(sure), strict=True), where="post", color="#bbbbbb", zorder=1)
         for row, (x, y) in zip(shown, points, strict=True):
             looks, ending = LOOKS[row["kind"]], row["name"].rpartition(", ")[2]
+            looks = looks | ({"marker": "^"} if "accumulate" in row["name"] else {})
             filled, small = ending not in ("lean", "least"), {"markersize": 2.5} if ending == "least" else {}
             axes.plot(x, y, markerfacecolor=looks["color"] if filled else "white", linestyle="", **looks | small)
             if row["name"] in named:

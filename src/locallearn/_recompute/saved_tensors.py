@@ -88,10 +88,10 @@ class Recomputation:
         return self._recompute(self._source._run(), True)
 
 
-def refuse_changed(tensor: Tensor, version: int, name: str = "a tensor") -> None:
+def refuse_changed(tensor: Tensor, version: int) -> None:
     """Raise PyTorch's own error where a tensor was written on since it was saved."""
     if private_api.version_of(tensor) != version:
         raise RuntimeError(
             "one of the variables needed for gradient computation has been modified by an inplace operation:"
-            f" {name} of shape {tuple(tensor.shape)}"
+            f" a tensor of shape {tuple(tensor.shape)}"
         )

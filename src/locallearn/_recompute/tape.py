@@ -37,7 +37,6 @@ class RunState:
     def __init__(self, block: nn.Module, features: Tensor) -> None:
         self._device = device = features.device
         self._version = private_api.version_of(features)
-        self._name = type(block).__name__
         self._with_device = device.type == "cuda" and not is_capturing(device)
         self._random = random_state(device if self._with_device else torch.device("cpu"))
         self._autocast = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
@@ -77,7 +76,7 @@ class RunState:
         Raises:
             RuntimeError: the input was written on since the first run.
         """
-        refuse_changed(features, self._version, f"the input of {self._name},")
+        refuse_changed(features, self._version)
         enabled, dtype = self._autocast
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng([self._device] if self._with_device else []))

@@ -21,7 +21,9 @@ def make_folder(folder: Path, option: str = "--out") -> None:
             f"the folder {folder} cannot be made ({error.strerror}): choose another one by {option}."
         ) from error
     if not os.access(folder, os.W_OK):
-        raise LocalLearnError(f"you may not write to the folder {folder}: choose another one by {option}.")
+        raise LocalLearnError(
+            f"you may not write to the folder {folder}: change its permissions, or choose another one by {option}."
+        )
 
 
 def refuse_unwritable(path: Path, example: str) -> None:

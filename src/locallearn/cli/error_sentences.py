@@ -124,7 +124,7 @@ def _unknown_choice(mistake: _Mistake) -> str:
     return f"unknown {option or 'command'} {value!r}; {did_you_mean(value, re.findall('[a-z_]+', choices))}"
 
 
-_GIVEN = r"(?:Got|Given) value: (?:NestedArg\(.*val=')?(.*?)(?:'\))?$"
+_GIVEN = r"(?:Got|Given) value: (?:NestedArg\([^\n]*val=')?([^\n]*?)(?:'\))?$"
 _SENTENCES: Mapping[str, Callable[[_Mistake], str]] = {
     r"(?s)Expected a typing\.Literal\[(.*?)\].*(?:Got|Given) value: (.*)": _no_choice,
     rf"(?s)Expected (?:an? )?<class '(?:{'|'.join(_KINDS)})'>.*{_GIVEN}": _wrong_kind,

@@ -32,7 +32,8 @@ def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Pa
         command: repeats the table.
         what: cost, or the budget.
     """
-    file = folder / "tables" / f"{table.replace('/', '-')}-{what}.json"
+    tables, _ = folders_of(folder)
+    file = tables / f"{table.replace('/', '-')}-{what}.json"
     known = {row["recipe"]: row for row in read_json(file)["rows"]} if file.exists() else {}
     for row in rows:
         if _replaces(row, known.get(row.recipe)):
@@ -43,6 +44,11 @@ def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Pa
     _draw(file, what)
     write_whole(folder / "README.md", page(folder).encode())
     return file
+
+
+def folders_of(folder: Path) -> tuple[Path, Path]:
+    """Where `save` writes tables and figures."""
+    return folder / "tables", folder / "figures"
 
 
 def _replaces(row: CostRow | AccuracyRow, known: Mapping[str, Any] | None) -> bool:

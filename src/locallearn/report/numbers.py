@@ -22,7 +22,7 @@ def numbers(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
     return {
         group.label: {
             "seeds": [run.settings.seed for run in group.runs],
-            "folders": [str(run.path) for run in group.runs],
+            "folders": [str(run.path.absolute()) for run in group.runs],
             "settings_that_differ": {name: values[index] for name, values in different.items()},
             "epochs": group.epochs,
             "finished": group.finished,

@@ -23,7 +23,7 @@ from locallearn.training.files.checkpoint import (
     load_weights,
     save_checkpoint,
     trained_weights,
-    unusable,
+    unresumable,
 )
 from locallearn.training.files.optimizer_state import (
     group_settings,
@@ -184,7 +184,7 @@ class Loop(ABC):
             )
         steps = len(self.batches) if epoch <= self.settings.epochs else 0
         if not (1 <= epoch <= self.settings.epochs + 1 and 0 <= step <= steps):
-            raise unusable(
+            raise unresumable(
                 file,
                 f"is of epoch {epoch}, step {step}, and the run has {counted(self.settings.epochs, 'epoch')} of"
                 f" {counted(len(self.batches), 'step')}",
@@ -192,11 +192,13 @@ class Loop(ABC):
         own = slice(*self._own_losses())
         sums = sum(self.processes.of_modules(self.loss_count())) if step else 0
         if len(state["sums"]) != sums or (step > 0) != (state["seen"] > 0):
-            raise unusable(file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}")
+            raise unresumable(
+                file, f"has {len(state['sums'])} sums of {state['seen']} images at step {step}, not {sums}"
+            )
         if self.folder is not None:
             self.folder.rows_before(epoch)  # refuses metrics that lack an epoch
         if (self.average is None) == bool(state["average"]):
-            raise unusable(file, f"has {'an' if self.average is None else 'no'} average of the weights")
+            raise unresumable(file, f"has {'an' if self.average is None else 'no'} average of the weights")
         if self.average is not None:
             with self.average.in_use():
                 load_weights(self.net, trained_weights(state), file=file, name="the network")
@@ -207,9 +209,9 @@ class Loop(ABC):
             load_named_state(self.net, optimizers, state["optimizers"])
             self.processes.set_random_states(state["random"], epoch=epoch, step=step)
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise unusable(file, "has optimizers or random numbers that do not fit the settings") from error
+            raise unresumable(file, "has optimizers or random numbers that do not fit the settings") from error
         if group_settings(optimizers) != before:
-            raise unusable(file, "has the state of another optimizer")
+            raise unresumable(file, "has the state of another optimizer")
         for name in _PROGRESS:
             setattr(self, name, state[name])
         self.sums = self.sums[own]
@@ -233,7 +235,7 @@ class Loop(ABC):
         if checkpoint == "last" and self.folder.never_saved():
             return None
         file = self.folder.path / FILES[checkpoint]
-        return load_checkpoint(file) | {"file": str(file)}
+        return load_checkpoint(file, unresumable) | {"file": str(file)}
 
     def _start_epoch(self, epoch: int) -> None:
         self.epoch, self.step, self.seconds = epoch, 0, 0.0

@@ -29,7 +29,7 @@ def test_a_block_that_overwrites_its_input_cannot_run_again():
     with checkpointing([block], RecomputeActivations) as tape:
         loss = block(x).sum()
     loss.backward()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation: the input of Overwriting"):
+    with pytest.raises(RuntimeError, match="modified by an inplace operation: a tensor of shape"):
         tape.unwind()
 
 

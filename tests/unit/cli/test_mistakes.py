@@ -114,8 +114,12 @@ from command_line import run
         ("reproduce hpff/table4a --budget small --lr -1", "--lr -1 must be a finite number above 0."),
         ("reproduce hpff/table4a --budget small --lr 1 --runs nothing", "--runs nothing is no folder: give folders"),
         ("reproduce hpff/table3 --runs .", "--runs goes with --budget: without one nothing is trained."),
-        ("reproduce hpff/table3 --save /dev/null", "/dev/null/tables cannot be made (Not a directory): choose another"),
+        (
+            "reproduce hpff/table3 --save /dev/null",
+            "/dev/null cannot be made (File exists): choose another",
+        ),
         ("reproduce auglocal/table12", "no costs in these rows, and reproduce does not train them: run locallearn"),
+        ("reproduce man/table4b", "prints no costs in these rows: train them by --budget full."),
         ("reproduce auglocal/table9 --rows predsim", "does not train them: no rule adds similarity matching"),
         (
             "train --recipe hpff/table1/cifar10-resnet32-hpff-dgl --print_config --rule.depth 3",

@@ -79,7 +79,7 @@ def test_train_prints_every_value_their_mean_and_deviation_and_uses_runs_again(c
     assert found["seeds"] == [0, 1]
     assert found["test_accuracy"] == pytest.approx(statistics.fmean(values))
     assert found["test_accuracy_deviation"] == pytest.approx(statistics.stdev(values))
-    assert found["folders"] == ["runs/both/seed0", "runs/both/seed1"]
+    assert found["folders"] == [str(tmp_path / "runs/both" / name) for name in ("seed0", "seed1")]
     assert json.loads((tmp_path / "runs/both/seeds.json").read_text()) == found
 
     for path, told in (

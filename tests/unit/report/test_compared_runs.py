@@ -68,6 +68,9 @@ def test_a_comparison_does_not_replace_one_of_more_runs_nor_go_into_a_run(tmp_pa
     assert run("compare", bp, "--out", dgl) == 1
     assert "holds a run, not run folders" in capsys.readouterr().err
     assert not (Path(dgl) / "figures").exists()
+    (out / "compare.json").write_text("[]")
+    assert run("compare", bp, dgl, "--out", str(out)) == 1
+    assert "compare.json is no comparison: remove it, or choose another folder" in capsys.readouterr().err
 
 
 def test_a_folder_of_runs_stands_for_these(tmp_path, capsys):

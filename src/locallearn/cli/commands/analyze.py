@@ -119,9 +119,9 @@ def run(config: Any) -> None:
     """Analyse the runs, write the figures, print the numbers."""
     options = config[config.subcommand]
     opened = [_opened(path, options) for path in options.runs]
+    refuse_other_images(opened)
     if options.out is not None:
         make_folder(options.out)
-    refuse_other_images(opened)
     runs = dict(zip(names_of(options.runs), opened, strict=True))
     with progress() as watch:
         answer = _ANALYSES[config.subcommand](runs, options, {"watch": watch, "say": say})

@@ -11,7 +11,6 @@ from typing import Any
 
 from locallearn._utils.atomic_files import file_name, read_json, write_json
 from locallearn._utils.errors import LocalLearnError, LocalLearnWarning
-from locallearn._utils.outputs import make_folder
 from locallearn.cli.console import say, show_json
 from locallearn.cli.parser import Parser, parse_rule
 from locallearn.cli.seeds import Asked, add_jobs, add_seeds, seeds_of, train_missing
@@ -91,7 +90,6 @@ def run(config: Any) -> None:
         out = None if config.out is config.name is None else run_path(config, "compare")
         if out is not None:
             _refuse_other_comparison(out, folders)
-            make_folder(out / "figures")
     else:
         out = run_path(config, "compare")
         folders = _trained(config, out)
@@ -152,7 +150,11 @@ def _refuse_other_comparison(out: Path, folders: Sequence[RunFolder]) -> None:
     """Refuse a folder with a run, or with the comparison of more runs than these, which would be lost."""
     RunFolder(out).refuse_run()
     file = out / "compare.json"
-    known = {Path(path) for group in read_json(file).values() for path in group["folders"]} if file.exists() else set()
+    try:
+        groups = read_json(file).values() if file.exists() else ()
+        known = {Path(path) for group in groups for path in group["folders"]}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise LocalLearnError(f"{file} is no comparison: remove it, or choose another folder by --out.") from error
     given = {folder.path.resolve() for folder in folders}
     if lost := sorted(path for path in known if path.exists() and path.resolve() not in given):
         raise LocalLearnError(

@@ -24,9 +24,9 @@ from locallearn.recipes.accuracies import AccuracyRow, Reproduction
 from locallearn.recipes.catalogue import matching_rows
 from locallearn.recipes.columns import accuracy_columns, bp_accuracies, cost_columns, title_of
 from locallearn.recipes.costs import CostRow, cost_rows, has_costs
-from locallearn.recipes.results import save, source
+from locallearn.recipes.results import folders_of, save, source
 from locallearn.recipes.runs import Runs
-from locallearn.recipes.training_budget import Budget, unfit
+from locallearn.recipes.training_budget import BUDGETS, Budget, unfit
 
 HELP = """Reproduce a table of the papers, beside its published numbers.
 
@@ -74,9 +74,10 @@ def run(config: Any) -> None:
     rows = matching_rows(rows_of(config.table), config.rows)
     table, what = rows[0].table, config.budget or "cost"
     _refuse_options(config, rows)
-    if config.save is not None:
-        make_folder(config.save / "tables", "--save")
-    found, failures = _accuracies(config, rows) if config.budget else (_costs(rows), [])
+    seeds = seeds_of([str(rows[0].trials)] if config.seeds is None and config.budget == "full" else config.seeds)
+    for folder in () if config.save is None else (config.save, *folders_of(config.save)):
+        make_folder(folder, "--save")
+    found, failures = _accuracies(config, rows, seeds) if config.budget else (_costs(rows), [])
     _show(table, what, [asdict(row) for row in found], as_json=config.json)
     if config.save is not None:
         say(f"saved: {save(table, found, config.save, command=_command(table, config), what=what)}")
@@ -103,9 +104,10 @@ def _refuse_options(config: Any, rows: list[Recipe]) -> None:
         for name in sorted(typed_options() & _OF_TRAINING):
             raise LocalLearnError(f"{name} goes with --budget: without one nothing is trained.")
         if not any(map(has_costs, rows)):
-            why = [unfit(recipe, "full") for recipe in rows]
-            advice = f", and reproduce does not train them: {why[0]}" if all(why) else ": train them by --budget small"
-            raise LocalLearnError(f"{title_of(config.table)} prints no costs in these rows{advice}.")
+            fit = next((budget for budget in BUDGETS if not all(unfit(recipe, budget) for recipe in rows)), None)
+            train = f": train them by --budget {fit}"
+            why = f", and reproduce does not train them: {unfit(rows[0], 'full')}"
+            raise LocalLearnError(f"{title_of(config.table)} prints no costs in these rows{train if fit else why}.")
     if config.lr is not None and config.budget != "small":
         raise LocalLearnError("--lr goes with --budget small; other budgets have the recipe's learning rate.")
     if config.lr is not None and not 0 < config.lr < inf:
@@ -113,7 +115,6 @@ def _refuse_options(config: Any, rows: list[Recipe]) -> None:
     for folder in config.runs:
         if not folder.is_dir():
             raise LocalLearnError(f"--runs {folder} is no folder: give folders of runs that are there.")
-    seeds_of(config.seeds)
 
 
 def _costs(rows: list[Recipe]) -> list[CostRow]:
@@ -121,9 +122,8 @@ def _costs(rows: list[Recipe]) -> list[CostRow]:
         return cost_rows([recipe for recipe in rows if has_costs(recipe)], watch)
 
 
-def _accuracies(config: Any, rows: list[Recipe]) -> tuple[list[AccuracyRow], list[str]]:
+def _accuracies(config: Any, rows: list[Recipe], seeds: list[int]) -> tuple[list[AccuracyRow], list[str]]:
     """The rows, and the errors for which some lack runs."""
-    seeds = seeds_of([str(rows[0].trials)] if config.seeds is None and config.budget == "full" else config.seeds)
     common = {"data_dir": config.data_dir, "device": config.device, "threads": config.threads}
     begun, left = time.monotonic(), list(rows)
     with workers_of(config.jobs) as workers:

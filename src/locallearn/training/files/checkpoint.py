@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,15 +100,19 @@ def digest_of(path: Path) -> str:
         return file.read().decode(errors="replace")
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, error: Callable[[Path, str], LocalLearnError] | None = None) -> dict[str, Any]:
     """Read and verify a checkpoint; its tensors are on the CPU.
+
+    Args:
+        path: the file.
+        error: makes the error of the file and what is wrong with it; by default `unusable`.
 
     Raises:
         LocalLearnError: there is none, any byte of it differs from what was written, or it holds something else.
     """
     state = _read(path)
     if isinstance(state, str):
-        raise unusable(path, state)
+        raise (error or unusable)(path, state)
     return state
 
 
@@ -166,11 +170,23 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, 
 
 def unusable(path: Path, fault: str) -> LocalLearnError:
     """The error about a checkpoint that cannot be used; it names those beside it that are whole."""
-    others = {name: path.with_name(file) for name, file in FILES.items() if file != path.name}
-    whole = {name: file.name for name, file in others.items() if not isinstance(_read(file), str)}
-    go_on = f"--resume {path.parent} --from {' or '.join(whole)}"
-    beside = f"; beside it lies {' and '.join(whole.values())} ({go_on})" if whole else ""
+    whole = [FILES[name] for name in _whole_beside(path)]
+    beside = f"; beside it lies {' and '.join(whole)}" if whole else ""
     return LocalLearnError(f"the checkpoint {path} {fault}{beside}.")
+
+
+def unresumable(path: Path, fault: str) -> LocalLearnError:
+    """The same where training was to go on from it: says how to go on from another one."""
+    whole = _whole_beside(path)
+    go_on = f" (--resume {path.parent} --from {' or '.join(whole)})." if whole else "."
+    return LocalLearnError(f"{unusable(path, fault)}".removesuffix(".") + go_on)
+
+
+def _whole_beside(path: Path) -> list[Checkpoint]:
+    """The other checkpoints of a run that are whole."""
+    return [
+        name for name, file in FILES.items() if file != path.name and not isinstance(_read(path.with_name(file)), str)
+    ]
 
 
 def _fault(state: Any) -> str | None:
