@@ -130,7 +130,7 @@ def uncounted() -> list[dict[str, Any]]:
         values = [run["test_accuracy"] for run in search["confirmation"]]
         add("recommended", f"recommended{ending}", {**changes, **memory}, values)
     values = others[rule_text(changes["rule"]), 4, PLAIN.precision]
-    add("recommended", "recommended, accumulate 4", {**changes, "accumulate": 4}, values)
+    add("recommended, nearly exact", "recommended, accumulate 4", {**changes, "accumulate": 4}, values)
     return rows
 
 
@@ -200,6 +200,7 @@ LOOKS = {
     "local": {"color": COLOURS[0], "marker": "o"},
     "variant": {"color": COLOURS[0], "marker": ".", "alpha": 0.6},
     "recommended": {"color": COLOURS[1], "marker": "D"},
+    "recommended, nearly exact": {"color": COLOURS[1], "marker": "^"},
 }
 """Of each kind of row."""
 
@@ -217,7 +218,6 @@ def draw(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
         axes.step(*zip(*best_so_far(sure), strict=True), where="post", color="#bbbbbb", zorder=1)
         for row, (x, y) in zip(shown, points, strict=True):
             looks, ending = LOOKS[row["kind"]], row["name"].rpartition(", ")[2]
-            looks = looks | ({"marker": "^"} if "accumulate" in row["name"] else {})
             filled, small = ending not in ("lean", "least"), {"markersize": 2.5} if ending == "least" else {}
             axes.plot(x, y, markerfacecolor=looks["color"] if filled else "white", linestyle="", **looks | small)
             if row["name"] in named:

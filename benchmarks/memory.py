@@ -9,7 +9,6 @@ be cut short.
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +17,7 @@ import torch
 
 import locallearn as ll
 from locallearn._engine.recompute_plan import Memory
-from locallearn._utils.atomic_files import write_json
+from locallearn._utils.atomic_files import read_json, write_json
 from locallearn._utils.registry import find
 from locallearn.cost import peak_memory
 
@@ -50,7 +49,7 @@ OFFICIAL = {"resnet32": {"bp": 2.39, "checkpoint": 0.70, **_AT_ANY_DEPTH}, "resn
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {"batch": arguments.batch, "torch": torch.__version__, "rows": {}}
     if arguments.out is not None and arguments.out.exists():
-        result = json.loads(arguments.out.read_text())
+        result = read_json(arguments.out)
         if result["batch"] != arguments.batch:
             raise SystemExit(f"{arguments.out} holds figures of batch {result['batch']}: choose another file.")
     for model in arguments.models:
@@ -78,7 +77,7 @@ def table(result: dict[str, Any]) -> str:
     lines = ["| network | rule | official code | " + " | ".join(heads) + " |", "|---|---|" + "---:|" * (1 + len(kinds))]
     for row in result["rows"].values():
         figures = [f"{row[kind] / result['batch'] / 2**20:.3f}" if kind in row else "" for kind in kinds]
-        official = OFFICIAL[row["model"]].get(row["rule"])
+        official = OFFICIAL.get(row["model"], {}).get(row["rule"])
         cells = (row["model"], row["rule"], "" if official is None else f"{official:.2f}", *figures)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

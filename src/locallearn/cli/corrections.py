@@ -31,9 +31,11 @@ def corrected(setting: str, arguments: Sequence[str], defaults: Mapping[str, Any
     near = nearest(setting, full, likeness=0.7) or next(short, None)
     options = [argument.partition("=")[0].replace("-", "_") for argument in arguments]
     places = [i for i, option in enumerate(options) if re.fullmatch(rf"__([\w.]+\.)?{re.escape(setting)}", option)]
-    if near is None or not places or options[places[-1]] == full[near].replace("-", "_"):  # the setting of a default,
-        return None  # which a recipe or a file of settings replaces
+    if near is None or not places:
+        return None
     at, rest = places[-1], list(arguments)
+    if options[at] == full[near].replace("-", "_"):
+        return None  # a setting of the default class, which a recipe or a file of settings replaces
     with_value = "=" not in rest[at] and at + 1 < len(rest) and not rest[at + 1].startswith("--")
     option, *value = [rest.pop(at) for _ in range(1 + with_value)]
     option = full[near] + option[len(options[at]) :]

@@ -12,6 +12,7 @@ import torch
 import locallearn
 from locallearn._utils.atomic_files import read_json, write_json, write_whole
 from locallearn._utils.commit import commit_of_code
+from locallearn._utils.outputs import make_folder
 from locallearn.recipes.accuracies import AccuracyRow
 from locallearn.recipes.catalogue import rows_of
 from locallearn.recipes.columns import bp_accuracies
@@ -32,13 +33,12 @@ def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Pa
         command: repeats the table.
         what: cost, or the budget.
     """
-    tables, _ = folders_of(folder)
-    file = tables / f"{table.replace('/', '-')}-{what}.json"
+    make_folders(folder)
+    file = folder / "tables" / f"{table.replace('/', '-')}-{what}.json"
     known = {row["recipe"]: row for row in read_json(file)["rows"]} if file.exists() else {}
     for row in rows:
         if _replaces(row, known.get(row.recipe)):
             known[row.recipe] = asdict(row) | {"origin": {"command": command, **source()}}
-    file.parent.mkdir(parents=True, exist_ok=True)
     ordered = [known[recipe.name] for recipe in rows_of(table) if recipe.name in known]
     write_json(file, {"table": table, "what": what, "rows": ordered})
     _draw(file, what)
@@ -46,9 +46,14 @@ def save(table: str, rows: Sequence[CostRow] | Sequence[AccuracyRow], folder: Pa
     return file
 
 
-def folders_of(folder: Path) -> tuple[Path, Path]:
-    """Where `save` writes tables and figures."""
-    return folder / "tables", folder / "figures"
+def make_folders(folder: Path) -> None:
+    """Make the folders to which `save` writes.
+
+    Raises:
+        LocalLearnError: one cannot be made, or one may not write there.
+    """
+    for one in (folder, folder / "tables", folder / "figures"):
+        make_folder(one, "--save")
 
 
 def _replaces(row: CostRow | AccuracyRow, known: Mapping[str, Any] | None) -> bool:
@@ -59,7 +64,6 @@ def _replaces(row: CostRow | AccuracyRow, known: Mapping[str, Any] | None) -> bo
 def _draw(file: Path, what: str) -> None:
     """Draw the table of a file, and those beside it that show distances to the same BP."""
     found = {other: read_json(other) for other in sorted(file.parent.glob(f"*-{what}.json"))}
-    picture_of(file).parent.mkdir(exist_ok=True)
     bps = {} if what == "cost" else bp_accuracies(list(found.values()))
     for other, values in found.items():
         if other == file or bps or not picture_of(other).exists():

@@ -15,8 +15,6 @@ from locallearn.rules import Rule
 from locallearn.training import SGD, Cosine, TrainSettings
 
 Budget = Literal["smoke", "small", "full"]
-BUDGETS: tuple[Budget, ...] = ("small", "full")
-"""Those with accuracies that say something, the cheaper first."""
 
 RATES = (0.05, 0.2)
 """Learning rates of the small budget; each recipe takes the one with the better validation accuracy."""

@@ -243,7 +243,8 @@ def test_a_checkpoint_with_a_right_hash_and_other_content_is_refused(case, copie
 def test_another_checkpoint_is_offered_and_gives_the_same_run(checkpoint, whole, copied):
     (copied / "last.pt").unlink()
     rows = (copied / "metrics.jsonl").read_text()
-    offer = r"last.pt is missing; beside it lies last.prev.pt and best.pt \(--resume .* --from previous or best\)\.$"
+    beside = r"last.prev.pt and best.pt \(--resume .* --from previous or best\)\.$"
+    offer = rf"the checkpoint .*last.pt is missing; beside it lies {beside}"
     with pytest.raises(LocalLearnError, match=offer):
         train(settings(), copied, resume="last")
     assert (copied / "metrics.jsonl").read_text() == rows
@@ -254,7 +255,8 @@ def test_another_checkpoint_is_offered_and_gives_the_same_run(checkpoint, whole,
 def test_only_whole_checkpoints_are_offered(copied):
     (copied / "last.pt").unlink()
     (copied / "last.prev.pt").write_bytes(b"half")
-    with pytest.raises(LocalLearnError, match=r"is missing; beside it lies best.pt \(--resume .* --from best\)\.$"):
+    beside = r"best.pt \(--resume .* --from best\)\.$"
+    with pytest.raises(LocalLearnError, match=rf"last.pt is missing; beside it lies {beside}"):
         train(settings(), copied, resume="last")
     (copied / "best.pt").unlink()
     with pytest.raises(LocalLearnError, match=r"last.pt is missing\.$"):
@@ -267,7 +269,8 @@ def test_a_run_of_one_epoch_that_lost_its_last_checkpoint_does_not_start_anew(tm
     (folder / "last.pt").unlink()
     (folder / "last.prev.pt").unlink()
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    with pytest.raises(LocalLearnError, match=r"is missing; beside it lies best.pt \(--resume .* --from best\)"):
+    beside = r"best.pt \(--resume .* --from best\)"
+    with pytest.raises(LocalLearnError, match=rf"last.pt is missing; beside it lies {beside}"):
         train(asked, folder, resume="last")
     with pytest.raises(LocalLearnError, match=r"last.prev.pt is missing"):
         train(asked, folder, resume="previous")

@@ -89,6 +89,7 @@ def run(config: Any) -> None:
         folders = [RunFolder(path) for path in runs_in(config.runs)]
         out = None if config.out is config.name is None else run_path(config, "compare")
         if out is not None:
+            RunFolder(out).refuse_run()
             _refuse_other_comparison(out, folders)
     else:
         out = run_path(config, "compare")
@@ -147,8 +148,7 @@ def _trained(config: Any, out: Path) -> list[RunFolder]:
 
 
 def _refuse_other_comparison(out: Path, folders: Sequence[RunFolder]) -> None:
-    """Refuse a folder with a run, or with the comparison of more runs than these, which would be lost."""
-    RunFolder(out).refuse_run()
+    """Refuse a folder with the comparison of more runs than these, which would be lost."""
     file = out / "compare.json"
     try:
         groups = read_json(file).values() if file.exists() else ()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from locallearn._utils.errors import LocalLearnError
-from locallearn._utils.outputs import make_folder
 from locallearn._utils.quantities import counted
 from locallearn.cli.console import progress, say, show, show_json
 from locallearn.cli.parser import Parser
@@ -24,9 +23,9 @@ from locallearn.recipes.accuracies import AccuracyRow, Reproduction
 from locallearn.recipes.catalogue import matching_rows
 from locallearn.recipes.columns import accuracy_columns, bp_accuracies, cost_columns, title_of
 from locallearn.recipes.costs import CostRow, cost_rows, has_costs
-from locallearn.recipes.results import folders_of, save, source
+from locallearn.recipes.results import make_folders, save, source
 from locallearn.recipes.runs import Runs
-from locallearn.recipes.training_budget import BUDGETS, Budget, unfit
+from locallearn.recipes.training_budget import Budget, unfit
 
 HELP = """Reproduce a table of the papers, beside its published numbers.
 
@@ -75,8 +74,8 @@ def run(config: Any) -> None:
     table, what = rows[0].table, config.budget or "cost"
     _refuse_options(config, rows)
     seeds = seeds_of([str(rows[0].trials)] if config.seeds is None and config.budget == "full" else config.seeds)
-    for folder in () if config.save is None else (config.save, *folders_of(config.save)):
-        make_folder(folder, "--save")
+    if config.save is not None:
+        make_folders(config.save)
     found, failures = _accuracies(config, rows, seeds) if config.budget else (_costs(rows), [])
     _show(table, what, [asdict(row) for row in found], as_json=config.json)
     if config.save is not None:
@@ -104,7 +103,8 @@ def _refuse_options(config: Any, rows: list[Recipe]) -> None:
         for name in sorted(typed_options() & _OF_TRAINING):
             raise LocalLearnError(f"{name} goes with --budget: without one nothing is trained.")
         if not any(map(has_costs, rows)):
-            fit = next((budget for budget in BUDGETS if not all(unfit(recipe, budget) for recipe in rows)), None)
+            budgets = (budget for budget in ("small", "full") if not all(unfit(recipe, budget) for recipe in rows))
+            fit = next(budgets, None)
             train = f": train them by --budget {fit}"
             why = f", and reproduce does not train them: {unfit(rows[0], 'full')}"
             raise LocalLearnError(f"{title_of(config.table)} prints no costs in these rows{train if fit else why}.")

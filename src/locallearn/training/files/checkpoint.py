@@ -100,19 +100,39 @@ def digest_of(path: Path) -> str:
         return file.read().decode(errors="replace")
 
 
-def load_checkpoint(path: Path, error: Callable[[Path, str], LocalLearnError] | None = None) -> dict[str, Any]:
+def unusable(path: Path, fault: str, go_on: str = "") -> LocalLearnError:
+    """The error about a checkpoint that cannot be used; it names those beside it that are whole.
+
+    Args:
+        path: the checkpoint.
+        fault: what is wrong with it.
+        go_on: how to use one of them, up to its name.
+    """
+    others = {name: file for name, file in FILES.items() if file != path.name}
+    whole = {name: file for name, file in others.items() if not isinstance(_read(path.with_name(file)), str)}
+    beside = f"; beside it lies {' and '.join(whole.values())}" if whole else ""
+    how = f" ({go_on} {' or '.join(whole)})" if whole and go_on else ""
+    return LocalLearnError(f"the checkpoint {path} {fault}{beside}{how}.")
+
+
+def unresumable(path: Path, fault: str) -> LocalLearnError:
+    """The same where training was to go on from it."""
+    return unusable(path, fault, f"--resume {path.parent} --from")
+
+
+def load_checkpoint(path: Path, error: Callable[[Path, str], LocalLearnError] = unusable) -> dict[str, Any]:
     """Read and verify a checkpoint; its tensors are on the CPU.
 
     Args:
         path: the file.
-        error: makes the error of the file and what is wrong with it; by default `unusable`.
+        error: makes the error of the file and what is wrong with it.
 
     Raises:
         LocalLearnError: there is none, any byte of it differs from what was written, or it holds something else.
     """
     state = _read(path)
     if isinstance(state, str):
-        raise (error or unusable)(path, state)
+        raise error(path, state)
     return state
 
 
@@ -166,27 +186,6 @@ def load_weights(network: nn.Module, weights: Mapping[str, Any], *, file: Path, 
         network.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:  # the last ones of other things than tensors
         raise LocalLearnError(f"the weights in {file} do not fit {name}: has its code changed?") from error
-
-
-def unusable(path: Path, fault: str) -> LocalLearnError:
-    """The error about a checkpoint that cannot be used; it names those beside it that are whole."""
-    whole = [FILES[name] for name in _whole_beside(path)]
-    beside = f"; beside it lies {' and '.join(whole)}" if whole else ""
-    return LocalLearnError(f"the checkpoint {path} {fault}{beside}.")
-
-
-def unresumable(path: Path, fault: str) -> LocalLearnError:
-    """The same where training was to go on from it: says how to go on from another one."""
-    whole = _whole_beside(path)
-    go_on = f" (--resume {path.parent} --from {' or '.join(whole)})." if whole else "."
-    return LocalLearnError(f"{unusable(path, fault)}".removesuffix(".") + go_on)
-
-
-def _whole_beside(path: Path) -> list[Checkpoint]:
-    """The other checkpoints of a run that are whole."""
-    return [
-        name for name, file in FILES.items() if file != path.name and not isinstance(_read(path.with_name(file)), str)
-    ]
 
 
 def _fault(state: Any) -> str | None:
